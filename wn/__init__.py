@@ -1,0 +1,1 @@
+"""Walking Noise: what noise does to a neural network, layer by layer."""

@@ -1,0 +1,9 @@
+"""The errors that a user can cause: one line each, naming the thing and what is allowed."""
+
+
+class WnError(ValueError):
+    """Bad input: the message names the thing that is wrong and what is allowed instead."""
+
+
+class DataError(WnError):
+    """A data file is missing or does not hold what its format promises."""
