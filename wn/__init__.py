@@ -1,1 +1,22 @@
 """Walking Noise: what noise does to a neural network, layer by layer."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["WnError", "__version__", "fit_midpoint", "walk"]
+
+if TYPE_CHECKING:
+    from wn.api import walk
+    from wn.errors import WnError
+    from wn.midpoint import fit_midpoint
+
+_HOME = {"walk": "wn.api", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: SciPy is slow to import, and `wn --help` needs none of it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'wn' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

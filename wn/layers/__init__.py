@@ -1,1 +1,1 @@
-"""."""
+"""Layers: one file each, with forward, backward, shapes and formulas."""

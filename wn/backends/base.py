@@ -1,0 +1,255 @@
+"""Every primitive once, in plain array code over a namespace `xp` (NumPy or CuPy).
+
+Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B batch. A leading 1 stands for
+"shared by the whole population" and broadcasts.
+"""
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from wn import random
+from wn.backends import windows
+from wn.backends.windows import Block, Pair, Sliding
+from wn.random import Purpose
+
+# Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
+SAMPLE_TILE = 256
+
+# NumPy's and CuPy's arrays share an interface but no base class.
+Array = Any
+
+
+class DrawKey(NamedTuple):
+    """Where draws come from: everything of a Philox address but the feature and the repetition."""
+
+    seeds: tuple[int, ...]  # one for all members, or one per member
+    samples: Array  # (B,) sample ids
+    epoch: int  # epoch in training, evaluation id in inference
+    purpose: Purpose
+    site: int
+
+
+class Backend:
+    """The primitives that layers are written with."""
+
+    name: str
+    xp: ModuleType
+
+    # ---- arrays -----------------------------------------------------------------------------------------
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return `values` as an array of this backend."""
+        return self.xp.asarray(values, dtype=dtype)
+
+    def to_numpy(self, array: Array) -> Any:
+        """Return `array` in the host's memory."""
+        return array
+
+    # ---- products ---------------------------------------------------------------------------------------
+
+    def matmul(self, w: Array, x: Array) -> Array:
+        """Return y[p] = w[p] x[p]: (P|1, O, I) · (P|1, I, B) → (P, O, B).
+
+        BLAS may round a column differently according to its place among the others. Products are therefore
+        taken member by member and in tiles of SAMPLE_TILE columns: a member's result does not depend on the
+        population, nor a sample's on the batch, if batches begin at multiples of the tile.
+        """
+        batch = x.shape[2]
+        if batch <= SAMPLE_TILE:
+            return self.xp.matmul(w, x)
+        y = self.xp.empty((max(len(w), len(x)), w.shape[1], batch), x.dtype)
+        for start in range(0, batch, SAMPLE_TILE):
+            tile = slice(start, start + SAMPLE_TILE)
+            self.xp.matmul(w, x[:, :, tile], out=y[:, :, tile])
+        return y
+
+    def matmul_weight_gradient(self, dy: Array, x: Array) -> Array:
+        """Return dw[p] = dy[p] x[p]ᵀ: (P, O, B) · (P|1, I, B) → (P, O, I)."""
+        return self.xp.matmul(dy, x.transpose(0, 2, 1))
+
+    def matmul_input_gradient(self, w: Array, dy: Array) -> Array:
+        """Return dx[p] = w[p]ᵀ dy[p]: (P|1, O, I) · (P, O, B) → (P, I, B)."""
+        return self.xp.matmul(w.transpose(0, 2, 1), dy)
+
+    # ---- element-wise -----------------------------------------------------------------------------------
+
+    def relu(self, x: Array) -> Array:
+        """Return max(x, 0); NaN stays NaN."""
+        return self.xp.maximum(x, 0)
+
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        """Return dy where y > 0, else 0."""
+        return dy * (y > 0)
+
+    # ---- noise ------------------------------------------------------------------------------------------
+
+    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
+        """Return standard normal draws (S, F, B) float32; S is 1 if all members share a seed, else P.
+
+        Members that share a seed share their draws, whatever their σ (common random numbers).
+        """
+        seeds = list(dict.fromkeys(key.seeds))
+        drawn = [self._normals_of_seed(key, seed, features, repetition) for seed in seeds]
+        if len(seeds) == 1:
+            return drawn[0][None]  # (1, F, B)
+        return self.xp.stack([drawn[seeds.index(seed)] for seed in key.seeds])  # (P, F, B)
+
+    def _normals_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Array:
+        return random.normals(
+            self.xp, seed, key.samples, features, key.epoch, key.purpose, key.site, repetition
+        )
+
+    def affine_draws(self, z: Array, scale: Array, shift: Array) -> Array:
+        """Return scale·z + shift: draws with standard deviation `scale` and mean `shift`."""
+        y = z * scale
+        y += shift
+        return y
+
+    # ---- loss -------------------------------------------------------------------------------------------
+
+    def log_softmax(self, logits: Array) -> Array:
+        """Return logits − log Σ exp(logits) over the classes (axis 1), shifted so that nothing overflows."""
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
+
+    # ---- optimiser --------------------------------------------------------------------------------------
+
+    def adam_update(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        constants: Sequence[float],
+    ) -> None:
+        """Update one parameter and its two moments in place; see `wn.optim.adam_step` for the formula."""
+        step_size, beta1, beta2, second_correction, epsilon = constants
+        first *= beta1
+        first += (1 - beta1) * gradient
+        second *= beta2
+        second += (1 - beta2) * gradient * gradient
+        denominator = self.xp.sqrt(second)
+        denominator *= second_correction
+        denominator += epsilon
+        parameter -= step_size * first / denominator
+
+    # ---- convolution and pooling ------------------------------------------------------------------------
+
+    # Columns of at most so many values exist at a time: 131,072 floats are 512 KiB, a second-level cache.
+    columns_limit = 131_072
+
+    def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
+        """Return w ∗ x + b: (P|1, C, H, W, B), (P|1, O, C, KH, KW), (P|1, O) → (P, O, H', W', B)."""
+        sliding = Sliding(w.shape[3:], stride, padding)
+        height, width = sliding.places(*x.shape[2:4])
+        population, outputs, batch = max(x.shape[0], w.shape[0]), w.shape[1], x.shape[4]
+        y = self.xp.empty((population, outputs, height, width, batch), x.dtype)
+        bias = b[:, :, None, None, None]
+        for block, columns in self._columns(x, sliding):
+            product = self.matmul(windows.of_members(windows.flat_kernels(w), block.members), columns)
+            part = y[block.members, :, block.rows, :, block.samples]
+            self.xp.add(product.reshape(part.shape), windows.of_members(bias, block.members), out=part)
+        return y
+
+    def convolution_weight_gradient(
+        self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        """Return dw of `convolution`: (P, O, H', W', B), (P|1, C, H, W, B) → (P, O, C, KH, KW)."""
+        population, outputs = dy.shape[:2]
+        dw = self.xp.zeros((population, outputs, x.shape[1] * kernel[0] * kernel[1]), dy.dtype)
+        for block, columns in self._columns(x, Sliding(kernel, stride, padding)):
+            part = windows.part_of_output(dy, block)
+            dw[block.members] += self.matmul_weight_gradient(part, columns)
+        return dw.reshape(population, outputs, x.shape[1], *kernel)
+
+    def convolution_input_gradient(
+        self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        """Return dx of `convolution`: (P|1, O, C, KH, KW), (P, O, H', W', B) → (P, C, H, W, B)."""
+        sliding = Sliding(w.shape[3:], stride, padding)
+        channels, (height, width) = w.shape[2], size
+        population, _, rows, columns, batch = dy.shape
+        padded = (height + 2 * padding[0], width + 2 * padding[1])
+        dx = self.xp.zeros((population, channels, *padded, batch), dy.dtype)
+        per_row = channels * w.shape[3] * w.shape[4] * columns
+        for block in windows.blocks(population, rows, batch, per_row, self.columns_limit):
+            kernels = windows.of_members(windows.flat_kernels(w), block.members)
+            dcolumns = self.matmul_input_gradient(kernels, windows.part_of_output(dy, block))
+            part = dx[block.members, ..., block.samples]
+            windows.add_columns(part, dcolumns, sliding, block.rows, columns)
+        return dx[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width]
+
+    def _columns(self, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
+        """Yield the columns of x block by block; where x is shared, a block is for all members."""
+        height, width = sliding.places(*x.shape[2:4])
+        padded = windows.pad(self.xp, x, sliding.padding)
+        per_row = x.shape[1] * sliding.kernel[0] * sliding.kernel[1] * width
+        for block in windows.blocks(x.shape[0], height, x.shape[4], per_row, self.columns_limit):
+            part = padded[block.members, ..., block.samples]
+            everyone = block if x.shape[0] > 1 else block._replace(members=slice(None))
+            yield everyone, windows.fill_columns(self.xp, part, sliding, block.rows, width)
+
+    def max_pool(self, x: Array, window: Pair) -> Array:
+        """Return the largest value of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
+        first, *others = windows.tiles(x, window)
+        y = first.copy()
+        for tile in others:
+            self.xp.maximum(y, tile, out=y)
+        return y
+
+    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
+        """Return dx of `max_pool`: dy where a window's largest value stands first, 0 elsewhere."""
+        dx = self.xp.zeros((dy.shape[0], *x.shape[1:]), dy.dtype)
+        free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
+        for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
+            found = (tile == y) & free
+            free &= ~found
+            dtile[...] = dy * found
+        return dx
+
+    def average_pool(self, x: Array, window: Pair) -> Array:
+        """Return the mean of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
+        first, *others = windows.tiles(x, window)
+        y = first.copy()
+        for tile in others:
+            y += tile
+        y /= window[0] * window[1]
+        return y
+
+    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
+        """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
+        dx = self.xp.zeros((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
+        share = dy / (window[0] * window[1])
+        for dtile in windows.tiles(dx, window):
+            dtile[...] = share
+        return dx
+
+    # ---- batch norm: rows (P|1, F, N), where N runs over everything that a mean is taken over -------------
+
+    def moments(self, rows: Array) -> tuple[Array, Array]:
+        """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""
+        mean = rows.mean(axis=2)
+        deviations = rows - mean[:, :, None]
+        return mean, (deviations * deviations).mean(axis=2)
+
+    def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
+        """Return (rows − mean)·scale + shift; the others (P|1, F); result (P, F, N)."""
+        y = (rows - mean[:, :, None]) * scale[:, :, None]
+        y += shift[:, :, None]
+        return y
+
+    def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
+        """Return Σ_n drows·(rows − mean)·inverse and Σ_n drows, (P, F)."""
+        deviations = rows - mean[:, :, None]
+        return (drows * deviations).sum(axis=2) * inverse, drows.sum(axis=2)
+
+    def normalise_backward(
+        self, drows: Array, rows: Array, mean: Array, factors: tuple[Array, Array, Array]
+    ) -> Array:
+        """Return a·drows + b·(rows − mean) + c with factors a, b, c (P, F); result (P, F, N)."""
+        a, b, c = (factor[:, :, None] for factor in factors)
+        dx = (rows - mean[:, :, None]) * b
+        dx += drows * a
+        dx += c
+        return dx

@@ -1,0 +1,153 @@
+"""Windows that slide over images: their geometry, and the columns that turn a convolution into a product.
+
+An image batch is (P|1, C, H, W, B). With the batch last, what one place (c, i, j) of the kernel sees,
+for every place (u, v) of the output, is a strided slice of the image: columns are filled without transposes.
+"""
+
+from collections.abc import Iterator
+from math import prod
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from wn.errors import WnError
+
+Array = Any  # as in `base`
+Pair = tuple[int, int]  # along height and width
+
+
+def check_pair(what: str, pair: Pair, at_least: int) -> None:
+    """Raise WnError unless `pair` is two integers of at least `at_least`."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or any(type(value) is not int for value in pair):
+        raise WnError(f"{what} is {pair!r}: it must be a pair of integers (height, width)")
+    if min(pair) < at_least:
+        raise WnError(f"{what} is {pair}: both must be at least {at_least}")
+
+
+class Sliding(NamedTuple):
+    """How a kernel moves: its size, its steps, and the zeros around the image."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+    def places(self, height: int, width: int) -> Pair:
+        """Return (H', W') = ⌊(size + 2·padding − kernel) / stride⌋ + 1, ≤ 0 where the kernel does not fit."""
+        return (
+            (height + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1,
+            (width + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1,
+        )
+
+
+class Block(NamedTuple):
+    """A part of the work: some members, output rows u and samples n."""
+
+    members: slice
+    rows: slice
+    samples: slice
+
+
+def blocks(members: int, rows: int, samples: int, size: int, limit: int) -> Iterator[Block]:
+    """Cut the work so that a block's columns hold at most `limit` values.
+
+    `size` values are needed per member, row and sample. Samples are cut last: whole batches are contiguous.
+    """
+    sample_step = min(max(limit // size, 1), samples)
+    row_step = min(max(limit // (size * samples), 1), rows)
+    member_step = min(max(limit // (size * samples * rows), 1), members)
+    for p in range(0, members, member_step):
+        for u in range(0, rows, row_step):
+            for n in range(0, samples, sample_step):
+                yield Block(
+                    slice(p, min(p + member_step, members)),
+                    slice(u, min(u + row_step, rows)),
+                    slice(n, min(n + sample_step, samples)),
+                )
+
+
+def of_members(array: Array, members: slice) -> Array:
+    """Return what these members see of an array (P, …) or (1, …)."""
+    return array if array.shape[0] == 1 else array[members]
+
+
+def pad(xp: ModuleType, x: Array, padding: Pair) -> Array:
+    """Put zeros around the images: (P|1, C, H, W, B) → (P|1, C, H + 2·PH, W + 2·PW, B)."""
+    if padding == (0, 0):
+        return x
+    population, channels, height, width, batch = x.shape
+    (top, left), shape = padding, (height + 2 * padding[0], width + 2 * padding[1])
+    padded = xp.zeros((population, channels, *shape, batch), x.dtype)
+    padded[:, :, top : top + height, left : left + width] = x
+    return padded
+
+
+def window_slice(i: int, j: int, rows: slice, columns: int, stride: Pair) -> tuple[slice, slice]:
+    """Return the rows and columns of the image that place (i, j) of the kernel meets."""
+    first, last = i + rows.start * stride[0], i + (rows.stop - 1) * stride[0]
+    return slice(first, last + 1, stride[0]), slice(j, j + (columns - 1) * stride[1] + 1, stride[1])
+
+
+def fill_columns(xp: ModuleType, padded: Array, sliding: Sliding, rows: slice, width: int) -> Array:
+    """Return columns[p, (c·KH + i)·KW + j, (u·W' + v)·B + n] = x[p, c, u·SH + i, v·SW + j, n] (im2col).
+
+    padded: (P|1, C, H, W, B); rows: output rows u; width: W'; columns: (P|1, C·KH·KW, rows·W'·B).
+    """
+    population, channels, _, _, batch = padded.shape
+    kernel_h, kernel_w = sliding.kernel
+    count = rows.stop - rows.start
+    columns = xp.empty((population, channels, kernel_h, kernel_w, count, width, batch), padded.dtype)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            seen = window_slice(i, j, rows, width, sliding.stride)
+            columns[:, :, i, j] = padded[:, :, seen[0], seen[1]]
+    return columns.reshape(population, channels * kernel_h * kernel_w, count * width * batch)
+
+
+def add_columns(dpadded: Array, dcolumns: Array, sliding: Sliding, rows: slice, width: int) -> None:
+    """Add every gradient to the pixel that its column was copied from (col2im): `fill_columns` transposed.
+
+    dpadded: (P, C, H, W, B), changed in place; dcolumns: (P, C·KH·KW, rows·W'·B).
+    """
+    population, channels, _, _, batch = dpadded.shape
+    kernel_h, kernel_w = sliding.kernel
+    count = rows.stop - rows.start
+    parts = dcolumns.reshape(population, channels, kernel_h, kernel_w, count, width, batch)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            seen = window_slice(i, j, rows, width, sliding.stride)
+            dpadded[:, :, seen[0], seen[1]] += parts[:, :, i, j]
+
+
+def tiles(x: Array, window: Pair) -> list[Array]:
+    """Return, for each place of the window in row-major order, what it sees of non-overlapping windows.
+
+    x: (P|1, C, H, W, B); each of the KH·KW views: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
+    """
+    height, width = (x.shape[2] // window[0]) * window[0], (x.shape[3] // window[1]) * window[1]
+    return [
+        x[:, :, i : height : window[0], j : width : window[1]]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+
+
+def flat_kernels(w: Array) -> Array:
+    """Return w (P|1, O, C, KH, KW) as (P|1, O, C·KH·KW)."""
+    return w.reshape(w.shape[0], w.shape[1], prod(w.shape[2:]))
+
+
+def part_of_output(dy: Array, block: Block) -> Array:
+    """Return a block of dy (P, O, H', W', B) as (members, O, rows·W'·samples): a view where possible."""
+    part = dy[block.members, :, block.rows, :, block.samples]
+    return part.reshape(part.shape[0], part.shape[1], prod(part.shape[2:]))
+
+
+def pooled_shape(what: str, shape: tuple[int, ...], window: Pair) -> tuple[int, ...]:
+    """Return (C, ⌊H/KH⌋, ⌊W/KW⌋) for (C, H, W); raise WnError where no window fits."""
+    if len(shape) != 3:
+        raise WnError(f"{what} takes (channels, height, width), got {shape}")
+    channels, height, width = shape
+    if height < window[0] or width < window[1]:
+        raise WnError(
+            f"{what} with a window of {window[0]}×{window[1]} does not fit an image of {height}×{width}"
+        )
+    return channels, height // window[0], width // window[1]

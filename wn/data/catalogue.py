@@ -1,0 +1,131 @@
+"""Load, download and check the data sets by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+
+from wn.data.dataset import Dataset
+from wn.data.entries import ENTRIES, DataFile, Entry, entry_of
+from wn.data.locate import VARIABLE, cache_folder, candidates, content_sha256, locate, search_folders
+from wn.errors import DataError
+
+_TIMEOUT = 30  # seconds without an answer before the next mirror is tried
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What `check` found about one file: `ok` if its content is the original, `status` in words."""
+
+    name: str
+    path: Path | None
+    ok: bool
+    status: str
+
+
+def listing() -> list[Entry]:
+    """All known data sets, in the order in which they are listed."""
+    return list(ENTRIES.values())
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Load a data set by name; it is downloaded where none of the folders searched holds it.
+
+    Searched are `data_dir`, $WN_DATA (both with their subfolder `name`), the folder of Debian's package and
+    the download cache. Valid files are taken as they are, also if they are not the original: see `check`.
+    Raises WnError for an unknown name and DataError, naming files and folders, for missing or wrong files.
+    """
+    entry = entry_of(name)
+    located = locate(entry, _path(data_dir))
+    paths = located.found if located else _download(entry, cache_folder(entry), _path(data_dir))
+    train, test = entry.read(entry, paths)
+    return Dataset(name, entry.classes, train, test, entry.recipe, source=str(paths[0].parent))
+
+
+def fetch(name: str, data_dir: str | Path | None = None) -> tuple[Path, ...]:
+    """The files of a data set, downloaded to `data_dir`/`name` (default: the cache) if they are not there.
+
+    Raises WnError for an unknown name and DataError where the download fails.
+    """
+    entry = entry_of(name)
+    folder = _path(data_dir)
+    if folder is not None:
+        _make_folder(folder)
+    located = locate(entry, folder)
+    if located:
+        return located.found
+    return _download(entry, folder / name if folder else cache_folder(entry), folder)
+
+
+def check(name: str, data_dir: str | Path | None = None) -> list[FileStatus]:
+    """Compare the files that `load` would take first with the checksums of the original ones.
+
+    Raises WnError for an unknown name; missing, unreadable and differing files are reported, not raised.
+    """
+    entry = entry_of(name)
+    located = next(candidates(entry, _path(data_dir)), None)
+    if located is None:
+        return [FileStatus(file.name, None, False, "missing") for file in entry.layouts[0]]
+    return [_status(file, path) for file, path in zip(located.layout, located.paths, strict=True)]
+
+
+def _status(file: DataFile, path: Path | None) -> FileStatus:
+    if path is None:
+        return FileStatus(file.name, None, False, "missing")
+    try:
+        content = content_sha256(path)
+    except DataError as error:
+        return FileStatus(file.name, path, False, str(error))
+    if content == file.sha256:
+        return FileStatus(file.name, path, True, "original")
+    return FileStatus(file.name, path, False, f"not the original: content has SHA-256 {content}")
+
+
+def _download(entry: Entry, folder: Path, data_dir: Path | None) -> tuple[Path, ...]:
+    """All files of the first layout; DataError says where they were sought and how to get them."""
+    layout = entry.layouts[0]
+    try:
+        return tuple(_download_file(entry, file, folder) for file in layout)
+    except DataError as error:
+        tried = "; ".join(str(tried) for tried in search_folders(entry, data_dir))
+        names = ", ".join(file.name for file in layout)
+        get = f"{entry.how_to_get}; or " if entry.how_to_get else ""
+        raise DataError(
+            f"{entry.name}: the files {names} (also without .gz) are in none of the folders {tried}, "
+            f"and the download failed ({error}). To get them: {get}copy them from {entry.source}; "
+            f"then name their folder with --data-dir or ${VARIABLE}"
+        ) from None
+
+
+def _download_file(entry: Entry, file: DataFile, folder: Path) -> Path:
+    """One file from the first mirror that delivers it with the right checksum."""
+    reason = "it has no download source"
+    for mirror in entry.mirrors:
+        try:
+            fetched = pooch.retrieve(
+                mirror + file.name,
+                known_hash=f"md5:{file.md5}",
+                fname=file.name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
+            )
+        except (OSError, ValueError) as error:  # no connection, or another checksum
+            reason = f"{mirror + file.name}: {_first_line(error)}"
+        else:
+            return Path(fetched)
+    raise DataError(reason)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _path(data_dir: str | Path | None) -> Path | None:
+    return None if data_dir is None else Path(data_dir).expanduser()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be used as a folder: {error.strerror or error}") from None

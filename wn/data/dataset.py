@@ -1,0 +1,148 @@
+"""A data set in memory: images as stored, labels, and batches of it as network inputs."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from wn.data.augment import Draw, augment
+from wn.data.recipes import Preprocessing, Recipe
+from wn.errors import DataError, WnError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: images (N, C, H, W) as stored (uint8, or float32 features), labels int64 (N,).
+
+    The place of a sample in its split is its sample id, to which all random draws belong.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def on(self, xp: Any) -> "Split":
+        """The same split with its arrays in the memory of `xp` (NumPy or CuPy)."""
+        return Split(xp.asarray(self.images), xp.asarray(self.labels))
+
+    def take(self, indices: NDArray[np.int64]) -> "Split":
+        """The samples at `indices`, in that order; they are numbered anew."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images with their class names, the study's recipe, and where the files came from."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    recipe: Recipe
+    source: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.train.images.shape[1:]
+        return int(channels), int(height), int(width)
+
+    def limited(self, train_samples: int | None = None, test_samples: int | None = None) -> "Dataset":
+        """The data set with fewer samples, as many of each class as possible; None keeps a split whole.
+
+        Samples are taken class by class in turn (the first of each class, then the second of each class, …)
+        until n are chosen, and stay in file order. So the choice is deterministic, class counts differ by at
+        most one until a class is used up, and a smaller choice is always part of a larger one.
+        Raises WnError where n is not in 1 … the number of samples.
+        """
+        return replace(
+            self,
+            train=_limited(self.train, train_samples, f"{self.name}: training samples"),
+            test=_limited(self.test, test_samples, f"{self.name}: test samples"),
+        )
+
+
+def make_split(
+    images: NDArray[Any], labels: NDArray[Any], classes: int, images_name: object, labels_name: object
+) -> Split:
+    """Join images (N, C, H, W) and labels (N,) into a split, after checking that they fit.
+
+    `images_name` and `labels_name` say in errors which files are meant.
+    Raises DataError where the counts disagree or a label is not in 0 … classes − 1.
+    """
+    if len(images) != len(labels):
+        raise DataError(f"{images_name} has {len(images)} images, but {labels_name} has {len(labels)} labels")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        first = int(wrong[0])
+        raise DataError(
+            f"{labels_name}: label {labels[first]} of sample {first} (images: {images_name}) "
+            f"is out of range; allowed are 0 to {classes - 1}"
+        )
+    return Split(images, labels.astype(np.int64))
+
+
+def checksum(dataset: Dataset) -> str:
+    """SHA-256 over the types, shapes and contents of all images and labels."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        for array in (split.images, split.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def batch(
+    xp: Any,
+    split: Split,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    dtype: DTypeLike = np.float32,
+    draw: Draw | None = None,
+) -> Any:
+    """The samples at `indices` (B,) as a network input: (1, C, H, W, B), the leading 1 shared by all members.
+
+    Formula: (x / scale − mean) / std with mean and std per channel, each step rounded to `dtype`.
+    With `draw` (training) the images are first cropped and flipped as the preprocessing asks; without
+    (evaluation) they never are. `split` must live in the memory of `xp`: `split.on(xp)`.
+    """
+    samples = xp.asarray(indices)
+    if draw is not None and preprocessing.augments:
+        x = augment(xp, split.images, samples, preprocessing.crop_padding, preprocessing.flip, draw)
+    else:
+        x = xp.moveaxis(split.images[samples], 0, -1)  # (C, H, W, B)
+    return normalised(xp, x, preprocessing, dtype)[None]  # (1, C, H, W, B)
+
+
+def normalised(xp: Any, x: Any, preprocessing: Preprocessing, dtype: DTypeLike) -> Any:
+    """(x / scale − mean) / std for x of shape (C, H, W, B), as a new contiguous array of `dtype`."""
+    y = xp.ascontiguousarray(x).astype(dtype)
+    mean = xp.asarray(preprocessing.mean, dtype=dtype)[:, None, None, None]
+    std = xp.asarray(preprocessing.std, dtype=dtype)[:, None, None, None]
+    y /= preprocessing.scale  # a Python number: computed in y's dtype
+    y -= mean
+    y /= std
+    return y
+
+
+def _limited(split: Split, count: int | None, what: str) -> Split:
+    if count is None:
+        return split
+    if not 1 <= count <= len(split):
+        raise WnError(f"{what}: {count} is not in 1 to {len(split)}")
+    order = np.lexsort((split.labels, _rank_within_class(split.labels)))  # by rank first, then by class
+    return split.take(np.sort(order[:count]))
+
+
+def _rank_within_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each sample, how many samples of its class come before it."""
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[by_class] = np.arange(len(labels)) - starts
+    return rank

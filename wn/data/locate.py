@@ -1,0 +1,128 @@
+"""Where the files of a data set lie: an explicit folder, $WN_DATA, Debian's folder, the download cache."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+
+from wn.data.entries import ENTRIES, MINI_FOLDER, DataFile, Entry
+from wn.data.idx import reading
+from wn.errors import DataError
+
+VARIABLE = "WN_DATA"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A folder that holds files of a data set; `paths` follows `layout`, None where a file is missing."""
+
+    folder: Path
+    layout: tuple[DataFile, ...]
+    paths: tuple[Path | None, ...]
+
+    @property
+    def complete(self) -> bool:
+        return None not in self.paths
+
+    @property
+    def missing(self) -> list[str]:
+        return [file.name for file, path in zip(self.layout, self.paths, strict=True) if path is None]
+
+    @property
+    def found(self) -> tuple[Path, ...]:
+        return tuple(path for path in self.paths if path is not None)
+
+
+def cache_folder(entry: Entry) -> Path:
+    """The folder to which a data set is downloaded where no other is named."""
+    return Path(pooch.os_cache("wn")) / entry.name
+
+
+def search_folders(entry: Entry, data_dir: Path | None = None) -> list[Path]:
+    """All folders that are searched, in order.
+
+    Raises DataError where `data_dir` or $WN_DATA name a folder that does not exist.
+    """
+    if entry.bundled:
+        return [MINI_FOLDER]
+    roots = []
+    for where, root in (("data folder", data_dir), (f"${VARIABLE}", _variable())):
+        if root is not None:
+            if not root.is_dir():
+                raise DataError(f"{where}: {root} is not a folder")
+            roots.append(root)
+    folders = [root / sub for root in roots for sub in ("", entry.name, *entry.folders)]
+    system = [Path(entry.system)] if entry.system else []
+    return [*folders, *system, cache_folder(entry)]
+
+
+def locate(entry: Entry, data_dir: Path | None = None) -> Located | None:
+    """The first folder that holds the data set, or None.
+
+    A folder named by the user or by Debian that holds only some of the files is an error, so that another
+    folder's files are not taken silently; an unfinished download counts as absent. Files that are known to be
+    another data set's (MNIST and FashionMNIST use the same names) are passed over.
+    Raises DataError.
+    """
+    for located in candidates(entry, data_dir):
+        if located.complete:
+            return located
+        if located.folder != cache_folder(entry):
+            raise DataError(
+                f"{located.folder}: holds only a part of {entry.name}: missing {', '.join(located.missing)}"
+            )
+    return None
+
+
+def candidates(entry: Entry, data_dir: Path | None = None) -> Iterator[Located]:
+    """The searched folders, in order, with a file of the data set and without another data set's files."""
+    for folder in search_folders(entry, data_dir):
+        located = look_into(folder, entry)
+        if located is not None and not _of_another(located, entry):
+            yield located
+
+
+def look_into(folder: Path, entry: Entry) -> Located | None:
+    """The layout of which `folder` holds most files (the first of equals), or None if it holds none."""
+    candidates = [
+        Located(folder, layout, tuple(_existing(folder, file) for file in layout)) for layout in entry.layouts
+    ]
+    best = max(candidates, key=lambda located: (located.complete, len(located.found)))
+    return best if best.found else None
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, after undoing gzip; DataError if it cannot be read."""
+    digest = hashlib.sha256()
+    with reading(path) as (stream, _):
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _variable() -> Path | None:
+    value = os.environ.get(VARIABLE, "")
+    return Path(value) if value else None
+
+
+def _existing(folder: Path, file: DataFile) -> Path | None:
+    for name in file.names:
+        if os.path.isfile(folder / name):  # unlike Path.is_file, False where the folder may not be read
+            return folder / name
+    return None
+
+
+def _of_another(located: Located, entry: Entry) -> bool:
+    """Whether the last file (the smallest one) is, by its content, a known file of another data set."""
+    path, expected = located.paths[-1], located.layout[-1].sha256
+    if path is None or not expected:
+        return False
+    try:
+        content = content_sha256(path)
+    except DataError:
+        return False  # reading it says what is wrong
+    owners = {file.sha256: other.name for other in ENTRIES.values() for file in other.layouts[0]}
+    return owners.get(content, entry.name) != entry.name

@@ -1,0 +1,72 @@
+"""How each data set is prepared and trained on: the recipes of the study, as plain data."""
+
+from dataclasses import dataclass
+
+from wn.errors import WnError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What turns a stored image into a network input: ((crop, flip)(x) / scale − mean) / std.
+
+    `scale` divides the stored values (255 for bytes); `mean` and `std` hold one value per channel, in units
+    of the scaled image, or one for all channels. `crop_padding` (pixels of zeros on each side, from which a
+    window of the original size is cut) and `flip` (left-right, with probability 1/2) act in training only.
+    Raises WnError for values that make no sense. Source: the recipes in docs/data.md.
+    """
+
+    scale: float = 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    crop_padding: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise WnError(f"preprocessing: scale must be above 0, not {self.scale}")
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise WnError(f"preprocessing: {len(self.mean)} means and {len(self.std)} standard deviations")
+        if not all(value > 0 for value in self.std):
+            raise WnError(f"preprocessing: every std must be above 0, not {self.std}")
+        if self.crop_padding < 0:
+            raise WnError(f"preprocessing: crop_padding must be 0 or more, not {self.crop_padding}")
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are changed at random."""
+        return self.flip or self.crop_padding > 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the study trains: epochs for MLPs and for convolutional networks, batch size, Adam's lr.
+
+    `weighted_loss` asks for the class weights of `wn.data.speech.class_weights`; otherwise all weigh alike.
+    """
+
+    epochs_mlp: int
+    epochs_conv: int
+    batch_size: int
+    lr: float
+    preprocessing: Preprocessing
+    weighted_loss: bool = False
+
+
+MNIST = Recipe(epochs_mlp=100, epochs_conv=50, batch_size=128, lr=1e-3, preprocessing=Preprocessing())
+
+FASHION_MNIST = Recipe(
+    epochs_mlp=250,
+    epochs_conv=200,
+    batch_size=128,
+    lr=1e-3,
+    preprocessing=Preprocessing(mean=(0.5,), std=(0.5,), crop_padding=4, flip=True),
+)
+
+# A sixth of FashionMNIST for short runs: without augmentation, so that few epochs are enough.
+FASHION_MINI = Recipe(
+    epochs_mlp=20,
+    epochs_conv=20,
+    batch_size=128,
+    lr=1e-3,
+    preprocessing=Preprocessing(mean=(0.5,), std=(0.5,)),
+)

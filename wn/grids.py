@@ -1,0 +1,47 @@
+"""Grids of σ in one line of text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.errors import WnError
+
+ALLOWED = "FIRST:LAST:COUNT (log spacing), lin:FIRST:LAST:COUNT, or values separated by commas"
+
+
+def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the σ values of a grid, ascending and without repeats.
+
+    "0.01:100:17" are 17 values from 0.01 to 100 evenly spaced in log σ (both ends included), "lin:0:2:21"
+    are 21 values evenly spaced in σ, "0.1,1,10" are just these; a sequence of numbers is taken as it is.
+    Raises WnError if a value is negative, NaN or infinite, or the text has another form.
+    """
+    values = _parse(grid) if isinstance(grid, str) else np.atleast_1d(np.asarray(grid, np.float64))
+    if values.ndim != 1 or values.size == 0:
+        raise WnError(f"σ grid {grid!r} has no values: write {ALLOWED}")
+    wrong = values[~np.isfinite(values) | (values < 0)]
+    if wrong.size:
+        raise WnError(f"σ grid {grid!r} contains {wrong[0]:g}: every σ must be finite and ≥ 0")
+    return np.unique(values)
+
+
+def _parse(text: str) -> NDArray[np.float64]:
+    spacing, _, rest = text.partition(":") if text[:3] in ("lin", "log") else ("log", "", text)
+    if spacing not in ("lin", "log"):
+        raise WnError(f"σ grid {text!r}: unknown spacing {spacing!r}: write {ALLOWED}")
+    try:
+        if ":" not in rest:
+            return np.array([float(part) for part in rest.split(",")])
+        first, last, count = rest.split(":")
+        start, stop, number = float(first), float(last), int(count)
+    except ValueError:
+        raise WnError(f"σ grid {text!r} can't be read: write {ALLOWED}") from None
+    if not (np.isfinite(start) and np.isfinite(stop) and 0 <= start < stop) or number < 2:
+        raise WnError(f"σ grid {text!r}: FIRST must be ≥ 0 and below a finite LAST, COUNT at least 2")
+    if spacing == "lin":
+        return np.linspace(start, stop, number)
+    if start == 0:
+        raise WnError(f"σ grid {text!r}: log spacing can't begin at 0; write lin:{rest} or a small FIRST")
+    # Powers of ten rounded to 12 digits: 0.1 is then 0.1 and not 0.10000000000000002.
+    return np.array([float(f"{value:.12g}") for value in np.geomspace(start, stop, number)])

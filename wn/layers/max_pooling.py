@@ -1,0 +1,62 @@
+"""Max pooling: the largest value of each window. Derived in docs/layers/max_pooling.md."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from wn.backends.base import Array, Backend
+from wn.backends.windows import Pair, check_pair, pooled_shape
+from wn.layers.base import Shape, Stateless
+
+
+class MaxPoolingCache(NamedTuple):
+    """What backward needs: input and output, which tell where the largest values were, and the window."""
+
+    x: Array
+    y: Array
+    window: Pair
+
+
+def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Array, MaxPoolingCache]:
+    """Take the largest value of each of the windows that tile the image.
+
+    y[p,c,u,v,n] = max_i,j x[p, c, u·KH + i, v·KW + j, n], 0 ≤ i < KH, 0 ≤ j < KW.
+
+    x: (P|1, C, H, W, B); y: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B): rows and columns that fill no window are dropped.
+    Derived in docs/layers/max_pooling.md.
+    """
+    y = be.max_pool(x, window)
+    return y, MaxPoolingCache(x, y, window)
+
+
+def backward(be: Backend, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
+    """Return dx: dy at the place of each window's largest value, 0 elsewhere.
+
+    Where several are equally large, the first in row-major order of the window gets all of dy, as in PyTorch.
+    dy: (P, C, H', W', B); dx: (P, C, H, W, B).
+    """
+    return be.max_pool_backward(dy, cache.x, cache.y, cache.window), ()
+
+
+@dataclass(frozen=True)
+class MaxPooling(Stateless):
+    """A max pooling with stride = window (height, width) in a network."""
+
+    window: Pair
+
+    def __post_init__(self) -> None:
+        check_pair("window of a max pooling", self.window, at_least=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
+        return pooled_shape("max pooling", shape, self.window)
+
+    def forward(
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+    ) -> tuple[Array, Any, Any]:
+        """See `forward` of this module."""
+        y, cache = forward(be, params, x, self.window)
+        return y, cache, state
+
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward` of this module."""
+        return backward(be, dy, cache)

@@ -1,0 +1,219 @@
+"""A network: an ordered list of layers with named noise sites, forward and backward as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wn import random
+from wn.backends.base import Array, Backend
+from wn.errors import WnError
+from wn.layers import noise as noise_layer
+from wn.layers.base import Layer, Shape
+from wn.noise import Noise, SiteNoise
+from wn.random import Purpose
+
+INPUT_SITE = 0
+
+
+class Step(NamedTuple):
+    """A layer in its place: its name, and whether its output is a noise site."""
+
+    name: str
+    layer: Layer
+    site: bool = True
+
+
+class Pass(NamedTuple):
+    """What a noisy forward pass needs besides its input: where draws come from, and the phase."""
+
+    noise: SiteNoise
+    seeds: tuple[int, ...]  # one for all members, or one per member
+    samples: Array  # (B,) sample ids
+    epoch: int  # epoch in training, evaluation id in inference
+    training: bool
+
+
+class NetworkCache(NamedTuple):
+    """What the backward pass needs, layer by layer, and the noise cache of each site (None: no noise)."""
+
+    layers: tuple[Any, ...]
+    noise: tuple[Any, ...]  # one per layer output; the input's comes first
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in order, for inputs of shape (C, H, W); the only place that knows noise sites.
+
+    Site 0 is the input; the outputs of layers marked as sites follow in order. Raises WnError if a layer
+    does not fit the shape that reaches it, naming the layer and both shapes.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    input_shape: Shape
+
+    def __post_init__(self) -> None:
+        self.shapes()
+
+    def shapes(self) -> list[Shape]:
+        """Return the shape of one sample at the input and after each layer."""
+        shapes = [tuple(self.input_shape)]
+        for step in self.steps:
+            try:
+                shapes.append(step.layer.output_shape(shapes[-1]))
+            except WnError as error:
+                raise WnError(
+                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shapes[-1]} "
+                    f"(the network's input {self.input_shape}): {error}"
+                ) from None
+        return shapes
+
+    @property
+    def classes(self) -> int:
+        """The number of logits K."""
+        return self.shapes()[-1][0]
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """The names of the noise sites; the index of a name is the index of its site."""
+        return ("input", *(step.name for step in self.steps if step.site))
+
+    @property
+    def site_steps(self) -> tuple[int, ...]:
+        """For each site the number of layers before it."""
+        return (0, *(index + 1 for index, step in enumerate(self.steps) if step.site))
+
+    def site_shapes(self) -> list[Shape]:
+        """Return the shape of one sample at each site."""
+        shapes = self.shapes()
+        return [shapes[index] for index in self.site_steps]
+
+    def check_sites(self, sites: Sequence[int]) -> None:
+        """Raise WnError unless every site exists."""
+        for site in sites:
+            if isinstance(site, bool) or not isinstance(site, int | np.integer):
+                raise WnError(f"site {site!r}: a site is an integer in 0…{len(self.site_names) - 1}")
+            if not 0 <= site < len(self.site_names):
+                names = ", ".join(f"{i} {name}" for i, name in enumerate(self.site_names))
+                raise WnError(f"{self.name} has no site {site}: allowed are {names}")
+
+    # ---- parameters -------------------------------------------------------------------------------------
+
+    def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
+        """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
+        params = []
+        for index, (step, shape) in enumerate(zip(self.steps, self.shapes(), strict=False)):
+
+            def draw(part: int, shape: Shape, bound: float, index: int = index) -> Array:
+                """Draw U(−bound, bound) for each seed: (P, *shape)."""
+                unique = {seed: _uniform(be, seed, shape, bound, 4 * index + part) for seed in seeds}
+                return be.asarray(be.xp.stack([unique[seed] for seed in seeds]), dtype)
+
+            params.append(step.layer.initial_parameters(be, shape, draw))
+        return tuple(params)
+
+    def initial_states(self, be: Backend, population: int, dtype: Any) -> tuple[Any, ...]:
+        """Return fresh states (running statistics), a tuple with each layer's state or ()."""
+        shapes = self.shapes()
+        return tuple(
+            step.layer.initial_state(be, shape, population, dtype)
+            for step, shape in zip(self.steps, shapes, strict=False)
+        )
+
+    def clampable(self, params: tuple[Any, ...]) -> list[Array]:
+        """Return the weights of linear and convolution layers, which weight clamping limits."""
+        return [layer.w for layer in params if hasattr(layer, "w")]
+
+    # ---- forward and backward ---------------------------------------------------------------------------
+
+    def forward(
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass
+    ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
+        """Return logits (P, K, B), the cache for backward and the new states.
+
+        x: (P|1, *input_shape, B). Noise is injected at the input and after every layer whose site has an
+        active operator in `run.noise`.
+        """
+        return self._run(be, params, states, x, run, INPUT_SITE)
+
+    def forward_from_site(
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass, site: int
+    ) -> Array:
+        """Return the logits from the clean activation x at `site`: its noise and the layers behind it."""
+        return self._run(be, params, states, x, run, site)[0]
+
+    def clean_activations(
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array
+    ) -> list[Array]:
+        """Return the activation at every site in inference without noise; the last are the logits."""
+        activations = [x]
+        for step, layer_params, state in zip(self.steps, params, states, strict=True):
+            x, _, _ = step.layer.forward(be, layer_params, x, state, False)
+            if step.site:
+                activations.append(x)
+        return activations
+
+    def backward(
+        self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool = False
+    ) -> tuple[Array | None, tuple[Any, ...]]:
+        """Return (dx or None, gradients in the structure of the parameters)."""
+        dy: Array | None = dlogits
+        grads: list[Any] = []
+        first_learning = next((i for i, step in enumerate(self.steps) if step.layer.learns), 0)
+        for index in reversed(range(len(self.steps))):
+            dy = _noise_backward(be, dy, cache.noise[index + 1])
+            needed = need_dx or index > first_learning
+            dy, layer_grads = self.steps[index].layer.backward(be, dy, cache.layers[index], needed)
+            grads.append(layer_grads)
+            if not needed:
+                grads += [()] * index  # the layers before have no parameters
+                return None, tuple(reversed(grads))
+        return _noise_backward(be, dy, cache.noise[0]), tuple(reversed(grads))
+
+    def _run(
+        self,
+        be: Backend,
+        params: tuple[Any, ...],
+        states: tuple[Any, ...],
+        x: Array,
+        run: Pass,
+        first_site: int,
+    ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
+        start = self.site_steps[first_site]
+        site = first_site
+        x, noise_cache = _noise_forward(be, x, run, site)
+        noise_caches = [noise_cache]
+        layer_caches, new_states = [], list(states)
+        for index in range(start, len(self.steps)):
+            step = self.steps[index]
+            x, layer_cache, new_states[index] = step.layer.forward(
+                be, params[index], x, states[index], run.training
+            )
+            noise_cache = None
+            if step.site:
+                site += 1
+                x, noise_cache = _noise_forward(be, x, run, site)
+            layer_caches.append(layer_cache)
+            noise_caches.append(noise_cache)
+        return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
+
+
+def _noise_forward(be: Backend, x: Array, run: Pass, site: int) -> tuple[Array, Any]:
+    noise: Noise | None = run.noise.get(site)
+    if noise is None or not noise.active(run.training):
+        return x, None
+    streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)
+    return noise_layer.forward(be, noise, x, streams)
+
+
+def _noise_backward(be: Backend, dy: Array, cache: Any) -> Array:
+    return dy if cache is None else noise_layer.backward(be, dy, cache)
+
+
+def _uniform(be: Backend, seed: int, shape: Shape, bound: float, parameter: int) -> Array:
+    """Draw one member's parameter from U(−bound, bound) in float32."""
+    count = int(np.prod(shape))
+    uniforms = random.uniforms(be.xp, seed, count, Purpose.INIT, site=parameter)
+    return ((2 * uniforms - 1) * np.float32(bound)).reshape(shape)

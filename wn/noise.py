@@ -1,0 +1,218 @@
+"""Noise operators: which kinds there are, and where in a network they apply. Derived in docs/noise.md.
+
+Every kind is a case of one operator with a multiplicative part M and an additive part D,
+
+    mul→add: y = x·M + D        add→mul: y = (x + D)·M,
+    M ~ N(mean_mul, σ_mul²),    D ~ N(mean_add, σ_add²),
+
+drawn anew for every element, sample and forward pass (Borras, Klein, Fröning, arXiv 2212.10430, section 3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.errors import WnError
+
+KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
+ORDERS = ("mul_add", "add_mul")
+EXECUTIONS = ("single", "each")
+
+Order = Literal["mul_add", "add_mul"]
+Execution = Literal["single", "each"]
+FloatOrMembers = float | NDArray[np.float64]  # one number, or one per member (P,)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One noise operator; make it with `additive`, `multiplicative`, `mixed`, `mixed_direct` or `none`.
+
+    `sigma_mul`, `sigma_add` ≥ 0 and the means are numbers, or arrays (P,) with a value per member.
+    `repetitions` R executes the operator R times on the same x and averages; `execution` says how: "each"
+    draws R times, "single" draws once with σ/√R, which has the same distribution (for add→mul it has not:
+    there the operator always draws R times; see docs/noise.md). `normalize_to_input_size` divides σ by the
+    number N of elements per sample. Raises WnError for values out of range.
+    """
+
+    kind: str = "none"
+    sigma_mul: FloatOrMembers = 0.0
+    mean_mul: FloatOrMembers = 1.0
+    sigma_add: FloatOrMembers = 0.0
+    mean_add: FloatOrMembers = 0.0
+    order: Order = "mul_add"
+    in_training: bool = True
+    in_inference: bool = True
+    normalize_to_input_size: bool = False
+    repetitions: int = 1
+    execution: Execution = "single"
+
+    def __post_init__(self) -> None:
+        _check_choice("noise kind", self.kind, KINDS)
+        _check_choice("order of mixed noise", self.order, ORDERS)
+        _check_choice("execution", self.execution, EXECUTIONS)
+        _check_number("sigma_mul", self.sigma_mul, at_least=0)
+        _check_number("sigma_add", self.sigma_add, at_least=0)
+        _check_number("mean_mul", self.mean_mul)
+        _check_number("mean_add", self.mean_add)
+        if isinstance(self.repetitions, bool) or not isinstance(self.repetitions, int | np.integer):
+            raise WnError(f"repetitions is {self.repetitions!r}: it must be an integer of at least 1")
+        if self.repetitions < 1:
+            raise WnError(f"repetitions is {self.repetitions}: it must be at least 1")
+
+    @property
+    def has_multiplier(self) -> bool:
+        """Whether M differs from the constant 1."""
+        return bool(np.any(np.asarray(self.sigma_mul) != 0) or np.any(np.asarray(self.mean_mul) != 1))
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether D differs from the constant 0."""
+        return bool(np.any(np.asarray(self.sigma_add) != 0) or np.any(np.asarray(self.mean_add) != 0))
+
+    def active(self, training: bool) -> bool:
+        """Whether the operator does anything in this phase."""
+        return (self.in_training if training else self.in_inference) and (
+            self.has_multiplier or self.has_offset
+        )
+
+    @property
+    def draws_each(self) -> bool:
+        """Whether R repetitions are R draws (else one draw with σ/√R)."""
+        if self.repetitions == 1 or not (self.has_multiplier or self.has_offset):
+            return False
+        product = self.has_multiplier and self.has_offset and self.order == "add_mul"
+        return self.execution == "each" or product
+
+    def members(self) -> int:
+        """Return the number of members that the values are given for (1 if all are numbers)."""
+        sizes = {
+            np.size(value) for value in (self.sigma_mul, self.mean_mul, self.sigma_add, self.mean_add)
+        } - {1}
+        if len(sizes) > 1:
+            raise WnError(f"noise values are given for different numbers of members: {sorted(sizes)}")
+        return sizes.pop() if sizes else 1
+
+
+def none() -> Noise:
+    """Return the operator that does nothing: y = x."""
+    return Noise()
+
+
+def additive(sigma: FloatOrMembers, mean: FloatOrMembers = 0.0, **options: Any) -> Noise:
+    """Return additive noise: y = x + N(mean, σ²)."""
+    _check_number("sigma of additive noise", sigma, at_least=0)
+    return _noise("additive", options, sigma_add=sigma, mean_add=mean)
+
+
+def multiplicative(sigma: FloatOrMembers, mean: FloatOrMembers = 1.0, **options: Any) -> Noise:
+    """Return multiplicative noise: y = x · N(mean, σ²)."""
+    _check_number("sigma of multiplicative noise", sigma, at_least=0)
+    return _noise("multiplicative", options, sigma_mul=sigma, mean_mul=mean)
+
+
+def mixed(amplitude: FloatOrMembers, ratio: float, **options: Any) -> Noise:
+    """Return mixed noise of amplitude A ≥ 0 and ratio r in [0, 1]: σ_add = A·r, σ_mul = A·(1−r)."""
+    _check_number("amplitude of mixed noise", amplitude, at_least=0)
+    _check_number("ratio of mixed noise", ratio, at_least=0, at_most=1)
+    scale = np.asarray(amplitude, np.float64) if np.ndim(amplitude) else float(amplitude)
+    return _noise("mixed", options, sigma_mul=scale * (1 - ratio), sigma_add=scale * ratio)
+
+
+def mixed_direct(sigma_mul: FloatOrMembers, sigma_add: FloatOrMembers, **options: Any) -> Noise:
+    """Return mixed noise with both standard deviations given."""
+    return _noise("mixed-direct", options, sigma_mul=sigma_mul, sigma_add=sigma_add)
+
+
+def of_kind(kind: str, sigma: FloatOrMembers, ratio: float = 0.5, **options: Any) -> Noise:
+    """Return the operator of that kind at strength σ (for mixed noise: amplitude σ and ratio; for
+    mixed-direct: σ_mul = σ_add = σ).
+
+    `options` are those of `Noise`; unknown kinds and options raise WnError with what is allowed.
+    """
+    _check_choice("noise kind", kind, KINDS)
+    if kind == "none":
+        return none()
+    if kind == "additive":
+        return additive(sigma, **options)
+    if kind == "multiplicative":
+        return multiplicative(sigma, **options)
+    if kind == "mixed":
+        return mixed(sigma, ratio, **options)
+    return mixed_direct(sigma, sigma, **options)
+
+
+_COMMON_OPTIONS = ("in_training", "in_inference", "normalize_to_input_size", "repetitions", "execution")
+_MIXED_OPTIONS = ("mean_mul", "mean_add", "order", *_COMMON_OPTIONS)
+
+
+def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Noise:
+    allowed = _MIXED_OPTIONS if kind.startswith("mixed") else _COMMON_OPTIONS
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise WnError(f"{kind} noise has no option {unknown[0]!r}: allowed are {', '.join(allowed)}")
+    settings = {
+        name: np.asarray(value, np.float64) if np.ndim(value) else value
+        for name, value in {**values, **options}.items()
+    }
+    return Noise(kind, **settings)
+
+
+SiteNoise = Mapping[int, Noise]  # where noise applies: site index → operator
+
+
+def at_site(site: int, noise: Noise) -> dict[int, Noise]:
+    """Walking noise: the operator at exactly one site."""
+    return {site: noise}
+
+
+def everywhere(sites: int, noise: Noise) -> dict[int, Noise]:
+    """Global noise: the same operator, drawn separately, at each of `sites` sites."""
+    return {site: noise for site in range(sites)}
+
+
+def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:
+    """Mapped noise: the operator with its σ multiplied by a factor ≥ 0 of each site."""
+    for site, factor in factors.items():
+        _check_number(f"factor of site {site}", factor, at_least=0)
+    return {
+        site: replace(noise, sigma_mul=noise.sigma_mul * factor, sigma_add=noise.sigma_add * factor)
+        for site, factor in factors.items()
+    }
+
+
+def select_members(noise: Noise, members: slice) -> Noise:
+    """Return the operator for a slice of the population."""
+
+    def pick(value: FloatOrMembers) -> FloatOrMembers:
+        return value[members] if isinstance(value, np.ndarray) and value.size > 1 else value
+
+    return replace(
+        noise,
+        sigma_mul=pick(noise.sigma_mul),
+        mean_mul=pick(noise.mean_mul),
+        sigma_add=pick(noise.sigma_add),
+        mean_add=pick(noise.mean_add),
+    )
+
+
+def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise WnError(f"unknown {what} {value!r}: allowed are {', '.join(allowed)}")
+
+
+def _check_number(what: str, value: Any, at_least: float = -np.inf, at_most: float = np.inf) -> None:
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise WnError(f"{what} is {value!r}: it must be a number") from None
+    if array.ndim > 1:
+        raise WnError(f"{what} has shape {array.shape}: it must be a number or one number per member")
+    bounds = [f"≥ {at_least:g}"] if at_least > -np.inf else []
+    bounds += [f"≤ {at_most:g}"] if at_most < np.inf else []
+    allowed = " ".join(["finite", *bounds])
+    wrong = array[~np.isfinite(array) | (array < at_least) | (array > at_most)]
+    if wrong.size:
+        raise WnError(f"{what} is {wrong.flat[0]:g}: it must be {allowed}")

@@ -1,0 +1,89 @@
+"""Optimisation: Adam, cosine annealing, weight clamping. Derived in docs/optimisation.md."""
+
+from math import cos, pi
+from typing import Any, NamedTuple
+
+from wn.backends.base import Array, Backend
+from wn.errors import WnError
+
+
+class Adam(NamedTuple):
+    """Adam's constants: decay rates β1, β2 in [0, 1), ε > 0."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+class AdamState(NamedTuple):
+    """First and second moments, in the structure and shapes of the parameters."""
+
+    first: Any
+    second: Any
+
+
+def arrays(tree: Any) -> list[Array]:
+    """Return the arrays of a structure of (named) tuples, in order."""
+    if isinstance(tree, tuple):
+        return [array for part in tree for array in arrays(part)]
+    return [tree]
+
+
+def adam_start(be: Backend, params: Any) -> AdamState:
+    """Return zero moments for `params`."""
+
+    def zeros(tree: Any) -> Any:
+        if isinstance(tree, tuple):
+            parts = [zeros(part) for part in tree]
+            return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        return be.xp.zeros_like(tree)
+
+    return AdamState(zeros(params), zeros(params))
+
+
+def adam_step(
+    be: Backend,
+    params: Any,
+    grads: Any,
+    state: AdamState,
+    *,
+    step: int,
+    learning_rate: float,
+    adam: Adam | None = None,
+) -> None:
+    """Update `params` and `state` in place; `step` t counts from 1.
+
+    m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,
+    θ ← θ − η/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + ε).
+
+    Every member of the population has its own parameters and moments; η is shared. Source: Kingma & Ba
+    (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses.
+    """
+    adam = adam or Adam()
+    constants = (
+        learning_rate / (1 - adam.beta1**step),
+        adam.beta1,
+        adam.beta2,
+        (1 - adam.beta2**step) ** -0.5,
+        adam.epsilon,
+    )
+    for parameter, gradient, first, second in zip(
+        arrays(params), arrays(grads), arrays(state.first), arrays(state.second), strict=True
+    ):
+        be.adam_update(parameter, gradient, first, second, constants)
+
+
+def cosine_annealing(learning_rate: float, epoch: int, epochs: int) -> float:
+    """Return η_epoch = η/2 · (1 + cos(π·epoch/epochs)) for epoch 0…epochs−1: from η down towards 0.
+
+    Source: Loshchilov & Hutter (arXiv 1608.03983), equation 5, one cycle, changed once per epoch.
+    """
+    if not 0 <= epoch < epochs:
+        raise WnError(f"epoch is {epoch}: it must be in 0…{epochs - 1}")
+    return learning_rate / 2 * (1 + cos(pi * epoch / epochs))
+
+
+def clamp_weights(be: Backend, weights: list[Array], limit: float = 1.0) -> None:
+    """Clamp weights of linear and convolution layers to [−limit, limit] in place."""
+    for w in weights:
+        be.xp.clip(w, -limit, limit, out=w)

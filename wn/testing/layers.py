@@ -1,0 +1,188 @@
+"""The contract of a layer as checks: pure, repeatable, faithful to dtype and layout, no leak between
+members.
+
+Each check takes a `LayerCase` and raises AssertionError with a repro snippet; `check_layer` runs all of
+them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.errors import WnError
+from wn.testing.case import Arrays, LayerCase, Layout, Pass, functions
+from wn.testing.gradients import check_gradient, check_shapes, sum_shared
+
+LAYOUTS: dict[str, Layout] = {
+    "reversed": lambda array: array[..., ::-1].copy()[..., ::-1],
+    "transposed": lambda array: array.T.copy().T,
+    "every second element": lambda array: array.repeat(2, axis=-1)[..., ::2],
+}
+
+
+def check_layer(
+    layer: Any,
+    be: Any,
+    params: Any,
+    x: NDArray[Any],
+    *,
+    static: Mapping[str, Any] | None = None,
+    per_member: tuple[str, ...] = (),
+    seed: int = 0,
+    step: float | None = None,
+) -> None:
+    """Run every check on a layer: shapes, repeatability, inputs, dtype, layout, members, gradient.
+
+    forward(be, params, x, **static) -> (y, cache);  backward(be, dy, cache) -> (dx, grads).
+
+    Arguments as in `LayerCase`, step as in `check_gradient`. The population must have at least 2 members,
+    or a leak between them could not be seen. Raises AssertionError where the layer breaks its contract,
+    WnError where the arguments do not allow a check.
+    """
+    case = LayerCase(layer, be, params, x, dict(static or {}), per_member, seed)
+    check_shapes(case)
+    check_repeatable(case)
+    check_inputs_unchanged(case)
+    check_dtype(case)
+    check_layout(case)
+    check_population(case)
+    check_isolation(case)
+    check_gradient(case, step=step)
+
+
+def check_repeatable(case: LayerCase) -> None:
+    """Check that forward twice and backward twice agree bit by bit, whatever is computed in between."""
+    dy, other = (case.upstream(stream).astype(case.x.dtype) for stream in (0, 2))
+    y, cache = case.forward()
+    first = case.to_host(y).copy()
+    again, fresh_cache = case.forward()
+    if not same_bits(first, case.to_host(again)):
+        case.fail("forward twice on the same input gives different results")
+    expected = _backward(case, dy, fresh_cache)
+    case.with_variables({"x": case.x * 0.5}).forward()
+    if not same_gradients(_backward(case, dy, cache), expected):
+        case.fail("backward depends on a later forward: something is kept outside of the cache")
+    if not same_gradients(_backward(case, dy, cache), expected):
+        case.fail("backward twice gives different results: the first call changes the cache")
+    _backward(case, other, cache)
+    if not same_gradients(_backward(case, dy, cache), expected):
+        case.fail("backward gives another result after a call with another dy: that changed the cache")
+
+
+def check_inputs_unchanged(case: LayerCase) -> None:
+    """Check that forward leaves x, params and static arrays as they are, and backward also dy and y."""
+    forward, backward = functions(case.layer)
+    arrays = {**case.variables(), **{n: v for n, v in case.static.items() if isinstance(v, np.ndarray)}}
+    held = {name: case.on_device(array) for name, array in arrays.items()}
+    held["dy"] = case.on_device(case.upstream().astype(case.x.dtype))
+    before = {name: case.to_host(array).copy() for name, array in held.items()}
+    params = case.params
+    if case.parameter_arrays():
+        params = params._replace(**{name: held[name] for name in case.parameter_arrays()})
+    static = {name: held.get(name, value) for name, value in case.static.items()}
+
+    y, cache = forward(case.be, params, held["x"], **static)
+    _check_unchanged(case, held, before, "forward")
+    held["y"], before["y"] = y, case.to_host(y).copy()
+    backward(case.be, held["dy"], cache)
+    _check_unchanged(case, held, before, "backward")
+
+
+def check_dtype(case: LayerCase) -> None:
+    """Check that float32 in gives float32 out and float64 gives float64: y, dx and every gradient."""
+    for dtype in (np.float32, np.float64):
+        cast = case.in_dtype(dtype)
+        result = cast.run(cast.upstream().astype(dtype))
+        for name, array in {"y": result.y, "dx": result.dx, **_named(result.grads)}.items():
+            if array.dtype != dtype:
+                cast.fail(f"{name} is {array.dtype} where all inputs are {np.dtype(dtype)}")
+
+
+def check_layout(case: LayerCase) -> None:
+    """Check that non-contiguous x, params and dy give the same results, to tolerance."""
+    dy = case.upstream().astype(case.x.dtype)
+    expected = case.run(dy)
+    for name, layout in LAYOUTS.items():
+        assert_pass_close(case, case.run(dy, layout), expected, f" of {name} arrays")
+
+
+def check_population(case: LayerCase) -> None:
+    """Check that a population gives what its members give when each is computed alone, to tolerance."""
+    _require_members(case)
+    dy = case.upstream().astype(case.x.dtype)
+    stacked = case.run(dy)
+    if stacked.y.shape[0] != case.population:
+        case.fail(f"y has shape {stacked.y.shape} for a population of {case.population}")
+    alone = [case.member(p).run(dy[p : p + 1]) for p in range(case.population)]
+    case.assert_close(stacked.y, np.concatenate([one.y for one in alone]), "y of the population")
+    gradients = {"x": stacked.dx, **stacked.grads}
+    for name, value in case.variables().items():
+        single = np.concatenate([one.dx if name == "x" else one.grads[name] for one in alone])
+        expected = single if gradients[name].shape == single.shape else sum_shared(single, value.shape)
+        case.assert_close(gradients[name], expected, f"the population's gradient of {name}")
+
+
+def check_isolation(case: LayerCase) -> None:
+    """Check that one member's x, parameters and dy change nothing of the others, bit by bit."""
+    _require_members(case)
+    dy = case.upstream().astype(case.x.dtype)
+    before = case.run(dy)
+    for p in range(case.population):
+        own = {name: array for name, array in case.variables().items() if array.shape[0] > 1}
+        changed = case.with_variables({name: _perturbed(array, p) for name, array in own.items()})
+        after = changed.run(_perturbed(dy, p))
+        others = np.arange(case.population) != p
+        named = {"y": (before.y, after.y), "dx": (before.dx, after.dx)}
+        named |= {f"d{name}": (before.grads[name], after.grads[name]) for name in before.grads}
+        for name, (old, new) in named.items():
+            if old.shape[0] == case.population and not same_bits(old[others], new[others]):
+                case.fail(f"{name} of other members changes with the values of member {p}")
+
+
+def assert_pass_close(case: LayerCase, actual: Pass, expected: Pass, what: str = "") -> None:
+    """Compare y, dx and every gradient of two passes, to the case's tolerance."""
+    case.assert_close(actual.y, expected.y, f"y{what}")
+    case.assert_close(actual.dx, expected.dx, f"dx{what}")
+    for name, gradient in expected.grads.items():
+        case.assert_close(actual.grads[name], gradient, f"d{name}{what}")
+
+
+def same_bits(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether two arrays have the same shape, dtype and bits (NaN equals itself, −0 differs from 0)."""
+    same = first.shape == second.shape and first.dtype == second.dtype
+    return same and first.tobytes() == second.tobytes()
+
+
+def same_gradients(first: Arrays, second: Arrays) -> bool:
+    """Whether two sets of gradients have the same names and bits."""
+    return set(first) == set(second) and all(same_bits(first[name], second[name]) for name in first)
+
+
+def _backward(case: LayerCase, dy: NDArray[Any], cache: Any) -> Arrays:
+    """Return copies of dx and the gradients, by name."""
+    dx, grads = case.backward(dy, cache)
+    return {"dx": dx.copy(), **_named({n: g.copy() for n, g in case.host_gradients(grads).items()})}
+
+
+def _named(grads: Arrays) -> Arrays:
+    return {f"d{name}": gradient for name, gradient in grads.items()}
+
+
+def _check_unchanged(case: LayerCase, held: dict[str, Any], before: Arrays, by: str) -> None:
+    for name, array in before.items():
+        if not same_bits(array, case.to_host(held[name])):
+            case.fail(f"{by} changed its input {name}")
+
+
+def _perturbed(array: NDArray[Any], p: int) -> NDArray[Any]:
+    """Return a copy in which every element of member p has another value."""
+    changed = array.copy()
+    changed[p] = 1.0 + 2.0 * np.abs(changed[p])
+    return changed
+
+
+def _require_members(case: LayerCase) -> None:
+    if case.population < 2:
+        raise WnError("a population of 1 cannot show a leak between members: stack at least 2")

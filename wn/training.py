@@ -1,0 +1,216 @@
+"""Train and evaluate a population: P networks side by side on the same batches."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from wn import optim
+from wn.backends.base import SAMPLE_TILE, Array, Backend
+from wn.data.augment import Draw
+from wn.data.dataset import Dataset, Split, batch
+from wn.data.recipes import Preprocessing
+from wn.errors import WnError
+from wn.layers import cross_entropy
+from wn.network import Network, Pass
+from wn.noise import Noise, SiteNoise
+from wn.random import Purpose, permutation
+
+EVALUATION_BATCH = 512
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train: epochs ≥ 1, batch size ≥ 1, Adam's initial learning rate > 0, clamping, class weights (K,).
+
+    The learning rate follows cosine annealing to 0; the last partial batch is kept. Raises WnError for values
+    out of range.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    clamp_weights: bool = False
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise WnError(f"{name} is {value!r}: it must be an integer of at least 1")
+        if not 0 < self.learning_rate < np.inf:
+            raise WnError(f"learning_rate is {self.learning_rate}: it must be above 0 and finite")
+
+
+class Population(NamedTuple):
+    """P trained networks: parameters and states (layer by layer), and the seed of each member."""
+
+    params: tuple[Any, ...]
+    states: tuple[Any, ...]
+    seeds: tuple[int, ...]
+
+
+class EpochReport(NamedTuple):
+    """What an epoch leaves behind: its number (from 0) and the mean training loss of each member (P,)."""
+
+    epoch: int
+    loss: NDArray[np.float64]
+
+
+def train(
+    be: Backend,
+    network: Network,
+    dataset: Dataset,
+    settings: TrainSettings,
+    *,
+    seeds: tuple[int, ...],
+    noise: SiteNoise | None = None,
+    data_seed: int | None = None,
+    dtype: DTypeLike = np.float32,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> Population:
+    """Train one network per seed, side by side, with Adam on the mean cross-entropy.
+
+    All members see the same batches in the same order, drawn from `data_seed` (by default the first member's
+    seed); initial parameters and noise come from each member's own seed. A member's result does not depend
+    on which others are trained with it, only on its seed, its noise and `data_seed`.
+    Raises WnError for bad sites or noise values, and when a loss leaves the range of `dtype`.
+    """
+    noise = {} if noise is None else noise
+    check_noise(network, noise, len(seeds))
+    data_seed = seeds[0] if data_seed is None else data_seed
+    split = dataset.train.on(be.xp)
+    params = network.initial_parameters(be, seeds, dtype)
+    states = network.initial_states(be, len(seeds), dtype)
+    adam = optim.adam_start(be, params)
+    step = 0
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is reported below
+        for epoch in range(settings.epochs):
+            rate = optim.cosine_annealing(settings.learning_rate, epoch, settings.epochs)
+            draw = Draw(data_seed, epoch)
+            order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE)
+            total = np.zeros(len(seeds))
+            for samples in _batches(order, settings.batch_size):
+                x = batch(be.xp, split, samples, dataset.recipe.preprocessing, dtype, draw)
+                run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
+                labels = split.labels[run.samples]
+                loss, grads, states = loss_and_gradients(
+                    be, network, params, states, x, labels, run, settings.class_weights
+                )
+                step += 1
+                optim.adam_step(be, params, grads, adam, step=step, learning_rate=rate)
+                if settings.clamp_weights:
+                    optim.clamp_weights(be, network.clampable(params))
+                total += np.asarray(be.to_numpy(loss), np.float64) * len(samples)
+            report = EpochReport(epoch, total / len(split))
+            _check_finite(report, np.dtype(dtype))
+            if on_epoch is not None:
+                on_epoch(report)
+    return Population(params, states, seeds)
+
+
+def loss_and_gradients(
+    be: Backend,
+    network: Network,
+    params: tuple[Any, ...],
+    states: tuple[Any, ...],
+    x: Array,
+    labels: Array,
+    run: Pass,
+    class_weights: tuple[float, ...] | None = None,
+) -> tuple[Array, tuple[Any, ...], tuple[Any, ...]]:
+    """Return (loss (P,), gradients of all parameters, new states) of one batch x (P|1, C, H, W, B)."""
+    logits, cache, states = network.forward(be, params, states, x, run)
+    loss, loss_cache = cross_entropy.forward(be, logits, labels, class_weights)
+    _, grads = network.backward(be, cross_entropy.backward(be, loss_cache), cache)
+    return loss, grads, states
+
+
+def evaluate(
+    be: Backend,
+    network: Network,
+    population: Population,
+    dataset: Dataset,
+    *,
+    noise: SiteNoise | None = None,
+    evaluation: int = 0,
+    batch_size: int = EVALUATION_BATCH,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[np.int64]:
+    """Return how many test images each member classifies correctly (P,), under noise at inference.
+
+    The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`.
+    """
+    noise = {} if noise is None else noise
+    check_noise(network, noise, len(population.seeds))
+    correct: NDArray[np.int64] | int = 0
+    for x, run, labels in evaluation_batches(be, dataset, population.seeds, noise, evaluation, batch_size, dtype):
+        logits, _, _ = network.forward(be, population.params, population.states, x, run)
+        correct = correct + count_correct(be, logits, labels)
+    return np.asarray(correct)
+
+
+def evaluation_batches(
+    be: Backend,
+    dataset: Dataset,
+    seeds: tuple[int, ...],
+    noise: SiteNoise,
+    evaluation: int,
+    batch_size: int,
+    dtype: DTypeLike,
+) -> Iterator[tuple[Array, Pass, NDArray[np.int64]]]:
+    """Yield (x, pass, labels) over the test images.
+
+    The batch size is rounded up to whole tiles of SAMPLE_TILE samples, and the last x is padded to one, so
+    that a sample's logits are the same bit for bit whatever the batch size; `labels` are not padded.
+    """
+    if batch_size < 1:
+        raise WnError(f"the evaluation batch size is {batch_size}: it must be at least 1")
+    batch_size += -batch_size % SAMPLE_TILE
+    split: Split = dataset.test.on(be.xp)
+    preprocessing: Preprocessing = dataset.recipe.preprocessing
+    for samples in _batches(np.arange(len(split)), batch_size):
+        padding = -len(samples) % SAMPLE_TILE
+        padded = np.pad(samples, (0, padding), mode="edge")
+        x = batch(be.xp, split, padded, preprocessing, dtype)
+        yield x, Pass(noise, seeds, be.asarray(padded), evaluation, training=False), split.labels[samples]
+
+
+def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64]:
+    """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
+
+    A tie goes to the smaller class. Raises WnError if a logit is not finite: no class is the largest then.
+    """
+    logits = logits[:, :, : len(labels)]
+    if not be.xp.isfinite(logits).all():
+        raise WnError(
+            f"logits are out of the range of {logits.dtype} under this noise: use a smaller σ or float64"
+        )
+    hits: NDArray[np.int64] = be.to_numpy((logits.argmax(axis=1) == labels).sum(axis=1))
+    return hits
+
+
+def check_noise(network: Network, noise: Mapping[int, Noise], population: int) -> None:
+    """Raise WnError unless all sites exist and noise values are single or one per member."""
+    network.check_sites(list(noise))
+    for site, operator in noise.items():
+        if population > 1 and operator.members() not in (1, population):
+            raise WnError(
+                f"noise at site {site} has values for {operator.members()} members: "
+                f"allowed are 1 or the population of {population}"
+            )
+
+
+def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _check_finite(report: EpochReport, dtype: np.dtype[Any]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(report.loss))
+    if wrong.size:
+        raise WnError(
+            f"training left the range of {dtype} in epoch {report.epoch + 1}: the loss of member {wrong[0]} is "
+            f"{report.loss[wrong[0]]}; use a smaller σ or float64"
+        )

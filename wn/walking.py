@@ -1,0 +1,266 @@
+"""Walk noise through the sites of a network: accuracy against σ, site by site, phase by phase."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from wn import noise as noises
+from wn.backends.base import Backend
+from wn.data.dataset import Dataset
+from wn.errors import WnError
+from wn.network import Network
+from wn.noise import FloatOrMembers, Noise, SiteNoise
+from wn.random import member_seed
+from wn.training import (
+    EVALUATION_BATCH,
+    EpochReport,
+    Population,
+    TrainSettings,
+    count_correct,
+    evaluate,
+    evaluation_batches,
+    train,
+)
+
+PHASES = ("inference", "training")
+GLOBAL = -1  # site number of global noise in results
+MAPPED = -2  # site number of mapped noise in results
+
+# Members evaluated at once: enough to share the draws, few enough for their activations to stay small.
+MEMBERS_AT_ONCE = 16
+
+
+class Place(NamedTuple):
+    """Where a walk puts its noise: the number and name in results, and each noisy site's factor on σ."""
+
+    site: int
+    name: str
+    factors: dict[int, float]
+
+    def noise(self, noise: Noise) -> SiteNoise:
+        """Return the operator at each site of this place."""
+        return noises.mapped(noise, self.factors)
+
+
+class Curve(NamedTuple):
+    """Accuracy against σ at one place, in one phase, for one repeat: σ (S,), correct (S,) of total."""
+
+    phase: str
+    place: Place
+    repeat: int
+    sigma: NDArray[np.float64]
+    correct: NDArray[np.int64]
+    total: int
+
+
+class CleanResult(NamedTuple):
+    """A clean network of one repeat: how many test images it gets right without noise."""
+
+    repeat: int
+    correct: int
+    total: int
+
+
+class WalkPlan(NamedTuple):
+    """Everything that the numbers of a walk depend on, apart from the backend."""
+
+    network: Network
+    dataset: Dataset
+    noise: Callable[[FloatOrMembers], Noise]  # σ → operator
+    places: tuple[Place, ...]
+    phases: tuple[str, ...]
+    sigma: NDArray[np.float64]
+    train: TrainSettings
+    repeats: int
+    seed: int
+    dtype: DTypeLike = np.float32
+    evaluation_batch: int = EVALUATION_BATCH
+    members: int = MEMBERS_AT_ONCE
+
+
+Report = Callable[[EpochReport], None]
+Result = Curve | CleanResult
+Job = Callable[[Backend, Report], list[Result]]
+
+
+def places(network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None) -> tuple[Place, ...]:
+    """Return the places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
+
+    Raises WnError for sites that the network does not have.
+    """
+    names = network.site_names
+    if where == "mapped":
+        if not factors:
+            raise WnError("mapped noise needs a factor per site, e.g. {0: 0.5, 3: 2.0}")
+        network.check_sites(list(factors))
+        return (Place(MAPPED, "mapped", dict(factors)),)
+    if factors:
+        raise WnError("factors per site go with mapped noise only")
+    if where == "global":
+        return (Place(GLOBAL, "global", dict.fromkeys(range(len(names)), 1.0)),)
+    if isinstance(where, str) and where != "each":
+        raise WnError(f"unknown place {where!r}: allowed are each, global, mapped or a list of sites")
+    sites = range(len(names)) if isinstance(where, str) else list(where)
+    if not len(sites):
+        raise WnError(f"no sites to walk: {network.name} has 0…{len(names) - 1}")
+    network.check_sites(sites)
+    return tuple(Place(site, names[site], {site: 1.0}) for site in dict.fromkeys(sites))
+
+
+def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
+    """Cut a walk into independent jobs, each with the number of trained members: (members, job).
+
+    A job is a clean network with its walk at inference, or a population trained under noise at one place.
+    """
+    cut: list[tuple[int, Job]] = []
+    for repeat in range(plan.repeats):
+        if "training" in plan.phases:
+            for place in plan.places:
+                for part in _parts(plan):
+                    cut.append((len(plan.sigma[part]), _noisy_job(plan, repeat, place, part)))
+        cut.append((1, _clean_job(plan, repeat)))
+    return cut
+
+
+def run_jobs(
+    be: Backend, work: list[tuple[int, Job]], executor: Executor, report: Callable[[int], None]
+) -> list[Result]:
+    """Run jobs on an executor; `report` is told after each epoch how many members have finished one."""
+    futures: list[Future[list[Result]]] = []
+    try:
+        for members, job in work:
+
+            def on_epoch(_: EpochReport, members: int = members) -> None:
+                report(members)
+
+            futures.append(executor.submit(job, be, on_epoch))
+        return [result for future in as_completed(futures) for result in future.result()]
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult], list[Curve]]:
+    """Order results by repeat, and by phase, place, repeat; join curves that were cut into parts."""
+    clean = sorted((r for r in results if isinstance(r, CleanResult)), key=lambda r: r.repeat)
+    curves = []
+    for phase in plan.phases:
+        for place in plan.places:
+            for repeat in range(plan.repeats):
+                parts = [
+                    r
+                    for r in results
+                    if isinstance(r, Curve) and (r.phase, r.place, r.repeat) == (phase, place, repeat)
+                ]
+                parts.sort(key=lambda part: float(part.sigma[0]))
+                sigma = np.concatenate([part.sigma for part in parts])
+                correct = np.concatenate([part.correct for part in parts])
+                curves.append(Curve(phase, place, repeat, sigma, correct, parts[0].total))
+    return clean, curves
+
+
+def walk_inference(
+    be: Backend, plan: WalkPlan, population: Population, repeat: int, reuse: bool = True
+) -> list[Curve]:
+    """Walk noise through one clean network: accuracy at every place and σ.
+
+    The clean activations at all sites are computed once per batch; each σ starts from the one at its first
+    noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
+    """
+    parts = _parts(plan)
+    correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)
+    batches = evaluation_batches(
+        be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype
+    )
+    for x, run, labels in batches:
+        clean = plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
+        for row, place in enumerate(plan.places):
+            first = min(place.factors) if reuse else 0
+            for part in parts:
+                noisy = run._replace(noise=place.noise(plan.noise(plan.sigma[part])))
+                logits = plan.network.forward_from_site(
+                    be, population.params, population.states, clean[first], noisy, first
+                )
+                correct[row, part] += count_correct(be, logits, labels)
+    total = len(plan.dataset.test)
+    return [
+        Curve("inference", place, repeat, plan.sigma, correct[row], total)
+        for row, place in enumerate(plan.places)
+    ]
+
+
+def _clean_job(plan: WalkPlan, repeat: int) -> Job:
+    """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
+
+    def job(be: Backend, report: Report) -> list[Result]:
+        population = _trained(be, plan, repeat, 1, {}, report)
+        correct = evaluate(
+            be, plan.network, population, plan.dataset, batch_size=plan.evaluation_batch, dtype=plan.dtype
+        )
+        results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
+        if "inference" in plan.phases:
+            results += walk_inference(be, plan, population, repeat)
+        return results
+
+    return job
+
+
+def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
+    """Train one network per σ of this part under noise at the place, and evaluate each under the same noise."""
+
+    def job(be: Backend, report: Report) -> list[Result]:
+        sigma = plan.sigma[part]
+        noise = place.noise(plan.noise(sigma))
+        try:
+            population = _trained(be, plan, repeat, len(sigma), noise, report)
+            correct = evaluate(
+                be,
+                plan.network,
+                population,
+                plan.dataset,
+                noise=noise,
+                batch_size=plan.evaluation_batch,
+                dtype=plan.dtype,
+            )
+        except WnError as error:
+            raise WnError(f"{place.name}, σ {sigma[0]:g} to {sigma[-1]:g}: {error}") from None
+        return [Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))]
+
+    return job
+
+
+def _trained(
+    be: Backend, plan: WalkPlan, repeat: int, members: int, noise: SiteNoise, report: Report
+) -> Population:
+    seeds = (member_seed(plan.seed, repeat),) * members
+    return train(
+        be,
+        plan.network,
+        plan.dataset,
+        plan.train,
+        seeds=seeds,
+        noise=noise,
+        dtype=plan.dtype,
+        on_epoch=report,
+    )
+
+
+def _parts(plan: WalkPlan) -> list[slice]:
+    """Return slices of the σ grid of at most `members` each, as even as can be."""
+    count = -(-len(plan.sigma) // plan.members)
+    edges = np.linspace(0, len(plan.sigma), count + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def chance(dataset: Dataset) -> float:
+    """Return the accuracy of a guess, 1/classes."""
+    return 1 / len(dataset.classes)
+
+
+def plan_settings(plan: WalkPlan) -> dict[str, Any]:
+    """Return how many trainings and evaluations a plan asks for, for progress and records."""
+    noisy = len(plan.places) * len(plan.sigma) * ("training" in plan.phases)
+    return {"members": plan.repeats * (1 + noisy), "epochs": plan.train.epochs}
