@@ -14,7 +14,7 @@ _HOME = {"walk": "wn.api", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: SciPy is slow to import, and `wn --help` needs none of it."""
+    """Import a public name when it is first used: SciPy is slow to import and `--help` needs none of it."""
     if name not in _HOME:
         raise AttributeError(f"module 'wn' has no attribute {name!r}")
     from importlib import import_module

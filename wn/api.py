@@ -2,11 +2,12 @@
 
 import os
 import platform
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,66 +16,25 @@ import scipy
 from threadpoolctl import threadpool_limits
 
 import wn
-from wn import backends, models, walking
-from wn import noise as noises
+from wn import backends, training, walking
 from wn.backends.base import Backend
-from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
 from wn.grids import sigma_grid
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.network import Network
-from wn.noise import FloatOrMembers, Noise
+from wn.random import member_seed
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
-from wn.training import EVALUATION_BATCH, TrainSettings
-
-# From 0.01, where nothing happens yet, to 10,000, past the midpoints of training under noise.
-DEFAULT_SIGMA = "0.01:10000:13"
-
-
-class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network is trained on which data, and how; None takes the data set's recipe."""
-
-    dataset: str = "fashion-mini"
-    data_dir: str | None = None
-    model: str = "mlp"
-    batch_norm: str = "none"
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    clamp_weights: bool = False
-    train_limit: int | None = None
-    test_limit: int | None = None
-    seed: int = 0
-    backend: str = "auto"
-    dtype: str = "float32"
-    threads: int | None = None
-    evaluation_batch: int = EVALUATION_BATCH
-
-
-class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which noise, and where: the operator of `wn.noise` and the sites; None takes the operator's default."""
-
-    noise: str = "additive"
-    mean: float | None = None
-    mean_mul: float | None = None
-    mean_add: float | None = None
-    ratio: float | None = None
-    order: str | None = None
-    normalize_to_input_size: bool = False
-    repetitions: int = 1
-    execution: str = "single"
-    where: str | list[int] = "each"
-    factors: dict[int, float] | None = None
-
-
-class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A walk: noise, sites, phases and the σ grid."""
-
-    phase: str = "both"
-    sigma: str | list[float] = DEFAULT_SIGMA
-    repeats: int = 1
-
+from wn.settings import (
+    NetworkSettings,
+    SingleSettings,
+    WalkSettings,
+    default_sigma,
+    noise_factory,
+    prepare,
+    read_settings,
+)
+from wn.training import Monitor, Population, TrainSettings
 
 Progress = Callable[[int, int], None]  # (finished, all) member-epochs
 
@@ -116,38 +76,94 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     )
 
 
-def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
-    """Return the settings as a checked `kind`; None means "not given". Raises WnError with the key's name."""
-    given = {key: _plain(value) for key, value in settings.items() if value is not None}
-    unknown = sorted(set(given) - set(kind.__struct_fields__))
-    if unknown:
-        raise WnError(f"unknown setting {unknown[0]!r}: allowed are {', '.join(kind.__struct_fields__)}")
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """One trained network: the number of test images it gets right, without noise and under its own.
+
+    `correct` maps "clean" (and "noisy", if it was trained under noise) to a count out of `total`;
+    `record` holds everything needed to repeat the training.
+    """
+
+    network: Network
+    population: Population
+    correct: dict[str, int]
+    total: int
+    record: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the network as safetensors, whole or not at all."""
+        from wn import checkpoint
+
+        checkpoint.save(path, self.network, self.population, self.record)
+
+
+def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
+    """Train one network, clean or under noise, and evaluate it.
+
+    Settings are the fields of `SingleSettings` (the same as the flags of `wn train`). Raises WnError for
+    anything unknown or out of range.
+    """
+    chosen = read_settings(SingleSettings, settings)
+    be = backends.get(chosen.backend)
+    dataset, network, train_settings = prepare(chosen)
+    if chosen.where == "each":
+        raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
+    operator = noise_factory(chosen)(chosen.sigma)
+    noise = {
+        site: operator_at_site
+        for place in walking.places(network, chosen.where, chosen.factors)
+        for site, operator_at_site in place.noise(operator).items()
+    }
+    dtype = np.dtype(chosen.dtype)
+    with single_threaded_blas():
+        population = training.train(
+            be,
+            network,
+            dataset,
+            train_settings,
+            seeds=(member_seed(chosen.seed, 0),),
+            noise=noise,
+            dtype=dtype,
+            monitor=_EpochMonitor(train_settings.epochs, progress),
+        )
+        kinds = {"clean": {}} if chosen.noise == "none" else {"clean": {}, "noisy": noise}
+        correct = {
+            name: int(training.evaluate(be, network, population, dataset, noise=at, dtype=dtype)[0])
+            for name, at in kinds.items()
+        }
+    record = run_record("train", chosen, train_settings, dataset, be)
+    return Trained(network, population, correct, len(dataset.test), record)
+
+
+class _EpochMonitor(Monitor):
+    """Tells `progress` after each epoch."""
+
+    def __init__(self, epochs: int, progress: Progress | None) -> None:
+        self.epochs, self.progress = epochs, progress
+
+    def epoch(self, epoch: int, loss: Any) -> None:
+        """Report the epoch."""
+        if self.progress is not None:
+            self.progress(epoch + 1, self.epochs)
+
+
+def check_out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Raise WnError if the folder can't take results, or holds those of a run with other settings.
+
+    What a run with the same settings left may be replaced: it would write the same numbers.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise WnError(f"{folder} is a file: --out must name a folder")
+    record = folder / "run.json"
+    if overwrite or not record.exists():
+        return
+    chosen = msgspec.to_builtins(read_settings(WalkSettings, settings))
     try:
-        return msgspec.convert(given, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise WnError(f"bad setting: {error}") from None
-
-
-def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
-    """Load the data, build the network and complete the training settings from the data set's recipe."""
-    if chosen.dtype not in ("float32", "float64"):
-        raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
-    if chosen.threads is not None and chosen.threads < 1:
-        raise WnError(f"threads is {chosen.threads}: it must be at least 1")
-    models.check_name(chosen.model, chosen.batch_norm)  # before the data, which may have to be downloaded
-    dataset = catalogue.load(chosen.dataset, chosen.data_dir)
-    dataset = dataset.limited(chosen.train_limit, chosen.test_limit)
-    network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
-    recipe = dataset.recipe
-    convolutional = len(network.site_shapes()[1]) == 3
-    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
-    train_settings = TrainSettings(
-        epochs=epochs if chosen.epochs is None else chosen.epochs,
-        batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
-        learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
-        clamp_weights=chosen.clamp_weights,
-    )
-    return dataset, network, train_settings
+        asked = msgspec.json.decode(record.read_bytes())["asked"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        asked = None
+    if asked != msgspec.json.decode(msgspec.json.encode(chosen)):
+        raise WnError(f"{folder} holds the results of another run: choose another --out, or --overwrite")
 
 
 def walk_plan(
@@ -157,9 +173,11 @@ def walk_plan(
     phases = walking.PHASES if chosen.phase == "both" else (chosen.phase,)
     if chosen.phase not in (*walking.PHASES, "both"):
         raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(walking.PHASES)}, both")
-    if chosen.repeats < 1:
-        raise WnError(f"repeats is {chosen.repeats}: it must be at least 1")
-    sigma = sigma_grid(chosen.sigma)
+    for name in ("threads", "repeats", "evaluation_batch"):
+        value = getattr(chosen, name)
+        if value is not None and value < 1:
+            raise WnError(f"{name} is {value}: it must be at least 1")
+    sigma = sigma_grid(default_sigma(chosen.noise) if chosen.sigma is None else chosen.sigma)
     noise_at = noise_factory(chosen)
     noise_at(sigma)
     return walking.WalkPlan(
@@ -177,25 +195,11 @@ def walk_plan(
     )
 
 
-def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
-    """Return σ → operator for the noise that the settings describe."""
-    names = ("mean", "mean_mul", "mean_add", "ratio", "order")
-    options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
-    options |= {
-        "normalize_to_input_size": chosen.normalize_to_input_size,
-        "repetitions": chosen.repetitions,
-        "execution": chosen.execution,
-    }
-
-    def noise_at(sigma: FloatOrMembers) -> Noise:
-        return noises.of_kind(chosen.noise, sigma, **options)
-
-    return noise_at
-
-
 def thread_count(threads: int | None) -> int:
     """Return how many jobs run at once: as asked for, else one per processor this process may use."""
-    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def single_threaded_blas() -> Any:
@@ -214,6 +218,7 @@ def run_record(
     }
     return {
         "command": command,
+        "asked": msgspec.to_builtins(chosen),
         "settings": settings,
         "data": {"name": dataset.name, "sha256": checksum(dataset), "samples": _samples(dataset)},
         "backend": be.name,
@@ -223,23 +228,17 @@ def run_record(
             "numpy": np.__version__,
             "scipy": scipy.__version__,
         },
-        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "argv": sys.argv[1:] if sys.argv[:1] and sys.argv[0].endswith("wn") else [],
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def _samples(dataset: Dataset) -> dict[str, int]:
     return {"train": len(dataset.train), "test": len(dataset.test)}
-
-
-def _plain(value: Any) -> Any:
-    """Return NumPy values and tuples as plain Python, as a settings file would hold them."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _fits(
@@ -269,8 +268,17 @@ def _fits(
 
 def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:
     rows = [
-        (*prefix, curve.phase, curve.place.site, curve.place.name)
-        + (float(sigma), curve.repeat, int(correct), curve.total, int(correct) / curve.total)
+        (
+            *prefix,
+            curve.phase,
+            curve.place.site,
+            curve.place.name,
+            float(sigma),
+            curve.repeat,
+            int(correct),
+            curve.total,
+            int(correct) / curve.total,
+        )
         for curve in curves
         for sigma, correct in zip(curve.sigma, curve.correct, strict=True)
     ]
@@ -279,8 +287,18 @@ def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:
 
 def _midpoint_table(prefix: tuple[str, ...], fits: list[tuple[str, walking.Place, Midpoint]]) -> Any:
     rows = [
-        (*prefix, phase, place.site, place.name)
-        + (fit.midpoint, fit.ci_low, fit.ci_high, fit.slope, fit.reached, fit.clean_accuracy)
+        (
+            *prefix,
+            phase,
+            place.site,
+            place.name,
+            fit.midpoint,
+            fit.ci_low,
+            fit.ci_high,
+            fit.slope,
+            fit.reached,
+            fit.clean_accuracy,
+        )
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)

@@ -28,7 +28,7 @@ NO_NOISE = "no positive sigma was measured"
 MARGIN = 1e-6  # every probability of the model lies in [MARGIN, 1 - MARGIN]
 LOG_SLOPE_RANGE = (math.log(0.01), math.log(1000.0))
 REACH = 30.0  # how far, in log σ, the curve is looked for outside the measured range
-SLOPE_PRIOR = 1e-6  # where the data leave the slope open (a step), the slope nearest 1 is taken
+PULL = 1e-3  # where the data leave slope or floor open, those nearest 1 and chance are taken
 LOCATION, LOG_SLOPE, FLOOR = 0, 1, 2  # the places of the parameters in theta
 
 
@@ -68,7 +68,7 @@ class _Data(NamedTuple):
     total: Floats  # (levels,)
     clean: float
     half: float
-    floor: float  # the fixed floor, or the start of a free one
+    chance: float
     lower: Floats  # (3,) bounds of theta = (location, log slope, floor)
     upper: Floats  # (3,)
 
@@ -109,8 +109,7 @@ def fit_midpoint(
     free = [LOCATION, LOG_SLOPE] + [FLOOR] * (floor == "free")
     theta = _best_fit(data, free)
     freedom = int(noisy.sum()) - len(free)
-    predicted = _curve(np.log(s[noisy]), theta, data.clean)[0]
-    dispersion = _dispersion(k[noisy], n[noisy], predicted, freedom)
+    dispersion = _dispersion(k[noisy], n[noisy], _curve(np.log(s[noisy]), theta, data.clean)[0], freedom)
     crossing = _crossing(theta, data)
     reason = _why_not(crossing, data)
     low = high = math.nan
@@ -206,8 +205,8 @@ def _pooled(log_sigma: Floats, correct: Floats, total: Floats, clean: float, cha
 
 def _curve(
     log_sigma: Floats, theta: Floats, clean: float, half: float | None = None
-) -> tuple[Floats, Floats]:
-    """Accuracy and its derivative by theta = (location, log s, a∞); last axis of theta may be (3, grid…, 1).
+) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
+    """Accuracy and its derivatives by theta = (location, log s, a∞), each a number or an array (grid…, 1).
 
     Without `half` the location is log μ; with it, the location is the log σ at which the curve equals `half`.
     """
@@ -217,62 +216,73 @@ def _curve(
     shift = 0.0 if half is None else np.log((clean - half) / (half - floor))
     q = expit(-distance - shift)
     steep = (clean - floor) * q * (1 - q)
-    by_floor = (1 - q) if half is None else (1 - q) - steep / (half - floor)
-    return floor + (clean - floor) * q, np.stack(
-        np.broadcast_arrays(slope * steep, -distance * steep, by_floor), axis=-1
-    )
+    by_floor = 1 - q if half is None else 1 - q - steep / (half - floor)
+    return floor + (clean - floor) * q, (slope * steep, -distance * steep, by_floor)
 
 
-def _deviance(data: _Data, p: Floats, log_slope: Floats) -> Floats:
-    """−2 log-likelihood relative to the saturated model, plus the weak pull of the slope towards 1."""
-    n, k = data.total, data.correct
-    terms = rel_entr(k, n * p) + rel_entr(n - k, n * (1 - p))
-    total: Floats = 2 * terms.sum(axis=-1) + SLOPE_PRIOR * np.reshape(log_slope, terms.shape[:-1]) ** 2
+def _deviance(data: _Data, p: Floats) -> Floats:
+    """−2 log-likelihood relative to the saturated model, summed over the last axis of p."""
+    k, n = data.correct, data.total
+    total: Floats = 2 * (rel_entr(k, n * p) + rel_entr(n - k, n * (1 - p))).sum(axis=-1)
     return total
 
 
-def _gradient(data: _Data, p: Floats, jacobian: Floats, log_slope: float) -> tuple[Floats, Floats]:
-    """Gradient of _deviance by theta (3,) and its expected second derivative (3, 3)."""
-    weight = data.total / (p * (1 - p))
-    gradient = -2 * jacobian.T @ (weight * (data.correct / data.total - p))
-    information = 2 * jacobian.T @ (weight[:, None] * jacobian)
-    gradient[LOG_SLOPE] += 2 * SLOPE_PRIOR * log_slope
-    information[LOG_SLOPE, LOG_SLOPE] += 2 * SLOPE_PRIOR
-    return gradient, information
+def _pull(data: _Data, theta: Floats) -> Floats:
+    """A penalty far below any statistical error, so that the minimum is unique: theta (3, grid…)."""
+    penalty: Floats = PULL * (theta[LOG_SLOPE] ** 2 + (theta[FLOOR] - data.chance) ** 2)
+    return penalty
+
+
+def _differentiated(data: _Data, theta: Floats, half: float | None) -> tuple[float, Floats]:
+    """Deviance with penalty at theta (3,), and its gradient (3,)."""
+    p, derivatives = _curve(data.log_sigma, theta, data.clean, half)
+    pull = -2 * (data.correct - data.total * p) / (p * (1 - p))
+    gradient = np.array([pull @ derivative for derivative in derivatives])
+    gradient += 2 * PULL * np.array([0.0, theta[LOG_SLOPE], theta[FLOOR] - data.chance])
+    return float(_deviance(data, p) + _pull(data, theta)), gradient
+
+
+def _newton_step(data: _Data, theta: Floats, free: list[int], gradient: Floats, half: float | None) -> Floats:
+    """Step of Newton's method, downhill also where the deviance is not convex; at most 2 long."""
+    rows = []
+    for i in free:  # second derivatives from differences of the analytic gradient, towards the inside
+        nudge = np.zeros(3)
+        nudge[i] = 1e-6 if theta[i] < (data.lower[i] + data.upper[i]) / 2 else -1e-6
+        rows.append((_differentiated(data, theta + nudge, half)[1][free] - gradient[free]) / nudge[i])
+    hessian = np.array(rows)
+    curvature, axes = np.linalg.eigh((hessian + hessian.T) / 2)
+    step: Floats = -axes @ ((axes.T @ gradient[free]) / np.maximum(np.abs(curvature), 1e-9))
+    return step * min(1.0, 2 / max(float(np.abs(step).max()), 1e-300))
 
 
 def _descend(
     data: _Data, theta: Floats, free: list[int], half: float | None = None, tolerance: float = 1e-18
 ) -> tuple[float, Floats]:
-    """Damped Fisher scoring (Levenberg–Marquardt) over the free parameters within their bounds.
+    """Newton's method with step halving over the free parameters within their bounds.
 
-    Ends where a full step promises less than `tolerance` of deviance; returns the deviance and theta (3,).
+    Ends where a step promises less than `tolerance` of deviance; returns the deviance and theta (3,).
     """
-    damping = 1e-3
-    p, jacobian = _curve(data.log_sigma, theta, data.clean, half)
-    value = float(_deviance(data, p, theta[LOG_SLOPE]))
     rounding = 1e-15 * float(data.total.sum())  # a deviance is not known better than this
-    for _ in range(200):
-        gradient, information = _gradient(data, p, jacobian, theta[LOG_SLOPE])
+    value, gradient = _differentiated(data, theta, half)
+    for _ in range(100):
         blocked = ((theta <= data.lower) & (gradient > 0)) | ((theta >= data.upper) & (gradient < 0))
         moving = [i for i in free if not blocked[i]]
         if not moving:
             break
-        g, f = gradient[moving], information[np.ix_(moving, moving)]
         step = np.zeros(3)
-        step[moving] = np.clip(-np.linalg.solve(f + np.diag(damping * np.diag(f) + 1e-9), g), -2, 2)
-        trial = np.clip(theta + step, data.lower, data.upper)
-        p_trial, jacobian_trial = _curve(data.log_sigma, trial, data.clean, half)
-        value_trial = float(_deviance(data, p_trial, trial[LOG_SLOPE]))
-        if value_trial > value + rounding:
-            damping *= 10
-            if damping > 1e12:
+        step[moving] = _newton_step(data, theta, moving, gradient, half)
+        promise = -float(gradient @ step)
+        for _ in range(40):
+            trial = np.clip(theta + step, data.lower, data.upper)
+            value_trial, gradient_trial = _differentiated(data, trial, half)
+            if value_trial <= value + rounding:
                 break
-            continue
-        theta, p, jacobian, value = trial, p_trial, jacobian_trial, value_trial
-        if damping < 0.1 and -float(gradient @ step) < tolerance:
+            step /= 2
+        else:
+            break  # no step helps: the minimum is known as well as rounding allows
+        theta, value, gradient = trial, value_trial, gradient_trial
+        if promise < tolerance:
             break
-        damping = max(damping / 10, 1e-9)
     return value, theta
 
 
@@ -282,14 +292,14 @@ def _scan(data: _Data, locations: Floats, floors: Floats, half: float | None = N
     grid = np.meshgrid(log_slopes, locations, floors, indexing="ij")
     theta = np.stack([grid[1], grid[0], grid[2]]).reshape(3, log_slopes.size, -1)  # (3, slopes, others)
     p = _curve(data.log_sigma, theta[..., None], data.clean, half)[0]
-    values = _deviance(data, p, theta[LOG_SLOPE])  # (slopes, others)
+    values = _deviance(data, p) + _pull(data, theta)  # (slopes, others)
     best = values.argmin(axis=1)
     rows = np.arange(log_slopes.size)
     return values[rows, best], theta[:, rows, best].T  # (slopes,), (slopes, 3)
 
 
 def _floors(data: _Data, free: list[int], top: float) -> Floats:
-    return np.linspace(MARGIN, top, 6) if FLOOR in free else np.array([data.floor])
+    return np.linspace(MARGIN, top, 6) if FLOOR in free else np.array([data.chance])
 
 
 def _best_fit(data: _Data, free: list[int]) -> Floats:
@@ -383,9 +393,9 @@ def _steps(data: _Data, free: list[int], top: float, limit: float) -> tuple[floa
     left, right = math.inf, -math.inf
     for i in range(1, data.log_sigma.size):
         mean = float(data.correct[i:].sum() / data.total[i:].sum())
-        floor = min(max(mean, MARGIN), top) if FLOOR in free else data.floor
+        floor = min(max(mean, MARGIN), top) if FLOOR in free else data.chance
         p = np.where(np.arange(data.log_sigma.size) < i, data.clean, floor)
-        if float(_deviance(data, p, np.zeros(()))) <= limit:
+        if float(_deviance(data, p)) <= limit:
             left = min(left, float(data.log_sigma[i - 1]))
             right = max(right, float(data.log_sigma[i]))
     return left, right

@@ -153,7 +153,7 @@ def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Nois
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise WnError(f"{kind} noise has no option {unknown[0]!r}: allowed are {', '.join(allowed)}")
-    settings = {
+    settings: dict[str, Any] = {
         name: np.asarray(value, np.float64) if np.ndim(value) else value
         for name, value in {**values, **options}.items()
     }
@@ -170,7 +170,7 @@ def at_site(site: int, noise: Noise) -> dict[int, Noise]:
 
 def everywhere(sites: int, noise: Noise) -> dict[int, Noise]:
     """Global noise: the same operator, drawn separately, at each of `sites` sites."""
-    return {site: noise for site in range(sites)}
+    return dict.fromkeys(range(sites), noise)
 
 
 def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:

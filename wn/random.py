@@ -23,7 +23,7 @@ ROUNDS = 10
 
 # The address word: purpose in bits 24–31, site in bits 12–23, repetition in bits 0–11.
 PURPOSE_SHIFT, SITE_SHIFT = 24, 12
-SITES = REPETITIONS = 4096
+SITE_BITS = REPETITION_BITS = 12
 
 # Polynomials of the normals, lowest power first, each exact in float32 (derived in docs/noise-streams.md).
 LOG_POLYNOMIAL = (-12102213.0, 6049134.0, -4095530.2, 2322458.2, -6118023.5, -7343536.5, -11733525.0)
@@ -85,8 +85,9 @@ def stream_word(purpose: Purpose, site: int = 0, repetition: int = 0) -> int:
         known = Purpose(purpose)
     except ValueError:
         raise WnError(f"unknown purpose {purpose!r}; known: {', '.join(Purpose.__members__)}") from None
-    place = checked_integer("site", site, 12), checked_integer("repetition", repetition, 12)
-    return known << PURPOSE_SHIFT | place[0] << SITE_SHIFT | place[1]
+    site = checked_integer("site", site, SITE_BITS)
+    repetition = checked_integer("repetition", repetition, REPETITION_BITS)
+    return known << PURPOSE_SHIFT | site << SITE_SHIFT | repetition
 
 
 def seed_key(seed: int) -> tuple[int, int]:
@@ -114,9 +115,9 @@ def philox4x32(xp: Any, counter: tuple[Any, Any, Any, Any], key: tuple[int, int]
     for k0, k1 in key_schedule(key):
         product0 = x0 * xp.uint64(MULTIPLIERS[0])  # both factors are below 2^32: exact in 64 bits
         product1 = x2 * xp.uint64(MULTIPLIERS[1])
-        x0 = product1 >> xp.uint64(32) ^ x1 ^ xp.uint64(k0)
+        x0 = (product1 >> xp.uint64(32)) ^ x1 ^ xp.uint64(k0)
         x1 = product1 & xp.uint64(WORD)
-        x2 = product0 >> xp.uint64(32) ^ x3 ^ xp.uint64(k1)
+        x2 = (product0 >> xp.uint64(32)) ^ x3 ^ xp.uint64(k1)
         x3 = product0 & xp.uint64(WORD)
     return tuple(word.astype(xp.uint32) for word in xp.broadcast_arrays(x0, x1, x2, x3))
 

@@ -1,6 +1,6 @@
 """Train and evaluate a population: P networks side by side on the same batches."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,9 +20,10 @@ from wn.random import Purpose, permutation
 
 EVALUATION_BATCH = 512
 
+
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: epochs ≥ 1, batch size ≥ 1, Adam's initial learning rate > 0, clamping, class weights (K,).
+    """How to train: epochs ≥ 1, batch size ≥ 1, initial learning rate > 0, clamping, class weights (K,).
 
     The learning rate follows cosine annealing to 0; the last partial batch is kept. Raises WnError for values
     out of range.
@@ -51,11 +52,14 @@ class Population(NamedTuple):
     seeds: tuple[int, ...]
 
 
-class EpochReport(NamedTuple):
-    """What an epoch leaves behind: its number (from 0) and the mean training loss of each member (P,)."""
+class Monitor:
+    """Follows a training: called after each step and each epoch; what it raises ends the training."""
 
-    epoch: int
-    loss: NDArray[np.float64]
+    def step(self) -> None:
+        """Take note that a step is done."""
+
+    def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
+        """Take note that an epoch (from 0) is done, with the mean training loss of each member (P,)."""
 
 
 def train(
@@ -68,7 +72,7 @@ def train(
     noise: SiteNoise | None = None,
     data_seed: int | None = None,
     dtype: DTypeLike = np.float32,
-    on_epoch: Callable[[EpochReport], None] | None = None,
+    monitor: Monitor | None = None,
 ) -> Population:
     """Train one network per seed, side by side, with Adam on the mean cross-entropy.
 
@@ -78,6 +82,7 @@ def train(
     Raises WnError for bad sites or noise values, and when a loss leaves the range of `dtype`.
     """
     noise = {} if noise is None else noise
+    monitor = Monitor() if monitor is None else monitor
     check_noise(network, noise, len(seeds))
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
@@ -103,10 +108,10 @@ def train(
                 if settings.clamp_weights:
                     optim.clamp_weights(be, network.clampable(params))
                 total += np.asarray(be.to_numpy(loss), np.float64) * len(samples)
-            report = EpochReport(epoch, total / len(split))
-            _check_finite(report, np.dtype(dtype))
-            if on_epoch is not None:
-                on_epoch(report)
+                monitor.step()
+            loss_of_epoch = total / len(split)
+            _check_finite(epoch, loss_of_epoch, np.dtype(dtype))
+            monitor.epoch(epoch, loss_of_epoch)
     return Population(params, states, seeds)
 
 
@@ -145,7 +150,9 @@ def evaluate(
     noise = {} if noise is None else noise
     check_noise(network, noise, len(population.seeds))
     correct: NDArray[np.int64] | int = 0
-    for x, run, labels in evaluation_batches(be, dataset, population.seeds, noise, evaluation, batch_size, dtype):
+    for x, run, labels in evaluation_batches(
+        be, dataset, population.seeds, noise, evaluation, batch_size, dtype
+    ):
         logits, _, _ = network.forward(be, population.params, population.states, x, run)
         correct = correct + count_correct(be, logits, labels)
     return np.asarray(correct)
@@ -207,10 +214,10 @@ def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]
         yield order[start : start + size]
 
 
-def _check_finite(report: EpochReport, dtype: np.dtype[Any]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(report.loss))
+def _check_finite(epoch: int, loss: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(loss))
     if wrong.size:
         raise WnError(
-            f"training left the range of {dtype} in epoch {report.epoch + 1}: the loss of member {wrong[0]} is "
-            f"{report.loss[wrong[0]]}; use a smaller σ or float64"
+            f"training left the range of {dtype} in epoch {epoch + 1}: the loss of member {wrong[0]} is "
+            f"{loss[wrong[0]]}; use a smaller σ or float64"
         )

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from typing import Any, NamedTuple
+from itertools import pairwise
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,7 +18,7 @@ from wn.noise import FloatOrMembers, Noise, SiteNoise
 from wn.random import member_seed
 from wn.training import (
     EVALUATION_BATCH,
-    EpochReport,
+    Monitor,
     Population,
     TrainSettings,
     count_correct,
@@ -81,12 +83,33 @@ class WalkPlan(NamedTuple):
     members: int = MEMBERS_AT_ONCE
 
 
-Report = Callable[[EpochReport], None]
 Result = Curve | CleanResult
-Job = Callable[[Backend, Report], list[Result]]
+Job = Callable[[Backend, Monitor], list[Result]]
 
 
-def places(network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None) -> tuple[Place, ...]:
+class Stopped(Exception):
+    """Ends the jobs that are running when a walk is interrupted."""
+
+
+class _JobMonitor(Monitor):
+    """Counts the members whose epoch is done, and ends the job when told to stop."""
+
+    def __init__(self, members: int, report: Callable[[int], None], stop: Event) -> None:
+        self.members, self.report, self.stop = members, report, stop
+
+    def step(self) -> None:
+        """End the job if the walk is being stopped."""
+        if self.stop.is_set():
+            raise Stopped
+
+    def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
+        """Report the epoch."""
+        self.report(self.members)
+
+
+def places(
+    network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None
+) -> tuple[Place, ...]:
     """Return the places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
 
     Raises WnError for sites that the network does not have.
@@ -128,17 +151,17 @@ def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
 def run_jobs(
     be: Backend, work: list[tuple[int, Job]], executor: Executor, report: Callable[[int], None]
 ) -> list[Result]:
-    """Run jobs on an executor; `report` is told after each epoch how many members have finished one."""
+    """Run jobs on an executor; `report` is told after each epoch how many members have finished one.
+
+    An error in a job, or Ctrl-C, stops the others at their next step and is raised.
+    """
+    stop = Event()
     futures: list[Future[list[Result]]] = []
     try:
-        for members, job in work:
-
-            def on_epoch(_: EpochReport, members: int = members) -> None:
-                report(members)
-
-            futures.append(executor.submit(job, be, on_epoch))
+        futures = [executor.submit(job, be, _JobMonitor(members, report, stop)) for members, job in work]
         return [result for future in as_completed(futures) for result in future.result()]
     finally:
+        stop.set()
         for future in futures:
             future.cancel()
 
@@ -163,18 +186,22 @@ def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult],
 
 
 def walk_inference(
-    be: Backend, plan: WalkPlan, population: Population, repeat: int, reuse: bool = True
+    be: Backend,
+    plan: WalkPlan,
+    population: Population,
+    repeat: int,
+    monitor: Monitor | None = None,
+    reuse: bool = True,
 ) -> list[Curve]:
     """Walk noise through one clean network: accuracy at every place and σ.
 
     The clean activations at all sites are computed once per batch; each σ starts from the one at its first
     noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
     """
+    monitor = Monitor() if monitor is None else monitor
     parts = _parts(plan)
     correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)
-    batches = evaluation_batches(
-        be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype
-    )
+    batches = evaluation_batches(be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype)
     for x, run, labels in batches:
         clean = plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
         for row, place in enumerate(plan.places):
@@ -185,6 +212,7 @@ def walk_inference(
                     be, population.params, population.states, clean[first], noisy, first
                 )
                 correct[row, part] += count_correct(be, logits, labels)
+                monitor.step()
     total = len(plan.dataset.test)
     return [
         Curve("inference", place, repeat, plan.sigma, correct[row], total)
@@ -195,27 +223,27 @@ def walk_inference(
 def _clean_job(plan: WalkPlan, repeat: int) -> Job:
     """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
 
-    def job(be: Backend, report: Report) -> list[Result]:
-        population = _trained(be, plan, repeat, 1, {}, report)
+    def job(be: Backend, monitor: Monitor) -> list[Result]:
+        population = _trained(be, plan, repeat, 1, {}, monitor)
         correct = evaluate(
             be, plan.network, population, plan.dataset, batch_size=plan.evaluation_batch, dtype=plan.dtype
         )
         results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
         if "inference" in plan.phases:
-            results += walk_inference(be, plan, population, repeat)
+            results += walk_inference(be, plan, population, repeat, monitor)
         return results
 
     return job
 
 
 def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
-    """Train one network per σ of this part under noise at the place, and evaluate each under the same noise."""
+    """Train one network per σ of this part under noise at the place; evaluate each under the same noise."""
 
-    def job(be: Backend, report: Report) -> list[Result]:
+    def job(be: Backend, monitor: Monitor) -> list[Result]:
         sigma = plan.sigma[part]
         noise = place.noise(plan.noise(sigma))
         try:
-            population = _trained(be, plan, repeat, len(sigma), noise, report)
+            population = _trained(be, plan, repeat, len(sigma), noise, monitor)
             correct = evaluate(
                 be,
                 plan.network,
@@ -233,7 +261,7 @@ def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
 
 
 def _trained(
-    be: Backend, plan: WalkPlan, repeat: int, members: int, noise: SiteNoise, report: Report
+    be: Backend, plan: WalkPlan, repeat: int, members: int, noise: SiteNoise, monitor: Monitor
 ) -> Population:
     seeds = (member_seed(plan.seed, repeat),) * members
     return train(
@@ -244,7 +272,7 @@ def _trained(
         seeds=seeds,
         noise=noise,
         dtype=plan.dtype,
-        on_epoch=report,
+        monitor=monitor,
     )
 
 
@@ -252,15 +280,9 @@ def _parts(plan: WalkPlan) -> list[slice]:
     """Return slices of the σ grid of at most `members` each, as even as can be."""
     count = -(-len(plan.sigma) // plan.members)
     edges = np.linspace(0, len(plan.sigma), count + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def chance(dataset: Dataset) -> float:
     """Return the accuracy of a guess, 1/classes."""
     return 1 / len(dataset.classes)
-
-
-def plan_settings(plan: WalkPlan) -> dict[str, Any]:
-    """Return how many trainings and evaluations a plan asks for, for progress and records."""
-    noisy = len(plan.places) * len(plan.sigma) * ("training" in plan.phases)
-    return {"members": plan.repeats * (1 + noisy), "epochs": plan.train.epochs}

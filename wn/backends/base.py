@@ -136,8 +136,8 @@ class Backend:
 
     # ---- convolution and pooling ------------------------------------------------------------------------
 
-    # Columns of at most so many values exist at a time: 131,072 floats are 512 KiB, a second-level cache.
-    columns_limit = 131_072
+    # About so many values are laid out as columns at a time: 8 MiB in float32 stay in a third-level cache.
+    columns_limit = 1 << 21
 
     def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """Return w ∗ x + b: (P|1, C, H, W, B), (P|1, O, C, KH, KW), (P|1, O) → (P, O, H', W', B)."""
@@ -145,12 +145,16 @@ class Backend:
         height, width = sliding.places(*x.shape[2:4])
         population, outputs, batch = max(x.shape[0], w.shape[0]), w.shape[1], x.shape[4]
         y = self.xp.empty((population, outputs, height, width, batch), x.dtype)
-        bias = b[:, :, None, None, None]
+        kernels, bias = windows.flat_kernels(w), b[:, :, None, None, None]
         for block, columns in self._columns(x, sliding):
-            product = self.matmul(windows.of_members(windows.flat_kernels(w), block.members), columns)
             part = y[block.members, :, block.rows, :, block.samples]
-            self.xp.add(product.reshape(part.shape), windows.of_members(bias, block.members), out=part)
+            self._product_into(part, windows.of_members(kernels, block.members), columns)
+            part += windows.of_members(bias, block.members)
         return y
+
+    def _product_into(self, part: Array, w: Array, x: Array) -> None:
+        """Write the products w[p] x[p], member by member, to a part (P, O, rows, W', samples) of y."""
+        part[...] = self.xp.matmul(w, x).reshape(part.shape)
 
     def convolution_weight_gradient(
         self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
@@ -173,7 +177,7 @@ class Backend:
         padded = (height + 2 * padding[0], width + 2 * padding[1])
         dx = self.xp.zeros((population, channels, *padded, batch), dy.dtype)
         per_row = channels * w.shape[3] * w.shape[4] * columns
-        for block in windows.blocks(population, rows, batch, per_row, self.columns_limit):
+        for block in windows.blocks(population, rows, batch, per_row, self.columns_limit, SAMPLE_TILE):
             kernels = windows.of_members(windows.flat_kernels(w), block.members)
             dcolumns = self.matmul_input_gradient(kernels, windows.part_of_output(dy, block))
             part = dx[block.members, ..., block.samples]
@@ -182,13 +186,12 @@ class Backend:
 
     def _columns(self, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
         """Yield the columns of x block by block; where x is shared, a block is for all members."""
-        height, width = sliding.places(*x.shape[2:4])
-        padded = windows.pad(self.xp, x, sliding.padding)
-        per_row = x.shape[1] * sliding.kernel[0] * sliding.kernel[1] * width
-        for block in windows.blocks(x.shape[0], height, x.shape[4], per_row, self.columns_limit):
-            part = padded[block.members, ..., block.samples]
-            everyone = block if x.shape[0] > 1 else block._replace(members=slice(None))
-            yield everyone, windows.fill_columns(self.xp, part, sliding, block.rows, width)
+        view = windows.seen(self.xp, windows.pad(self.xp, x, sliding.padding), sliding)
+        members, channels, kernel_h, kernel_w, height, width, batch = view.shape
+        per_row = channels * kernel_h * kernel_w * width
+        for block in windows.blocks(members, height, batch, per_row, self.columns_limit, SAMPLE_TILE):
+            everyone = block if members > 1 else block._replace(members=slice(None))
+            yield everyone, windows.columns(view, block)
 
     def max_pool(self, x: Array, window: Pair) -> Array:
         """Return the largest value of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
@@ -200,12 +203,13 @@ class Backend:
 
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
         """Return dx of `max_pool`: dy where a window's largest value stands first, 0 elsewhere."""
-        dx = self.xp.zeros((dy.shape[0], *x.shape[1:]), dy.dtype)
+        dx = windows.tiled(self.xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
         free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
         for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
-            found = (tile == y) & free
-            free &= ~found
-            dtile[...] = dy * found
+            found = tile == y
+            found &= free
+            free ^= found
+            self.xp.multiply(dy, found, out=dtile)
         return dx
 
     def average_pool(self, x: Array, window: Pair) -> Array:
@@ -219,7 +223,7 @@ class Backend:
 
     def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
         """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
-        dx = self.xp.zeros((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
+        dx = windows.tiled(self.xp, (*dy.shape[:2], *size, dy.shape[4]), window, dy.dtype)
         share = dy / (window[0] * window[1])
         for dtile in windows.tiles(dx, window):
             dtile[...] = share

@@ -1,7 +1,7 @@
 """Standard normal draws in NumPy, computed in tiles that stay in the cache: the bits of `wn.random.normals`.
 
-Plain array code writes every intermediate result to memory and reads it back. Here each tile of the output goes
-through all operations before the next one starts, in scratch memory that is allocated once per thread.
+Plain array code writes every intermediate result to memory and reads it back. Here each tile of the output
+goes through all operations before the next one starts, in scratch memory that is allocated once per thread.
 docs/noise-streams.md says what was measured and what did not pay.
 """
 
@@ -16,7 +16,7 @@ from wn import random
 from wn.errors import WnError
 from wn.random import WORD, Purpose
 
-TILE = 4096  # counters per tile: two arrays of 64-bit products fill a quarter of a 512 KiB second-level cache
+TILE = 8192  # counters per tile: the scratch memory below is 448 KiB, a second-level cache
 
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self.state = np.empty(2 * TILE, np.uint64)
         self.product = np.empty(2 * TILE, np.uint64)
-        self.floats = np.empty((4, 2 * TILE), np.float32)
+        self.floats = np.empty((2, 2 * TILE), np.float32)
         # NumPy's minimum is several times faster between two arrays than between an array and a constant.
         self.top_exponents = np.full(2 * TILE, random.TOP_EXPONENT, np.uint32)
 
@@ -57,43 +57,37 @@ _scratch = _Scratch()
 
 
 class _Stream(NamedTuple):
-    """What all tiles of one call share: the three first rounds of Philox, as far as they are common."""
+    """What the tiles of one call share: rounds 0 to 2 as far as they depend on a row or a column alone."""
 
-    keys: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]  # rounds 3 … 9, in the upper half
-    hi_rows: Words  # (I,) by feature block
-    a_rows: Words
-    b_rows: Words
-    hi_columns: Words  # (B,) by sample
-    b_columns: Words
-
-
-def _upper(value: Any) -> Any:
-    return value << SHIFT
+    keys: list[tuple[Words, Words]]  # of rounds 3 … 9, in the upper halves
+    hi_rows: Words  # (I,) for each feature block
+    a_rows: Words  # (I,)
+    b_rows: Words  # (I,)
+    hi_columns: Words  # (B,) for each sample
+    b_columns: Words  # (B,)
 
 
 def _stream(seed: int, blocks: int, ids: npt.NDArray[np.uint32], epoch: int, word: int) -> _Stream:
-    """Philox's first two rounds, and what the third needs of them.
+    """Philox's rounds 0 and 1, and what round 2 needs of them.
 
-    Before round 0 the words are (feature block, sample, epoch, stream word), so that up to round 2 each
-    product depends on the feature block alone or on the sample alone.
+    The words start as (feature block, sample, epoch, stream word), so that up to round 2 every product
+    depends on the feature block alone or on the sample alone: 15 products per counter remain of 20.
     """
     (k0, k1), (l0, l1), (m0, m1), *rest = random.key_schedule(random.seed_key(seed))
-    multiplier0, multiplier1 = random.MULTIPLIERS
-    sample = ids.astype(np.uint64)
-    product0, product1 = np.arange(blocks, dtype=np.uint64) * M0, multiplier1 * epoch
-    x0 = sample ^ np.uint64(product1 >> 32 ^ k0)  # round 0
+    product0, product1 = np.arange(blocks, dtype=np.uint64) * M0, random.MULTIPLIERS[1] * epoch
+    x0 = ids ^ np.uint64(product1 >> 32 ^ k0)  # (B,) after round 0
     x1 = product1 & WORD
-    x2 = product0 >> SHIFT ^ np.uint64(word ^ k1)
-    x3 = product0 & np.uint64(WORD)
-    product0, product1 = x0 * M0, x2 * M1  # round 1
-    x0 = product1 >> SHIFT ^ np.uint64(x1 ^ l0)
+    x2 = product0 >> SHIFT ^ np.uint64(word ^ k1)  # (I,)
+    x3 = product0 & np.uint64(WORD)  # (I,)
+    product0, product1 = x0 * M0, x2 * M1  # (B,), (I,)
+    x0 = product1 >> SHIFT ^ np.uint64(x1 ^ l0)  # (I,) after round 1
     return _Stream(
         keys=[(_constant(a << 32, np.uint64), _constant(b << 32, np.uint64)) for a, b in rest],
         hi_rows=x3 ^ np.uint64(l1),
-        a_rows=_upper(product1) ^ np.uint64(m0 << 32),
+        a_rows=product1 << SHIFT ^ np.uint64(m0 << 32),
         b_rows=x0 * M0 ^ np.uint64(m1 << 32),
         hi_columns=product0 >> SHIFT,
-        b_columns=_upper(product0),
+        b_columns=product0 << SHIFT,
     )
 
 
@@ -173,11 +167,12 @@ def _philox(stream: _Stream, rows: slice, columns: slice) -> Words:
 def _box_muller(out: Floats, words: Words) -> None:
     """Turn the words of a tile into `out` (4, i, b): the operations of `wn.random.normals_from_words`."""
     lanes = len(words)
-    f, p, radius, spare = _scratch.floats[:, :lanes]
-    signs = spare.view(np.uint32)
-    _radius(radius, words.view(np.int32)[HIGH::2], f, p)
+    v, signs = _scratch.floats[0, :lanes], _scratch.floats[1, :lanes].view(np.uint32)
+    radius, p = _scratch.product.view(np.float32)[: 2 * lanes].reshape(2, lanes)
+    np.copyto(v, words.view(np.int32)[HIGH::2], casting="unsafe")
     np.copyto(signs, words, casting="unsafe")  # the lower halves
-    v, h = f, _scratch.product.view(np.float32)[:lanes]
+    _radius(radius, v, p)
+    h = words.view(np.float32)[:lanes]  # the words are used up
     np.add(signs, signs, out=h.view(np.uint32))
     np.copyto(v, h.view(np.int32), casting="unsafe")
     np.multiply(v, FRACTION, out=v)
@@ -194,10 +189,9 @@ def _box_muller(out: Floats, words: Words) -> None:
     np.multiply(radius.reshape(shape), p.reshape(shape), out=out[0::2])
 
 
-def _radius(out: Floats, words: npt.NDArray[np.int32], t: Floats, p: Floats) -> None:
-    """√(−2 ln u) as `wn.random` defines it; `t` and `p` are scratch."""
+def _radius(out: Floats, t: Floats, p: Floats) -> None:
+    """√(−2 ln u) as `wn.random` defines it, from the words as signed numbers `t`; uses `t` and `p` up."""
     halvings = out.view(np.uint32)
-    np.copyto(t, words, casting="unsafe")
     np.add(t, HALF, out=t)
     np.minimum(t.view(np.uint32), _scratch.top_exponents[: len(t)], out=halvings)
     np.bitwise_and(halvings, EXPONENT_MASK, out=halvings)

@@ -46,22 +46,28 @@ class Block(NamedTuple):
     samples: slice
 
 
-def blocks(members: int, rows: int, samples: int, size: int, limit: int) -> Iterator[Block]:
-    """Cut the work so that a block's columns hold at most `limit` values.
+def blocks(members: int, rows: int, samples: int, size: int, limit: int, tile: int) -> Iterator[Block]:
+    """Cut the work into blocks of at most `tile` samples, whose columns hold about `limit` values.
 
-    `size` values are needed per member, row and sample. Samples are cut last: whole batches are contiguous.
+    `size` values are needed per member, row and sample. Rows are cut without regard to members and to the
+    samples of other tiles, so that a sample's block looks the same in every batch and population.
     """
-    sample_step = min(max(limit // size, 1), samples)
-    row_step = min(max(limit // (size * samples), 1), rows)
-    member_step = min(max(limit // (size * samples * rows), 1), members)
-    for p in range(0, members, member_step):
-        for u in range(0, rows, row_step):
-            for n in range(0, samples, sample_step):
-                yield Block(
-                    slice(p, min(p + member_step, members)),
-                    slice(u, min(u + row_step, rows)),
-                    slice(n, min(n + sample_step, samples)),
-                )
+    for n in pieces_of(samples, tile):
+        columns = size * (n.stop - n.start)
+        for p in even_pieces(members, max(limit // (columns * rows), 1)):
+            for u in even_pieces(rows, max(limit // columns, 1)):
+                yield Block(p, u, n)
+
+
+def pieces_of(count: int, step: int) -> Iterator[slice]:
+    """Cut 0 … count − 1 into slices of `step`, and what is left."""
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def even_pieces(count: int, most: int) -> Iterator[slice]:
+    """Cut 0 … count − 1 into as few slices of at most `most` as possible, of about equal length."""
+    yield from pieces_of(count, -(-count // -(-count // most)))
 
 
 def of_members(array: Array, members: slice) -> Array:
@@ -86,24 +92,30 @@ def window_slice(i: int, j: int, rows: slice, columns: int, stride: Pair) -> tup
     return slice(first, last + 1, stride[0]), slice(j, j + (columns - 1) * stride[1] + 1, stride[1])
 
 
-def fill_columns(xp: ModuleType, padded: Array, sliding: Sliding, rows: slice, width: int) -> Array:
-    """Return columns[p, (c·KH + i)·KW + j, (u·W' + v)·B + n] = x[p, c, u·SH + i, v·SW + j, n] (im2col).
+def seen(xp: ModuleType, padded: Array, sliding: Sliding) -> Array:
+    """Return what each place of the kernel sees at each place of the output, as a view without copies.
 
-    padded: (P|1, C, H, W, B); rows: output rows u; width: W'; columns: (P|1, C·KH·KW, rows·W'·B).
+    seen[p,c,i,j,u,v,n] = x[p, c, u·SH + i, v·SW + j, n]; padded: (P|1, C, H, W, B);
+    seen: (P|1, C, KH, KW, H', W', B), whose elements overlap in memory: read only.
     """
-    population, channels, _, _, batch = padded.shape
-    kernel_h, kernel_w = sliding.kernel
-    count = rows.stop - rows.start
-    columns = xp.empty((population, channels, kernel_h, kernel_w, count, width, batch), padded.dtype)
-    for i in range(kernel_h):
-        for j in range(kernel_w):
-            seen = window_slice(i, j, rows, width, sliding.stride)
-            columns[:, :, i, j] = padded[:, :, seen[0], seen[1]]
-    return columns.reshape(population, channels * kernel_h * kernel_w, count * width * batch)
+    population, channels, height, width, batch = padded.shape
+    places = sliding._replace(padding=(0, 0)).places(height, width)
+    member, channel, row, column, sample = padded.strides
+    return xp.lib.stride_tricks.as_strided(
+        padded,
+        (population, channels, *sliding.kernel, *places, batch),
+        (member, channel, row, column, row * sliding.stride[0], column * sliding.stride[1], sample),
+    )
+
+
+def columns(view: Array, block: Block) -> Array:
+    """Copy a block of `seen`: (P|1, C, KH, KW, H', W', B) → (members, C·KH·KW, rows·W'·samples), im2col."""
+    part = view[block.members, ..., block.rows, :, block.samples]
+    return part.reshape(part.shape[0], prod(part.shape[1:4]), prod(part.shape[4:]))
 
 
 def add_columns(dpadded: Array, dcolumns: Array, sliding: Sliding, rows: slice, width: int) -> None:
-    """Add every gradient to the pixel that its column was copied from (col2im): `fill_columns` transposed.
+    """Add every gradient to the pixel that its column was copied from (col2im): `columns` transposed.
 
     dpadded: (P, C, H, W, B), changed in place; dcolumns: (P, C·KH·KW, rows·W'·B).
     """
@@ -113,8 +125,8 @@ def add_columns(dpadded: Array, dcolumns: Array, sliding: Sliding, rows: slice, 
     parts = dcolumns.reshape(population, channels, kernel_h, kernel_w, count, width, batch)
     for i in range(kernel_h):
         for j in range(kernel_w):
-            seen = window_slice(i, j, rows, width, sliding.stride)
-            dpadded[:, :, seen[0], seen[1]] += parts[:, :, i, j]
+            met_rows, met_columns = window_slice(i, j, rows, width, sliding.stride)
+            dpadded[:, :, met_rows, met_columns] += parts[:, :, i, j]
 
 
 def tiles(x: Array, window: Pair) -> list[Array]:
@@ -128,6 +140,13 @@ def tiles(x: Array, window: Pair) -> list[Array]:
         for i in range(window[0])
         for j in range(window[1])
     ]
+
+
+def tiled(xp: ModuleType, shape: tuple[int, ...], window: Pair, dtype: Any) -> Array:
+    """Return an array (P, C, H, W, B) whose `tiles` are to be written; what no window covers is 0."""
+    covered = shape[2] % window[0] == 0 and shape[3] % window[1] == 0
+    empty: Array = (xp.empty if covered else xp.zeros)(shape, dtype)
+    return empty
 
 
 def flat_kernels(w: Array) -> Array:

@@ -18,15 +18,17 @@ def augment(xp: Any, images: Any, samples: Any, padding: int, flip: bool, draw: 
     The image is surrounded by `padding` pixels of zeros; a window of the original size is cut at offsets
     (u, v), each uniform on 0 … 2·padding (padding, padding is the image itself), and mirrored left-right with
     probability 1/2 if `flip`. Words 0, 1, 2 of the sample's Philox block give u, v and the mirror.
+    Source: derived in docs/data.md.
     """
     words = sample_words(xp, draw.seed, samples, draw.epoch, Purpose.AUGMENT)  # (4, B)
-    height, width = images.shape[2:]
-    rows = xp.arange(height)[:, None] + uniform_below(xp, words[0], 2 * padding + 1)  # (H, B)
-    columns = xp.arange(width)[:, None]  # (W, 1)
+    x = images[samples]  # (B, C, H, W), a copy
+    if padding > 0:
+        u, v = (uniform_below(xp, word, 2 * padding + 1) for word in words[:2])  # (B,)
+        x = _cropped(xp, x, padding, u, v)  # (B, C, H, W)
     if flip:
-        columns = xp.where(uniform_below(xp, words[2], 2) == 1, width - 1 - columns, columns)  # (W, B)
-    columns = columns + uniform_below(xp, words[1], 2 * padding + 1)  # (W, B)
-    return _gather(xp, _padded(xp, images[samples], padding), rows, columns)
+        mirrored = uniform_below(xp, words[2], 2) == 1  # (B,)
+        x[mirrored] = x[mirrored][..., ::-1]
+    return xp.moveaxis(x, 0, -1)  # (C, H, W, B)
 
 
 def uniform_below(xp: Any, words: Any, bound: int) -> Any:
@@ -37,13 +39,10 @@ def uniform_below(xp: Any, words: Any, bound: int) -> Any:
     return ((words.astype(xp.uint64) * xp.uint64(bound)) >> xp.uint64(32)).astype(xp.int64)
 
 
-def _padded(xp: Any, images: Any, padding: int) -> Any:
-    return xp.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-
-
-def _gather(xp: Any, images: Any, rows: Any, columns: Any) -> Any:
-    """y[c, h, w, b] = images[b, c, rows[h, b], columns[w, b]], as one lookup with flat indices."""
-    count, channels, height, width = images.shape
-    plane = rows[:, None, :] * width + columns  # (H, W, B)
-    start = (xp.arange(count) * channels + xp.arange(channels)[:, None]) * (height * width)  # (C, B)
-    return xp.take(images.reshape(-1), start[:, None, None, :] + plane)  # (C, H, W, B)
+def _cropped(xp: Any, x: Any, padding: int, u: Any, v: Any) -> Any:
+    """y[b, c, i, j] = padded x[b, c, i + u[b], j + v[b]] for x (B, C, H, W)."""
+    count, channels, height, width = x.shape
+    padded = xp.zeros((count, channels, height + 2 * padding, width + 2 * padding), dtype=x.dtype)
+    padded[:, :, padding : padding + height, padding : padding + width] = x
+    windows = xp.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    return windows[xp.arange(count), :, u, v]  # views (B, C, 2p+1, 2p+1, H, W), one taken of each sample

@@ -6,8 +6,17 @@ from pathlib import Path
 import pooch
 
 from wn.data.dataset import Dataset
-from wn.data.entries import ENTRIES, DataFile, Entry, entry_of
-from wn.data.locate import VARIABLE, cache_folder, candidates, content_sha256, locate, search_folders
+from wn.data.entries import ENTRIES, entry_of
+from wn.data.entry import DataFile, Entry
+from wn.data.locate import (
+    VARIABLE,
+    cache_folder,
+    candidates,
+    content_sha256,
+    file_md5,
+    locate,
+    search_folders,
+)
 from wn.errors import DataError
 
 _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
@@ -15,7 +24,7 @@ _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What `check` found about one file: `ok` if its content is the original, `status` in words."""
+    """What `check` found about one file: not `ok` if it is missing, unreadable or another one."""
 
     name: str
     path: Path | None
@@ -72,13 +81,13 @@ def check(name: str, data_dir: str | Path | None = None) -> list[FileStatus]:
 def _status(file: DataFile, path: Path | None) -> FileStatus:
     if path is None:
         return FileStatus(file.name, None, False, "missing")
+    if not (file.sha256 or file.md5):
+        return FileStatus(file.name, path, True, "there; no checksum is known for it")
     try:
-        content = content_sha256(path)
+        same = content_sha256(path) == file.sha256 if file.sha256 else file_md5(path) == file.md5
     except DataError as error:
         return FileStatus(file.name, path, False, str(error))
-    if content == file.sha256:
-        return FileStatus(file.name, path, True, "original")
-    return FileStatus(file.name, path, False, f"not the original: content has SHA-256 {content}")
+    return FileStatus(file.name, path, same, "original" if same else "not the original: its checksum differs")
 
 
 def _download(entry: Entry, folder: Path, data_dir: Path | None) -> tuple[Path, ...]:

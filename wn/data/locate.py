@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pooch
 
-from wn.data.entries import ENTRIES, MINI_FOLDER, DataFile, Entry
+from wn.data.entries import ENTRIES, MINI_FOLDER
+from wn.data.entry import DataFile, Entry
 from wn.data.idx import reading
 from wn.errors import DataError
 
@@ -101,6 +102,15 @@ def content_sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_md5(path: Path) -> str:
+    """MD5 of a file as it is; DataError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _variable() -> Path | None:

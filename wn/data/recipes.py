@@ -62,6 +62,25 @@ FASHION_MNIST = Recipe(
     preprocessing=Preprocessing(mean=(0.5,), std=(0.5,), crop_padding=4, flip=True),
 )
 
+# CIFAR-10's recipe is SVHN's as well, with the flip and the statistics of CIFAR-10.
+_COLOURS = Preprocessing(
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    crop_padding=4,
+    flip=True,
+)
+CIFAR10 = Recipe(epochs_mlp=200, epochs_conv=300, batch_size=128, lr=1e-3, preprocessing=_COLOURS)
+SVHN = Recipe(epochs_mlp=300, epochs_conv=200, batch_size=128, lr=1e-3, preprocessing=_COLOURS)
+
+SPEECH_COMMANDS = Recipe(
+    epochs_mlp=150,
+    epochs_conv=150,
+    batch_size=512,
+    lr=5e-4,
+    preprocessing=Preprocessing(scale=1.0),  # the features go in as they are
+    weighted_loss=True,
+)
+
 # A sixth of FashionMNIST for short runs: without augmentation, so that few epochs are enough.
 FASHION_MINI = Recipe(
     epochs_mlp=20,

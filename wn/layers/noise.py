@@ -24,16 +24,10 @@ class NoiseCache(NamedTuple):
     multiplier: Array | None
 
 
-def draws(
-    seeds: tuple[int, ...], samples: Array, epoch: int, site: int, training: bool
-) -> NoiseDraws:
+def draws(seeds: tuple[int, ...], samples: Array, epoch: int, site: int, training: bool) -> NoiseDraws:
     """Return the streams of a site in training (epoch) or inference (evaluation id)."""
-    add, mul = (
-        (Purpose.TRAIN_ADD, Purpose.TRAIN_MUL) if training else (Purpose.EVAL_ADD, Purpose.EVAL_MUL)
-    )
-    return NoiseDraws(
-        DrawKey(seeds, samples, epoch, add, site), DrawKey(seeds, samples, epoch, mul, site)
-    )
+    add, mul = (Purpose.TRAIN_ADD, Purpose.TRAIN_MUL) if training else (Purpose.EVAL_ADD, Purpose.EVAL_MUL)
+    return NoiseDraws(DrawKey(seeds, samples, epoch, add, site), DrawKey(seeds, samples, epoch, mul, site))
 
 
 def forward(be: Backend, noise: Noise, x: Array, streams: NoiseDraws) -> tuple[Array, NoiseCache]:

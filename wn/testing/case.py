@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from wn.errors import WnError
 from wn.testing.tolerances import assert_close
 
+# Ends every seed list, so that no stream equals default_rng(seed), which x was perhaps drawn from: with
+# dy = x, a mask taken from dy instead of x would look right.
+OWN_STREAMS = 0x5EED
+
 SHOWN = 64  # arrays of up to so many elements are written out in a failure's repro snippet
 
 Layout = Callable[[Any], Any]
@@ -127,7 +131,11 @@ class LayerCase:
     def upstream(self, stream: int = 0) -> NDArray[np.float64]:
         """Return a random dy in the shape of y; another `stream` gives another one."""
         y, _ = self.forward()
-        return np.random.default_rng([self.seed, stream]).standard_normal(self.to_host(y).shape)
+        return self.generator(stream).standard_normal(self.to_host(y).shape)
+
+    def generator(self, stream: int) -> np.random.Generator:
+        """Return a generator of its own for each stream number of this case's seed."""
+        return np.random.default_rng([self.seed, stream, OWN_STREAMS])
 
     def host_gradients(self, grads: Any) -> Arrays:
         """Return gradients by parameter name in host memory; AssertionError unless of params' type."""
@@ -224,7 +232,8 @@ def _check_layer(layer: Any) -> None:
 
 
 def _check_params(params: Any) -> None:
-    if params is not None and params != () and not hasattr(params, "_asdict"):
+    without = params is None or (isinstance(params, tuple) and not params)
+    if not without and not hasattr(params, "_asdict"):
         raise WnError(f"params is {type(params).__name__}: it must be a NamedTuple of arrays, () or None")
 
 

@@ -1,0 +1,1 @@
+"""Tests of the independent evidence: the naive layers are themselves checked."""

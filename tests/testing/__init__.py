@@ -1,0 +1,1 @@
+"""Tests of the public testing toolkit: the checkers must catch planted bugs."""

@@ -1,0 +1,154 @@
+"""What the command line prints: progress bars and tables (rich)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import isinf, isnan
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from wn import models
+from wn.data import catalogue
+from wn.midpoint import root_sum_square_rule
+from wn.results import WalkResult
+
+
+@contextmanager
+def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that follows (finished, all) member-epochs; a line now and then where it is no terminal."""
+    if not console.is_terminal:
+        yield _lines(console, what)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total} network-epochs"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+
+def _lines(console: Console, what: str) -> Callable[[int, int], None]:
+    """Return a reporter that prints a line for every tenth of the work."""
+    last = -1
+
+    def report(finished: int, total: int) -> None:
+        nonlocal last
+        tenth = 10 * finished // total
+        if tenth > last:
+            last = tenth
+            console.print(f"{what}: {10 * tenth} % ({finished} of {total} network-epochs)", highlight=False)
+
+    return report
+
+
+def print_midpoints(console: Console, result: WalkResult) -> None:
+    """Print sites × phases with midpoints and confidence intervals, and what global noise would do."""
+    rows = result.midpoints
+    settings = result.run["settings"]
+    first = rows[0]
+    table = Table(
+        title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
+        f"{first['batch_norm']}, {first['noise']} noise",
+        caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
+        f"repeats {settings['repeats']}, seed {settings['seed']}",
+    )
+    table.add_column("site", justify="right")
+    table.add_column("name")
+    phases = list(dict.fromkeys(rows["phase"].tolist()))
+    for phase in phases:
+        table.add_column(phase, justify="right")
+    cells = {
+        (row["phase"], row["site"]): _midpoint_cell(row, reason, result)
+        for row, reason in zip(rows, result.reasons, strict=True)
+    }
+    for site, name in dict.fromkeys(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)):
+        number = str(site) if site >= 0 else ""
+        table.add_row(number, name, *(cells[phase, site] for phase in phases))
+    console.print(table)
+    _print_rule(console, rows, phases)
+
+
+def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
+    """Return the midpoint and its interval, or on which side of the grid it lies."""
+    if row["reached"]:
+        return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
+    sigma = result.curves["sigma"]
+    if reason.startswith("already"):
+        return f"below {sigma[sigma > 0].min():.3g}"
+    return f"not reached up to {sigma.max():.3g}" if reason.startswith("never") else f"not reached: {reason}"
+
+
+def _interval(low: float, high: float) -> str:
+    upper = "∞" if isinf(high) or isnan(high) else f"{high:.3g}"
+    return f"\\[{low:.3g}, {upper}]"  # the backslash keeps rich from reading the bracket as markup
+
+
+def _print_rule(console: Console, rows: Any, phases: list[str]) -> None:
+    """Print what the root-sum-square rule makes of the midpoints of all single sites."""
+    walked = rows[(rows["site"] >= 0) & (rows["phase"] == "inference")]
+    if "inference" in phases and walked.size > 1 and walked[0]["noise"] == "additive":
+        predicted = root_sum_square_rule(walked["midpoint"])
+        console.print(
+            f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
+            f"midpoint ≈ {predicted:.3g} at inference."
+        )
+
+
+def print_trained(console: Console, trained: Any) -> None:
+    """Print the accuracies of a trained network."""
+    table = Table(title=f"{trained.record['settings']['model']} on {trained.record['data']['name']}")
+    table.add_column("test accuracy")
+    table.add_column("correct", justify="right")
+    table.add_column("of", justify="right")
+    table.add_column("accuracy", justify="right")
+    for name, correct in trained.correct.items():
+        table.add_row(name, str(correct), str(trained.total), f"{correct / trained.total:.4f}")
+    console.print(table)
+
+
+def print_models(console: Console) -> None:
+    """Print every network with batch norm and without: parameters, multiply-accumulates, sites."""
+    table = Table(title="Networks")
+    for column in ("model", "batch norm", "input", "parameters", "MACs per image", "sites"):
+        numeric = column in ("parameters", "MACs per image", "sites")
+        table.add_column(column, justify="right" if numeric else "left")
+    for name in models.names():
+        shape, classes = models.default_input(name)
+        for batch_norm in models.BATCH_NORM:
+            network = models.build(name, shape, classes, batch_norm)
+            table.add_row(
+                name,
+                batch_norm,
+                "×".join(map(str, shape)),
+                f"{models.parameter_count(network):,}",
+                f"{models.cost_per_image(network):,}",
+                str(len(network.site_names)),
+            )
+    console.print(table)
+    console.print("Other names: " + ", ".join(f"{alias} = {name}" for alias, name in models.ALIASES.items()))
+
+
+def print_datasets(console: Console) -> None:
+    """Print every data set of the catalogue."""
+    table = Table(title="Data sets")
+    for column in ("name", "what it is", "image", "classes", "training", "test", "licence", "files"):
+        table.add_column(column, justify="right" if column in ("classes", "training", "test") else "left")
+    for entry in catalogue.listing():
+        here = all(status.path is not None for status in catalogue.check(entry.name))
+        table.add_row(
+            entry.name,
+            entry.description,
+            "×".join(map(str, entry.image_shape)),
+            str(len(entry.classes)),
+            f"{entry.train_count:,}",
+            f"{entry.test_count:,}",
+            entry.licence,
+            "with wn" if entry.bundled else "here" if here else "not here",
+        )
+    console.print(table)

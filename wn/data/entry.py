@@ -1,0 +1,54 @@
+"""What the catalogue knows about a data set and its files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wn.data.dataset import Split
+from wn.data.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set: accepted names (the first is the download's) and checksums, "" if unknown.
+
+    `md5` is of the file as it is downloaded, `sha256` of its content after gzip is undone.
+    """
+
+    names: tuple[str, ...]
+    md5: str = ""
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+Reader = Callable[["Entry", tuple[Path, ...]], tuple[Split, Split]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set: what it holds, where its files are found, how they are read, and its recipe.
+
+    `layouts` are alternative sets of files, each of them complete; the first is what `mirrors` offer.
+    `read(entry, paths)` takes the files of one layout and returns the training and the test split.
+    `folders` are subfolders in which the files may lie; `system` is the folder of a Debian package.
+    """
+
+    name: str
+    description: str
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    train_count: int
+    test_count: int
+    licence: str
+    source: str
+    layouts: tuple[tuple[DataFile, ...], ...]
+    read: Reader
+    recipe: Recipe
+    mirrors: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    system: str = ""
+    bundled: bool = False
+    how_to_get: str = ""

@@ -1,0 +1,134 @@
+"""Settings of walks and trainings by name: checked, and turned into objects."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from wn import models
+from wn import noise as noises
+from wn.data import catalogue
+from wn.data.dataset import Dataset
+from wn.errors import WnError
+from wn.network import Network
+from wn.noise import FloatOrMembers, Noise
+from wn.training import EVALUATION_BATCH, TrainSettings
+
+# From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
+DEFAULT_SIGMA = "0.1:10000:16"
+DEFAULT_SIGMA_MULTIPLICATIVE = "lin:0:6:16"
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which network is trained on which data, and how; None takes the data set's recipe."""
+
+    dataset: str = "fashion-mini"
+    data_dir: str | None = None
+    model: str = "mlp"
+    batch_norm: str = "none"
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    clamp_weights: bool = False
+    train_limit: int | None = None
+    test_limit: int | None = None
+    seed: int = 0
+    backend: str = "auto"
+    dtype: str = "float32"
+
+
+class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which noise, and where: the operator of `wn.noise` and the sites; None takes the operator's default."""
+
+    noise: str = "additive"
+    mean: float | None = None
+    mean_mul: float | None = None
+    mean_add: float | None = None
+    ratio: float | None = None
+    order: str | None = None
+    normalize_to_input_size: bool = False
+    repetitions: int = 1
+    execution: str = "single"
+    where: str | list[int] = "each"
+    factors: dict[int, float] | None = None
+
+
+class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A walk: noise, sites, phases and the σ grid."""
+
+    phase: str = "both"
+    sigma: str | float | list[float] | None = None
+    repeats: int = 1
+    threads: int | None = None
+    evaluation_batch: int = EVALUATION_BATCH
+
+
+class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network, trained and evaluated under noise of one σ at some sites."""
+
+    noise: str = "none"
+    where: str | list[int] = "global"
+    sigma: float = 0.0
+
+
+def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    """Return the settings as a checked `kind`; None means "not given". Raises WnError with the key's name."""
+    given = {key: _plain(value) for key, value in settings.items() if value is not None}
+    unknown = sorted(set(given) - set(kind.__struct_fields__))
+    if unknown:
+        raise WnError(f"unknown setting {unknown[0]!r}: allowed are {', '.join(kind.__struct_fields__)}")
+    try:
+        return msgspec.convert(given, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise WnError(f"bad setting: {error}") from None
+
+
+def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
+    """Load the data, build the network and complete the training settings from the data set's recipe."""
+    if chosen.dtype not in ("float32", "float64"):
+        raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
+    models.check_name(chosen.model, chosen.batch_norm)  # before the data, which may have to be downloaded
+    dataset = catalogue.load(chosen.dataset, chosen.data_dir)
+    dataset = dataset.limited(chosen.train_limit, chosen.test_limit)
+    network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
+    recipe = dataset.recipe
+    convolutional = len(network.site_shapes()[1]) == 3
+    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
+    train_settings = TrainSettings(
+        epochs=epochs if chosen.epochs is None else chosen.epochs,
+        batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
+        learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
+        clamp_weights=chosen.clamp_weights,
+    )
+    return dataset, network, train_settings
+
+
+def default_sigma(noise: str) -> str:
+    """Return the σ grid that a walk takes when none is given."""
+    return DEFAULT_SIGMA_MULTIPLICATIVE if noise == "multiplicative" else DEFAULT_SIGMA
+
+
+def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
+    """Return σ → operator for the noise that the settings describe."""
+    names = ("mean", "mean_mul", "mean_add", "ratio", "order")
+    options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
+    options |= {
+        "normalize_to_input_size": chosen.normalize_to_input_size,
+        "repetitions": chosen.repetitions,
+        "execution": chosen.execution,
+    }
+
+    def noise_at(sigma: FloatOrMembers) -> Noise:
+        return noises.of_kind(chosen.noise, sigma, **options)
+
+    return noise_at
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy values and tuples as plain Python, as a settings file would hold them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
