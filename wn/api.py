@@ -192,6 +192,7 @@ def walk_plan(
         seed=chosen.seed,
         dtype=np.dtype(chosen.dtype),
         evaluation_batch=chosen.evaluation_batch,
+        members=walking.members_at_once(network, train_settings, chosen.dtype),
     )
 
 

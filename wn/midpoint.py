@@ -56,7 +56,7 @@ class Midpoint:
         """Fitted accuracy at each σ ≥ 0, any shape (NaN where nothing could be fitted)."""
         s = np.asarray(sigma, dtype=np.float64)
         log_sigma = np.log(s, out=np.full(s.shape, -np.inf), where=s > 0)
-        falling: Floats = expit(-self.slope * (log_sigma - math.log(self.location)))
+        falling: Floats = expit(-self.slope * (log_sigma - math.log(max(self.location, 5e-324))))
         return self.floor + (self.clean_accuracy - self.floor) * falling
 
 
@@ -99,12 +99,11 @@ def fit_midpoint(
     if floor not in ("chance", "free"):
         raise WnError(f"floor must be 'chance' or 'free', not {floor!r}")
     if not 0 < confidence < 1:
-        raise WnError(f"confidence must lie between 0 and 1, not {confidence}")
+        raise WnError(f"confidence must lie strictly between 0 and 1, not {confidence}")
     noisy = s > 0
     if a0 <= c or not noisy.any():
-        reason = NOT_LEARNT if a0 <= c else NO_NOISE
-        nan = math.nan
-        return Midpoint(nan, nan, nan, nan, nan, chance, clean_accuracy, False, reason, nan)
+        nan, reason = math.nan, NOT_LEARNT if a0 <= c else NO_NOISE
+        return Midpoint(nan, nan, nan, nan, nan, float(chance), float(clean_accuracy), False, reason, nan)
     data = _pooled(np.log(s[noisy]), k[noisy], n[noisy], a0, c)
     free = [LOCATION, LOG_SLOPE] + [FLOOR] * (floor == "free")
     theta = _best_fit(data, free)
@@ -114,18 +113,16 @@ def fit_midpoint(
     reason = _why_not(crossing, data)
     low = high = math.nan
     if not reason:
-        quantile = (
-            student.ppf((1 + confidence) / 2, freedom) if freedom > 0 else norm.ppf((1 + confidence) / 2)
-        )
-        low, high = _interval(data, theta, crossing, free, dispersion * float(quantile) ** 2)
+        quantile = float((student(freedom) if freedom > 0 else norm()).ppf((1 + confidence) / 2))
+        low, high = _interval(data, theta, crossing, free, dispersion * quantile**2)
     return Midpoint(
         midpoint=math.nan if reason else _exp(crossing),
         ci_low=low,
         ci_high=high,
         slope=math.exp(theta[LOG_SLOPE]),
         location=_exp(float(theta[LOCATION])),
-        floor=chance if floor == "chance" else float(theta[FLOOR]),
-        clean_accuracy=clean_accuracy,
+        floor=float(chance if floor == "chance" else theta[FLOOR]),
+        clean_accuracy=float(clean_accuracy),
         reached=not reason,
         reason=reason,
         dispersion=dispersion,
@@ -246,8 +243,8 @@ def _newton_step(data: _Data, theta: Floats, free: list[int], gradient: Floats, 
     """Step of Newton's method, downhill also where the deviance is not convex; at most 2 long."""
     rows = []
     for i in free:  # second derivatives from differences of the analytic gradient, towards the inside
-        nudge = np.zeros(3)
-        nudge[i] = 1e-6 if theta[i] < (data.lower[i] + data.upper[i]) / 2 else -1e-6
+        width, nudge = data.upper[i] - data.lower[i], np.zeros(3)
+        nudge[i] = math.copysign(1e-7 * width, data.lower[i] + width / 2 - theta[i])
         rows.append((_differentiated(data, theta + nudge, half)[1][free] - gradient[free]) / nudge[i])
     hessian = np.array(rows)
     curvature, axes = np.linalg.eigh((hessian + hessian.T) / 2)
@@ -299,16 +296,15 @@ def _scan(data: _Data, locations: Floats, floors: Floats, half: float | None = N
 
 
 def _floors(data: _Data, free: list[int], top: float) -> Floats:
+    """Floors for the scan."""
     return np.linspace(MARGIN, top, 6) if FLOOR in free else np.array([data.chance])
 
 
 def _best_fit(data: _Data, free: list[int]) -> Floats:
     """Maximum likelihood from the three best starts of the scan."""
-    first, last = data.log_sigma[0], data.log_sigma[-1]
-    guess = np.interp(data.half, _falling_means(data)[::-1], data.log_sigma[::-1])
-    locations = np.concatenate(
-        [[guess], np.linspace(first - 2, last + 2, 40)]
-    )  # of equals the scan takes the guess
+    t = data.log_sigma
+    guess = np.interp(data.half, _falling_means(data)[::-1], t[::-1])
+    locations = np.append(guess, np.linspace(t[0] - 2, t[-1] + 2, 40))  # of equals the scan takes the first
     values, starts = _scan(data, locations, _floors(data, free, data.clean))
     fits = [_descend(data, starts[i], free) for i in np.argsort(values, kind="stable")[:3]]
     return min(fits, key=lambda fit: fit[0])[1]
@@ -368,10 +364,8 @@ def _interval(
     least = _descend(pinned, fitted, others, data.half)[0]
 
     def excess(offset: float) -> float:
-        at = np.array([crossing + offset])
-        values, starts = _scan(pinned, at, _floors(data, free, top), data.half)
-        start = starts[values.argmin()]
-        deviance = _descend(pinned, start, others, data.half, tolerance=1e-7)[0]
+        values, starts = _scan(pinned, np.array([crossing + offset]), _floors(data, free, top), data.half)
+        deviance = _descend(pinned, starts[values.argmin()], others, data.half, tolerance=1e-7)[0]
         return math.sqrt(max(deviance - least, 0.0)) - math.sqrt(allowance)  # nearly linear in offset
 
     def bound(end: float) -> float:

@@ -16,8 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # rows of WalkResult.curves or WalkResult.midpoints
 
 DOTS_PER_INCH = 150
-TEXT, TITLE = 9, 11  # font sizes in points
+TEXT, TITLE = 9, 10  # font sizes in points
 GREY, RULE, GRID, SHADE = "0.25", "0.45", "0.9", "0.93"  # of words, levels, grid and strips
 STRIP = 0.08  # height of the strip of sites not reached, of the axis
 LEGEND: dict[str, Any] = {"fontsize": TEXT, "title_fontsize": TEXT, "frameon": False}
@@ -52,7 +54,7 @@ BATCH_NORM = {"none": "without batch norm", "sites": "with batch norm", "hidden"
 # Sites are ordered, so colour says how deep; marker and line say what kind of layer, which also tells
 # neighbours apart in greyscale.
 DEPTH_COLOURS = "viridis"
-LIGHTEST = 0.88  # the rest of the map is too light on white
+LIGHTEST = 0.83  # the rest of the map is too light on white
 LAYERS = {"input": "o -", "bn": "D --", "relu": "^ -.", "pool": "v :", "avgpool": "P :", "logits": "X -"}
 LINEAR = "s -"  # and convolution
 LINE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
@@ -96,7 +98,7 @@ def curves_figure(result: WalkResult) -> Figure:
     rows = result.curves
     sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
     styles = _line_styles(sites)
-    columns = -(-len(sites) // 16)
+    columns = math.ceil(len(sites) / 16)
     legend = columns * (0.75 + 0.075 * max(map(len, sites.values())))
     panel = 4.4 + 0.04 * len(sites)
     figure = _figure(1.6 + len(phases) * panel + legend, 0.6 + panel)
@@ -121,11 +123,9 @@ def curves_figure(result: WalkResult) -> Figure:
 
 def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, Any]) -> None:
     """Draw mean and range over repeats at one site; on dense grids not every point has a marker."""
-    sigma, place = np.unique(rows["sigma"], return_inverse=True)
-    mean = np.bincount(place, rows["accuracy"]) / np.bincount(place)
-    low, high = np.full(sigma.size, np.inf), np.full(sigma.size, -np.inf)
-    np.minimum.at(low, place, rows["accuracy"])
-    np.maximum.at(high, place, rows["accuracy"])
+    sigma = np.unique(rows["sigma"])
+    repeats = [rows["accuracy"][rows["sigma"] == value] for value in sigma]
+    low, mean, high = (np.array([of(values) for values in repeats]) for of in (np.min, np.mean, np.max))
     if rows.size > sigma.size:
         axes.fill_between(sigma, low, high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
     every = max(1, sigma.size // 12) if sigma.size > 25 else 1
@@ -196,37 +196,37 @@ def midpoints_figure(result: WalkResult) -> Figure:
     _log_ticks(axes.yaxis, *ends)
     for edge in edges:
         shape: dict[str, Any] = {"transform": axes.transAxes, "color": SHADE, "linewidth": 0, "zorder": 0}
-        axes.axhspan(edge, abs(edge - STRIP), **shape)
+        axes.add_patch(Rectangle((0, edge * (1 - STRIP)), 1, STRIP, **shape))
+    handles: list[Any] = []
     for index, phase in enumerate(phases):
         shift = 0.3 * (index - (len(phases) - 1) / 2)
         mine = rows["phase"] == phase
         x = np.array([places[site] for site in rows["site"][mine].tolist()]) + shift
-        _draw_midpoints(axes, x, rows[mine], phase)
+        handles.append(_draw_midpoints(axes, x, rows[mine], phase))
         for reason, mark in missing.items():
             _draw_missing(axes, x[~rows["reached"][mine] & (reasons[mine] == reason)], mark, phase)
     for mark in dict.fromkeys(missing.values()):
-        axes.plot([], [], label=mark.text, **_hollow(mark, GREY))
+        handles.append(Line2D([], [], label=mark.text, **_hollow(mark, GREY)))
     _site_ticks(axes, places, sites, figure.get_figwidth() - 1)
-    figure.legend(loc="outside lower center", **LEGEND)
+    figure.legend(handles=handles, loc="outside lower center", **LEGEND)
     _head(figure, "Midpoint noise level by site", rows, len(np.unique(result.curves["repeat"])))
     return figure
 
 
-def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> None:
-    """Draw the midpoints reached, with intervals, joined where sites follow each other."""
+def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarContainer:
+    """Draw the midpoints reached, with intervals, joined where sites follow each other; return the key."""
     bottom, top = axes.get_ylim()
     title, colour, marker = PHASES[phase]
     middle = np.where(rows["reached"], rows["midpoint"], np.nan)
     walked = rows["site"] >= 0
     axes.plot(x[walked], middle[walked], color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-    reached = np.isfinite(middle)
-    x, middle, rows = x[reached], middle[reached], rows[reached]
-    # Without a bound the bar runs beyond the axis and is clipped by it.
-    low = np.clip(np.nan_to_num(rows["ci_low"], nan=0.0), bottom / 10, middle)
-    high = np.clip(np.nan_to_num(rows["ci_high"], nan=np.inf), middle, top * 10)
-    points = axes.errorbar(x, middle, [middle - low, high - middle], color=colour, marker=marker, **BARS)
+    # Without a bound (0, inf) the bar runs beyond the axis and is clipped by it.
+    below = middle - np.clip(rows["ci_low"], bottom / 10, middle)
+    above = np.clip(rows["ci_high"], middle, top * 10) - middle
+    points = axes.errorbar(x, middle, [below, above], color=colour, marker=marker, **BARS)
     points.set_label(f"{title}, with 95 % confidence interval")
     points[0].set_gid(f"midpoints-{phase}")
+    return points
 
 
 def _draw_missing(axes: Axes, x: Floats, mark: _Missing, phase: str) -> None:
@@ -323,8 +323,8 @@ def _head(figure: Figure, title: str, rows: Rows, repeats: int) -> None:
     words.append("no noise" if noise == "none" else f"{noise} noise")
     words.append("1 repeat" if repeats == 1 else f"{repeats} repeats")
     text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # lines break between words only
-    lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 11), break_on_hyphens=False)]
-    figure.suptitle(_literal("\n".join(lines)), fontsize=TITLE)
+    lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
+    figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
 
 
 def _sigma_scale(axes: Axes, sigma: Floats) -> None:
@@ -332,6 +332,8 @@ def _sigma_scale(axes: Axes, sigma: Floats) -> None:
     if not _spans_decades(sigma):
         pad = 0.04 * (sigma[-1] - sigma[0]) or 0.5 * (sigma[-1] or 1.0)
         axes.set_xlim(sigma[0] - pad, sigma[-1] + pad)
+        if sigma.size == 1:
+            axes.set_xticks(sigma, _numbers(sigma.tolist()))
         return
     low, high = float(sigma[sigma > 0][0]), float(sigma[-1])
     decades = math.log10(high / low)
@@ -358,8 +360,9 @@ def _spans_decades(sigma: Floats) -> bool:
 def _log_ticks(axis: Axis, low: float, high: float, first: tuple[float, ...] = ()) -> None:
     """Label at most about 8 values: 1, 2 and 5 of each decade, decades, or every few decades."""
     powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    step = -(-sum(low <= power <= high for power in powers) // 8) or 1
-    labelled = (1, 2, 5) if high / low <= 100 else (1,)
+    inside = sum(low <= power <= high for power in powers)
+    step = max(1, math.ceil(inside / 8))
+    labelled = (1, 2, 5) if inside < 3 else (1,)
     major = [digit * power for power in powers for digit in labelled if round(math.log10(power)) % step == 0]
     minor = [digit * power for power in powers for digit in (range(1, 10) if step == 1 else (1,))]
     ticks = [*first, *(value for value in major if low <= value <= high)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from itertools import pairwise
+from math import prod
 from threading import Event
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from wn import noise as noises
 from wn.backends.base import Backend
 from wn.data.dataset import Dataset
 from wn.errors import WnError
+from wn.models import parameter_count
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise, SiteNoise
 from wn.random import member_seed
@@ -31,8 +33,9 @@ PHASES = ("inference", "training")
 GLOBAL = -1  # site number of global noise in results
 MAPPED = -2  # site number of mapped noise in results
 
-# Members evaluated at once: enough to share the draws, few enough for their activations to stay small.
+# Members side by side: enough to share draws and batches, few enough for their activations to stay small.
 MEMBERS_AT_ONCE = 16
+BYTES_PER_JOB = 2**30  # about what the arrays of one job may take
 
 
 class Place(NamedTuple):
@@ -281,6 +284,18 @@ def _parts(plan: WalkPlan) -> list[slice]:
     count = -(-len(plan.sigma) // plan.members)
     edges = np.linspace(0, len(plan.sigma), count + 1).round().astype(int)
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike) -> int:
+    """Return how many members one job takes, 1 to MEMBERS_AT_ONCE, so that its arrays fit BYTES_PER_JOB.
+
+    A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
+    moments. Results do not depend on this number.
+    """
+    activations = 2 * sum(prod(shape) for shape in network.shapes()) * train.batch_size
+    parameters = 4 * parameter_count(network)
+    bytes_per_member = (activations + parameters) * np.dtype(dtype).itemsize
+    return int(min(max(BYTES_PER_JOB // bytes_per_member, 1), MEMBERS_AT_ONCE))
 
 
 def chance(dataset: Dataset) -> float:

@@ -171,18 +171,18 @@ class Backend:
         self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
     ) -> Array:
         """Return dx of `convolution`: (P|1, O, C, KH, KW), (P, O, H', W', B) → (P, C, H, W, B)."""
-        sliding = Sliding(w.shape[3:], stride, padding)
-        channels, (height, width) = w.shape[2], size
+        channels, kernel_h, kernel_w = w.shape[2:]
         population, _, rows, columns, batch = dy.shape
-        padded = (height + 2 * padding[0], width + 2 * padding[1])
-        dx = self.xp.zeros((population, channels, *padded, batch), dy.dtype)
-        per_row = channels * w.shape[3] * w.shape[4] * columns
+        height, width = (length + 2 * zeros for length, zeros in zip(size, padding, strict=True))
+        dx = self.xp.zeros((population, channels, height, width, batch), dy.dtype)
+        per_row = channels * kernel_w * columns
         for block in windows.blocks(population, rows, batch, per_row, self.columns_limit, SAMPLE_TILE):
-            kernels = windows.of_members(windows.flat_kernels(w), block.members)
-            dcolumns = self.matmul_input_gradient(kernels, windows.part_of_output(dy, block))
-            part = dx[block.members, ..., block.samples]
-            windows.add_columns(part, dcolumns, sliding, block.rows, columns)
-        return dx[:, :, padding[0] : padding[0] + height, padding[1] : padding[1] + width]
+            part, dpart = dx[block.members, ..., block.samples], windows.part_of_output(dy, block)
+            for i in range(kernel_h):  # one row of the kernel at a time: its columns stay in the cache
+                kernel_row = windows.of_members(windows.flat_kernels(w[:, :, :, i]), block.members)
+                dcolumns = self.matmul_input_gradient(kernel_row, dpart)  # (members, C·KW, rows·W'·samples)
+                windows.add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
+        return dx[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
 
     def _columns(self, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
         """Yield the columns of x block by block; where x is shared, a block is for all members."""
@@ -235,25 +235,31 @@ class Backend:
         """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""
         mean = rows.mean(axis=2)
         deviations = rows - mean[:, :, None]
-        return mean, (deviations * deviations).mean(axis=2)
+        deviations *= deviations
+        return mean, deviations.mean(axis=2)
 
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """Return (rows − mean)·scale + shift; the others (P|1, F); result (P, F, N)."""
-        y = (rows - mean[:, :, None]) * scale[:, :, None]
+        population = max(len(array) for array in (rows, mean, scale, shift))
+        y = self.xp.empty((population, *rows.shape[1:]), rows.dtype)
+        self.xp.subtract(rows, mean[:, :, None], out=y)
+        y *= scale[:, :, None]
         y += shift[:, :, None]
         return y
 
     def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
         """Return Σ_n drows·(rows − mean)·inverse and Σ_n drows, (P, F)."""
-        deviations = rows - mean[:, :, None]
-        return (drows * deviations).sum(axis=2) * inverse, drows.sum(axis=2)
+        products = (rows - mean[:, :, None]) * drows
+        return products.sum(axis=2) * inverse, drows.sum(axis=2)
 
     def normalise_backward(
-        self, drows: Array, rows: Array, mean: Array, factors: tuple[Array, Array, Array]
+        self, drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array
     ) -> Array:
-        """Return a·drows + b·(rows − mean) + c with factors a, b, c (P, F); result (P, F, N)."""
-        a, b, c = (factor[:, :, None] for factor in factors)
-        dx = (rows - mean[:, :, None]) * b
-        dx += drows * a
-        dx += c
+        """Return (drows + (rows − mean)·slope + shift)·scale: (P, F, N); slope, shift, scale: (P, F)."""
+        dx = self.xp.empty(drows.shape, drows.dtype)
+        self.xp.subtract(rows, mean[:, :, None], out=dx)
+        dx *= slope[:, :, None]
+        dx += drows
+        dx += shift[:, :, None]
+        dx *= scale[:, :, None]
         return dx

@@ -86,12 +86,6 @@ def pad(xp: ModuleType, x: Array, padding: Pair) -> Array:
     return padded
 
 
-def window_slice(i: int, j: int, rows: slice, columns: int, stride: Pair) -> tuple[slice, slice]:
-    """Return the rows and columns of the image that place (i, j) of the kernel meets."""
-    first, last = i + rows.start * stride[0], i + (rows.stop - 1) * stride[0]
-    return slice(first, last + 1, stride[0]), slice(j, j + (columns - 1) * stride[1] + 1, stride[1])
-
-
 def seen(xp: ModuleType, padded: Array, sliding: Sliding) -> Array:
     """Return what each place of the kernel sees at each place of the output, as a view without copies.
 
@@ -114,19 +108,18 @@ def columns(view: Array, block: Block) -> Array:
     return part.reshape(part.shape[0], prod(part.shape[1:4]), prod(part.shape[4:]))
 
 
-def add_columns(dpadded: Array, dcolumns: Array, sliding: Sliding, rows: slice, width: int) -> None:
-    """Add every gradient to the pixel that its column was copied from (col2im): `columns` transposed.
+def add_columns(dx: Array, dcolumns: Array, i: int, kernel_w: int, stride: Pair, rows: slice) -> None:
+    """Add the gradients of row i of the kernel to the pixels that `columns` copied from, col2im.
 
-    dpadded: (P, C, H, W, B), changed in place; dcolumns: (P, C·KH·KW, rows·W'·B).
+    dx (members, C, H, W, samples) is changed in place; dcolumns: (members, C·KW, rows·W'·samples) of output
+    rows u in `rows`: entry (c, j), (u, v, n) goes to pixel (u·SH + i, v·SW + j) of channel c and sample n.
     """
-    population, channels, _, _, batch = dpadded.shape
-    kernel_h, kernel_w = sliding.kernel
-    count = rows.stop - rows.start
-    parts = dcolumns.reshape(population, channels, kernel_h, kernel_w, count, width, batch)
-    for i in range(kernel_h):
-        for j in range(kernel_w):
-            met_rows, met_columns = window_slice(i, j, rows, width, sliding.stride)
-            dpadded[:, :, met_rows, met_columns] += parts[:, :, i, j]
+    members, channels, _, _, samples = dx.shape
+    parts = dcolumns.reshape(members, channels, kernel_w, rows.stop - rows.start, -1, samples)
+    last_row, last_column = i + (rows.stop - 1) * stride[0], (parts.shape[4] - 1) * stride[1]
+    pixels = dx[:, :, i + rows.start * stride[0] : last_row + 1 : stride[0]]
+    for j in range(kernel_w):
+        pixels[:, :, :, j : j + last_column + 1 : stride[1]] += parts[:, :, j]
 
 
 def tiles(x: Array, window: Pair) -> list[Array]:

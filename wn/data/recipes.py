@@ -83,8 +83,8 @@ SPEECH_COMMANDS = Recipe(
 
 # A sixth of FashionMNIST for short runs: without augmentation, so that few epochs are enough.
 FASHION_MINI = Recipe(
-    epochs_mlp=20,
-    epochs_conv=20,
+    epochs_mlp=8,
+    epochs_conv=8,
     batch_size=128,
     lr=1e-3,
     preprocessing=Preprocessing(mean=(0.5,), std=(0.5,)),

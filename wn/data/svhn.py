@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wn.data.dataset import Split, make_split
 from wn.data.entry import Entry
+from wn.data.mat import load_mat
 from wn.errors import DataError
 
 
@@ -21,25 +22,12 @@ def read(entry: Entry, paths: tuple[Path, ...]) -> tuple[Split, Split]:
 
 
 def _read_split(entry: Entry, path: Path) -> Split:
-    variables = _load(path)
+    variables = load_mat(path, ["X", "y"])
     for name in ("X", "y"):
         if not isinstance(variables.get(name), np.ndarray):
             raise DataError(f"{path}: it holds no array {name}; X (images) and y (labels) are expected")
     images, labels = _images(variables["X"], entry, path), _labels(variables["y"], path)
     return make_split(images, labels, len(entry.classes), f"{path}: X", f"{path}: y")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # here: nothing else needs SciPy's MATLAB reader
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        variables: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
-    except Exception as error:  # on damaged files loadmat raises nearly every kind there is
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a sound MATLAB 5 file: {reason}") from None
-    return variables
 
 
 def _images(x: NDArray[Any], entry: Entry, path: Path) -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from wn.backends.base import Array, Backend
 from wn.errors import WnError
 from wn.layers.base import DrawUniform, Shape
@@ -70,7 +72,8 @@ def forward_training(
             "batch norm in training needs at least 2 values per feature (B·H·W ≥ 2), got 1: the variance of "
             "a single value is 0, and every output would be beta; use a larger batch"
         )
-    mean, variance = be.moments(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
+        mean, variance = be.moments(rows)
     if not bool(be.xp.isfinite(variance).all()):
         raise WnError(
             f"batch norm: the variance of a feature is not finite in {x.dtype}: activations must be numbers "
@@ -93,9 +96,8 @@ def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Arr
     rows, drows = _rows(cache.x), _rows(dy)
     count = rows.shape[2]
     dgamma, dbeta = be.normalise_sums(drows, rows, cache.mean, cache.inverse)
-    scale = cache.gamma * cache.inverse  # (P, F)
-    factors = (scale, -scale * cache.inverse * dgamma / count, -scale * dbeta / count)
-    dx = be.normalise_backward(drows, rows, cache.mean, factors)
+    slope, shift = -cache.inverse * dgamma / count, -dbeta / count  # (P, F)
+    dx = be.normalise_backward(drows, rows, cache.mean, slope, shift, cache.gamma * cache.inverse)
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 

@@ -1,0 +1,170 @@
+"""Single networks in PyTorch's layout: safetensors files that a module's `load_state_dict` takes, and back.
+
+The layout is described in docs/checkpoints.md.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wn import checkpoint, models, random
+from wn.checkpoint import Loaded, Spec, Tensors
+from wn.errors import WnError
+from wn.layers.base import Shape
+from wn.layers.batch_norm import BatchNorm
+from wn.network import Network
+from wn.training import Population
+
+COUNTER = "num_batches_tracked"  # PyTorch's count of batches, which its own batch norm does not use either
+
+
+def member_tensors(network: Network, population: Population, member: int) -> Tensors:
+    """Return one member's tensors with the names and shapes of PyTorch's state_dict: no population axis.
+
+    Batch norm also gets `num_batches_tracked`, an int64 scalar that PyTorch expects and that is 0 here:
+    batches are not counted, and PyTorch uses the count only where momentum is None.
+    Raises WnError if there is no such member.
+    """
+    allowed = f"member {member!r}: allowed are 0 to {len(population.seeds) - 1}"
+    if isinstance(member, bool) or not isinstance(member, int | np.integer):
+        raise WnError(allowed)
+    if not 0 <= member < len(population.seeds):
+        raise WnError(allowed)
+    tensors = {name: np.array(array[member]) for name, array in checkpoint.named(network, population).items()}
+    return tensors | {name: np.zeros((), np.int64) for name in _counters(network)}
+
+
+def export_member(source: Path, member: int, out: Path, *, overwrite: bool = False) -> Path:
+    """Write one member of a saved population as a state_dict file and return its path.
+
+    In PyTorch: `twin.load_state_dict(safetensors.torch.load_file(out))`. Raises WnError as `load` does, for a
+    member that does not exist, and if `out` exists and `overwrite` is not set.
+    """
+    loaded = checkpoint.load(source)
+    _check_free([out], overwrite)
+    _write_member(loaded, member, out)
+    return out
+
+
+def export_members(source: Path, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write every member of a saved population as member-‹index›.safetensors and return the paths.
+
+    The folder is made if need be. Raises WnError as `export_member` does.
+    """
+    loaded = checkpoint.load(source)
+    count = len(loaded.population.seeds)
+    width = len(str(count - 1))
+    paths = [folder / f"member-{member:0{width}}.safetensors" for member in range(count)]
+    _check_free(paths, overwrite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WnError(f"{folder}: can't be made: {error.strerror or error}") from None
+    for member, path in enumerate(paths):
+        _write_member(loaded, member, path)
+    return paths
+
+
+def import_members(
+    paths: Sequence[Path],
+    model: str,
+    input_shape: Shape,
+    classes: int,
+    batch_norm: str = "none",
+    *,
+    seed: int = 0,
+) -> tuple[Network, Population]:
+    """Read state_dict files (PyTorch's names and shapes, no population axis) and stack them to a population.
+
+    The tensors must be exactly those of `models.build(model, input_shape, classes, batch_norm)`, all float32
+    or all float64; `num_batches_tracked` may be there or not. Member i gets the seed `member_seed(seed, i)`,
+    from which noise at inference is drawn. Raises WnError, naming file and tensors, for everything else.
+    """
+    if not paths:
+        raise WnError("no files to import: name at least one")
+    network = models.build(model, input_shape, classes, batch_norm)
+    wanted = {
+        name: spec._replace(shape=spec.shape[1:])
+        for name, spec in checkpoint.expected_specs(network, 1).items()
+    }
+    members = [_read_member(path, network, wanted) for path in paths]
+    types = {
+        str(next(iter(member.values())).dtype): path for path, member in zip(paths, members, strict=True)
+    }
+    if len(types) > 1:
+        found = " and ".join(f"{dtype} ({path})" for dtype, path in sorted(types.items()))
+        raise WnError(f"members of one population have the same type, but these have {found}")
+    tensors = {name: np.stack([member[name] for member in members]) for name in wanted}
+    seeds = tuple(random.member_seed(seed, index) for index in range(len(paths)))
+    return network, checkpoint.rebuilt(network, tensors, seeds)
+
+
+def import_files(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    model: str,
+    input_shape: str | None = None,
+    classes: int | None = None,
+    batch_norm: str = "none",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Loaded:
+    """Import state_dict files, save them as one population at `out` and return what was saved.
+
+    `input_shape` is text such as "1,28,28"; it and `classes` are those of the study where they are None.
+    Raises WnError as `import_members` and `save` do, and if `out` exists and `overwrite` is not set.
+    """
+    usual = models.default_input(model)
+    shape = usual.shape if input_shape is None else parse_input_shape(input_shape)
+    classes = usual.classes if classes is None else classes
+    _check_free([out], overwrite)
+    network, population = import_members(paths, model, shape, classes, batch_norm, seed=seed)
+    record = {"command": "import", "files": [path.name for path in paths], "seed": seed}
+    checkpoint.save(out, network, population, record)
+    return Loaded(network, population, record)
+
+
+def parse_input_shape(text: str) -> Shape:
+    """Return the shape (C, H, W) written as text such as "1,28,28"; WnError for other text."""
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise WnError(
+            f"input shape {text!r} can't be read: write channels,height,width such as 1,28,28"
+        ) from None
+    return channels, height, width
+
+
+def _counters(network: Network) -> list[str]:
+    return [f"{step.name}.{COUNTER}" for step in network.steps if isinstance(step.layer, BatchNorm)]
+
+
+def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> Tensors:
+    """Return the tensors of a state_dict file without its counters."""
+    with checkpoint.opened(path) as file:
+        specs = checkpoint.specs_of(file)
+        for name in _counters(network):
+            counter = specs.pop(name, Spec("int64", ()))
+            if counter != Spec("int64", ()):
+                raise WnError(f"{path}: {name} is {counter.dtype} {counter.shape}, expected int64 ()")
+        checkpoint.check_specs(str(path), network, specs, wanted)
+        tensors = {name: file.get_tensor(name) for name in wanted}
+    checkpoint.check_values(str(path), tensors)
+    return tensors
+
+
+def _write_member(loaded: Loaded, member: int, path: Path) -> None:
+    network, population, record = loaded
+    tensors = member_tensors(network, population, member)
+    seeds = (population.seeds[member],)
+    checkpoint.write(
+        path, tensors, checkpoint.metadata_of(checkpoint.MEMBER, network, seeds, tensors, record)
+    )
+
+
+def _check_free(paths: list[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise WnError(f"{path} exists: choose another --out, or --overwrite")
