@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -20,19 +21,22 @@ from wn import backends, training, walking
 from wn.backends.base import Backend
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
-from wn.grids import sigma_grid
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.network import Network
 from wn.random import member_seed
+from wn.repeats import widened
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 from wn.settings import (
     NetworkSettings,
     SingleSettings,
     WalkSettings,
-    default_sigma,
+    check_walk,
     noise_factory,
+    phases,
     prepare,
     read_settings,
+    single_noise,
+    walk_sigma,
 )
 from wn.training import Monitor, Population, TrainSettings
 
@@ -47,19 +51,21 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     Returns the curves and midpoints as plain arrays. Raises WnError for anything unknown or out of range.
     """
     chosen = read_settings(WalkSettings, settings)
+    check_walk(chosen)
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
     plan = walk_plan(chosen, dataset, network, train_settings)
     work = walking.jobs(plan)
     total = sum(members for members, _ in work) * plan.train.epochs
-    finished = 0
+    finished, lock = 0, Lock()
 
     def report(members: int) -> None:
         nonlocal finished
-        finished += members
-        if progress is not None:
-            progress(finished, total)
+        with lock:  # jobs report from threads of their own
+            finished += members
+            if progress is not None:
+                progress(finished, total)
 
     with single_threaded_blas(), ThreadPoolExecutor(thread_count(chosen.threads)) as executor:
         clean, curves = walking.merge(plan, walking.run_jobs(be, work, executor, report))
@@ -67,6 +73,8 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise)
     run = run_record("walk", chosen, plan.train, dataset, be)
     run["seconds"] = round(time.perf_counter() - started, 3)
+    run["settings"]["sigma"] = plan.sigma.tolist()
+    run["chance"] = walking.chance(dataset)
     run["clean_correct"] = [[result.correct, result.total] for result in clean]
     return WalkResult(
         curves=_curve_table(prefix, curves),
@@ -91,9 +99,10 @@ class Trained:
     record: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write the network as safetensors, whole or not at all."""
+        """Write the network as safetensors, whole or not at all; the folder is made if need be."""
         from wn import checkpoint
 
+        path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(path, self.network, self.population, self.record)
 
 
@@ -104,17 +113,18 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     anything unknown or out of range.
     """
     chosen = read_settings(SingleSettings, settings)
-    be = backends.get(chosen.backend)
-    dataset, network, train_settings = prepare(chosen)
     if chosen.where == "each":
         raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
-    operator = noise_factory(chosen)(chosen.sigma)
+    operator = single_noise(chosen)
+    be = backends.get(chosen.backend)
+    dataset, network, train_settings = prepare(chosen)
     noise = {
         site: operator_at_site
         for place in walking.places(network, chosen.where, chosen.factors)
         for site, operator_at_site in place.noise(operator).items()
     }
     dtype = np.dtype(chosen.dtype)
+    walking.check_range(noise, dtype)
     with single_threaded_blas():
         population = training.train(
             be,
@@ -152,40 +162,57 @@ def check_out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool)
 
     What a run with the same settings left may be replaced: it would write the same numbers.
     """
-    if folder.exists() and not folder.is_dir():
-        raise WnError(f"{folder} is a file: --out must name a folder")
+    check_writable(folder)
     record = folder / "run.json"
     if overwrite or not record.exists():
         return
-    chosen = msgspec.to_builtins(read_settings(WalkSettings, settings))
+    chosen = read_settings(WalkSettings, settings)
     try:
-        asked = msgspec.json.decode(record.read_bytes())["asked"]
-    except (msgspec.DecodeError, KeyError, TypeError):
-        asked = None
-    if asked != msgspec.json.decode(msgspec.json.encode(chosen)):
+        asked = read_settings(WalkSettings, msgspec.json.decode(record.read_bytes())["asked"])
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError, WnError):
+        asked = None  # unreadable, or of another version
+    if asked is None or _numbers_of(asked) != _numbers_of(chosen):
         raise WnError(f"{folder} holds the results of another run: choose another --out, or --overwrite")
+
+
+def _numbers_of(chosen: WalkSettings) -> WalkSettings:
+    """Return the settings that the numbers of a walk depend on, the others as they are by default."""
+    default = WalkSettings()
+    return msgspec.structs.replace(chosen, threads=default.threads, evaluation_batch=default.evaluation_batch)
+
+
+def check_out_file(path: Path, overwrite: bool) -> None:
+    """Raise WnError if the file can't be written, or is there already and may not be replaced."""
+    if path.is_dir():
+        raise WnError(f"{path} is a folder: --out must name a file")
+    if path.exists() and not overwrite:
+        raise WnError(f"{path} exists: choose another --out, or --overwrite")
+    check_writable(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise WnError unless files can be written to the folder, or it can be made."""
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise WnError(f"{there} is a file, not a folder: choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise WnError(f"{there} is not writable: choose another --out")
 
 
 def walk_plan(
     chosen: WalkSettings, dataset: Dataset, network: Network, train_settings: TrainSettings
 ) -> walking.WalkPlan:
     """Return the plan of a walk; all its parts are checked here, before anything is trained."""
-    phases = walking.PHASES if chosen.phase == "both" else (chosen.phase,)
-    if chosen.phase not in (*walking.PHASES, "both"):
-        raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(walking.PHASES)}, both")
-    for name in ("threads", "repeats", "evaluation_batch"):
-        value = getattr(chosen, name)
-        if value is not None and value < 1:
-            raise WnError(f"{name} is {value}: it must be at least 1")
-    sigma = sigma_grid(default_sigma(chosen.noise) if chosen.sigma is None else chosen.sigma)
-    noise_at = noise_factory(chosen)
-    noise_at(sigma)
+    noise_at, sigma = noise_factory(chosen), walk_sigma(chosen)
+    places = walking.places(network, chosen.where, chosen.factors)
+    for place in places:
+        walking.check_range(place.noise(noise_at(sigma)), chosen.dtype)
     return walking.WalkPlan(
         network=network,
         dataset=dataset,
         noise=noise_at,
-        places=walking.places(network, chosen.where, chosen.factors),
-        phases=phases,
+        places=places,
+        phases=phases(chosen),
         sigma=sigma,
         train=train_settings,
         repeats=chosen.repeats,
@@ -198,9 +225,9 @@ def walk_plan(
 
 def thread_count(threads: int | None) -> int:
     """Return how many jobs run at once: as asked for, else one per processor this process may use."""
-    return (
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def single_threaded_blas() -> Any:
@@ -216,6 +243,7 @@ def run_record(
         "epochs": train_settings.epochs,
         "batch_size": train_settings.batch_size,
         "learning_rate": train_settings.learning_rate,
+        "class_weights": train_settings.class_weights,
     }
     return {
         "command": command,
@@ -255,16 +283,27 @@ def _fits(
         for place in plan.places:
             repeats = [curve for curve in curves if curve.phase == phase and curve.place == place]
             to_chance = phase == "inference" and chosen.noise == "additive"
-            fit = fit_midpoint(
-                np.concatenate([curve.sigma for curve in repeats]),
-                np.concatenate([curve.correct for curve in repeats]),
-                np.concatenate([np.full(len(curve.sigma), curve.total) for curve in repeats]),
-                clean_accuracy=accuracy,
-                chance=walking.chance(plan.dataset),
-                floor="chance" if to_chance else "free",
-            )
-            fits.append((phase, place, fit))
+            floor: Literal["chance", "free"] = "chance" if to_chance else "free"
+            fit = _fit(plan, repeats, accuracy, floor)
+            single = [_fit(plan, [curve], accuracy, floor) for curve in repeats]
+            fits.append((phase, place, widened(fit, single)))
     return fits
+
+
+def _fit(
+    plan: walking.WalkPlan,
+    curves: list[walking.Curve],
+    clean_accuracy: float,
+    floor: Literal["chance", "free"],
+) -> Midpoint:
+    return fit_midpoint(
+        np.concatenate([curve.sigma for curve in curves]),
+        np.concatenate([curve.correct for curve in curves]),
+        np.concatenate([np.full(len(curve.sigma), curve.total) for curve in curves]),
+        clean_accuracy=clean_accuracy,
+        chance=walking.chance(plan.dataset),
+        floor=floor,
+    )
 
 
 def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:

@@ -131,7 +131,12 @@ def describe(network: Network, population: Population) -> str:
 
 
 def named(network: Network, population: Population) -> Tensors:
-    """Return the arrays of a population by name, in the host's memory."""
+    """Return the arrays of a population by name, in the host's memory; WnError for one of another network."""
+    if not len(network.steps) == len(population.params) == len(population.states):
+        raise WnError(
+            f"{network.name} has {len(network.steps)} layers, but the population has parameters of "
+            f"{len(population.params)} and states of {len(population.states)}"
+        )
     tensors = {}
     for step, *trees in zip(network.steps, population.params, population.states, strict=True):
         for tree in trees:
@@ -173,7 +178,8 @@ def _template(network: Network, population: int) -> Population:
         params = tuple(step.layer.initial_parameters(be, shape, draw) for step, shape in layers)
     except (ValueError, OverflowError):  # from NumPy: too many elements to count
         raise WnError(
-            f"{network.name} is too large for an input of shape {network.input_shape} and {network.classes} classes"
+            f"{network.name} is too large with an input of shape {network.input_shape} "
+            f"and {network.classes} classes"
         ) from None
     states = tuple(step.layer.initial_state(be, shape, population, np.float32) for step, shape in layers)
     return Population(params, states, (0,) * population)
@@ -246,6 +252,8 @@ def _some(names: list[str]) -> str:
 def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; what the library and the system report becomes a WnError naming the file."""
     try:
+        if path.is_dir():
+            raise WnError(f"{path} is a folder, not a safetensors file")
         if path.stat().st_size == 0:
             raise WnError(f"{path}: the file is empty")
         with safe_open(path, framework="np") as file:

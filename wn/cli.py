@@ -1,12 +1,14 @@
-"""The command line: `wn walk`, `wn train`, `wn data`, `wn models`."""
+"""The command line: flags, commands, exit codes."""
 
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+import wn
+from wn import commands
+from wn.commands import messages, output
 from wn.errors import WnError
 from wn.options import (
     BackendName,
@@ -36,6 +38,9 @@ from wn.options import (
     TrainLimit,
 )
 
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 # Heavy imports (NumPy, SciPy, Matplotlib) are inside the commands: `--help` answers at once.
 
 app = typer.Typer(
@@ -48,11 +53,21 @@ app = typer.Typer(
     "Start with `wn walk`: it trains a small network on images that come with the package, injects noise "
     "at one site after the other, and prints how much of it each site tolerates.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="List, fetch and check data sets.")
-app.add_typer(data_app, name="data")
 
-output = Console()
-messages = Console(stderr=True)
+
+def _version(asked: bool) -> None:
+    if asked:
+        output.print(f"wn {wn.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the flags that belong to no command."""
 
 
 @app.command()
@@ -136,7 +151,8 @@ def walk(
         result = api.walk(progress=progress, **settings)
     files = result.save(out)
     console.print_midpoints(output, result)
-    output.print(f"Wrote {', '.join(path.name for path in files)} to {out}/", soft_wrap=True)
+    names = ", ".join(path.name for path in files)
+    output.print(f"Wrote {names} to {out}/", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -150,13 +166,14 @@ def train(
     where: Annotated[
         str,
         typer.Option(
-            help="global (all sites), sites such as 0,3,7, or a map such as 0:0.5,3:2 (factors on σ).",
+            help="global (at all sites), sites such as 0,3,7 (at these at once), or a map such as "
+            "0:0.5,3:2 (σ times a factor at each of these).",
             rich_help_panel="Noise",
         ),
     ] = "global",
     sigma: Annotated[
-        float, typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise")
-    ] = 0.0,
+        float | None, typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise")
+    ] = None,
     mean: Mean = None,
     mean_mul: MeanMul = None,
     mean_add: MeanAdd = None,
@@ -190,55 +207,18 @@ def train(
     from wn import api, console
 
     settings = settings_of(context)
-    if out.exists() and not overwrite:
-        raise WnError(f"{out} exists: choose another --out, or --overwrite")
+    api.check_out_file(out, overwrite)
     with console.progress(messages, "training") as progress:
         trained = api.train(progress=progress, **settings)
     trained.save(out)
     console.print_trained(output, trained)
-    output.print(f"Wrote {out}", soft_wrap=True)
+    output.print(f"Wrote {out}", soft_wrap=True, markup=False, highlight=False)
 
 
-@app.command()
-def models() -> None:
-    """List the networks: parameters, cost per image, noise sites."""
-    from wn import console
-
-    console.print_models(output)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """List the data sets: shapes, sizes, licences, and whether their files are here."""
-    from wn import console
-
-    console.print_datasets(output)
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="Data set.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Where to put the files; default: the cache.")] = None,
-) -> None:
-    """Download a data set, unless its files are here already."""
-    from wn.data import catalogue
-
-    for path in catalogue.fetch(name, data_dir):
-        output.print(str(path), soft_wrap=True)
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(help="Data set.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with data files.")] = None,
-) -> None:
-    """Compare the files of a data set with the checksums of the original ones; exit code 1 if any differs."""
-    from wn.data import catalogue
-
-    statuses = catalogue.check(name, data_dir)
-    for status in statuses:
-        output.print(f"{status.path or status.name}: {status.status}", soft_wrap=True)
-    raise typer.Exit(0 if all(status.ok for status in statuses) else 1)
+# The order of --help: what is trained comes first.
+for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
+    app.command(name)(command)
+app.add_typer(commands.data, name="data")
 
 
 def settings_of(context: typer.Context) -> dict[str, Any]:
@@ -262,8 +242,13 @@ def parse_where(text: str) -> tuple[str | list[int], dict[int, float] | None]:
     try:
         if ":" in text:
             pairs = [part.split(":") for part in text.split(",")]
-            return "mapped", {int(site): float(factor) for site, factor in pairs}
+            factors = {int(site): float(factor) for site, factor in pairs}
+            if len(factors) < len(pairs):
+                raise WnError(f"--where {text!r} names a site twice")
+            return "mapped", factors
         return [int(part) for part in text.split(",")], None
+    except WnError:
+        raise
     except ValueError:
         raise WnError(
             f"--where {text!r} can't be read: write each, global, sites such as 0,3,7 "
@@ -271,10 +256,42 @@ def parse_where(text: str) -> tuple[str | list[int], dict[int, float] | None]:
         ) from None
 
 
-def main() -> None:
-    """Run the command line: bad input ends with one line and exit code 2, Ctrl-C with exit code 130."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, by default with the arguments of the process, and exit.
+
+    Exit codes: 0 done; 1 the system refused (a full disk, say), or `data check` found a difference; 2 bad
+    input; 130 Ctrl-C. What went wrong is said in one line.
+    """
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
-        app()
+        code = app(arguments, prog_name="wn", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except WnError as error:
-        messages.print(f"wn: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        return _complain(str(error), BAD_INPUT)
+    except OSError as error:
+        return _complain(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except Exception as error:
+        # Unknown flags and the like: a base class of their own, which no public name of Typer leads to
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()  # "" where the help was shown instead
+        return _complain(f"{text} (see {_command(error)} --help)", BAD_INPUT) if text else BAD_INPUT
+    if code == INTERRUPTED:
+        return _complain("interrupted", INTERRUPTED)
+    return int(code or 0)
+
+
+def _command(error: Any) -> str:
+    """Return the command that an error of the command line belongs to."""
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context is not None else "wn"
+
+
+def _complain(text: str, code: int) -> int:
+    line = " ".join(text.split())
+    messages.print(f"wn: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return code

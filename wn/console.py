@@ -2,16 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isinf, isnan
+from math import isinf, isnan, prod
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from wn import models
-from wn.data import catalogue
-from wn.midpoint import root_sum_square_rule
+from wn.data import catalogue, locate
+from wn.data.entry import Entry
+from wn.midpoint import ALREADY_BELOW, NEVER_FALLS, root_sum_square_rule
 from wn.results import WalkResult
 
 
@@ -79,9 +88,9 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
     if row["reached"]:
         return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
     sigma = result.curves["sigma"]
-    if reason.startswith("already"):
+    if reason == ALREADY_BELOW:
         return f"below {sigma[sigma > 0].min():.3g}"
-    return f"not reached up to {sigma.max():.3g}" if reason.startswith("never") else f"not reached: {reason}"
+    return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
 
 
 def _interval(low: float, high: float) -> str:
@@ -112,43 +121,122 @@ def print_trained(console: Console, trained: Any) -> None:
     console.print(table)
 
 
-def print_models(console: Console) -> None:
-    """Print every network with batch norm and without: parameters, multiply-accumulates, sites."""
+def print_models(console: Console, batch_norm: str | None = None) -> None:
+    """Print every network, with each batch norm or one of them: parameters, multiply-accumulates, sites."""
     table = Table(title="Networks")
     for column in ("model", "batch norm", "input", "parameters", "MACs per image", "sites"):
         numeric = column in ("parameters", "MACs per image", "sites")
         table.add_column(column, justify="right" if numeric else "left")
     for name in models.names():
         shape, classes = models.default_input(name)
-        for batch_norm in models.BATCH_NORM:
-            network = models.build(name, shape, classes, batch_norm)
+        for setting in models.BATCH_NORM if batch_norm is None else (batch_norm,):
+            network = models.build(name, shape, classes, setting)
             table.add_row(
                 name,
-                batch_norm,
-                "×".join(map(str, shape)),
+                setting,
+                _shape(shape),
                 f"{models.parameter_count(network):,}",
                 f"{models.cost_per_image(network):,}",
                 str(len(network.site_names)),
             )
     console.print(table)
     console.print("Other names: " + ", ".join(f"{alias} = {name}" for alias, name in models.ALIASES.items()))
+    console.print("`wn models NAME` lists the sites of one.")
+
+
+def print_sites(
+    console: Console,
+    name: str,
+    batch_norm: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+) -> None:
+    """Print the noise sites of a network by number, by default without batch norm and with its sites."""
+    usual = models.default_input(name)
+    shape = usual.shape if shape is None else shape
+    classes = usual.classes if classes is None else classes
+    for setting in ("none", "sites") if batch_norm is None else (batch_norm,):
+        network = models.build(name, shape, classes, setting)
+        table = Table(title=f"{network.name}, batch norm {setting}")
+        table.add_column("site", justify="right")
+        table.add_column("name")
+        table.add_column("shape")
+        table.add_column("elements", justify="right")
+        for site, (site_name, size) in enumerate(zip(network.site_names, network.site_shapes(), strict=True)):
+            table.add_row(str(site), site_name, _shape(size), f"{prod(size):,}")
+        console.print(table)
+    if batch_norm is None:
+        console.print("With batch norm hidden the sites are those of none.")
 
 
 def print_datasets(console: Console) -> None:
-    """Print every data set of the catalogue."""
+    """Print every data set of the catalogue: the figures as a table, what they are below it."""
     table = Table(title="Data sets")
-    for column in ("name", "what it is", "image", "classes", "training", "test", "licence", "files"):
+    for column in ("name", "image", "classes", "training", "test", "files"):
         table.add_column(column, justify="right" if column in ("classes", "training", "test") else "left")
     for entry in catalogue.listing():
-        here = all(status.path is not None for status in catalogue.check(entry.name))
         table.add_row(
             entry.name,
-            entry.description,
-            "×".join(map(str, entry.image_shape)),
+            _shape(entry.image_shape),
             str(len(entry.classes)),
             f"{entry.train_count:,}",
             f"{entry.test_count:,}",
-            entry.licence,
-            "with wn" if entry.bundled else "here" if here else "not here",
+            _files(entry),
         )
     console.print(table)
+    for entry in catalogue.listing():
+        console.print(f"{entry.name}: {entry.description}; licence: {entry.licence}", highlight=False)
+
+
+def _files(entry: Entry) -> str:
+    """Return whether the files of a data set are here."""
+    if entry.bundled:
+        return "with wn"
+    located = next(locate.candidates(entry), None)
+    return "not here" if located is None else "here" if located.complete else "in part"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+@contextmanager
+def downloads(console: Console) -> Iterator[Callable[[str], "Download"]]:
+    """Give a function that starts a bar for the download of a file; a line where it is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def start(name: str) -> Download:
+            if not console.is_terminal:
+                console.print(f"downloading {name}", markup=False, highlight=False)
+            return Download(bars, name)
+
+        yield start
+
+
+class Download:
+    """The bar of one download, with what pooch asks of a bar: total, update, reset, close."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self.bars, self.task = bars, bars.add_task(name, total=None)
+
+    @property
+    def total(self) -> float | None:
+        """Size of the file in bytes, if known."""
+        return self.bars.tasks[self.task].total
+
+    @total.setter
+    def total(self, size: float | None) -> None:
+        self.bars.update(self.task, total=size)
+
+    def update(self, size: int) -> None:
+        """Add bytes that have come in."""
+        self.bars.update(self.task, advance=size)
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.bars.update(self.task, completed=0)
+
+    def close(self) -> None:
+        """End: the bar stays as it is."""
+        self.bars.stop_task(self.task)

@@ -1,12 +1,14 @@
 """Grids of σ in one line of text."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import WnError
 
+MOST = 10_000  # values; more are a slip of the finger
 ALLOWED = "FIRST:LAST:COUNT (log spacing), lin:FIRST:LAST:COUNT, or values separated by commas"
 
 
@@ -15,15 +17,22 @@ def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDA
 
     "0.01:100:17" are 17 values from 0.01 to 100 evenly spaced in log σ (both ends included), "lin:0:2:21"
     are 21 values evenly spaced in σ, "0.1,1,10" are just these; a sequence of numbers is taken as it is.
-    Raises WnError if a value is negative, NaN or infinite, or the text has another form.
+    Raises WnError if a value is negative, NaN or infinite, COUNT is above 10,000, or the text has another form.
     """
-    values = _parse(grid) if isinstance(grid, str) else np.atleast_1d(np.asarray(grid, np.float64))
+    values = _parse(grid) if isinstance(grid, str) else _numbers(grid)
     if values.ndim != 1 or values.size == 0:
         raise WnError(f"σ grid {grid!r} has no values: write {ALLOWED}")
     wrong = values[~np.isfinite(values) | (values < 0)]
     if wrong.size:
         raise WnError(f"σ grid {grid!r} contains {wrong[0]:g}: every σ must be finite and ≥ 0")
-    return np.unique(values)
+    return np.unique(values) + 0.0  # -0.0 becomes 0.0
+
+
+def _numbers(grid: Any) -> NDArray[np.float64]:
+    try:
+        return np.atleast_1d(np.asarray(grid, np.float64))
+    except (TypeError, ValueError):
+        raise WnError(f"σ grid {grid!r} can't be read: write {ALLOWED}") from None
 
 
 def _parse(text: str) -> NDArray[np.float64]:
@@ -37,8 +46,8 @@ def _parse(text: str) -> NDArray[np.float64]:
         start, stop, number = float(first), float(last), int(count)
     except ValueError:
         raise WnError(f"σ grid {text!r} can't be read: write {ALLOWED}") from None
-    if not (np.isfinite(start) and np.isfinite(stop) and 0 <= start < stop) or number < 2:
-        raise WnError(f"σ grid {text!r}: FIRST must be ≥ 0 and below a finite LAST, COUNT at least 2")
+    if not (np.isfinite(start) and np.isfinite(stop) and 0 <= start < stop) or not 2 <= number <= MOST:
+        raise WnError(f"σ grid {text!r}: FIRST must be ≥ 0 and below a finite LAST, COUNT in 2…{MOST}")
     if spacing == "lin":
         return np.linspace(start, stop, number)
     if start == 0:

@@ -253,11 +253,11 @@ def _newton_step(data: _Data, theta: Floats, free: list[int], gradient: Floats, 
 
 
 def _descend(
-    data: _Data, theta: Floats, free: list[int], half: float | None = None, tolerance: float = 1e-18
+    data: _Data, theta: Floats, free: list[int], half: float | None = None, tolerance: float = 1e-12
 ) -> tuple[float, Floats]:
     """Newton's method with step halving over the free parameters within their bounds.
 
-    Ends where a step promises less than `tolerance` of deviance; returns the deviance and theta (3,).
+    Ends with the first step that promises less than `tolerance`; returns the deviance and theta (3,).
     """
     rounding = 1e-15 * float(data.total.sum())  # a deviance is not known better than this
     value, gradient = _differentiated(data, theta, half)
@@ -346,11 +346,11 @@ def _falling_means(data: _Data) -> Floats:
 def _why_not(crossing: float, data: _Data) -> str:
     """Why the midpoint is not reached; empty if both fit and isotonic means fall through half-way."""
     means = _falling_means(data)
-    if crossing > data.log_sigma[-1] or means[-1] > data.half:
+    if means[-1] > data.half or means[0] == means[-1] == data.half:
         return NEVER_FALLS
-    if crossing < data.log_sigma[0] or means[0] < data.half:
+    if means[0] < data.half or crossing < data.log_sigma[0]:
         return ALREADY_BELOW
-    return "" if means[0] > means[-1] else NEVER_FALLS
+    return NEVER_FALLS if crossing > data.log_sigma[-1] else ""
 
 
 def _interval(
@@ -365,7 +365,7 @@ def _interval(
 
     def excess(offset: float) -> float:
         values, starts = _scan(pinned, np.array([crossing + offset]), _floors(data, free, top), data.half)
-        deviance = _descend(pinned, starts[values.argmin()], others, data.half, tolerance=1e-7)[0]
+        deviance = _descend(pinned, starts[values.argmin()], others, data.half, tolerance=1e-4)[0]
         return math.sqrt(max(deviance - least, 0.0)) - math.sqrt(allowance)  # nearly linear in offset
 
     def bound(end: float) -> float:
@@ -374,7 +374,7 @@ def _interval(
             if outer == end:
                 return math.copysign(math.inf, end)
             inner, outer = outer, math.copysign(min(2 * abs(outer), abs(end)), end)
-        return crossing + float(brentq(excess, inner, outer, xtol=1e-9, rtol=1e-6))
+        return crossing + float(brentq(excess, inner, outer, xtol=1e-9, rtol=1e-5))
 
     low = bound(float(data.lower[LOCATION]) - crossing)
     high = bound(float(data.upper[LOCATION]) - crossing)

@@ -141,7 +141,11 @@ class Network:
     def forward_from_site(
         self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass, site: int
     ) -> Array:
-        """Return the logits from the clean activation x at `site`: its noise and the layers behind it."""
+        """Return the logits from the clean activation x at `site`: its noise and the layers behind it.
+
+        Raises WnError for a site that does not exist.
+        """
+        self.check_sites([site])
         return self._run(be, params, states, x, run, site)[0]
 
     def clean_activations(
@@ -183,20 +187,21 @@ class Network:
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         start = self.site_steps[first_site]
         site = first_site
-        x, noise_cache = _noise_forward(be, x, run, site)
-        noise_caches = [noise_cache]
         layer_caches, new_states = [], list(states)
-        for index in range(start, len(self.steps)):
-            step = self.steps[index]
-            x, layer_cache, new_states[index] = step.layer.forward(
-                be, params[index], x, states[index], run.training
-            )
-            noise_cache = None
-            if step.site:
-                site += 1
-                x, noise_cache = _noise_forward(be, x, run, site)
-            layer_caches.append(layer_cache)
-            noise_caches.append(noise_cache)
+        with np.errstate(over="ignore", invalid="ignore"):  # who reads the logits checks that they are finite
+            x, noise_cache = _noise_forward(be, x, run, site)
+            noise_caches = [noise_cache]
+            for index in range(start, len(self.steps)):
+                step = self.steps[index]
+                x, layer_cache, new_states[index] = step.layer.forward(
+                    be, params[index], x, states[index], run.training
+                )
+                noise_cache = None
+                if step.site:
+                    site += 1
+                    x, noise_cache = _noise_forward(be, x, run, site)
+                layer_caches.append(layer_cache)
+                noise_caches.append(noise_cache)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
 
 

@@ -30,7 +30,8 @@ FloatOrMembers = float | NDArray[np.float64]  # one number, or one per member (P
 class Noise:
     """One noise operator; make it with `additive`, `multiplicative`, `mixed`, `mixed_direct` or `none`.
 
-    `sigma_mul`, `sigma_add` ≥ 0 and the means are numbers, or arrays (P,) with a value per member.
+    `sigma_mul`, `sigma_add` ≥ 0 and the means are numbers, or arrays (P,) with a value per member: lists
+    become float64 arrays.
     `repetitions` R executes the operator R times on the same x and averages; `execution` says how: "each"
     draws R times, "single" draws once with σ/√R, which has the same distribution (for add→mul it has not:
     there the operator always draws R times; see docs/noise.md). `normalize_to_input_size` divides σ by the
@@ -53,10 +54,13 @@ class Noise:
         _check_choice("noise kind", self.kind, KINDS)
         _check_choice("order of mixed noise", self.order, ORDERS)
         _check_choice("execution", self.execution, EXECUTIONS)
-        _check_number("sigma_mul", self.sigma_mul, at_least=0)
-        _check_number("sigma_add", self.sigma_add, at_least=0)
-        _check_number("mean_mul", self.mean_mul)
-        _check_number("mean_add", self.mean_add)
+        for name, least in (("sigma_mul", 0), ("sigma_add", 0), ("mean_mul", -np.inf), ("mean_add", -np.inf)):
+            value = _checked(name, getattr(self, name), at_least=least)
+            object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
+        self.members()
+        for name in ("in_training", "in_inference", "normalize_to_input_size"):
+            if not isinstance(getattr(self, name), bool):
+                raise WnError(f"{name} is {getattr(self, name)!r}: it must be True or False")
         if isinstance(self.repetitions, bool) or not isinstance(self.repetitions, int | np.integer):
             raise WnError(f"repetitions is {self.repetitions!r}: it must be an integer of at least 1")
         if self.repetitions < 1:
@@ -80,11 +84,11 @@ class Noise:
 
     @property
     def draws_each(self) -> bool:
-        """Whether R repetitions are R draws (else one draw with σ/√R)."""
-        if self.repetitions == 1 or not (self.has_multiplier or self.has_offset):
-            return False
-        product = self.has_multiplier and self.has_offset and self.order == "add_mul"
-        return self.execution == "each" or product
+        """Whether R repetitions are R draws (else one draw with σ/√R).
+
+        It does not depend on the values, or a member's draws would change with those of its neighbours.
+        """
+        return self.repetitions > 1 and (self.execution == "each" or self.order == "add_mul")
 
     def members(self) -> int:
         """Return the number of members that the values are given for (1 if all are numbers)."""
@@ -103,22 +107,21 @@ def none() -> Noise:
 
 def additive(sigma: FloatOrMembers, mean: FloatOrMembers = 0.0, **options: Any) -> Noise:
     """Return additive noise: y = x + N(mean, σ²)."""
-    _check_number("sigma of additive noise", sigma, at_least=0)
+    sigma = _checked("sigma of additive noise", sigma, at_least=0)
     return _noise("additive", options, sigma_add=sigma, mean_add=mean)
 
 
 def multiplicative(sigma: FloatOrMembers, mean: FloatOrMembers = 1.0, **options: Any) -> Noise:
     """Return multiplicative noise: y = x · N(mean, σ²)."""
-    _check_number("sigma of multiplicative noise", sigma, at_least=0)
+    sigma = _checked("sigma of multiplicative noise", sigma, at_least=0)
     return _noise("multiplicative", options, sigma_mul=sigma, mean_mul=mean)
 
 
 def mixed(amplitude: FloatOrMembers, ratio: float, **options: Any) -> Noise:
     """Return mixed noise of amplitude A ≥ 0 and ratio r in [0, 1]: σ_add = A·r, σ_mul = A·(1−r)."""
-    _check_number("amplitude of mixed noise", amplitude, at_least=0)
-    _check_number("ratio of mixed noise", ratio, at_least=0, at_most=1)
-    scale = np.asarray(amplitude, np.float64) if np.ndim(amplitude) else float(amplitude)
-    return _noise("mixed", options, sigma_mul=scale * (1 - ratio), sigma_add=scale * ratio)
+    amplitude = _checked("amplitude of mixed noise", amplitude, at_least=0)
+    share = _checked("ratio of mixed noise", ratio, at_least=0, at_most=1)
+    return _noise("mixed", options, sigma_mul=amplitude * (1 - share), sigma_add=amplitude * share)
 
 
 def mixed_direct(sigma_mul: FloatOrMembers, sigma_add: FloatOrMembers, **options: Any) -> Noise:
@@ -134,7 +137,7 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float = 0.5, **options: Any
     """
     _check_choice("noise kind", kind, KINDS)
     if kind == "none":
-        return none()
+        return _noise("none", options)
     if kind == "additive":
         return additive(sigma, **options)
     if kind == "multiplicative":
@@ -153,10 +156,7 @@ def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Nois
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise WnError(f"{kind} noise has no option {unknown[0]!r}: allowed are {', '.join(allowed)}")
-    settings: dict[str, Any] = {
-        name: np.asarray(value, np.float64) if np.ndim(value) else value
-        for name, value in {**values, **options}.items()
-    }
+    settings: dict[str, Any] = {**values, **options}
     return Noise(kind, **settings)
 
 
@@ -175,27 +175,12 @@ def everywhere(sites: int, noise: Noise) -> dict[int, Noise]:
 
 def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:
     """Mapped noise: the operator with its σ multiplied by a factor ≥ 0 of each site."""
-    for site, factor in factors.items():
-        _check_number(f"factor of site {site}", factor, at_least=0)
-    return {
-        site: replace(noise, sigma_mul=noise.sigma_mul * factor, sigma_add=noise.sigma_add * factor)
-        for site, factor in factors.items()
-    }
-
-
-def select_members(noise: Noise, members: slice) -> Noise:
-    """Return the operator for a slice of the population."""
-
-    def pick(value: FloatOrMembers) -> FloatOrMembers:
-        return value[members] if isinstance(value, np.ndarray) and value.size > 1 else value
-
-    return replace(
-        noise,
-        sigma_mul=pick(noise.sigma_mul),
-        mean_mul=pick(noise.mean_mul),
-        sigma_add=pick(noise.sigma_add),
-        mean_add=pick(noise.mean_add),
-    )
+    checked = {site: _checked(f"factor of site {site}", f, at_least=0) for site, f in factors.items()}
+    with np.errstate(over="ignore"):  # an infinite σ is refused by Noise
+        return {
+            site: replace(noise, sigma_mul=noise.sigma_mul * factor, sigma_add=noise.sigma_add * factor)
+            for site, factor in checked.items()
+        }
 
 
 def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -203,16 +188,21 @@ def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise WnError(f"unknown {what} {value!r}: allowed are {', '.join(allowed)}")
 
 
-def _check_number(what: str, value: Any, at_least: float = -np.inf, at_most: float = np.inf) -> None:
+def _checked(what: str, value: Any, at_least: float = -np.inf, at_most: float = np.inf) -> FloatOrMembers:
+    """Return `value` as a float or a float64 array (P,), after checking that it is finite and in range."""
     try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise WnError(f"{what} is {value!r}: it must be a number") from None
-    if array.ndim > 1:
+        array = np.asarray(value)
+    except ValueError:  # a list of lists of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf":
+        raise WnError(f"{what} is {value!r}: it must be a number or one number per member")
+    if array.ndim > 1 or array.size == 0:
         raise WnError(f"{what} has shape {array.shape}: it must be a number or one number per member")
+    array = array.astype(np.float64)
     bounds = [f"≥ {at_least:g}"] if at_least > -np.inf else []
     bounds += [f"≤ {at_most:g}"] if at_most < np.inf else []
     allowed = " ".join(["finite", *bounds])
     wrong = array[~np.isfinite(array) | (array < at_least) | (array > at_most)]
     if wrong.size:
         raise WnError(f"{what} is {wrong.flat[0]:g}: it must be {allowed}")
+    return array if array.ndim else float(array)

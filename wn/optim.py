@@ -1,18 +1,27 @@
 """Optimisation: Adam, cosine annealing, weight clamping. Derived in docs/optimisation.md."""
 
-from math import cos, pi
+from dataclasses import dataclass
+from math import cos, inf, pi
 from typing import Any, NamedTuple
 
 from wn.backends.base import Array, Backend
 from wn.errors import WnError
 
 
-class Adam(NamedTuple):
-    """Adam's constants: decay rates β1, β2 in [0, 1), ε > 0."""
+@dataclass(frozen=True)
+class Adam:
+    """Adam's constants: decay rates β1, β2 in [0, 1), ε > 0. Raises WnError for values out of range."""
 
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise WnError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+        if not 0 < self.epsilon < inf:
+            raise WnError(f"epsilon is {self.epsilon}: it must be above 0 and finite")
 
 
 class AdamState(NamedTuple):
@@ -57,8 +66,10 @@ def adam_step(
     θ ← θ − η/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + ε).
 
     Every member of the population has its own parameters and moments; η is shared. Source: Kingma & Ba
-    (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses.
+    (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses. Raises WnError for t < 1.
     """
+    if step < 1:
+        raise WnError(f"step is {step}: steps count from 1")
     adam = adam or Adam()
     constants = (
         learning_rate / (1 - adam.beta1**step),
@@ -84,6 +95,11 @@ def cosine_annealing(learning_rate: float, epoch: int, epochs: int) -> float:
 
 
 def clamp_weights(be: Backend, weights: list[Array], limit: float = 1.0) -> None:
-    """Clamp weights of linear and convolution layers to [−limit, limit] in place."""
+    """Clamp weights of linear and convolution layers to [−limit, limit] in place.
+
+    Raises WnError unless limit ≥ 0.
+    """
+    if not limit >= 0:
+        raise WnError(f"the limit of weights is {limit}: it must be at least 0")
     for w in weights:
         be.xp.clip(w, -limit, limit, out=w)

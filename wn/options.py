@@ -110,5 +110,5 @@ EvaluationBatch = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace the results of a different run.", rich_help_panel="Run"),
+    typer.Option("--overwrite", help="Replace what is there, also from a different run.", rich_help_panel="Run"),
 ]

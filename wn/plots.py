@@ -112,9 +112,9 @@ def curves_figure(result: WalkResult) -> Figure:
             _draw_curve(axes, in_phase[in_phase["site"] == site], site, index, styles[site])
     panels[0].set_ylim(-0.02, 1.04)
     _draw_levels(panels, result)
-    handles = [Line2D([], [], **styles[site]) for site in sites]
+    keys = [Line2D([], [], **styles[site]) for site in sites]
     place: dict[str, Any] = {"loc": "outside right center", "ncols": columns, "handlelength": 3.2}
-    figure.legend(handles, list(sites.values()), title="noise site", **place, **LEGEND)
+    figure.legend(keys, list(sites.values()), title="noise site", **place, **LEGEND)
     repeats = len(np.unique(rows["repeat"]))
     band = " (line: mean of the repeats, band: lowest to highest)" if repeats > 1 else ""
     _head(figure, f"Accuracy against noise level{band}", rows, repeats)
@@ -177,16 +177,15 @@ class _Missing(NamedTuple):
 def midpoints_figure(result: WalkResult) -> Figure:
     """Return the figure of `plot_midpoints`: σ on a log scale against the sites in the order of the network.
 
-    Interval ends of 0 and inf (no bound) run off the axis. Raises WnError if the result has no midpoints.
+    Intervals without a bound (0 or inf) run off the axis. Raises WnError if the result has no midpoints.
     """
     rows = result.midpoints
     sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
     reasons = np.array(result.reasons, dtype=object)
-    sigma = np.unique(result.curves["sigma"])
-    sigma = sigma[sigma > 0]
+    sigma = np.unique(result.curves["sigma"][result.curves["sigma"] > 0])
     missing = {reason: _missing(reason, sigma) for reason in dict.fromkeys(reasons[~rows["reached"]])}
     places = _places(list(sites))
-    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 5.2)
+    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites.values())))
     axes = figure.subplots()
     _style(axes, "noise site", "midpoint noise level σ")
     edges = {mark.edge for mark in missing.values()}
@@ -220,7 +219,7 @@ def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarCo
     middle = np.where(rows["reached"], rows["midpoint"], np.nan)
     walked = rows["site"] >= 0
     axes.plot(x[walked], middle[walked], color=colour, linewidth=0.8, alpha=0.45, zorder=2)
-    # Without a bound (0, inf) the bar runs beyond the axis and is clipped by it.
+    # The axis clips what is drawn beyond it; infinite bars can't be drawn.
     below = middle - np.clip(rows["ci_low"], bottom / 10, middle)
     above = np.clip(rows["ci_high"], middle, top * 10) - middle
     points = axes.errorbar(x, middle, [below, above], color=colour, marker=marker, **BARS)
@@ -252,12 +251,14 @@ def _missing(reason: str, sigma: Floats) -> _Missing:
 
 def _midpoint_ends(rows: Rows, sigma: Floats) -> tuple[float, float]:
     """Return the σ to show, a decade at least: all that was reached or, if nothing, all that was measured."""
-    values = np.concatenate([rows[name][rows["reached"]] for name in ("midpoint", "ci_low", "ci_high")])
-    values = values[np.isfinite(values) & (values > 0)]
-    measured = sigma if sigma.size else np.ones(1)
-    # An interval may end far outside of what was measured: there its bar runs off the axis.
-    values = np.clip(values, measured[0], measured[-1]) if values.size else measured
-    low, high = math.log10(values.min()), math.log10(values.max())
+    values = sigma if sigma.size else np.ones(1)
+    shown = rows[rows["reached"]]
+    if shown.size:
+        values = shown["midpoint"]
+        # An interval widens the axis by a decade at most; beyond that its bar runs off.
+        ends = [np.clip(shown[name], values.min() / 10, values.max() * 10) for name in ("ci_low", "ci_high")]
+        values = np.concatenate([values, *ends])
+    low, high = math.log10(np.nanmin(values)), math.log10(np.nanmax(values))
     widen = max(0.04 * (high - low), (1 - high + low) / 2)  # less than a decade would enlarge mere scatter
     return 10 ** max(low - widen, -300.0), 10 ** min(high + widen, 300.0)
 
@@ -322,7 +323,7 @@ def _head(figure: Figure, title: str, rows: Rows, repeats: int) -> None:
     words = [dataset, model, BATCH_NORM.get(batch_norm, f"batch norm {batch_norm}")]
     words.append("no noise" if noise == "none" else f"{noise} noise")
     words.append("1 repeat" if repeats == 1 else f"{repeats} repeats")
-    text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # lines break between words only
+    text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # no line breaks within
     lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
     figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
 

@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,20 +59,23 @@ class WalkResult:
     run: dict[str, Any] = field(repr=False)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write curves.csv, midpoints.csv, run.json and both pictures; each appears whole or not at all."""
+        """Write curves.csv, midpoints.csv, run.json and both pictures: all of them, or none.
+
+        The folder is made if need be. Returns the paths; raises OSError if the files can't be written.
+        """
         from wn import plots  # matplotlib is slow to import and needed here only
 
         folder.mkdir(parents=True, exist_ok=True)
         writers: dict[str, Callable[[Path], None]] = {
+            "run.json": lambda path: _write_json(path, self.run),
             "curves.csv": lambda path: _write_csv(path, self.curves),
             "midpoints.csv": lambda path: _write_csv(path, self.midpoints),
             "curves.png": lambda path: plots.plot_curves(self, path),
             "midpoints.png": lambda path: plots.plot_midpoints(self, path),
-            "run.json": lambda path: _write_json(path, self.run),
         }
-        for name, write in writers.items():
-            with whole_file(folder / name) as temporary:
-                write(temporary)
+        with ExitStack() as files:  # left in reverse: run.json, which tells whose results these are, is last
+            for name, write in writers.items():
+                write(files.enter_context(whole_file(folder / name)))
         return [folder / name for name in writers]
 
 
@@ -83,9 +86,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     An error or Ctrl-C inside the block leaves neither a half-written file nor the temporary one.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
+        os.close(handle)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as written:

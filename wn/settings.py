@@ -1,19 +1,24 @@
 """Settings of walks and trainings by name: checked, and turned into objects."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wn import models
 from wn import noise as noises
-from wn.data import catalogue
+from wn.data import catalogue, speech
 from wn.data.dataset import Dataset
 from wn.errors import WnError
+from wn.grids import sigma_grid
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise
+from wn.random import checked_integer
 from wn.training import EVALUATION_BATCH, TrainSettings
+from wn.walking import PHASES
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
@@ -69,7 +74,7 @@ class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
     noise: str = "none"
     where: str | list[int] = "global"
-    sigma: float = 0.0
+    sigma: float | None = None
 
 
 def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
@@ -79,16 +84,17 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     if unknown:
         raise WnError(f"unknown setting {unknown[0]!r}: allowed are {', '.join(kind.__struct_fields__)}")
     try:
-        return msgspec.convert(given, kind, strict=True)
+        # str_keys: run.json can't but write the sites of `factors` as text
+        return msgspec.convert(given, kind, strict=True, str_keys=True)
     except msgspec.ValidationError as error:
-        raise WnError(f"bad setting: {error}") from None
+        reason, _, path = str(error).rpartition(" - at ")
+        name = re.sub(r"^(`key` in )?`\$\.(.*)`$", r"\2", path)
+        raise WnError(f"setting {name}: {reason[:1].lower()}{reason[1:]}") from None
 
 
 def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
     """Load the data, build the network and complete the training settings from the data set's recipe."""
-    if chosen.dtype not in ("float32", "float64"):
-        raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
-    models.check_name(chosen.model, chosen.batch_norm)  # before the data, which may have to be downloaded
+    check_network(chosen)
     dataset = catalogue.load(chosen.dataset, chosen.data_dir)
     dataset = dataset.limited(chosen.train_limit, chosen.test_limit)
     network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
@@ -100,17 +106,56 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
         batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
         learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
         clamp_weights=chosen.clamp_weights,
+        class_weights=tuple(speech.class_weights(dataset).tolist()) if recipe.weighted_loss else None,
     )
     return dataset, network, train_settings
 
 
-def default_sigma(noise: str) -> str:
-    """Return the σ grid that a walk takes when none is given."""
-    return DEFAULT_SIGMA_MULTIPLICATIVE if noise == "multiplicative" else DEFAULT_SIGMA
+def check_network(chosen: NetworkSettings) -> None:
+    """Raise WnError for what can be seen to be wrong before the data are loaded or even downloaded."""
+    if chosen.dtype not in ("float32", "float64"):
+        raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
+    checked_integer("seed", chosen.seed, 64)
+    models.check_name(chosen.model, chosen.batch_norm)
+
+
+def check_walk(chosen: WalkSettings) -> None:
+    """Raise WnError for settings of a walk that are wrong whatever the data and the network."""
+    check_network(chosen)
+    phases(chosen)
+    for name in ("threads", "repeats", "evaluation_batch"):
+        value = getattr(chosen, name)
+        if value is not None and value < 1:
+            raise WnError(f"{name} is {value}: it must be at least 1")
+    noise_factory(chosen)(walk_sigma(chosen))
+
+
+def phases(chosen: WalkSettings) -> tuple[str, ...]:
+    """Return the phases of a walk; WnError for an unknown one."""
+    if chosen.phase not in (*PHASES, "both"):
+        raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(PHASES)}, both")
+    return PHASES if chosen.phase == "both" else (chosen.phase,)
+
+
+def walk_sigma(chosen: WalkSettings) -> NDArray[np.float64]:
+    """Return the σ values of a walk (S,), those of the default grid if none is given."""
+    default = DEFAULT_SIGMA_MULTIPLICATIVE if chosen.noise == "multiplicative" else DEFAULT_SIGMA
+    return sigma_grid(default if chosen.sigma is None else chosen.sigma)
+
+
+def single_noise(chosen: SingleSettings) -> Noise:
+    """Return the operator of a single training; WnError if σ is missing, or given without a noise kind."""
+    if chosen.noise == "none" and chosen.sigma is not None:
+        raise WnError("sigma goes with noise, and noise is none")
+    if chosen.noise != "none" and chosen.sigma is None:
+        raise WnError(f"{chosen.noise} noise needs a sigma, for example 0.5")
+    return noise_factory(chosen)(chosen.sigma or 0.0)
 
 
 def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
     """Return σ → operator for the noise that the settings describe."""
+    if chosen.ratio is not None and chosen.noise in noises.KINDS and chosen.noise != "mixed":
+        raise WnError(f"ratio goes with mixed noise, and noise is {chosen.noise}")
     names = ("mean", "mean_mul", "mean_add", "ratio", "order")
     options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     options |= {
@@ -129,6 +174,8 @@ def _plain(value: Any) -> Any:
     """Return NumPy values and tuples as plain Python, as a settings file would hold them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value

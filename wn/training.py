@@ -42,6 +42,9 @@ class TrainSettings:
                 raise WnError(f"{name} is {value!r}: it must be an integer of at least 1")
         if not 0 < self.learning_rate < np.inf:
             raise WnError(f"learning_rate is {self.learning_rate}: it must be above 0 and finite")
+        wrong = [weight for weight in self.class_weights or () if not 0 < weight < np.inf]
+        if wrong:
+            raise WnError(f"a class weight is {wrong[0]}: it must be above 0 and finite")
 
 
 class Population(NamedTuple):
@@ -79,11 +82,17 @@ def train(
     All members see the same batches in the same order, drawn from `data_seed` (by default the first member's
     seed); initial parameters and noise come from each member's own seed. A member's result does not depend
     on which others are trained with it, only on its seed, its noise and `data_seed`.
-    Raises WnError for bad sites or noise values, and when a loss leaves the range of `dtype`.
+    Raises WnError for bad sites or noise values, and when the loss or the gradients of a member leave the
+    range of `dtype`.
     """
     noise = {} if noise is None else noise
     monitor = Monitor() if monitor is None else monitor
+    if not seeds:
+        raise WnError("seeds is empty: a population needs a seed for each member")
     check_noise(network, noise, len(seeds))
+    weights = settings.class_weights
+    if weights is not None and len(weights) != network.classes:
+        raise WnError(f"there are {len(weights)} class weights: {network.name} has {network.classes} classes")
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
     params = network.initial_parameters(be, seeds, dtype)
@@ -110,7 +119,10 @@ def train(
                 total += np.asarray(be.to_numpy(loss), np.float64) * len(samples)
                 monitor.step()
             loss_of_epoch = total / len(split)
-            _check_finite(epoch, loss_of_epoch, np.dtype(dtype))
+            _check_finite("loss", loss_of_epoch, epoch, np.dtype(dtype))
+            # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
+            squares = np.sum([_sums(be, array) for array in optim.arrays(adam.second)], axis=0)
+            _check_finite("sum of squared gradients", squares, epoch, np.dtype(dtype))
             monitor.epoch(epoch, loss_of_epoch)
     return Population(params, states, seeds)
 
@@ -145,10 +157,13 @@ def evaluate(
 ) -> NDArray[np.int64]:
     """Return how many test images each member classifies correctly (P,), under noise at inference.
 
-    The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`.
+    The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
+    may be evaluated under the noise of P members at once: the result is (P,) then.
+    Raises WnError for bad sites or noise values, and when a logit leaves the range of `dtype`.
     """
     noise = {} if noise is None else noise
-    check_noise(network, noise, len(population.seeds))
+    members = [len(population.seeds), *(operator.members() for operator in noise.values())]
+    check_noise(network, noise, max(members) if members[0] == 1 else members[0])
     correct: NDArray[np.int64] | int = 0
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, noise, evaluation, batch_size, dtype
@@ -172,8 +187,8 @@ def evaluation_batches(
     The batch size is rounded up to whole tiles of SAMPLE_TILE samples, and the last x is padded to one, so
     that a sample's logits are the same bit for bit whatever the batch size; `labels` are not padded.
     """
-    if batch_size < 1:
-        raise WnError(f"the evaluation batch size is {batch_size}: it must be at least 1")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise WnError(f"the evaluation batch size is {batch_size!r}: it must be an integer of at least 1")
     batch_size += -batch_size % SAMPLE_TILE
     split: Split = dataset.test.on(be.xp)
     preprocessing: Preprocessing = dataset.recipe.preprocessing
@@ -202,10 +217,10 @@ def check_noise(network: Network, noise: Mapping[int, Noise], population: int) -
     """Raise WnError unless all sites exist and noise values are single or one per member."""
     network.check_sites(list(noise))
     for site, operator in noise.items():
-        if population > 1 and operator.members() not in (1, population):
+        if operator.members() not in (1, population):
+            allowed = " or ".join(str(count) for count in sorted({1, population}))
             raise WnError(
-                f"noise at site {site} has values for {operator.members()} members: "
-                f"allowed are 1 or the population of {population}"
+                f"noise at site {site} has values for {operator.members()} members: allowed are {allowed}"
             )
 
 
@@ -214,10 +229,16 @@ def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]
         yield order[start : start + size]
 
 
-def _check_finite(epoch: int, loss: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(loss))
+def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
+    """Return the sum of each member's values (P,), in float64."""
+    sums = array.reshape(len(array), -1).sum(axis=1, dtype=np.float64)
+    return np.asarray(be.to_numpy(sums))
+
+
+def _check_finite(what: str, values: NDArray[np.float64], epoch: int, dtype: np.dtype[Any]) -> None:
+    wrong = np.flatnonzero(~np.isfinite(values))
     if wrong.size:
         raise WnError(
-            f"training left the range of {dtype} in epoch {epoch + 1}: the loss of member {wrong[0]} is "
-            f"{loss[wrong[0]]}; use a smaller σ or float64"
+            f"training left the range of {dtype} in epoch {epoch + 1}: the {what} of member {wrong[0]} is "
+            f"{values[wrong[0]]}; use a smaller σ or float64"
         )

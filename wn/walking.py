@@ -298,6 +298,19 @@ def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike) ->
     return int(min(max(BYTES_PER_JOB // bytes_per_member, 1), MEMBERS_AT_ONCE))
 
 
+def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:
+    """Raise WnError if a σ or mean at a site is beyond `dtype`, where every result would be infinite."""
+    largest = float(np.finfo(dtype).max)
+    for site, operator in noise.items():
+        for name in ("sigma_mul", "mean_mul", "sigma_add", "mean_add"):
+            value = float(np.abs(getattr(operator, name)).max())
+            if value > largest:
+                raise WnError(
+                    f"{name} is {value:g} at site {site}: {np.dtype(dtype)} ends at {largest:g}; "
+                    "use smaller values or float64"
+                )
+
+
 def chance(dataset: Dataset) -> float:
     """Return the accuracy of a guess, 1/classes."""
     return 1 / len(dataset.classes)

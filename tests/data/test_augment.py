@@ -82,7 +82,9 @@ def test_all_outcomes_are_equally_likely() -> None:
     assert abs(z) < 6
 
 
-@pytest.mark.parametrize(("word", "bound", "expected"), [(0, 9, 0), (2**32 - 1, 9, 8), (2**31, 2, 1), (2**31 - 1, 2, 0)])
+@pytest.mark.parametrize(
+    ("word", "bound", "expected"), [(0, 9, 0), (2**32 - 1, 9, 8), (2**31, 2, 1), (2**31 - 1, 2, 0)]
+)
 def test_words_become_integers_below_the_bound(word: int, bound: int, expected: int) -> None:
     assert uniform_below(np, np.array([word], np.uint32), bound).tolist() == [expected]
 
@@ -100,4 +102,6 @@ def test_evaluation_and_plain_recipes_change_nothing() -> None:
     evaluated = batch(np, split, np.arange(6), FASHION_MNIST.preprocessing)
     assert np.array_equal(evaluated, batch(np, split, np.arange(6), plain))
     assert np.array_equal(evaluated, batch(np, split, np.arange(6), plain, draw=Draw(1, 1)))
-    assert not np.array_equal(evaluated, batch(np, split, np.arange(6), FASHION_MNIST.preprocessing, draw=Draw(1, 1)))
+    assert not np.array_equal(
+        evaluated, batch(np, split, np.arange(6), FASHION_MNIST.preprocessing, draw=Draw(1, 1))
+    )

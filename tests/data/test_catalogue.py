@@ -1,9 +1,12 @@
 """The catalogue: where files are looked for, what is downloaded, what errors say, and fashion-mini itself."""
 
+import functools
 import gzip
 import hashlib
+import threading
 import zlib
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ NAMES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+RETRIEVE = pooch.retrieve  # the real one, which tests replace
 IDX_SETS = ("fashion-mini", "fashion-mnist", "mnist")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -215,6 +219,60 @@ def test_fetch_to_a_folder_and_an_unfinished_download(
     assert paths == tuple(tmp_path / "new/folder/mnist" / f"{name}.gz" for name in NAMES)
     assert pixel(wn.data.load("mnist", tmp_path / "new/folder")) == 9
     assert pixel(wn.data.load("mnist")) == 9
+
+
+class Bar:
+    """A progress bar that only counts."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.total, self.seen, self.closed = name, 0, 0, False
+
+    def update(self, count: int) -> None:
+        self.seen += count
+
+    def reset(self) -> None:
+        self.seen = 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_a_real_download_from_a_server_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(pooch, "retrieve", RETRIEVE)
+    monkeypatch.setenv("NO_PROXY", "*")
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        root = f"http://127.0.0.1:{server.server_port}"
+        mirrors = (f"{root}/empty/", f"{root}/published/")
+        monkeypatch.setitem(entries.ENTRIES, "mnist", replace(entry_of("mnist"), mirrors=mirrors))
+        bars: list[Bar] = []
+
+        def new_bar(name: str) -> Bar:
+            bars.append(Bar(name))
+            return bars[-1]
+
+        try:
+            paths = wn.data.fetch("mnist", tmp_path / "new", new_bar)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [path.read_bytes() for path in paths] == [
+        (tmp_path / "published" / path.name).read_bytes() for path in paths
+    ]
+    assert [bar.name for bar in bars] == [path.name for path in paths for _ in mirrors]
+    assert [bar.total for bar in bars[1::2]] == [path.stat().st_size for path in paths]
+    assert all(bar.closed for bar in bars[1::2])
 
 
 def test_fetch_to_something_that_is_no_folder(tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ def archive_of(contents: Mapping[str, bytes], folder: str = "cifar-10-batches-bi
         directory = tarfile.TarInfo(folder.rstrip("/") or ".")
         directory.type = tarfile.DIRTYPE
         archive.addfile(directory)
-        for name, content in {**contents, "batches.meta.txt": b"airplane\n", "readme.html": b"<html>"}.items():
+        for name, content in {
+            **contents,
+            "batches.meta.txt": b"airplane\n",
+            "readme.html": b"<html>",
+        }.items():
             info = tarfile.TarInfo(folder + name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -145,7 +149,10 @@ def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
         (ARCHIVE[:-9], "truncated"),
         (ARCHIVE[: len(ARCHIVE) // 2], "truncated"),
         (ARCHIVE[:-8] + bytes(4) + ARCHIVE[-4:], "corrupt gzip"),
-        (archive_of({name: CONTENTS[name] for name in NAMES[2:]}), r"lacks data_batch_1\.bin, data_batch_2\.bin"),
+        (
+            archive_of({name: CONTENTS[name] for name in NAMES[2:]}),
+            r"lacks data_batch_1\.bin, data_batch_2\.bin",
+        ),
         (archive_of({**CONTENTS, NAMES[4]: bytes(100)}), r"data_batch_5\.bin: truncated: 100 bytes"),
     ],
 )

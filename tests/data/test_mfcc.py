@@ -85,6 +85,7 @@ def test_a_tone_excites_the_band_around_it() -> None:
     assert np.all(weights[0] == 0)
     assert np.all(weights[129:] == 0)  # bin 128 is 4000 Hz, the end of the last band
     assert np.all(np.diff(np.argmax(weights, axis=0)) >= 0)
+    assert (weights > 0).sum(axis=0).min() == 2  # no band is empty
 
 
 def test_the_dct_is_orthogonal_but_for_its_first_term() -> None:

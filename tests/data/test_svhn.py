@@ -1,6 +1,6 @@
 """SVHN's MATLAB files, whole and damaged."""
 
-import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import wn.data
+from wn.data.dataset import Split
 from wn.data.entries import entry_of
 from wn.errors import DataError
 
@@ -22,13 +23,18 @@ X: NDArray[np.uint8] = RNG.integers(0, 256, size=(32, 32, 3, 4), dtype=np.uint8)
 Y: NDArray[np.uint8] = np.array([[1], [10], [9], [3]], dtype=np.uint8)
 
 
-def mat(**variables: Any) -> bytes:
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, variables, do_compression=True)
-    return buffer.getvalue()
+def mat(compressed: bool = True, **variables: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "variables.mat")
+        scipy.io.savemat(str(path), variables, do_compression=compressed)
+        return path.read_bytes()
 
 
 GOOD = mat(X=X, y=Y)
+PLAIN = mat(compressed=False, X=X, y=Y)  # X: flags from byte 136, sizes, name, numbers from byte 192
+
+
+HEADER = st.integers(116, 215)  # the bytes that say what follows
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +61,14 @@ def test_arrays_become_images_and_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not a sound MATLAB 5 file"),
-        (b"\x89HDF\r\n" + bytes(600), "not a sound MATLAB 5 file"),
-        (GOOD[:100], "not a sound MATLAB 5 file"),
-        (GOOD[:-1], "not a sound MATLAB 5 file"),
-        (GOOD[: len(GOOD) // 2], "not a sound MATLAB 5 file"),
+        (b"", "empty"),
+        (b"\x89HDF\r\n" + bytes(600), "not a MATLAB 5 file"),
+        (GOOD[:100], "not a MATLAB 5 file"),
+        (GOOD[:-1], "truncated"),
+        (GOOD[: len(GOOD) // 2], "truncated"),
         (mat(x=X, y=Y), "it holds no array X"),
         (mat(X=X), "it holds no array y"),
-        (mat(X="text", y=Y), r"X has shape \(1,\)"),
+        (mat(X="text", y=Y), "variable 'X' is not an ordinary array of real numbers"),
         (mat(X=X.transpose(3, 2, 0, 1), y=Y), r"X has shape \(4, 3, 32, 32\); \(32, 32, 3, N\)"),
         (mat(X=X[..., :0], y=Y[:0]), "X has shape"),
         (mat(X=X.astype(np.float32), y=Y), "X holds float32"),
@@ -72,7 +78,10 @@ def test_arrays_become_images_and_labels(tmp_path: Path) -> None:
         (mat(X=X, y=np.array([[1], [2], [11], [3]])), "label 11 of sample 2"),
         (mat(X=X, y=np.array([[1], [2.5], [1], [3]])), r"label 2\.5 of sample 1"),
         (mat(X=X, y=np.array([[1], [np.nan], [1], [3]])), "label nan of sample 1"),
-        (mat(X=X, y=Y.astype(object)), "y"),
+        (mat(X=X, y=Y.astype(object)), "variable 'y' is not an ordinary array"),
+        (mat(X=X, y=Y + 0j), "variable 'y' is not an ordinary array"),
+        (PLAIN[:145] + b"\x08" + PLAIN[146:], "variable 'X' is not an ordinary array"),
+        (PLAIN[:184] + b"\x15" + PLAIN[185:], "variable 'X' is not an ordinary array"),
     ],
 )
 def test_wrong_files_are_named(tmp_path: Path, content: bytes, words: str) -> None:
@@ -91,25 +100,33 @@ def test_missing_files(tmp_path: Path) -> None:
         ENTRY.read(ENTRY, (tmp_path / NAMES[0], tmp_path / NAMES[1]))
 
 
-def labels_or_complaint(folder: Path, content: bytes) -> NDArray[np.int64] | None:
-    """The labels, with the images checked, or None for a DataError; any other exception fails the test."""
+def read_or_complain(folder: Path, content: bytes) -> Split | None:
+    """The training split, or None for a DataError; any other exception, or a crash, fails the test."""
     (folder / NAMES[0]).write_bytes(content)
     try:
-        train, _ = ENTRY.read(ENTRY, (folder / NAMES[0], folder / NAMES[1]))
+        return ENTRY.read(ENTRY, (folder / NAMES[0], folder / NAMES[1]))[0]
     except DataError:
         return None
-    assert np.array_equal(train.images, X.transpose(3, 2, 0, 1))
-    return train.labels
 
 
-@given(position=st.integers(0, len(GOOD) - 1), value=st.integers(0, 255))
+@given(position=HEADER | st.integers(0, len(GOOD) - 1), value=st.integers(0, 255))
 def test_a_changed_byte_gives_the_right_images_or_is_refused(folder: Path, position: int, value: int) -> None:
     content = bytearray(GOOD)
     content[position] = value
-    labels = labels_or_complaint(folder, bytes(content))
-    assert labels is None or labels.tolist() == [1, 0, 9, 3]
+    split = read_or_complain(folder, bytes(content))
+    if split is not None:
+        assert np.array_equal(split.images, X.transpose(3, 2, 0, 1))
+        assert split.labels.tolist() == [1, 0, 9, 3]
 
 
-@given(length=st.integers(0, len(GOOD) - 1))
-def test_truncation_never_gives_images(folder: Path, length: int) -> None:
-    assert labels_or_complaint(folder, GOOD[:length]) is None
+@given(position=HEADER, value=st.integers(0, 255))
+def test_a_changed_header_without_compression_never_crashes(folder: Path, position: int, value: int) -> None:
+    content = bytearray(PLAIN)
+    content[position] = value
+    split = read_or_complain(folder, bytes(content))
+    assert split is None or split.images.shape == (4, 3, 32, 32)
+
+
+@given(length=st.integers(0, min(len(GOOD), len(PLAIN)) - 1), plain=st.booleans())
+def test_truncation_never_gives_images(folder: Path, length: int, plain: bool) -> None:
+    assert read_or_complain(folder, (PLAIN if plain else GOOD)[:length]) is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.testing import toys
 from wn.errors import WnError
 from wn.testing import LayerCase, check_layer, check_shapes, strategies
+from wn.testing.layers import term_sizes
 
 few = settings(max_examples=15)  # each example runs the layer several hundred times
 
@@ -108,6 +109,26 @@ def test_arguments_are_left_alone():
     before = [array.tobytes() for array in (x, *params)]
     check_layer(toys.LINEAR, None, params, x)
     assert [array.tobytes() for array in (x, *params)] == before
+
+
+def test_the_size_of_terms_is_seen_where_they_cancel():
+    """y = 1000 − 1000 + 0.001: layouts may differ by the roundings of 1000, not by those of 0.001."""
+    params = toys.LinearParams(np.ones((2, 1, 3)), np.zeros((2, 1)))
+    x = np.array([[[1000.0], [-1000.0], [1e-3]], [[1.0], [2.0], [3.0]]])
+    case = LayerCase(toys.LINEAR, None, params, x)
+    sizes = term_sizes(case, np.ones((2, 1, 1)))
+    assert 1000 <= sizes["y"][0].item() <= 8000  # a rounding of 1000 is up to 1024 eps
+    assert 6 <= sizes["y"][1].item() <= 24
+    assert sizes["dx"].shape == x.shape
+
+
+def test_a_sum_that_cancels_is_no_failure():
+    """Two orders of a sum of one feature only, whose terms nearly cancel."""
+    rng = np.random.default_rng(0)
+    terms = rng.standard_normal((2, 1, 200))
+    terms[:, :, -1] -= terms.sum(axis=2) * (1 - 1e-6)
+    check_layer(toys.NORM, None, toys.NormParams(np.ones((2, 1)), np.zeros((2, 1))), terms)
+    check_layer(toys.LINEAR, None, toys.LinearParams(terms, np.zeros((2, 1))), np.ones((2, 200, 1)))
 
 
 # ---- what cannot be checked is said ---------------------------------------------------------------------

@@ -305,7 +305,12 @@ CONTRACT_BUGS = {
     "leak in y, alone": ((leak_in_y, toys.linear_backward), LINEAR, check_population, "y of the population"),
     "leak in a scale": ((leak_in_scale, toys.linear_backward), LINEAR, check_isolation, "y of other members"),
     "leak in dw": ((toys.linear_forward, leak_in_gradient), LINEAR, check_isolation, "dw of other members"),
-    "leak in dw, alone": ((toys.linear_forward, leak_in_gradient), LINEAR, check_population, "gradient of w"),
+    "leak in dw, alone": (
+        (toys.linear_forward, leak_in_gradient),
+        LINEAR,
+        check_population,
+        "dw of the population",
+    ),
     "member 0 for all": (
         (first_member_for_all, toys.linear_backward),
         LINEAR,

@@ -46,11 +46,21 @@ def test_two_orders_of_a_sum_are_close(shape, seed, dtype):
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((population, outputs, inputs)).astype(dtype)
     x = rng.standard_normal((population, inputs, batch)).astype(dtype)
-    product = w @ x
-    assert_close(w[:, :, ::-1] @ x[:, ::-1], product, reduction_length=inputs)
+    product, size = (
+        w @ x,
+        np.abs(w) @ np.abs(x),
+    )  # of a few sums, all may cancel: the size of the terms is given
+    assert_close(w[:, :, ::-1] @ x[:, ::-1], product, reduction_length=inputs, magnitude=size)
     terms = w[:, :, :, None] * x[:, None, :, :]  # (P, O, I, B)
-    assert_close(np.cumsum(terms, axis=2)[:, :, -1], product, reduction_length=inputs)
-    assert_close(product, w.astype(np.float64) @ x, reduction_length=inputs)
+    assert_close(np.cumsum(terms, axis=2)[:, :, -1], product, reduction_length=inputs, magnitude=size)
+    assert_close(product, w.astype(np.float64) @ x, reduction_length=inputs, magnitude=size)
+
+
+@given(seed=strategies.seeds())
+def test_the_largest_value_is_size_enough_where_there_are_many(seed):
+    rng = np.random.default_rng(seed)
+    w, x = rng.standard_normal((2, 8, 100)), rng.standard_normal((2, 100, 8))
+    assert_close(w[:, :, ::-1] @ x[:, ::-1], w @ x, reduction_length=100)
 
 
 def test_an_error_above_the_tolerance_is_seen():

@@ -136,8 +136,8 @@ class Backend:
 
     # ---- convolution and pooling ------------------------------------------------------------------------
 
-    # About so many values are laid out as columns at a time: 8 MiB in float32 stay in a third-level cache.
-    columns_limit = 1 << 21
+    # About so many values are laid out as columns at a time: 4 MiB in float32 stay in a third-level cache.
+    columns_limit = 1 << 20
 
     def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """Return w ∗ x + b: (P|1, C, H, W, B), (P|1, O, C, KH, KW), (P|1, O) → (P, O, H', W', B)."""

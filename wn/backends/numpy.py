@@ -35,6 +35,9 @@ class NumpyBackend(Backend):
         constants: Sequence[float],
     ) -> None:
         """Apply the base class's update block by block, so that each block is read from memory once."""
+        if not all(array.flags.c_contiguous for array in (parameter, first, second)):
+            super().adam_update(parameter, gradient, first, second, constants)  # reshape would copy
+            return
         arrays = [array.reshape(-1) for array in (parameter, gradient, first, second)]
         for start in range(0, parameter.size, ADAM_BLOCK):
             p, g, m, v = (array[start : start + ADAM_BLOCK] for array in arrays)

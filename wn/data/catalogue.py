@@ -1,7 +1,9 @@
 """Load, download and check the data sets by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pooch
 
@@ -51,9 +53,13 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     return Dataset(name, entry.classes, train, test, entry.recipe, source=str(paths[0].parent))
 
 
-def fetch(name: str, data_dir: str | Path | None = None) -> tuple[Path, ...]:
+def fetch(
+    name: str, data_dir: str | Path | None = None, progress: Callable[[str], Any] | None = None
+) -> tuple[Path, ...]:
     """The files of a data set, downloaded to `data_dir`/`name` (default: the cache) if they are not there.
 
+    `progress`, called with a file name before it is downloaded, returns a progress bar as pooch uses them: an
+    object with an attribute total and methods update(bytes), reset() and close().
     Raises WnError for an unknown name and DataError where the download fails.
     """
     entry = entry_of(name)
@@ -63,7 +69,7 @@ def fetch(name: str, data_dir: str | Path | None = None) -> tuple[Path, ...]:
     located = locate(entry, folder)
     if located:
         return located.found
-    return _download(entry, folder / name if folder else cache_folder(entry), folder)
+    return _download(entry, folder / name if folder else cache_folder(entry), folder, progress)
 
 
 def check(name: str, data_dir: str | Path | None = None) -> list[FileStatus]:
@@ -90,11 +96,13 @@ def _status(file: DataFile, path: Path | None) -> FileStatus:
     return FileStatus(file.name, path, same, "original" if same else "not the original: its checksum differs")
 
 
-def _download(entry: Entry, folder: Path, data_dir: Path | None) -> tuple[Path, ...]:
+def _download(
+    entry: Entry, folder: Path, data_dir: Path | None, progress: Callable[[str], Any] | None = None
+) -> tuple[Path, ...]:
     """All files of the first layout; DataError says where they were sought and how to get them."""
     layout = entry.layouts[0]
     try:
-        return tuple(_download_file(entry, file, folder) for file in layout)
+        return tuple(_download_file(entry, file, folder, progress) for file in layout)
     except DataError as error:
         tried = "; ".join(str(tried) for tried in search_folders(entry, data_dir))
         names = ", ".join(file.name for file in layout)
@@ -106,7 +114,7 @@ def _download(entry: Entry, folder: Path, data_dir: Path | None) -> tuple[Path, 
         ) from None
 
 
-def _download_file(entry: Entry, file: DataFile, folder: Path) -> Path:
+def _download_file(entry: Entry, file: DataFile, folder: Path, progress: Callable[[str], Any] | None) -> Path:
     """One file from the first mirror that delivers it with the right checksum."""
     reason = "it has no download source"
     for mirror in entry.mirrors:
@@ -116,7 +124,9 @@ def _download_file(entry: Entry, file: DataFile, folder: Path) -> Path:
                 known_hash=f"md5:{file.md5}",
                 fname=file.name,
                 path=folder,
-                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
+                downloader=pooch.HTTPDownloader(
+                    progressbar=progress(file.name) if progress else False, timeout=_TIMEOUT
+                ),
             )
         except (OSError, ValueError) as error:  # no connection, or another checksum
             reason = f"{mirror + file.name}: {_first_line(error)}"

@@ -24,7 +24,7 @@ MINI_FOLDER = Path(__file__).parent / "fashion_mini"
 _ENTRIES = (
     Entry(
         name="fashion-mini",
-        description="FashionMNIST in small, part of this package: 1,000 + 200 images of each class",
+        description="a sixth of FashionMNIST, part of this package",
         image_shape=(1, 28, 28),
         classes=_CLOTHES,
         train_count=10_000,
@@ -45,7 +45,7 @@ _ENTRIES = (
     ),
     Entry(
         name="fashion-mnist",
-        description="photographs of clothes, 28 × 28 grey pixels (Xiao, Rasul, Vollgraf 2017)",
+        description="photographs of clothes, grey",
         image_shape=(1, 28, 28),
         classes=_CLOTHES,
         train_count=60_000,
@@ -84,7 +84,7 @@ _ENTRIES = (
     ),
     Entry(
         name="mnist",
-        description="handwritten digits, 28 × 28 grey pixels (LeCun, Cortes, Burges 1998)",
+        description="handwritten digits, grey",
         image_shape=(1, 28, 28),
         classes=_DIGITS,
         train_count=60_000,
@@ -123,7 +123,7 @@ _ENTRIES = (
     ),
     Entry(
         name="cifar10",
-        description="photographs of ten kinds of things, 32 × 32 colour pixels (Krizhevsky 2009)",
+        description="photographs of animals and vehicles, colour",
         image_shape=(3, 32, 32),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         train_count=50_000,
@@ -141,7 +141,7 @@ _ENTRIES = (
     ),
     Entry(
         name="svhn",
-        description="digits of photographed house numbers, 32 × 32 colour pixels (Netzer et al. 2011)",
+        description="photographed digits of house numbers, colour",
         image_shape=(3, 32, 32),
         classes=_DIGITS,
         train_count=73_257,
@@ -161,7 +161,7 @@ _ENTRIES = (
     ),
     Entry(
         name="speech-commands",
-        description="spoken words v2 (GSC2) in 12 classes, as MFCC features 10 × 49 (Warden 2018)",
+        description="spoken words v2 (GSC2) as MFCC features",
         image_shape=(1, 10, 49),
         classes=speech.CLASSES,
         train_count=87_920,

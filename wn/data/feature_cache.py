@@ -48,8 +48,8 @@ def _key(sources: Iterable[Path], code: Iterable[Path]) -> str:
 
 def _read(path: Path) -> Splits | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [file[name] for name in _NAMES]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            arrays = [kept[name] for name in _NAMES]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return Split(arrays[0], arrays[1]), Split(arrays[2], arrays[3])

@@ -26,6 +26,8 @@ class ByteStream(Protocol):
 
     def read(self, size: int, /) -> bytes: ...
 
+    def seek(self, offset: int, /) -> int: ...
+
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes that has `dimensions` dimensions.

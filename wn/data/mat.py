@@ -1,7 +1,7 @@
 """MATLAB 5 files: their structure is checked here before SciPy reads them.
 
-SciPy's reader trusts types and flags; a single damaged byte there (a complex flag, an unknown number type) ends
-the whole process. So these are looked at first; sizes and checksums SciPy checks itself.
+SciPy's reader trusts types and flags; a single damaged byte there (a complex flag, an unknown number type)
+ends the whole process. So these are looked at first; sizes and checksums SciPy checks itself.
 """
 
 import struct
@@ -56,13 +56,14 @@ def _check(path: Path) -> None:
             position += 8 + count
             if position > size:
                 raise DataError(f"{path}: truncated: a variable ends at byte {position} of {size}")
-            content = stream.read(count)
+            content = stream.read(min(count, _HEAD))
             if kind == _COMPRESSED:
                 content = zlib.decompressobj().decompress(content, _HEAD)
                 kind, content = struct.unpack_from("<I", content)[0], content[8:]
             if kind != _MATRIX:
                 raise DataError(f"{path}: not a sound MATLAB 5 file: a variable of type {kind}")
-            _check_variable(path, content[:_HEAD])
+            _check_variable(path, content)
+            stream.seek(position)
 
 
 def _check_variable(path: Path, head: bytes) -> None:
@@ -72,7 +73,9 @@ def _check_variable(path: Path, head: bytes) -> None:
     name = _part(head, sizes.end)
     numbers = struct.unpack_from("<I", head, name.end)[0] & 0xFFFF
     if (flags.kind, len(flags.content), sizes.kind, name.kind) != (_UINT32, 8, _INT32, _INT8):
-        raise DataError(f"{path}: not a sound MATLAB 5 file: a variable does not start with flags, sizes, name")
+        raise DataError(
+            f"{path}: not a sound MATLAB 5 file: a variable does not start with flags, sizes, name"
+        )
     bits = struct.unpack_from("<I", flags.content)[0]
     if bits & 0xFF not in _DENSE or bits & _COMPLEX or numbers not in _NUMBERS:
         label = name.content.decode("ascii", errors="replace")
@@ -80,7 +83,7 @@ def _check_variable(path: Path, head: bytes) -> None:
 
 
 def _part(head: bytes, start: int) -> _Part:
-    """The part at `start`: type and size, content, padding to 8 bytes; up to 4 bytes fit into the tag itself."""
+    """The part at `start`: type and size, content, padding to 8 bytes; up to 4 bytes fit into the tag."""
     kind, count = struct.unpack_from("<II", head, start)
     if kind >> 16:  # short form: size in the upper half of the first word
         return _Part(kind & 0xFFFF, head[start + 4 : start + 4 + (kind >> 16)], start + 8)

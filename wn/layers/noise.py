@@ -34,23 +34,26 @@ def forward(be: Backend, noise: Noise, x: Array, streams: NoiseDraws) -> tuple[A
     """Apply a noise operator.
 
     mul→add: y = x·M + D; add→mul: y = (x + D)·M; M = mean_mul + σ_mul z, D = mean_add + σ_add z', with
-    standard normal z, z' from the streams; the average over R such executions, or one with σ/√R.
+    standard normal z, z' from the streams; the average over R such executions, or one with σ/√R. Every y
+    is linear in x, so the draws are averaged instead of the y: y = x·M̄ + D̄, for add→mul x·M̄ + mean(D·M).
+    Where σ is 0 the averages are exactly 1 and 0, and x comes out as it is.
 
     x: (P|1, …, B); y: (P, …, B), where P is that of x or of the operator's values. Derived in docs/noise.md.
     Raises WnError where a σ does not fit the dtype of x.
     """
-    if not noise.draws_each:
-        return _execute(be, noise, x, streams, noise.repetitions, 0)
-    y, cache = _execute(be, noise, x, streams, 1, 0)
-    multiplier = cache.multiplier
-    for repetition in range(1, noise.repetitions):
-        again, cache = _execute(be, noise, x, streams, 1, repetition)
-        y += again
-        if multiplier is not None:
-            multiplier += cache.multiplier
-    y /= noise.repetitions
-    if multiplier is not None:
-        multiplier /= noise.repetitions
+    executions, averaged = (noise.repetitions, 1) if noise.draws_each else (1, noise.repetitions)
+    multiplier, offset = _draw(be, noise, x, streams, averaged, 0)
+    for repetition in range(1, executions):
+        again = _draw(be, noise, x, streams, averaged, repetition)
+        for total, part in ((multiplier, again[0]), (offset, again[1])):
+            if total is not None:
+                total += part
+    if executions > 1:
+        for total in (multiplier, offset):
+            if total is not None:
+                total /= executions
+    y = x if multiplier is None else x * multiplier  # (P, …, B)
+    y = y if offset is None else y + offset
     return y, NoiseCache(multiplier)
 
 
@@ -59,10 +62,13 @@ def backward(be: Backend, dy: Array, cache: NoiseCache) -> Array:
     return dy if cache.multiplier is None else dy * cache.multiplier
 
 
-def _execute(
+def _draw(
     be: Backend, noise: Noise, x: Array, streams: NoiseDraws, averaged: int, repetition: int
-) -> tuple[Array, NoiseCache]:
-    """Execute once; `averaged` > 1 stands for that many executions by one draw with σ/√averaged."""
+) -> tuple[Array | None, Array | None]:
+    """Draw what one execution multiplies x by and then adds; None stands for the constants 1 and 0.
+
+    `averaged` > 1 stands for that many executions by one draw with σ/√averaged.
+    """
     features = prod(x.shape[1:-1])
     shrink = averaged**-0.5 / (features if noise.normalize_to_input_size else 1)
 
@@ -73,13 +79,9 @@ def _execute(
 
     multiplier = part(streams.mul, noise.sigma_mul, noise.mean_mul) if noise.has_multiplier else None
     offset = part(streams.add, noise.sigma_add, noise.mean_add) if noise.has_offset else None
-    if noise.order == "mul_add":
-        y = x if multiplier is None else x * multiplier
-        y = y if offset is None else y + offset
-    else:
-        y = x if offset is None else x + offset
-        y = y if multiplier is None else y * multiplier
-    return y, NoiseCache(multiplier)
+    if noise.order == "add_mul" and multiplier is not None and offset is not None:
+        offset = offset * multiplier  # (x + D)·M = x·M + D·M
+    return multiplier, offset
 
 
 def _members(be: Backend, values: FloatOrMembers, x: Array) -> Array:

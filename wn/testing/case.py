@@ -163,10 +163,13 @@ class LayerCase:
         """Raise AssertionError with the message and how to repeat the call."""
         raise AssertionError(f"{message}\n{self.repro()}")
 
-    def assert_close(self, actual: NDArray[Any], expected: NDArray[Any], name: str) -> None:
+    def assert_close(
+        self, actual: NDArray[Any], expected: NDArray[Any], magnitude: NDArray[Any], name: str
+    ) -> None:
         """Compare as `wn.testing.assert_close` does, with the case's reduction length and repro snippet."""
+        length = self.reduction_length
         try:
-            assert_close(actual, expected, reduction_length=self.reduction_length, name=name)
+            assert_close(actual, expected, reduction_length=length, magnitude=magnitude, name=name)
         except AssertionError as error:
             self.fail(str(error))
 

@@ -3,12 +3,15 @@
 With L = Σ dy·y for a random dy, backward must give dL/dx and dL/dparams. Along a direction v the derivative
 of y is
 
-    D(h) = (y(x + hv) − y(x − hv)) / 2h,      R = (4 D(h/2) − D(h)) / 3   (Richardson: the h² error
-    cancels),
+    D(h) = (y(x + hv) − y(x − hv)) / 2h,
+    R    = (4 D(h/2) − D(h)) / 3            (Richardson: the h² error cancels),
 
 and Σ dy·R must equal Σ gradient·v. Differences are taken element by element before they are summed, so
-elements that do not depend on x add no rounding. A bend is recognised by the second difference S(h) = y(x +
-hv) − 2y(x) + y(x − hv), which falls by 4 when h is halved where y is smooth, and does not at a kink.
+elements that do not depend on x add no rounding. A bend is recognised by the second difference
+
+    S(h) = y(x + hv) − 2y(x) + y(x − hv),
+
+which falls by 4 when h is halved where y is smooth, and does not at a kink.
 """
 
 import itertools

@@ -1,8 +1,6 @@
-"""The contract of a layer as checks: pure, repeatable, faithful to dtype and layout, no leak between
-members.
+"""The contract of a layer as checks: pure, repeatable, faithful to dtype and layout, no leak between members.
 
-Each check takes a `LayerCase` and raises AssertionError with a repro snippet; `check_layer` runs all of
-them.
+Each check takes a `LayerCase` and raises AssertionError with a repro snippet; `check_layer` runs them all.
 """
 
 from collections.abc import Mapping
@@ -13,7 +11,8 @@ from numpy.typing import NDArray
 
 from wn.errors import WnError
 from wn.testing.case import Arrays, LayerCase, Layout, Pass, functions
-from wn.testing.gradients import check_gradient, check_shapes, sum_shared
+from wn.testing.gradients import check_gradient, check_shapes
+from wn.testing.tolerances import largest_of_member
 
 LAYOUTS: dict[str, Layout] = {
     "reversed": lambda array: array[..., ::-1].copy()[..., ::-1],
@@ -95,7 +94,7 @@ def check_dtype(case: LayerCase) -> None:
     for dtype in (np.float32, np.float64):
         cast = case.in_dtype(dtype)
         result = cast.run(cast.upstream().astype(dtype))
-        for name, array in {"y": result.y, "dx": result.dx, **_named(result.grads)}.items():
+        for name, array in _by_name(result).items():
             if array.dtype != dtype:
                 cast.fail(f"{name} is {array.dtype} where all inputs are {np.dtype(dtype)}")
 
@@ -103,50 +102,60 @@ def check_dtype(case: LayerCase) -> None:
 def check_layout(case: LayerCase) -> None:
     """Check that non-contiguous x, params and dy give the same results, to tolerance."""
     dy = case.upstream().astype(case.x.dtype)
-    expected = case.run(dy)
+    expected, sizes = _by_name(case.run(dy)), term_sizes(case, dy)
     for name, layout in LAYOUTS.items():
-        assert_pass_close(case, case.run(dy, layout), expected, f" of {name} arrays")
+        actual = _by_name(case.run(dy, layout))
+        for array in expected:
+            case.assert_close(actual[array], expected[array], sizes[array], f"{array} of {name} arrays")
 
 
 def check_population(case: LayerCase) -> None:
     """Check that a population gives what its members give when each is computed alone, to tolerance."""
     _require_members(case)
     dy = case.upstream().astype(case.x.dtype)
-    stacked = case.run(dy)
-    if stacked.y.shape[0] != case.population:
-        case.fail(f"y has shape {stacked.y.shape} for a population of {case.population}")
-    alone = [case.member(p).run(dy[p : p + 1]) for p in range(case.population)]
-    case.assert_close(stacked.y, np.concatenate([one.y for one in alone]), "y of the population")
-    gradients = {"x": stacked.dx, **stacked.grads}
-    for name, value in case.variables().items():
-        single = np.concatenate([one.dx if name == "x" else one.grads[name] for one in alone])
-        expected = single if gradients[name].shape == single.shape else sum_shared(single, value.shape)
-        case.assert_close(gradients[name], expected, f"the population's gradient of {name}")
+    stacked, sizes = _by_name(case.run(dy)), term_sizes(case, dy)
+    if stacked["y"].shape[0] != case.population:
+        case.fail(f"y has shape {stacked['y'].shape} for a population of {case.population}")
+    alone = [_by_name(case.member(p).run(dy[p : p + 1])) for p in range(case.population)]
+    for name, array in stacked.items():
+        rows = np.concatenate([member[name] for member in alone])
+        # The gradient of a shared array may be summed over the members.
+        expected = rows if rows.shape == array.shape else rows.sum(axis=0, keepdims=True)
+        case.assert_close(array, expected, sizes[name], f"{name} of the population")
+
+
+def term_sizes(case: LayerCase, dy: NDArray[Any]) -> Arrays:
+    """Return, for y and every gradient, the size of the terms that its elements are made of, per member.
+
+    Measured: every input is changed at random by two roundings, and what that does to a result, divided by
+    two roundings, is the size of its terms even where they cancel. Never below the member's largest value.
+    """
+    eps = float(np.finfo(case.x.dtype).eps)
+    expected = _by_name(case.run(dy))
+    sizes = {name: largest_of_member(array) for name, array in expected.items()}
+    for stream in range(3, 7):
+        rng = case.generator(stream)
+        nudged = {n: _nudged(array, rng, 2 * eps) for n, array in case.variables().items()}
+        found = _by_name(case.with_variables(nudged).run(_nudged(dy, rng, 2 * eps)))
+        for name, array in expected.items():
+            change = largest_of_member(found[name].astype(np.float64) - array) / (2 * eps)
+            sizes[name] = np.maximum(sizes[name], change)
+    return sizes
 
 
 def check_isolation(case: LayerCase) -> None:
     """Check that one member's x, parameters and dy change nothing of the others, bit by bit."""
     _require_members(case)
     dy = case.upstream().astype(case.x.dtype)
-    before = case.run(dy)
+    before = _by_name(case.run(dy))
     for p in range(case.population):
         own = {name: array for name, array in case.variables().items() if array.shape[0] > 1}
         changed = case.with_variables({name: _perturbed(array, p) for name, array in own.items()})
-        after = changed.run(_perturbed(dy, p))
+        after = _by_name(changed.run(_perturbed(dy, p)))
         others = np.arange(case.population) != p
-        named = {"y": (before.y, after.y), "dx": (before.dx, after.dx)}
-        named |= {f"d{name}": (before.grads[name], after.grads[name]) for name in before.grads}
-        for name, (old, new) in named.items():
-            if old.shape[0] == case.population and not same_bits(old[others], new[others]):
+        for name, old in before.items():
+            if old.shape[0] == case.population and not same_bits(old[others], after[name][others]):
                 case.fail(f"{name} of other members changes with the values of member {p}")
-
-
-def assert_pass_close(case: LayerCase, actual: Pass, expected: Pass, what: str = "") -> None:
-    """Compare y, dx and every gradient of two passes, to the case's tolerance."""
-    case.assert_close(actual.y, expected.y, f"y{what}")
-    case.assert_close(actual.dx, expected.dx, f"dx{what}")
-    for name, gradient in expected.grads.items():
-        case.assert_close(actual.grads[name], gradient, f"d{name}{what}")
 
 
 def same_bits(first: NDArray[Any], second: NDArray[Any]) -> bool:
@@ -168,6 +177,17 @@ def _backward(case: LayerCase, dy: NDArray[Any], cache: Any) -> Arrays:
 
 def _named(grads: Arrays) -> Arrays:
     return {f"d{name}": gradient for name, gradient in grads.items()}
+
+
+def _by_name(result: Pass) -> Arrays:
+    return {"y": result.y, "dx": result.dx, **_named(result.grads)}
+
+
+def _nudged(array: NDArray[Any], rng: np.random.Generator, relative: float) -> NDArray[Any]:
+    """Return the array with every element changed by ±relative, in its dtype."""
+    signs = rng.choice([-relative, relative], size=array.shape)
+    changed: NDArray[Any] = (array * (1 + signs)).astype(array.dtype)
+    return changed
 
 
 def _check_unchanged(case: LayerCase, held: dict[str, Any], before: Arrays, by: str) -> None:

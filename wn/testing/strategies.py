@@ -1,5 +1,4 @@
-"""Bounded Hypothesis strategies for layers under noise: shapes that fit, arrays, labels, σ, noise
-specifications.
+"""Bounded Hypothesis strategies for layers under noise: shapes that fit, arrays, labels, noise.
 
 Sizes are small, because a bug that needs a large array is rare and a small counterexample is readable.
 Arrays are drawn through one integer seed, which is fast and shrinks well; their values are normal, or kept

@@ -1,5 +1,4 @@
-"""The one place for tolerances: how far two results may differ, and why that far. Derived in
-docs/testing.md.
+"""The one place for tolerances: how far two results may differ, and why. Derived in docs/testing.md.
 
 A sum of n rounded terms is off by about u·√n times the size of the terms when the rounding errors are
 independent (u = eps/2, the unit roundoff). So two orders of the same computation may differ by
@@ -51,16 +50,16 @@ def assert_close(
     dtype: Any = None,
     scale: float = 1.0,
     reason: str | None = None,
-    magnitude: float | None = None,
+    magnitude: Any = None,
     name: str = "result",
 ) -> None:
     """Raise AssertionError unless |actual − expected| ≤ tolerance · magnitude for every element.
 
     actual, expected: arrays of the same shape (nothing broadcasts), population first; dtype: default the
-    coarser floating dtype of the two; magnitude: the size of the terms, default the largest finite
-    |expected| of the same member (of the whole array if it has one axis or none); reduction_length, scale
-    and reason: see `tolerance`. NaN is close to nothing, an infinity only to itself. The message shows the
-    worst element. Raises WnError for arguments out of range.
+    coarser floating dtype of the two; magnitude: the size of the terms (a number or an array that fits
+    expected), default the largest finite |expected| of the same member (of the whole array if it has one
+    axis or none); reduction_length, scale and reason: see `tolerance`. NaN is close to nothing, an infinity
+    only to itself. The message shows the worst element. Raises WnError for arguments out of range.
     """
     actual, expected = np.asarray(actual), np.asarray(expected)
     dtype = _coarser(actual.dtype, expected.dtype) if dtype is None else np.dtype(dtype)
@@ -108,14 +107,23 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.floa
         return np.where(a == e, 0.0, np.abs(a - e))
 
 
-def _magnitudes(expected: NDArray[Any], magnitude: float | None) -> NDArray[np.float64]:
+def _magnitudes(expected: NDArray[Any], magnitude: Any) -> NDArray[np.float64]:
     """Return the size of the terms of each element, in the shape of `expected`."""
     if magnitude is not None:
-        if not 0 <= magnitude < math.inf:
+        given = np.asarray(magnitude, dtype=np.float64)
+        if not (np.all(given >= 0) and np.all(given < np.inf)):
             raise WnError(f"magnitude is {magnitude!r}: it must be finite and at least 0")
-        return np.full(expected.shape, float(magnitude))
-    sizes = np.abs(expected.astype(np.float64))
+        return np.broadcast_to(given, expected.shape)
+    return largest_of_member(expected)
+
+
+def largest_of_member(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the largest finite |value| of the same member, for each element of an array (P, …).
+
+    An array with one axis or none counts as a single member.
+    """
+    sizes = np.abs(array.astype(np.float64))
     sizes = np.where(np.isfinite(sizes), sizes, 0.0)
     axes = tuple(range(1, sizes.ndim)) if sizes.ndim > 1 else None
     largest = np.max(sizes, axis=axes, keepdims=True, initial=0.0)
-    return np.broadcast_to(largest, expected.shape)
+    return np.broadcast_to(largest, array.shape)

@@ -1,0 +1,295 @@
+"""How far the engine and the PyTorch twin are apart, in float64: the numbers behind docs/parity.md.
+
+Both get the same weights, the same batches and the same noise draws. Run it with
+
+    python -m tests.parity_table
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from reference import torch_peer
+from wn import backends, checkpoint, exchange, models, optim
+from wn.layers import noise as noise_layer
+from wn.network import Network, Pass
+from wn.noise import Noise, additive, mixed_direct, multiplicative
+from wn.training import Population, loss_and_gradients
+
+BE = backends.get("numpy")
+SEED = 7
+STEPS = 10
+RATE = 1e-3
+BATCH = 4
+MEANS: dict[str, Any] = {"mean_mul": 0.9, "mean_add": 0.1}
+NOISES = {
+    "none": None,
+    "additive": additive(0.3),
+    "multiplicative": multiplicative(0.5),
+    "mixed": mixed_direct(0.4, 0.2, **MEANS),
+    "mixed, add→mul": mixed_direct(0.4, 0.2, order="add_mul", **MEANS),
+}
+QUANTITIES = ("logits", "loss", "gradients", "parameters", "running", "inference")
+Named = dict[str, NDArray[Any]]
+
+
+class Differences(NamedTuple):
+    """Largest relative differences of a network; NaN where there is nothing to compare.
+
+    logits, loss and gradients of the first step in training; parameters and running statistics after the last
+    step; logits at inference after that, under inference's own draws.
+    """
+
+    logits: float
+    loss: float
+    gradients: float
+    parameters: float = np.nan
+    running: float = np.nan
+    inference: float = np.nan
+
+
+def relative_difference(found: NDArray[Any], wanted: NDArray[Any], scale: float | None = None) -> float:
+    """Return max|found − wanted| / max|wanted|, or over `scale` if it is given; 0 if both are all zeros."""
+    difference = float(np.abs(found - wanted).max())
+    scale = float(np.abs(wanted).max()) if scale is None else scale
+    return 0.0 if difference == 0 else difference / scale if scale > 0 else np.inf
+
+
+def largest_difference(found: Named, wanted: Named, scales: dict[str, float] | None = None) -> float:
+    """Return the largest relative difference over tensors of the same names."""
+    assert found.keys() == wanted.keys()
+    scales = scales or {}
+    differences = [relative_difference(found[name], wanted[name], scales.get(name)) for name in wanted]
+    return max(differences, default=np.nan)
+
+
+@dataclass
+class Pair:
+    """The same network twice, with equal weights; the engine's side is replaced as it trains."""
+
+    network: Network
+    population: Population
+    twin: nn.Sequential
+    noise: Noise | None
+
+    @classmethod
+    def build(
+        cls,
+        model: str,
+        batch_norm: str,
+        noise: Noise | None,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> "Pair":
+        """Build both from the model's name; weights, scales and shifts are random, none is 0 or 1."""
+        shape, classes = models.default_input(model)
+        shape = shape if input_shape is None else input_shape
+        network = models.build(model, shape, classes, batch_norm)
+        rng = np.random.default_rng(SEED)
+        params = network.initial_parameters(BE, (SEED,), np.float64)
+        for layer in params:
+            if hasattr(layer, "gamma"):
+                layer.gamma[...] = rng.uniform(0.5, 1.5, layer.gamma.shape)
+                layer.beta[...] = rng.normal(0, 0.2, layer.beta.shape)
+        population = Population(params, network.initial_states(BE, 1, np.float64), (SEED,))
+        twin = torch_peer.build_twin(model, shape, classes, batch_norm).double()
+        twin.load_state_dict(as_tensors(exchange.member_tensors(network, population, 0)))
+        pair = cls(network, population, twin, noise)
+        assert tuple(torch_peer.sites(twin)) == network.site_names
+        return pair
+
+    def batch(self, step: int, size: int = BATCH) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return the images (1, C, H, W, B), labels (B,) and sample ids (B,) of a step."""
+        rng = np.random.default_rng([SEED, step])
+        x = rng.standard_normal((1, *self.network.input_shape, size))
+        return x, rng.integers(0, self.network.classes, size), 1000 * step + np.arange(size)
+
+    def run(self, step: int, samples: NDArray[Any], training: bool = True) -> Pass:
+        """Return the pass of the engine with the noise at every site, and give its draws to the twin."""
+        active = {} if self.noise is None else dict.fromkeys(range(len(self.network.site_names)), self.noise)
+        if self.noise is not None:
+            for index, place in enumerate(torch_peer.sites(self.twin).values()):
+                place.noise = as_twin_noise(self.noise)
+                place.draws = self.draws(index, step, samples, training)
+        return Pass(active, (SEED,), samples, step, training)
+
+    def draws(self, site: int, step: int, samples: NDArray[Any], training: bool) -> torch_peer.Draws:
+        """Return the engine's draws at a site, sample first and in float64."""
+        shape = self.network.site_shapes()[site]
+        streams = noise_layer.draws((SEED,), samples, step, site, training)
+        add, mul = (
+            np.moveaxis(BE.normals(key, int(np.prod(shape))).reshape(*shape, len(samples)), -1, 0)
+            for key in (streams.add, streams.mul)
+        )
+        return torch_peer.Draws(
+            torch.from_numpy(add.astype(np.float64)), torch.from_numpy(mul.astype(np.float64))
+        )
+
+    def named(self, params: tuple[Any, ...] | None = None) -> Named:
+        """Return the engine's tensors of the one member by name; `params` may be gradients."""
+        population = self.population if params is None else self.population._replace(params=params)
+        return {name: array[0] for name, array in checkpoint.named(self.network, population).items()}
+
+    def cancelled_biases(self) -> list[str]:
+        """Return the biases that batch norm subtracts again: their exact gradient is 0.
+
+        This needs a batch norm right behind, and between them no multiplier that differs between samples.
+        """
+        if self.noise is not None and self.noise.has_multiplier:
+            return []
+        names = [step.name for step in self.network.steps]
+        return [f"{name}.bias" for name, behind in zip(names, names[1:], strict=False) if "bn" in behind]
+
+
+def as_tensors(arrays: Named) -> dict[str, torch.Tensor]:
+    """Return NumPy arrays as tensors."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def as_twin_noise(noise: Noise) -> torch_peer.Noise:
+    """Return the twin's operator with the same numbers."""
+    numbers = (noise.sigma_mul, noise.mean_mul, noise.sigma_add, noise.mean_add)
+    return torch_peer.Noise(*(float(number) for number in numbers), noise.order)
+
+
+def sample_first(x: NDArray[Any]) -> torch.Tensor:
+    """(1, …, B) → (B, …)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x[0], -1, 0)))
+
+
+def compare(pair: Pair, steps: int = STEPS, batch: int = BATCH) -> Differences:
+    """Train both for some steps of Adam, and compare what they compute on the way."""
+    optimiser = torch.optim.Adam(pair.twin.parameters(), lr=RATE)
+    adam = optim.adam_start(BE, pair.population.params)
+    first: Differences | None = None
+    for step in range(1, steps + 1):
+        x, labels, samples = pair.batch(step, batch)
+        run = pair.run(step, samples)
+        params, states, _ = pair.population
+        logits, _, _ = pair.network.forward(BE, params, states, x, run) if step == 1 else (None, None, None)
+        loss, grads, states = loss_and_gradients(BE, pair.network, params, states, x, labels, run)
+        twin_logits = pair.twin(sample_first(x))
+        twin_loss = functional.cross_entropy(twin_logits, torch.from_numpy(labels))
+        optimiser.zero_grad()
+        twin_loss.backward()
+        if first is None:
+            first = Differences(
+                relative_difference(logits[0], twin_logits.detach().numpy().T),
+                relative_difference(loss[0], twin_loss.detach().numpy()),
+                gradient_difference(pair, grads),
+            )
+        optim.adam_step(BE, params, grads, adam, step=step, learning_rate=RATE)
+        optimiser.step()
+        pair.population = pair.population._replace(states=states)
+    assert first is not None
+    return first._replace(**state_differences(pair), inference=inference_difference(pair, batch))
+
+
+def gradient_difference(pair: Pair, grads: tuple[Any, ...]) -> float:
+    """Return the largest relative difference of the gradients of all parameters.
+
+    A gradient that is exactly 0 in theory is rounding noise in both; it is measured on the scale of its
+    layer's weight gradient.
+    """
+    wanted = {name: parameter.grad.numpy() for name, parameter in pair.twin.named_parameters()}
+    found = {name: array for name, array in pair.named(grads).items() if name in wanted}
+    scales = {
+        name: float(np.abs(wanted[name.replace(".bias", ".weight")]).max())
+        for name in pair.cancelled_biases()
+    }
+    return largest_difference(found, wanted, scales)
+
+
+def state_differences(pair: Pair) -> dict[str, float]:
+    """Return the differences of the parameters and of the running statistics."""
+    twin = {name: tensor.numpy() for name, tensor in pair.twin.state_dict().items()}
+    engine = pair.named()
+
+    def difference(running: bool) -> float:
+        names = [name for name in engine if ("running" in name) == running]
+        return largest_difference({n: engine[n] for n in names}, {n: twin[n] for n in names})
+
+    return {"parameters": difference(False), "running": difference(True)}
+
+
+def inference_difference(pair: Pair, batch: int = BATCH) -> float:
+    """Return the difference of the logits at inference, under inference's draws."""
+    x, _, samples = pair.batch(0, batch)
+    run = pair.run(0, samples, training=False)
+    logits, _, _ = pair.network.forward(BE, pair.population.params, pair.population.states, x, run)
+    pair.twin.eval()
+    with torch.inference_mode():
+        wanted = pair.twin(sample_first(x)).numpy()
+    pair.twin.train()
+    return relative_difference(logits[0], wanted.T)
+
+
+# ---- the table --------------------------------------------------------------------------------------------
+
+INTRODUCTION = """\
+# Parity with PyTorch
+
+Made by `python -m tests.parity_table` with PyTorch {torch}, NumPy {numpy}, in float64.
+
+The engine and `reference/torch_peer.py`, two constructions of each network that share no code, get the same
+weights, the same batches of {batch} samples and the same noise draws, with noise at every site at once; then both
+take {steps} steps of Adam, each on new samples with new draws. The table has the largest relative difference over
+the three ways of batch norm (none, sites, hidden) and over all tensors. The difference of a tensor a from PyTorch's
+b is max|a − b| / max|b|.
+
+- *logits*, *loss*, *gradients* (of every parameter): in the first step.
+- *parameters*, *running* (mean and variance of batch norm): after the last step.
+- *inference*: the logits after that, with running statistics and the draws of inference.
+
+A bias right before batch norm has the exact gradient 0, as long as no multiplicative noise stands between: batch
+norm takes away what it adds. Both sides then have rounding noise there, which is measured on the scale of the same
+layer's weight gradient.
+
+Noise: additive σ = 0.3; multiplicative σ = 0.5; mixed σ_mul = 0.4, σ_add = 0.2 around the means 0.9 and 0.1, in
+both orders. Inputs are those of the study: {inputs}.
+
+"""
+
+
+def rows(names: list[str]) -> Iterator[tuple[str, str, Differences]]:
+    """Yield (network, noise, differences): the largest over the three ways of batch norm."""
+    for model in names:
+        for label, noise in NOISES.items():
+            found = [compare(Pair.build(model, batch_norm, noise)) for batch_norm in models.BATCH_NORM]
+            yield model, label, Differences(*np.nanmax(np.array(found), axis=0).tolist())
+
+
+def main() -> None:
+    """Write docs/parity.md."""
+    parser = argparse.ArgumentParser(prog="python -m tests.parity_table", description=main.__doc__)
+    parser.add_argument("--model", action="append", choices=models.names(), help="only these networks")
+    parser.add_argument("--out", type=Path, default=Path("docs/parity.md"))
+    chosen = parser.parse_args()
+    started = time.perf_counter()
+    inputs = {name: "×".join(map(str, models.default_input(name).shape)) for name in models.names()}
+    kinds = {shape: [name for name in inputs if inputs[name] == shape] for shape in inputs.values()}
+    text = INTRODUCTION.format(
+        torch=torch.__version__.partition("+")[0],
+        numpy=np.__version__,
+        batch=BATCH,
+        steps=STEPS,
+        inputs="; ".join(f"{shape} ({', '.join(names)})" for shape, names in kinds.items()),
+    )
+    text += f"| network | noise | {' | '.join(QUANTITIES)} |\n|---|---|{'---|' * len(QUANTITIES)}\n"
+    for model, noise, found in rows(chosen.model or list(models.names())):
+        line = f"| {model} | {noise} | {' | '.join(f'{value:.1e}' for value in found)} |\n"
+        print(f"{time.perf_counter() - started:6.1f} s {line}", end="", flush=True)
+        text += line
+    chosen.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
