@@ -8,7 +8,7 @@ Samples come first, as everywhere in PyTorch. Layers carry the names of their no
 """
 
 # mypy: allow-subclassing-any, allow-untyped-calls
-# Where PyTorch is not installed, its Module is Any for the type checker; where it is, `backward` has no types.
+# For the type checker, Module is Any where PyTorch is not installed; where it is, `backward` has no types.
 
 import argparse
 import csv
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-CURVE_COLUMNS = ("dataset", "model", "batch_norm", "noise", "phase", "site", "site_name", "sigma", "repeat")
-CURVE_COLUMNS += ("correct", "total", "accuracy")
+# of curves.csv
+COLUMNS = "dataset,model,batch_norm,noise,phase,site,site_name,sigma,repeat,correct,total,accuracy"
 EVALUATION_BATCH = 2000
 
 # ---- noise ------------------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ def train_twin(
     """Train with Adam, cosine annealing per epoch and mean cross-entropy; return each epoch's mean loss.
 
     images (N, C, H, W), labels (N,), both in memory. Samples are shuffled anew in every epoch, by
-    torch.randperm or by order(epoch); the last partial batch is kept. `clamp` limits the weights of linear and
-    convolution layers to [−1, 1] after each step. Noise is that of the sites as they are set.
+    torch.randperm or by order(epoch); the last partial batch is kept. `clamp` limits the weights of linear
+    and convolution layers to [−1, 1] after each step. Noise is that of the sites as they are set.
     """
     optimiser = torch.optim.Adam(twin.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += _curve_rows(chosen, twin, test, repeat)
         record["seconds"] = round(time.perf_counter() - started, 3)
         with (chosen.out / "curves.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([CURVE_COLUMNS, *rows])
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS.split(","), *rows])
         (chosen.out / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

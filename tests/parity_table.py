@@ -9,21 +9,24 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional
 
 from reference import torch_peer
 from wn import backends, checkpoint, exchange, models, optim
+from wn.layers import cross_entropy
 from wn.layers import noise as noise_layer
 from wn.network import Network, Pass
 from wn.noise import Noise, additive, mixed_direct, multiplicative
-from wn.training import Population, loss_and_gradients
+from wn.training import Population
 
 BE = backends.get("numpy")
 SEED = 7
@@ -146,7 +149,7 @@ class Pair:
         if self.noise is not None and self.noise.has_multiplier:
             return []
         names = [step.name for step in self.network.steps]
-        return [f"{name}.bias" for name, behind in zip(names, names[1:], strict=False) if "bn" in behind]
+        return [f"{name}.bias" for name, behind in pairwise(names) if "bn" in behind]
 
 
 def as_tensors(arrays: Named) -> dict[str, torch.Tensor]:
@@ -156,8 +159,13 @@ def as_tensors(arrays: Named) -> dict[str, torch.Tensor]:
 
 def as_twin_noise(noise: Noise) -> torch_peer.Noise:
     """Return the twin's operator with the same numbers."""
-    numbers = (noise.sigma_mul, noise.mean_mul, noise.sigma_add, noise.mean_add)
-    return torch_peer.Noise(*(float(number) for number in numbers), noise.order)
+    return torch_peer.Noise(
+        sigma_mul=float(noise.sigma_mul),
+        mean_mul=float(noise.mean_mul),
+        sigma_add=float(noise.sigma_add),
+        mean_add=float(noise.mean_add),
+        order=noise.order,
+    )
 
 
 def sample_first(x: NDArray[Any]) -> torch.Tensor:
@@ -165,31 +173,51 @@ def sample_first(x: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x[0], -1, 0)))
 
 
+class Passed(NamedTuple):
+    """A forward and backward pass in training: the engine's logits (K, B), loss and gradients, the twin's."""
+
+    logits: NDArray[Any]
+    loss: NDArray[Any]
+    gradients: tuple[Any, ...]
+    twin_logits: NDArray[Any]
+    twin_loss: NDArray[Any]
+
+
+def one_pass(pair: Pair, step: int, batch: int = BATCH) -> Passed:
+    """Pass forward and backward through both on the batch of a step; running statistics move on in both."""
+    x, labels, samples = pair.batch(step, batch)
+    run = pair.run(step, samples)
+    params, states, _ = pair.population
+    logits, cache, states = pair.network.forward(BE, params, states, x, run)
+    loss, loss_cache = cross_entropy.forward(BE, logits, labels)
+    _, gradients = pair.network.backward(BE, cross_entropy.backward(BE, loss_cache), cache)
+    pair.population = pair.population._replace(states=states)
+    pair.twin.zero_grad()
+    twin_logits = pair.twin(sample_first(x))
+    twin_loss = functional.cross_entropy(twin_logits, torch.from_numpy(labels))
+    torch.autograd.backward(twin_loss)
+    return Passed(logits[0], loss[0], gradients, twin_logits.detach().numpy().T, twin_loss.detach().numpy())
+
+
+def pass_differences(pair: Pair, found: Passed) -> Differences:
+    """Return the differences of logits, loss and gradients."""
+    return Differences(
+        relative_difference(found.logits, found.twin_logits),
+        relative_difference(found.loss, found.twin_loss),
+        gradient_difference(pair, found.gradients),
+    )
+
+
 def compare(pair: Pair, steps: int = STEPS, batch: int = BATCH) -> Differences:
     """Train both for some steps of Adam, and compare what they compute on the way."""
     optimiser = torch.optim.Adam(pair.twin.parameters(), lr=RATE)
     adam = optim.adam_start(BE, pair.population.params)
-    first: Differences | None = None
+    found = one_pass(pair, 1, batch)
+    first = pass_differences(pair, found)
     for step in range(1, steps + 1):
-        x, labels, samples = pair.batch(step, batch)
-        run = pair.run(step, samples)
-        params, states, _ = pair.population
-        logits, _, _ = pair.network.forward(BE, params, states, x, run) if step == 1 else (None, None, None)
-        loss, grads, states = loss_and_gradients(BE, pair.network, params, states, x, labels, run)
-        twin_logits = pair.twin(sample_first(x))
-        twin_loss = functional.cross_entropy(twin_logits, torch.from_numpy(labels))
-        optimiser.zero_grad()
-        twin_loss.backward()
-        if first is None:
-            first = Differences(
-                relative_difference(logits[0], twin_logits.detach().numpy().T),
-                relative_difference(loss[0], twin_loss.detach().numpy()),
-                gradient_difference(pair, grads),
-            )
-        optim.adam_step(BE, params, grads, adam, step=step, learning_rate=RATE)
+        found = found if step == 1 else one_pass(pair, step, batch)
+        optim.adam_step(BE, pair.population.params, found.gradients, adam, step=step, learning_rate=RATE)
         optimiser.step()
-        pair.population = pair.population._replace(states=states)
-    assert first is not None
     return first._replace(**state_differences(pair), inference=inference_difference(pair, batch))
 
 
@@ -199,7 +227,9 @@ def gradient_difference(pair: Pair, grads: tuple[Any, ...]) -> float:
     A gradient that is exactly 0 in theory is rounding noise in both; it is measured on the scale of its
     layer's weight gradient.
     """
-    wanted = {name: parameter.grad.numpy() for name, parameter in pair.twin.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in pair.twin.named_parameters()}
+    wanted = {name: gradient.numpy() for name, gradient in gradients.items() if gradient is not None}
+    assert wanted.keys() == gradients.keys()
     found = {name: array for name, array in pair.named(grads).items() if name in wanted}
     scales = {
         name: float(np.abs(wanted[name.replace(".bias", ".weight")]).max())
@@ -240,21 +270,22 @@ INTRODUCTION = """\
 Made by `python -m tests.parity_table` with PyTorch {torch}, NumPy {numpy}, in float64.
 
 The engine and `reference/torch_peer.py`, two constructions of each network that share no code, get the same
-weights, the same batches of {batch} samples and the same noise draws, with noise at every site at once; then both
-take {steps} steps of Adam, each on new samples with new draws. The table has the largest relative difference over
-the three ways of batch norm (none, sites, hidden) and over all tensors. The difference of a tensor a from PyTorch's
-b is max|a − b| / max|b|.
+weights, the same batches of {batch} samples and the same noise draws, with noise at every site at once; then
+both take {steps} steps of Adam, each on new samples with new draws. The table has the largest relative
+difference over the three ways of batch norm (none, sites, hidden) and over all tensors. The difference of a
+tensor a from PyTorch's b is max|a − b| / max|b|.
 
 - *logits*, *loss*, *gradients* (of every parameter): in the first step.
 - *parameters*, *running* (mean and variance of batch norm): after the last step.
 - *inference*: the logits after that, with running statistics and the draws of inference.
 
-A bias right before batch norm has the exact gradient 0, as long as no multiplicative noise stands between: batch
-norm takes away what it adds. Both sides then have rounding noise there, which is measured on the scale of the same
-layer's weight gradient.
+A bias right before batch norm has the exact gradient 0, as long as no multiplicative noise stands between:
+batch norm takes away what the bias adds. Both sides then have rounding noise there, which is measured on the
+scale of the same layer's weight gradient. Adam divides a gradient by its own size, so this rounding noise is
+also what makes *parameters* so much larger than *gradients* where there is no multiplicative noise.
 
-Noise: additive σ = 0.3; multiplicative σ = 0.5; mixed σ_mul = 0.4, σ_add = 0.2 around the means 0.9 and 0.1, in
-both orders. Inputs are those of the study: {inputs}.
+Noise: additive σ = 0.3; multiplicative σ = 0.5; mixed σ_mul = 0.4, σ_add = 0.2 around the means 0.9 and 0.1,
+in both orders. Inputs are those of the study: {inputs}.
 
 """
 
@@ -273,7 +304,14 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=models.names(), help="only these networks")
     parser.add_argument("--out", type=Path, default=Path("docs/parity.md"))
     chosen = parser.parse_args()
+    with threadpool_limits(1):
+        chosen.out.write_text(table(chosen.model or list(models.names())), encoding="utf-8")
+
+
+def table(names: list[str]) -> str:
+    """Return the page."""
     started = time.perf_counter()
+    torch.set_num_threads(1)
     inputs = {name: "×".join(map(str, models.default_input(name).shape)) for name in models.names()}
     kinds = {shape: [name for name in inputs if inputs[name] == shape] for shape in inputs.values()}
     text = INTRODUCTION.format(
@@ -284,11 +322,11 @@ def main() -> None:
         inputs="; ".join(f"{shape} ({', '.join(names)})" for shape, names in kinds.items()),
     )
     text += f"| network | noise | {' | '.join(QUANTITIES)} |\n|---|---|{'---|' * len(QUANTITIES)}\n"
-    for model, noise, found in rows(chosen.model or list(models.names())):
+    for model, noise, found in rows(names):
         line = f"| {model} | {noise} | {' | '.join(f'{value:.1e}' for value in found)} |\n"
         print(f"{time.perf_counter() - started:6.1f} s {line}", end="", flush=True)
         text += line
-    chosen.out.write_text(text, encoding="utf-8")
+    return text
 
 
 if __name__ == "__main__":

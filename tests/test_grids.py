@@ -64,16 +64,16 @@ def test_lists_become_ascending_sets_and_text_means_the_same(values: list[float]
 
 @given(st.text("lingo0123456789.:,-+e nainf\t", max_size=20) | st.text(max_size=20))
 def test_any_text_gives_a_grid_or_one_line(text: str) -> None:
+    message = ""
     try:
         found = sigma_grid(text)
     except WnError as error:
-        assert "σ grid" in str(error)
-        assert "\n" not in str(error).replace(repr(text), "")
-    else:
-        assert found.size >= 1
-        assert np.isfinite(found).all()
-        assert (np.diff(found) > 0).all()
-        assert found[0] >= 0
+        found, message = np.zeros(1), str(error)
+    assert np.isfinite(found).all()
+    assert (np.diff(found) > 0).all()
+    assert found[0] >= 0
+    assert not message or message.startswith(f"σ grid {text!r}")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The networks of the study: sites, shapes, sizes, errors, and gradients as a whole against naive code."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +193,34 @@ def test_logits_of_a_population_on_a_shared_batch(name, batch_norm):
         assert dx.shape == (2, *x.shape[1:])
         assert [type(g) for g in grads] == [type(p) for p in params]
         assert {a.dtype for layer in grads for a in layer} == {np.dtype(np.float32)}
+
+
+def documented_rows():
+    """Return the cells of each row of the tables in docs/networks.md."""
+    lines = (Path(__file__).parents[1] / "docs" / "networks.md").read_text("utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+
+
+def test_documented_sizes():
+    rows = [row for row in documented_rows() if len(row) == 7]
+    assert [row[0] for row in rows] == [f"`{name}`" for name in models.names()]
+    for cells in rows:
+        name = cells[0].strip("`")
+        plain, normed = (default_network(name, batch_norm) for batch_norm in ("none", "sites"))
+        assert cells[1] == "×".join(map(str, plain.input_shape))
+        assert cells[2] == str(plain.classes)
+        sizes = (models.parameter_count(plain), models.parameter_count(normed), models.cost_per_image(plain))
+        assert cells[4:] == [f"{size:,}" for size in sizes]
+
+
+def test_documented_sites():
+    rows = [row for row in documented_rows() if len(row) == 3]
+    assert len(rows) == 2 * len(NUMBER_OF_SITES)
+    for network, count, sites in rows:
+        batch_norm = "sites" if network.endswith(", batch norm") else "none"
+        names = default_network(network.split("`")[1], batch_norm).site_names
+        assert count == str(len(names))
+        assert sites == " · ".join(f"{index} {name}" for index, name in enumerate(names))
 
 
 # ---- names and errors -----------------------------------------------------------------------------------

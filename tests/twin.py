@@ -8,6 +8,8 @@ import numpy as np
 
 from reference import naive_network
 from wn import backends, random
+from wn.data.dataset import Dataset, Split
+from wn.data.recipes import Preprocessing, Recipe
 from wn.layers import cross_entropy
 from wn.layers.batch_norm import BatchNorm
 from wn.layers.convolution import Convolution
@@ -43,6 +45,23 @@ CONVOLUTIONAL = Network(
     ),
     (2, 4, 6),
 )
+
+
+def tiny_data(
+    network: Network = DENSE, train_samples: int = 50, test_samples: int = 300, augment: bool = False
+) -> Dataset:
+    """Images of three classes, each with a bright pixel of its own, under byte noise."""
+    rng = np.random.default_rng(8)
+
+    def split(count: int) -> Split:
+        labels = rng.integers(0, 3, count)
+        images = rng.integers(0, 120, (count, *network.input_shape), np.uint8)
+        images[np.arange(count), 0, 0, labels] += 80
+        return Split(images, labels)
+
+    preprocessing = Preprocessing(mean=(0.5,), std=(0.5,), crop_padding=int(augment), flip=augment)
+    recipe = Recipe(1, 1, 16, 1e-3, preprocessing)
+    return Dataset("tiny", ("a", "b", "c"), split(train_samples), split(test_samples), recipe)
 
 
 def random_network(network: Network, population: int, seed: int, dtype: Any = np.float64) -> tuple[Any, Any]:

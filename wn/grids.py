@@ -17,7 +17,8 @@ def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDA
 
     "0.01:100:17" are 17 values from 0.01 to 100 evenly spaced in log σ (both ends included), "lin:0:2:21"
     are 21 values evenly spaced in σ, "0.1,1,10" are just these; a sequence of numbers is taken as it is.
-    Raises WnError if a value is negative, NaN or infinite, COUNT is above 10,000, or the text has another form.
+    Raises WnError if a value is negative, NaN or infinite, COUNT is above 10,000, or the text has another
+    form.
     """
     values = _parse(grid) if isinstance(grid, str) else _numbers(grid)
     if values.ndim != 1 or values.size == 0:

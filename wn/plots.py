@@ -146,10 +146,9 @@ def _line_styles(sites: dict[int, str]) -> dict[int, dict[str, Any]]:
 
 def _draw_levels(panels: list[Axes], result: WalkResult) -> None:
     """Draw clean accuracy, chance and half-way; their names at the right make room for each other."""
-    levels: list[tuple[float, str, str]] = []
     known = result.midpoints["clean_accuracy"][np.isfinite(result.midpoints["clean_accuracy"])].tolist()
     chance = result.run.get("chance")
-    levels += [(known[0], "clean", "--")] if known else []
+    levels: list[tuple[float, str, str]] = [(known[0], "clean", "--")] if known else []
     if isinstance(chance, float):
         levels += [(chance, "chance", "-.")]
         levels += [((known[0] + chance) / 2, "half-way", ":")] if known else []
@@ -230,10 +229,9 @@ def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarCo
 
 def _draw_missing(axes: Axes, x: Floats, mark: _Missing, phase: str) -> None:
     """Draw hollow markers in the strip at the edge of the axis."""
-    if x.size:
-        where = blended_transform_factory(axes.transData, axes.transAxes)
-        y = np.full(x.size, mark.edge + (0.5 - mark.edge) * STRIP)
-        axes.plot(x, y, transform=where, gid=f"missing-{phase}", **_hollow(mark, PHASES[phase].colour))
+    where = blended_transform_factory(axes.transData, axes.transAxes)
+    y = np.full(x.size, mark.edge + (0.5 - mark.edge) * STRIP)
+    axes.plot(x, y, transform=where, gid=f"missing-{phase}", **_hollow(mark, PHASES[phase].colour))
 
 
 def _hollow(mark: _Missing, colour: str) -> dict[str, Any]:

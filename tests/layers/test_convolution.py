@@ -101,7 +101,7 @@ def test_a_members_bits_do_not_depend_on_the_population(limit):
                 np.testing.assert_array_equal(whole[p], part[0])
 
 
-@pytest.mark.parametrize("limit", [30_000, 1 << 21])
+@pytest.mark.parametrize("limit", [60_000, 1 << 21])
 def test_a_samples_bits_do_not_depend_on_the_batch(limit):
     shape = shapes.ConvolutionShape(1, 2, 6, 7, 3 * SAMPLE_TILE, 3, (3, 2), (1, 1), (1, 0))
     x, params = problem(shape, dtype=np.float32)
