@@ -17,7 +17,7 @@ def test_python_example_runs_and_prints_a_midpoint_per_site() -> None:
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
     rows = [line.split() for line in printed.getvalue().splitlines()]
-    names = "input fc1 relu1 fc2 relu2 fc3 relu3 logits".split()
+    names = ["input", "fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]
     assert [row[:2] for row in rows] == [[str(site), name] for site, name in enumerate(names)]
     assert all(float(low) <= float(midpoint) <= float(high) for _, _, midpoint, low, high in rows)
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
@@ -28,7 +28,10 @@ def test_two_commands_are_where_ci_reads_them() -> None:
     assert len(re.findall(r"^pip install .*$", block, re.MULTILINE)) == 2
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name)
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)

@@ -285,7 +285,8 @@ def _fits(
             to_chance = phase == "inference" and chosen.noise == "additive"
             floor: Literal["chance", "free"] = "chance" if to_chance else "free"
             fit = _fit(plan, repeats, accuracy, floor)
-            single = [_fit(plan, [curve], accuracy, floor) for curve in repeats]
+            # A single repeat would be fitted twice to no purpose: its scatter is unknown
+            single = [_fit(plan, [curve], accuracy, floor) for curve in repeats if len(repeats) > 1]
             fits.append((phase, place, widened(fit, single)))
     return fits
 

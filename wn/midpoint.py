@@ -220,14 +220,12 @@ def _curve(
 def _deviance(data: _Data, p: Floats) -> Floats:
     """−2 log-likelihood relative to the saturated model, summed over the last axis of p."""
     k, n = data.correct, data.total
-    total: Floats = 2 * (rel_entr(k, n * p) + rel_entr(n - k, n * (1 - p))).sum(axis=-1)
-    return total
+    return np.asarray(2 * (rel_entr(k, n * p) + rel_entr(n - k, n * (1 - p))).sum(axis=-1))
 
 
 def _pull(data: _Data, theta: Floats) -> Floats:
     """A penalty far below any statistical error, so that the minimum is unique: theta (3, grid…)."""
-    penalty: Floats = PULL * (theta[LOG_SLOPE] ** 2 + (theta[FLOOR] - data.chance) ** 2)
-    return penalty
+    return np.asarray(PULL * (theta[LOG_SLOPE] ** 2 + (theta[FLOOR] - data.chance) ** 2))
 
 
 def _differentiated(data: _Data, theta: Floats, half: float | None) -> tuple[float, Floats]:
@@ -242,7 +240,7 @@ def _differentiated(data: _Data, theta: Floats, half: float | None) -> tuple[flo
 def _newton_step(data: _Data, theta: Floats, free: list[int], gradient: Floats, half: float | None) -> Floats:
     """Step of Newton's method, downhill also where the deviance is not convex; at most 2 long."""
     rows = []
-    for i in free:  # second derivatives from differences of the analytic gradient, towards the inside
+    for i in free:  # second derivatives: differences of the gradient, towards the inside
         width, nudge = data.upper[i] - data.lower[i], np.zeros(3)
         nudge[i] = math.copysign(1e-7 * width, data.lower[i] + width / 2 - theta[i])
         rows.append((_differentiated(data, theta + nudge, half)[1][free] - gradient[free]) / nudge[i])
@@ -296,7 +294,6 @@ def _scan(data: _Data, locations: Floats, floors: Floats, half: float | None = N
 
 
 def _floors(data: _Data, free: list[int], top: float) -> Floats:
-    """Floors for the scan."""
     return np.linspace(MARGIN, top, 6) if FLOOR in free else np.array([data.chance])
 
 
@@ -361,11 +358,14 @@ def _interval(
     pinned = data._replace(upper=np.array([*data.upper[:2], top]))
     others = [i for i in free if i != LOCATION]
     fitted = np.array([crossing, theta[LOG_SLOPE], min(float(theta[FLOOR]), top)])
-    least = _descend(pinned, fitted, others, data.half)[0]
+    least, fitted = _descend(pinned, fitted, others, data.half)
 
     def excess(offset: float) -> float:
         values, starts = _scan(pinned, np.array([crossing + offset]), _floors(data, free, top), data.half)
-        deviance = _descend(pinned, starts[values.argmin()], others, data.half, tolerance=1e-4)[0]
+        start = np.array([crossing + offset, *fitted[1:]])  # so that excess(0) is what it must be
+        if _differentiated(pinned, start, data.half)[0] > values.min():
+            start = starts[values.argmin()]
+        deviance = _descend(pinned, start, others, data.half, tolerance=1e-4)[0]
         return math.sqrt(max(deviance - least, 0.0)) - math.sqrt(allowance)  # nearly linear in offset
 
     def bound(end: float) -> float:

@@ -104,11 +104,13 @@ Threads = Annotated[
 EvaluationBatch = Annotated[
     int | None,
     typer.Option(
-        help="Test images at once, rounded up to tiles of 256; results do not depend on it.",
+        help="Test images at once, rounded up to tiles of 256; no result depends on it.",
         rich_help_panel="Run",
     ),
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace what is there, also from a different run.", rich_help_panel="Run"),
+    typer.Option(
+        "--overwrite", help="Replace what is there, also from a different run.", rich_help_panel="Run"
+    ),
 ]
