@@ -285,7 +285,7 @@ scale of the same layer's weight gradient. Adam divides a gradient by its own si
 also what makes *parameters* so much larger than *gradients* where there is no multiplicative noise.
 
 Noise: additive σ = 0.3; multiplicative σ = 0.5; mixed σ_mul = 0.4, σ_add = 0.2 around the means 0.9 and 0.1,
-in both orders. Inputs are those of the study: {inputs}.
+in both orders. Shapes of the (random) inputs: {inputs}.
 
 """
 

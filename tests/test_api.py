@@ -154,15 +154,15 @@ SINGLE = {key: SMALL[key] for key in ("train_limit", "test_limit", "epochs", "se
 
 
 def test_a_single_training_is_the_first_repeat_of_a_walk(walked: results.WalkResult, tmp_path: Path) -> None:
-    clean = api.train(**SINGLE)
+    clean = wn.train(**SINGLE)
     assert clean.total == 600
     assert clean.correct == {"clean": walked.run["clean_correct"][0][0]}
-    noisy = api.train(**SINGLE, noise="additive", where=[7], sigma=3)
+    noisy = wn.train(**SINGLE, noise="additive", where=[7], sigma=3)
     rows = walked.curves[(walked.curves["phase"] == "training") & (walked.curves["site"] == 7)]
     assert noisy.correct["noisy"] == rows[(rows["sigma"] == 3) & (rows["repeat"] == 0)]["correct"][0]
     assert noisy.correct["clean"] >= noisy.correct["noisy"]
     assert noisy.record["asked"]["sigma"] == 3
-    again = api.train(**noisy.record["asked"])
+    again = wn.train(**noisy.record["asked"])
     assert again.correct == noisy.correct
     path = tmp_path / "new" / "network.safetensors"
     noisy.save(path)
@@ -173,7 +173,7 @@ def test_a_single_training_is_the_first_repeat_of_a_walk(walked: results.WalkRes
 
 def test_a_single_training_tells_its_epochs() -> None:
     told: list[tuple[int, int]] = []
-    api.train(**(SINGLE | {"epochs": 2, "train_limit": 200}), progress=lambda *state: told.append(state))
+    wn.train(**(SINGLE | {"epochs": 2, "train_limit": 200}), progress=lambda *state: told.append(state))
     assert told == [(1, 2), (2, 2)]
 
 
@@ -229,7 +229,7 @@ def test_threads_are_as_asked_for_also_where_processors_cannot_be_asked(
 
 
 def test_the_package_imports_its_names_when_they_are_used() -> None:
-    assert wn.walk is api.walk
+    assert (wn.walk, wn.train) == (api.walk, api.train)
     assert wn.WnError is WnError
     for name in ("run", "numpy"):
         with pytest.raises(AttributeError, match=f"'wn' has no attribute '{name}'"):

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.populations import expect_error
 from tests.twin import BE, CONVOLUTIONAL, DENSE, same_bits, tiny_data
+from wn import models, training
 from wn import noise as noises
-from wn import training
-from wn.api import single_threaded_blas
+from wn.backends.base import SAMPLE_TILE
+from wn.data import catalogue
 from wn.data.dataset import Split, batch
 from wn.layers.flatten import Flatten
 from wn.layers.linear import Linear, LinearParams
@@ -23,7 +25,7 @@ from wn.training import Population, TrainSettings, count_correct, evaluate, trai
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """BLAS as jobs run it: a thread each."""
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 
@@ -50,11 +52,27 @@ def test_evaluation_does_not_depend_on_the_batch_size(network):
             )
         ]
         logits.append(np.concatenate(parts, axis=2))
+        assert {part.shape[2] for part in parts[:-1]} <= {
+            -(-size // SAMPLE_TILE) * SAMPLE_TILE
+        }  # whole tiles
     for count, logit in zip(counts, logits, strict=True):
         assert logit.shape == (2, 3, 1500)
         assert same_bits(logit, logits[0])
         np.testing.assert_array_equal(count, counts[0])
     np.testing.assert_array_equal(counts[0], (logits[0].argmax(axis=1) == data.test.labels).sum(axis=1))
+
+
+def test_an_image_has_the_same_logits_in_a_smaller_test_set():
+    data = catalogue.load("fashion-mini")
+    network = models.build("mlp-64", data.image_shape, 10)
+    params = network.initial_parameters(BE, (1,), np.float32)
+    found = []
+    for count in (100, 300):
+        part = replace(data, test=data.test.take(np.arange(count)))
+        noise = {0: additive(1.0)}
+        x, run, _ = next(training.evaluation_batches(BE, part, (1,), noise, 0, 512, np.float32))
+        found.append(network.forward(BE, params, ((),) * len(params), x, run)[0][:, :, :100])
+    assert same_bits(*found)
 
 
 def test_one_network_under_the_noise_of_many():

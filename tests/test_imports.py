@@ -16,7 +16,7 @@ LONGEST = 400  # lines of a file
 ROWS = (
     ("wn", "errors"),
     ("random", "noise", "midpoint", "grids", "theory"),
-    ("repeats", "backends", "data"),
+    ("intervals", "backends", "data"),
     ("layers", "optim"),
     ("network",),
     ("models",),

@@ -27,7 +27,7 @@ def _one_blas_thread() -> Iterator[None]:
         yield
 
 
-# ---- how the work is cut ----------------------------------------------------------------------------------
+# ---- how the work is cut --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", ["mlp-8", "lenet5"])
@@ -94,7 +94,7 @@ def test_values_beyond_the_dtype_are_found_before_they_are_used(name: str) -> No
     walking.check_range({3: operator}, np.float64)
 
 
-# ---- errors and interruption ------------------------------------------------------------------------------
+# ---- errors and interruption ----------------------------------------------------------------------------
 
 
 class _Jobs:

@@ -1,6 +1,7 @@
 """Whole networks: sites, forward and backward under every kind of noise, members that keep to themselves."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -326,4 +327,10 @@ def test_equal_seeds_start_equal_and_others_do_not():
         assert not np.any(array[0] == array[1])
         assert alone[name].dtype == np.float64
         np.testing.assert_array_equal(array[1], alone[name][0])
-    assert not np.any(params["fc1.w"][0].ravel()[:4] == params["fc1.b"][0])
+
+
+def test_no_two_parameters_share_their_draws():
+    network = Network("same", tuple(Step(f"fc{i}", Linear(6)) for i in range(3)), (6,))
+    found = by_name(network, network.initial_parameters(BE, (3,), np.float32))
+    for first, second in combinations(found.values(), 2):
+        assert not np.any(first.ravel()[:6] == second.ravel()[:6])

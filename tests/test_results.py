@@ -48,7 +48,7 @@ def rows(path: Path) -> list[list[str]]:
     return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
-# ---- whole files ------------------------------------------------------------------------------------------
+# ---- whole files ----------------------------------------------------------------------------------------
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_folder_in_the_way_is_an_error_that_leaves_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["table.csv"]
 
 
-# ---- tables -----------------------------------------------------------------------------------------------
+# ---- tables ---------------------------------------------------------------------------------------------
 
 
 @given(st.floats(allow_nan=False))
@@ -153,7 +153,7 @@ def test_columns_are_those_of_the_documentation() -> None:
     assert MIDPOINT_COLUMNS["reached"] == np.bool_
 
 
-# ---- saving -----------------------------------------------------------------------------------------------
+# ---- saving ---------------------------------------------------------------------------------------------
 
 
 def test_save_writes_all_five_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Settings by name: the bad ones are refused at once, in one line; the others are completed from the recipe."""
+"""Settings by name: bad ones are refused at once, in one line; others are completed from the recipe."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_what_needs_no_data_is_checked_before_they_are_loaded(monkeypatch: pytes
             api.train(**given)
 
 
-def test_settings_may_be_numpy_values_and_none_is_the_default() -> None:
+def test_settings_may_be_paths_and_numpy_values_and_none_is_the_default() -> None:
     found = settings.read_settings(
         WalkSettings,
         {
@@ -150,9 +151,10 @@ def test_settings_may_be_numpy_values_and_none_is_the_default() -> None:
             "factors": {np.int64(0): np.float32(0.5)},
             "epochs": None,
             "dataset": None,
+            "data_dir": Path("data"),
         },
     )
-    assert found == WalkSettings(sigma=[0.5, 1.0], where=[1, 2], seed=3, factors={0: 0.5})
+    assert found == WalkSettings(data_dir="data", sigma=[0.5, 1.0], where=[1, 2], seed=3, factors={0: 0.5})
 
 
 # ---- weighted loss --------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from reference import naive_training
 from tests.populations import expect_error
 from tests.twin import BE, DENSE, by_name, reference_gradients, same_bits, tiny_data
 from wn import models, training
 from wn import noise as noises
-from wn.api import single_threaded_blas
 from wn.data import catalogue
 from wn.data.dataset import batch
 from wn.layers.linear import LinearParams
@@ -24,7 +24,7 @@ from wn.training import Monitor, TrainSettings, evaluate, train
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """BLAS as jobs run it: a thread each."""
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 

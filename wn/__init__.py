@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["WnError", "__version__", "fit_midpoint", "walk"]
+__all__ = ["WnError", "__version__", "fit_midpoint", "train", "walk"]
 
 if TYPE_CHECKING:
-    from wn.api import walk
+    from wn.api import train, walk
     from wn.errors import WnError
     from wn.midpoint import fit_midpoint
 
-_HOME = {"walk": "wn.api", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
+_HOME = {"walk": "wn.api", "train": "wn.api", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,10 +21,10 @@ from wn import backends, training, walking
 from wn.backends.base import Backend
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
+from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.network import Network
 from wn.random import member_seed
-from wn.repeats import widened
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 from wn.settings import (
     NetworkSettings,
@@ -287,7 +287,7 @@ def _fits(
             fit = _fit(plan, repeats, accuracy, floor)
             # A single repeat would be fitted twice to no purpose: its scatter is unknown
             single = [_fit(plan, [curve], accuracy, floor) for curve in repeats if len(repeats) > 1]
-            fits.append((phase, place, widened(fit, single)))
+            fits.append((phase, place, with_repeats(fit, single)))
     return fits
 
 
@@ -297,14 +297,14 @@ def _fit(
     clean_accuracy: float,
     floor: Literal["chance", "free"],
 ) -> Midpoint:
-    return fit_midpoint(
+    counts = (
         np.concatenate([curve.sigma for curve in curves]),
         np.concatenate([curve.correct for curve in curves]),
         np.concatenate([np.full(len(curve.sigma), curve.total) for curve in curves]),
-        clean_accuracy=clean_accuracy,
-        chance=walking.chance(plan.dataset),
-        floor=floor,
     )
+    guess = walking.chance(plan.dataset)
+    fit = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=guess, floor=floor)
+    return with_measured_crossing(fit, measured_crossing(*counts, half=(clean_accuracy + guess) / 2))
 
 
 def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:

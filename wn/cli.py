@@ -141,7 +141,7 @@ def walk(
 
         wn walk --phase inference --epochs 5
 
-        wn walk -d mnist -n multiplicative --sigma lin:0:6:31 --where 3,6,9 --repeats 3 --out mult
+        wn walk -d mnist -n multiplicative --sigma lin:0:6:31 --where 2,4,6 --repeats 3 --out mult
     """
     from wn import api, console
 

@@ -20,8 +20,9 @@ from rich.table import Table
 from wn import models
 from wn.data import catalogue, locate
 from wn.data.entry import Entry
-from wn.midpoint import ALREADY_BELOW, NEVER_FALLS, root_sum_square_rule
 from wn.results import WalkResult
+
+# wn.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
 
 
 @contextmanager
@@ -85,6 +86,8 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
 
 def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
     """Return the midpoint and its interval, or on which side of the grid it lies."""
+    from wn.midpoint import ALREADY_BELOW, NEVER_FALLS
+
     if row["reached"]:
         return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
     sigma = result.curves["sigma"]
@@ -100,6 +103,8 @@ def _interval(low: float, high: float) -> str:
 
 def _print_rule(console: Console, rows: Any, phases: list[str]) -> None:
     """Print what the root-sum-square rule makes of the midpoints of all single sites."""
+    from wn.midpoint import root_sum_square_rule
+
     walked = rows[(rows["site"] >= 0) & (rows["phase"] == "inference")]
     if "inference" in phases and walked.size > 1 and walked[0]["noise"] == "additive":
         predicted = root_sum_square_rule(walked["midpoint"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import msgspec
@@ -171,9 +172,11 @@ def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy values and tuples as plain Python, as a settings file would hold them."""
+    """Return NumPy values, paths and tuples as plain Python, as a settings file would hold them."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, PathLike):
+        return str(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

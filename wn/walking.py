@@ -1,7 +1,8 @@
 """Walk noise through the sites of a network: accuracy against σ, site by site, phase by phase."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 from threading import Event
@@ -210,11 +211,12 @@ def walk_inference(
         for row, place in enumerate(plan.places):
             first = min(place.factors) if reuse else 0
             for part in parts:
-                noisy = run._replace(noise=place.noise(plan.noise(plan.sigma[part])))
-                logits = plan.network.forward_from_site(
-                    be, population.params, population.states, clean[first], noisy, first
-                )
-                correct[row, part] += count_correct(be, logits, labels)
+                with _naming(place, plan.sigma[part]):
+                    noisy = run._replace(noise=place.noise(plan.noise(plan.sigma[part])))
+                    logits = plan.network.forward_from_site(
+                        be, population.params, population.states, clean[first], noisy, first
+                    )
+                    correct[row, part] += count_correct(be, logits, labels)
                 monitor.step()
     total = len(plan.dataset.test)
     return [
@@ -245,7 +247,7 @@ def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
     def job(be: Backend, monitor: Monitor) -> list[Result]:
         sigma = plan.sigma[part]
         noise = place.noise(plan.noise(sigma))
-        try:
+        with _naming(place, sigma):
             population = _trained(be, plan, repeat, len(sigma), noise, monitor)
             correct = evaluate(
                 be,
@@ -256,11 +258,19 @@ def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
                 batch_size=plan.evaluation_batch,
                 dtype=plan.dtype,
             )
-        except WnError as error:
-            raise WnError(f"{place.name}, σ {sigma[0]:g} to {sigma[-1]:g}: {error}") from None
         return [Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))]
 
     return job
+
+
+@contextmanager
+def _naming(place: Place, sigma: NDArray[np.float64]) -> Iterator[None]:
+    """Say at which place and σ of the walk an error came up."""
+    try:
+        yield
+    except WnError as error:
+        levels = f"{sigma[0]:g}" if len(sigma) == 1 else f"{sigma[0]:g} to {sigma[-1]:g}"
+        raise WnError(f"{place.name}, σ {levels}: {error}") from None
 
 
 def _trained(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from wn import backends, random
-from wn.api import single_threaded_blas
 from wn.backends import numpy as numpy_backend
 from wn.backends.base import SAMPLE_TILE, Backend, DrawKey
 from wn.backends.numpy import ADAM_BLOCK, NumpyBackend
@@ -22,7 +22,7 @@ BE = backends.get("numpy")
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """BLAS as jobs run it: a thread each."""
-    with single_threaded_blas():
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 
