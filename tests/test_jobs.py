@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,18 +14,9 @@ import pytest
 
 from tests.small_walks import BE, SIGMA, plan_for, run, small_data, trained
 from wn import models, noise, walking
-from wn.api import single_threaded_blas
 from wn.errors import WnError
 from wn.training import Monitor, TrainSettings
 from wn.walking import Stopped
-
-
-@pytest.fixture(autouse=True)
-def _one_blas_thread() -> Iterator[None]:
-    """As in a walk; several would fight for the processors with those of other tests."""
-    with single_threaded_blas():
-        yield
-
 
 # ---- how the work is cut --------------------------------------------------------------------------------
 

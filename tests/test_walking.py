@@ -1,6 +1,5 @@
 """Walking noise through a trained network: places, reuse of clean activations, agreement with theory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,20 +8,11 @@ from numpy.typing import NDArray
 
 from tests.small_walks import BE, NOISES, plan_for, run, small_data, trained
 from wn import models, noise, training, walking
-from wn.api import single_threaded_blas
 from wn.data import catalogue
 from wn.errors import WnError
 from wn.theory.accuracy import argmax_probability
 from wn.training import Population, TrainSettings
 from wn.walking import Place, WalkPlan
-
-
-@pytest.fixture(autouse=True)
-def _one_blas_thread() -> Iterator[None]:
-    """As in a walk; several would fight for the processors with those of other tests."""
-    with single_threaded_blas():
-        yield
-
 
 # ---- places ---------------------------------------------------------------------------------------------
 

@@ -40,7 +40,12 @@ def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+        def report(finished: int, total: int) -> None:
+            done = f"{what}: trained, evaluating" if finished == total else what
+            bar.update(task, completed=finished, total=total, description=done)
+
+        yield report
 
 
 def _lines(console: Console, what: str) -> Callable[[int, int], None]:
@@ -52,7 +57,10 @@ def _lines(console: Console, what: str) -> Callable[[int, int], None]:
         tenth = 10 * finished // total
         if tenth > last:
             last = tenth
-            console.print(f"{what}: {10 * tenth} % ({finished} of {total} network-epochs)", highlight=False)
+            rest = "; evaluating" if finished == total else ""
+            console.print(
+                f"{what}: {10 * tenth} % ({finished} of {total} network-epochs){rest}", highlight=False
+            )
 
     return report
 

@@ -56,7 +56,7 @@ class Population(NamedTuple):
 
 
 class Monitor:
-    """Follows a training: called after each step and each epoch; what it raises ends the training."""
+    """Follows the work: called after each step (a batch) and each epoch; what it raises ends the work."""
 
     def step(self) -> None:
         """Take note that a step is done."""
@@ -154,14 +154,17 @@ def evaluate(
     evaluation: int = 0,
     batch_size: int = EVALUATION_BATCH,
     dtype: DTypeLike = np.float32,
+    monitor: Monitor | None = None,
 ) -> NDArray[np.int64]:
     """Return how many test images each member classifies correctly (P,), under noise at inference.
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then.
-    Raises WnError for bad sites or noise values, and when a logit leaves the range of `dtype`.
+    `monitor` is told after each batch. Raises WnError for bad sites or noise values, and when a logit leaves
+    the range of `dtype`.
     """
     noise = {} if noise is None else noise
+    monitor = Monitor() if monitor is None else monitor
     members = [len(population.seeds), *(operator.members() for operator in noise.values())]
     check_noise(network, noise, max(members) if members[0] == 1 else members[0])
     correct: NDArray[np.int64] | int = 0
@@ -170,6 +173,7 @@ def evaluate(
     ):
         logits, _, _ = network.forward(be, population.params, population.states, x, run)
         correct = correct + count_correct(be, logits, labels)
+        monitor.step()
     return np.asarray(correct)
 
 

@@ -231,7 +231,13 @@ def _clean_job(plan: WalkPlan, repeat: int) -> Job:
     def job(be: Backend, monitor: Monitor) -> list[Result]:
         population = _trained(be, plan, repeat, 1, {}, monitor)
         correct = evaluate(
-            be, plan.network, population, plan.dataset, batch_size=plan.evaluation_batch, dtype=plan.dtype
+            be,
+            plan.network,
+            population,
+            plan.dataset,
+            batch_size=plan.evaluation_batch,
+            dtype=plan.dtype,
+            monitor=monitor,
         )
         results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
         if "inference" in plan.phases:
@@ -257,6 +263,7 @@ def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
                 noise=noise,
                 batch_size=plan.evaluation_batch,
                 dtype=plan.dtype,
+                monitor=monitor,
             )
         return [Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))]
 

@@ -1,0 +1,46 @@
+"""σ = 1e10 in training, in float32: nothing overflows, and where a value truly does, the walk says so."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wn
+from wn.errors import WnError
+
+TINY: dict[str, Any] = {"phase": "training", "epochs": 1, "train_limit": 200, "test_limit": 60}
+KINDS: list[dict[str, Any]] = [
+    {"noise": "additive"},
+    {"noise": "multiplicative"},
+    {"noise": "mixed", "ratio": 0.5},
+    {"noise": "mixed-direct"},
+]
+
+
+@pytest.mark.parametrize("batch_norm", ["none", "sites", "hidden"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
+def test_each_site_trains_at_1e10(model: str, kind: dict[str, Any], batch_norm: str) -> None:
+    result = wn.walk(model=model, batch_norm=batch_norm, sigma="1e10", **kind, **TINY)
+    assert (result.curves["total"] == 60).all()
+    assert np.isfinite(result.curves["accuracy"]).all()
+
+
+def test_add_mul_before_a_batch_norm_is_out_of_range_and_says_so() -> None:
+    """(x + D)·M with both σ 5e9 is of size 2.5e19; its variance, a number that batch norm keeps, of 6e38."""
+    mixed = {"noise": "mixed", "ratio": 0.5, "order": "add_mul", "where": [1]}
+    with pytest.raises(WnError, match=r"fc1, σ 1e\+10: batch norm: the variance .* float32"):
+        wn.walk(batch_norm="sites", sigma="1e10", **mixed, **TINY)
+    result = wn.walk(batch_norm="sites", sigma="1e10", dtype="float64", **mixed, **TINY)
+    assert np.isfinite(result.curves["accuracy"]).all()
+    result = wn.walk(batch_norm="none", sigma="1e10", **mixed, **TINY)
+    assert np.isfinite(result.curves["accuracy"]).all()
+
+
+@pytest.mark.parametrize("kind", ["multiplicative", "mixed"])
+def test_noise_that_leaves_float32_is_named_and_stops(kind: str) -> None:
+    """At eight sites at once factors of 1e10 multiply to 1e80; float32 ends at 3e38."""
+    with pytest.raises(WnError, match=r"global.*1e\+10.*float32"):
+        wn.walk(noise=kind, where="global", sigma="1e10", **TINY)
+    result = wn.walk(noise=kind, where="global", sigma="1e10", dtype="float64", **TINY)
+    assert np.isfinite(result.curves["accuracy"]).all()
