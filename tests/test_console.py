@@ -106,7 +106,7 @@ def test_progress_in_a_file_is_a_line_per_tenth() -> None:
     lines = text.getvalue().splitlines()
     assert len(lines) == 11
     assert lines[0] == "walking: 0 % (1 of 1000 network-epochs)"
-    assert lines[-1] == "walking: 100 % (1000 of 1000 network-epochs)"
+    assert lines[-1] == "walking: 100 % (1000 of 1000 network-epochs); evaluating"
     assert "\x1b" not in text.getvalue()
 
 
