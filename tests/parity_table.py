@@ -298,8 +298,18 @@ def rows(names: list[str]) -> Iterator[tuple[str, str, Differences]]:
             yield model, label, Differences(*np.nanmax(np.array(found), axis=0).tolist())
 
 
+LIMITS = Differences(logits=1e-9, loss=1e-9, gradients=1e-9, parameters=1e-7, running=1e-7, inference=1e-7)
+
+
+def check(model: str, noise: str, found: Differences) -> None:
+    """End with an error if a difference is larger than the project allows."""
+    for quantity, value, limit in zip(QUANTITIES, found, LIMITS, strict=True):
+        if value > limit:
+            raise SystemExit(f"{model}, {noise}: {quantity} differ by {value:.1e}, allowed are {limit:.0e}")
+
+
 def main() -> None:
-    """Write docs/parity.md."""
+    """Write docs/parity.md; fail if a difference is too large."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity_table", description=main.__doc__)
     parser.add_argument("--model", action="append", choices=models.names(), help="only these networks")
     parser.add_argument("--out", type=Path, default=Path("docs/parity.md"))
@@ -323,6 +333,7 @@ def table(names: list[str]) -> str:
     )
     text += f"| network | noise | {' | '.join(QUANTITIES)} |\n|---|---|{'---|' * len(QUANTITIES)}\n"
     for model, noise, found in rows(names):
+        check(model, noise, found)
         line = f"| {model} | {noise} | {' | '.join(f'{value:.1e}' for value in found)} |\n"
         print(f"{time.perf_counter() - started:6.1f} s {line}", end="", flush=True)
         text += line

@@ -192,6 +192,33 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
         api.check_out_folder(tmp_path, other, overwrite=True)
 
 
+@pytest.mark.parametrize("name", results.FILES)
+def test_a_folder_with_files_of_unknown_origin_is_refused(tmp_path: Path, name: str) -> None:
+    api.check_out_folder(tmp_path, {}, overwrite=False)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(WnError, match="holds the results of another run"):
+        api.check_out_folder(tmp_path, {}, overwrite=False)
+    api.check_out_folder(tmp_path, {}, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "given", [{"noise": "foo"}, {"seed": -1}, {"epochs": 0}, {"backend": "numba"}, {"model": "foo"}]
+)
+def test_bad_settings_are_told_before_the_folder_is_looked_at(tmp_path: Path, given: dict[str, Any]) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    ((name, value),) = given.items()
+    with pytest.raises(WnError, match=f"{name}.*{value}") as caught:
+        api.check_out_folder(tmp_path, given, overwrite=False)
+    assert "another run" not in str(caught.value)
+
+
+def test_a_free_folder_is_beside_the_one_asked_for(tmp_path: Path) -> None:
+    assert api.free_folder(tmp_path / "out") == tmp_path / "out-2"
+    (tmp_path / "out-2").mkdir()
+    (tmp_path / "out-3").touch()
+    assert api.free_folder(tmp_path / "out") == tmp_path / "out-4"
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b'{"asked": 3}', b'{"asked": {"old": 1}}', b"\xff"]
 )

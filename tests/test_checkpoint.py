@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import wn
 from tests.populations import CLASSES, assert_same, example, expect_error, random_population, shape_for
-from wn import checkpoint, exchange
+from wn import checkpoint, exchange, models
 from wn.errors import WnError
 from wn.models import BATCH_NORM
 from wn.network import Network
@@ -81,6 +82,7 @@ def test_loaded_arrays_can_be_trained_on(tmp_path: Path) -> None:
 def test_populations_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
     network, population = example("mlp-8", "none")
     path = tmp_path / "x"
+    (tmp_path / "file").touch()  # no folder
     other, _ = example("mlp-8", "sites")
     params = list(population.params)
     params[1] = params[1]._replace(b=params[1].b[:, :-1])
@@ -96,11 +98,11 @@ def test_populations_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
         (lambda: checkpoint.save(path, other, fine, {}), ("layers", "mlp-8")),
         (lambda: checkpoint.save(path, custom, fine, {}), ("unknown model 'mine'",)),
         (lambda: checkpoint.save(path, network, fine, {"x": object()}), ("record", "JSON")),
-        (lambda: checkpoint.save(tmp_path / "no" / "x", network, fine, {}), ("can't be written",)),
+        (lambda: checkpoint.save(tmp_path / "file" / "x", network, fine, {}), ("can't be written",)),
     ]
     for attempt, parts in attempts:
         expect_error(attempt, *parts)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
@@ -263,3 +265,18 @@ def test_truncated_files_are_refused(length: int) -> None:
 def test_the_whole_file_of_the_fuzz_tests_loads() -> None:
     assert loads_or_refuses(WHOLE, lambda path: checkpoint.load(path).population)
     assert not loads_or_refuses(WHOLE + b"\0", lambda path: checkpoint.load(path).population)
+
+
+def test_example_of_the_book_walks_noise_through_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    code = page.split("<!-- example -->\n```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    wn.train(epochs=1, train_limit=1000).save(Path("network.safetensors"))
+    exec(compile(code, "docs/checkpoints.md", "exec"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(models.build("mlp", (1, 28, 28), 10).site_names)
+    first = [int(count) for count in rows[0].partition("[")[2].rstrip("]").split()]
+    assert len(first) == 7
+    assert first[0] > 2 * first[-1]  # 100 at the input leaves nothing but chance

@@ -10,26 +10,30 @@ import pytest
 from rich.console import Console
 
 from wn import console
-from wn.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE, root_sum_square_rule
+from wn.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE, NOT_LEARNT, root_sum_square_rule
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
 SIGMA = (0.01, 1.0, 1e10)
 
 
-def result(sites: dict[int, str], phases: tuple[str, ...] = ("inference", "training")) -> WalkResult:
+def result(
+    sites: dict[int, str],
+    phases: tuple[str, ...] = ("inference", "training"),
+    reasons: tuple[str, ...] = ("", NEVER_FALLS, ALREADY_BELOW),
+    noise: str = "additive",
+) -> WalkResult:
     """A walk in which every third midpoint is reached; the others lie below or above the grid."""
-    names = ("speech-commands", "cnn-l", "hidden", "additive")
+    names = ("speech-commands", "cnn-l", "hidden", noise)
     curves = [
         (*names, phase, site, name, sigma, 0, 50, 100, 0.5)
         for phase in phases
         for site, name in sites.items()
         for sigma in SIGMA
     ]
-    reasons = ("", NEVER_FALLS, ALREADY_BELOW)
     midpoints, why = [], []
     for phase in phases:
         for site, name in sites.items():
-            reason = reasons[site % 3]
+            reason = reasons[site % len(reasons)]
             numbers = (1234.5 + site, 0.000123456, math.inf, 2.0) if not reason else (math.nan,) * 4
             midpoints.append((*names, phase, site, name, *numbers, not reason, 0.9))
             why.append(reason)
@@ -77,13 +81,33 @@ def test_midpoints_fit_80_columns() -> None:
 
 
 def test_the_rule_for_global_noise_takes_the_midpoints_of_single_sites() -> None:
-    walk = result(SITES)
-    predicted = root_sum_square_rule([1234.5 + site for site in SITES if site % 3 == 0])
-    text = " ".join(printed(walk).split())
+    predicted = root_sum_square_rule([1234.5 + site for site in SITES])
+    text = " ".join(printed(result(SITES, reasons=("",))).split())
     assert f"at these 32 sites at once, by the root-sum-square rule: midpoint ≈ {predicted:.3g}" in text
-    assert "rule" not in printed(result(SITES, ("training",)))
-    assert "rule" not in printed(result({-1: "global"}))
-    assert "rule" not in printed(result({3: "relu3"}))
+    assert "rule" not in printed(result(SITES, ("training",), ("",)))
+    assert "rule" not in printed(result(SITES, reasons=("",), noise="multiplicative"))
+    assert "rule" not in printed(result({-1: "global"}, reasons=("",)))
+    assert "rule" not in printed(result({3: "relu3"}, reasons=("",)))
+
+
+def test_sites_that_never_fall_make_the_rule_a_bound() -> None:
+    predicted = root_sum_square_rule([1234.5 + site for site in SITES if site % 2 == 0])
+    text = " ".join(printed(result(SITES, reasons=("", NEVER_FALLS))).split())
+    assert f"root-sum-square rule: midpoint at most {predicted:.3g} at inference" in text
+    assert "rule" not in printed(result(SITES, reasons=(NEVER_FALLS,)))  # of nothing
+
+
+@pytest.mark.parametrize("reason", [ALREADY_BELOW, NOT_LEARNT, NO_NOISE])
+def test_a_site_without_a_known_bound_leaves_no_rule(reason: str) -> None:
+    assert "rule" not in printed(result(SITES, reasons=("", reason)))
+    assert "rule" not in printed(result(SITES, reasons=("", NEVER_FALLS, reason)))
+    walk = result(SITES, reasons=("",))  # at inference; training does not matter
+    told = WalkResult(walk.curves, walk.midpoints, ("",) * 32 + (reason,) * 32, walk.run)
+    assert "rule" in printed(told)
+
+
+def test_a_walk_without_noise_says_so() -> None:
+    assert "hidden, no noise" in " ".join(printed(result({0: "input"}, noise="none")).split())
 
 
 @pytest.mark.parametrize(("site", "name"), [(-1, "global"), (-2, "mapped")])

@@ -92,6 +92,25 @@ def test_evaluations_have_draws_of_their_own():
     assert len(set(counts)) > 1
 
 
+def test_a_population_of_another_network_is_refused():
+    """The logits of a network with other widths would be counted like any others."""
+    wider = Network("wider", (DENSE.steps[0], Step("fc1", Linear(8)), *DENSE.steps[2:]), DENSE.input_shape)
+    expect_error(
+        lambda: evaluate(BE, wider, trained(), DATA),
+        "the population is not of wider: layer 'fc1' needs arrays of shapes [(8, 6), (8,)]",
+        "got [(4, 6), (4,)]",
+    )
+    longer = Network("longer", (*DENSE.steps, Step("more", Linear(3))), DENSE.input_shape)
+    expect_error(lambda: evaluate(BE, longer, trained(), DATA), "has 4 layers: longer has 5")
+
+
+def test_an_evaluation_has_a_type():
+    expect_error(
+        lambda: evaluate(BE, DENSE, trained(), DATA, dtype=np.float16),
+        "dtype is float16: allowed are float32, float64",
+    )
+
+
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
 def test_an_evaluation_batch_is_an_integer_of_at_least_one(size):
     expect_error(

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent import futures as futures_module
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -89,10 +91,14 @@ def test_values_beyond_the_dtype_are_found_before_they_are_used(name: str) -> No
 
 
 class _Jobs:
-    """Jobs that work until they are told to stop, and one that ends the peace when two are running."""
+    """Jobs that work until they are told to stop, and one that ends the peace when two are running.
+
+    It does so when all jobs are submitted and the main thread waits for results: no lock is half taken then.
+    """
 
     def __init__(self, disturb: Callable[[], None]) -> None:
         self.disturb = disturb
+        self.submitted = threading.Event()
         self.running = threading.Semaphore(0)
         self.stopped: list[str] = []
         self.started: list[str] = []
@@ -115,42 +121,75 @@ class _Jobs:
     def disturbing(self, be: Any, monitor: Monitor) -> list[walking.Result]:
         for _ in range(2):
             assert self.running.acquire(timeout=60)
+        assert self.submitted.wait(timeout=60)
+        while _code_of_main_thread() is not threading.Condition.wait.__code__:
+            time.sleep(0.001)
         self.disturb()
         return []
 
-    def run(self) -> None:
+    def run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def as_completed(futures: list[Future[Any]]) -> Iterator[Future[Any]]:
+            self.submitted.set()
+            return original(futures)
+
+        original = futures_module.as_completed
+        monkeypatch.setattr(walking, "as_completed", as_completed)
         work = [(1, self.endless(name)) for name in "ab"] + [(1, self.disturbing)]
         work += [(1, self.endless(f"late {index}")) for index in range(5)]
         with ThreadPoolExecutor(3) as executor:
             walking.run_jobs(BE, work, executor, lambda members: None)
 
 
-def test_an_error_in_a_job_stops_the_others_and_is_raised() -> None:
+def _code_of_main_thread() -> Any:
+    return sys._current_frames()[threading.main_thread().ident or 0].f_code
+
+
+def test_an_error_in_a_job_stops_the_others_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise WnError("no such luck")
 
     jobs = _Jobs(fail)
     before = threading.active_count()
     with pytest.raises(WnError, match="no such luck"):
-        jobs.run()
+        jobs.run(monkeypatch)
     assert sorted(jobs.stopped) == sorted(jobs.started)
     assert {"a", "b"} <= set(jobs.started)
     assert len(jobs.started) < 7  # what had not begun did not begin
     assert threading.active_count() == before
 
 
-def test_interruption_stops_running_jobs() -> None:
+def test_interruption_stops_running_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C: no thread goes on."""
     jobs = _Jobs(lambda: os.kill(os.getpid(), signal.SIGINT))
     before, handler = threading.active_count(), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            jobs.run()
+            jobs.run(monkeypatch)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert sorted(jobs.stopped) == sorted(jobs.started)
     assert {"a", "b"} <= set(jobs.started)
     assert threading.active_count() == before
+
+
+def test_interruption_between_two_submissions_cancels_what_is_queued() -> None:
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
+            if len(submitted) == 3:
+                raise KeyboardInterrupt
+            submitted.append(super().submit(*arguments, **options))
+            return submitted[-1]
+
+    def job(be: Any, monitor: Monitor) -> list[walking.Result]:
+        while True:
+            monitor.step()
+            time.sleep(0.001)
+
+    submitted: list[Future[Any]] = []
+    with Interrupted(1) as executor, pytest.raises(KeyboardInterrupt):
+        walking.run_jobs(BE, [(1, job)] * 5, executor, lambda members: None)
+    assert [future.cancelled() for future in submitted][1:] == [True, True]
+    assert submitted[0].cancelled() or isinstance(submitted[0].exception(), Stopped)
 
 
 def test_a_training_is_stopped_between_two_batches() -> None:

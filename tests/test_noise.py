@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.populations import expect_error
 from wn import noise as noises
 from wn.noise import EXECUTIONS, KINDS, ORDERS, Noise, additive, mixed, mixed_direct, multiplicative, of_kind
+from wn.random import REPETITION_BITS
 from wn.testing import strategies
 
 OPTIONS = ("in_training", "in_inference", "normalize_to_input_size", "repetitions", "execution")
@@ -36,7 +37,7 @@ MEANS = {
     [(-1e-9, "-1e-09"), (np.nan, "nan"), (np.inf, "inf"), ([0.1, -2.0], "-2"), ([np.nan, 1.0], "nan")],
 )
 def test_a_strength_is_finite_and_not_negative(name, value, shown):
-    expect_error(lambda: STRENGTHS[name](value), f"{name} is {shown}: it must be finite ≥ 0")
+    expect_error(lambda: STRENGTHS[name](value), f"{name} is {shown}: it must be finite and ≥ 0")
 
 
 @pytest.mark.parametrize("name", MEANS)
@@ -52,7 +53,9 @@ def test_a_negative_mean_is_allowed():
 
 @pytest.mark.parametrize(("ratio", "shown"), [(-0.01, "-0.01"), (1.01, "1.01"), (np.nan, "nan")])
 def test_a_ratio_is_a_share(ratio, shown):
-    expect_error(lambda: mixed(1.0, ratio), f"ratio of mixed noise is {shown}: it must be finite ≥ 0 ≤ 1")
+    expect_error(
+        lambda: mixed(1.0, ratio), f"ratio of mixed noise is {shown}: it must be finite, ≥ 0 and ≤ 1"
+    )
 
 
 @pytest.mark.parametrize("make", [*STRENGTHS.values(), *MEANS.values(), lambda value: mixed(1.0, value)])
@@ -97,6 +100,46 @@ def test_repetitions_are_an_integer(repetitions):
         f"repetitions is {repetitions!r}: it must be an integer of at least 1",
     )
     assert additive(1.0, repetitions=np.int64(3)).repetitions == 3
+
+
+def test_separate_draws_have_a_limit():
+    assert noises.MOST_DRAWS == 2**REPETITION_BITS
+    for options in ({"execution": "each"}, {"order": "add_mul"}):
+        assert mixed(1.0, 0.5, repetitions=4096, **options).repetitions == 4096
+        expect_error(
+            lambda options=options: mixed(1.0, 0.5, repetitions=4097, **options),
+            "repetitions is 4097: at most 4096 can be drawn separately",
+        )
+    assert additive(1.0, repetitions=10**6).repetitions == 10**6
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        ("none", {"sigma_add": 3.0}, "none noise does not add"),
+        ("none", {"mean_mul": [1.0, 2.0]}, "none noise does not multiply"),
+        (
+            "additive",
+            {"sigma_mul": 3.0},
+            "additive noise does not multiply: sigma_mul must be 0 and mean_mul 1",
+        ),
+        (
+            "multiplicative",
+            {"mean_add": 0.5},
+            "multiplicative noise does not add: sigma_add and mean_add must",
+        ),
+        ("additive", {"order": "add_mul"}, "additive noise has no order add_mul"),
+    ],
+)
+def test_values_fit_the_kind(kind, values, words):
+    expect_error(lambda: Noise(kind, **values), words)
+    assert Noise("mixed-direct", **values).kind == "mixed-direct"
+
+
+@pytest.mark.parametrize("kind", ["none", "additive", "multiplicative", "mixed-direct"])
+def test_a_ratio_is_for_mixed_noise_only(kind):
+    expect_error(lambda: of_kind(kind, 1.0, ratio=0.3), f"ratio goes with mixed noise, and noise is {kind}")
+    assert of_kind("mixed", 1.0).sigma_add == 0.5
 
 
 @pytest.mark.parametrize("name", ["in_training", "in_inference", "normalize_to_input_size"])
@@ -160,6 +203,15 @@ def test_values_are_copied():
     noise = additive(sigma)
     sigma[:] = -1
     assert noise.sigma_add.tolist() == [1, 2]
+
+
+def test_equal_values_make_equal_operators():
+    for sigma in (0.5, [0.5, 1.0]):
+        assert additive(sigma) == additive(np.array(sigma)) == Noise("additive", sigma_add=sigma)
+        assert len({additive(sigma), additive(sigma), additive(np.multiply(sigma, 2.0))}) == 2
+    assert additive([0.5, 0.5]) != additive(0.5)
+    assert additive(0.0) != noises.none()
+    assert additive(0.5) != 0.5
 
 
 def test_amplitude_and_ratio_by_member():

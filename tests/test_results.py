@@ -1,11 +1,14 @@
 """The files of a walk: whole or not at all, and the cells of the tables."""
 
 import csv
+import errno
 import io
 import json
 import math
 import os
+import signal
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ CURVE_HEADER = "dataset,model,batch_norm,noise,phase,site,site_name,sigma,repeat
 MIDPOINT_HEADER = (
     "dataset,model,batch_norm,noise,phase,site,site_name,midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
 )
+TABLES = ["curves.csv", "midpoints.csv", "run.json"]
 FILES = ["curves.csv", "curves.png", "midpoints.csv", "midpoints.png", "run.json"]
 
 
@@ -192,20 +196,119 @@ def _interrupted(_no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_interrupted")
-def test_an_interrupted_save_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        result().save(tmp_path)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.usefixtures("_interrupted")
-def test_an_interrupted_save_leaves_the_results_that_were_there(tmp_path: Path) -> None:
-    for name in FILES:
+@pytest.mark.parametrize("before", [[], FILES])
+def test_interrupted_pictures_leave_the_new_tables_alone(tmp_path: Path, before: list[str]) -> None:
+    """And no picture of an earlier run beside them."""
+    for name in before:
         (tmp_path / name).write_text("old")
     with pytest.raises(KeyboardInterrupt):
         result().save(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == TABLES
+    assert all((tmp_path / name).read_text() != "old" for name in TABLES)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_interrupted_tables_leave_the_results_that_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def stop(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(results, "_write_json", stop)
+    with pytest.raises(error):
+        result().save(tmp_path)
+    assert os.listdir(tmp_path) == []
+    for name in FILES:
+        (tmp_path / name).write_text("old")
+    with pytest.raises(error):
+        result().save(tmp_path)
     assert sorted(os.listdir(tmp_path)) == FILES
     assert {(tmp_path / name).read_text() for name in FILES} == {"old"}
+
+
+def full(*_: Any) -> None:
+    """A write to a full disk: such an error names no file."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "name", "left"),
+    [
+        (results, "_write_json", "run.json", []),
+        (plots, "plot_curves", "curves.png", TABLES),
+        (plots, "plot_midpoints", "midpoints.png", TABLES),
+    ],
+)
+@pytest.mark.usefixtures("_no_pictures")
+def test_a_full_disk_is_told_with_the_file_and_costs_no_table_for_a_picture(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    function: str,
+    name: str,
+    left: list[str],
+) -> None:
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        result().save(tmp_path)
+    assert caught.value.filename == str(tmp_path / name)
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(os.listdir(tmp_path)) == left
+
+
+def test_errors_without_a_number_and_about_other_files_keep_their_words(tmp_path: Path) -> None:
+    for error, words in ((OSError("encoder error"), "encoder error"), (OSError(2, "gone", "font"), "font")):
+        with pytest.raises(OSError, match=words), whole_file(tmp_path / "x.png"):
+            raise error
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_a_folder_in_the_way_of_one_table_keeps_all_of_them(tmp_path: Path) -> None:
+    for name in ("curves.csv", "run.json", "curves.png"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "midpoints.csv").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"midpoints\.csv"):
+        result().save(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["curves.csv", "curves.png", "midpoints.csv", "run.json"]
+    assert (tmp_path / "curves.csv").read_text() == "old"
+
+
+def signal_while_replacing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C when the first file has taken its place."""
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        moved = replace(self, target)
+        if target.name == "curves.csv":
+            signal.raise_signal(signal.SIGINT)
+        return moved
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_ctrl_c_waits_while_files_take_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FILES:
+        (tmp_path / name).write_text("old")
+    signal_while_replacing(monkeypatch)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            result().save(tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(os.listdir(tmp_path)) == TABLES
+    assert all((tmp_path / name).read_text() != "old" for name in TABLES)
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_other_threads_save_too(tmp_path: Path) -> None:
+    """Where signals can't be held back."""
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(result().save, tmp_path).result()
+    assert sorted(os.listdir(tmp_path)) == FILES
 
 
 @pytest.mark.usefixtures("_no_pictures")
@@ -217,7 +320,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_pictures")
-def test_run_json_replaces_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_json_is_the_last_of_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It tells whose results the folder holds."""
     order: list[str] = []
     replace = Path.replace
@@ -229,4 +332,4 @@ def test_run_json_replaces_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "replace", record)
     result().save(tmp_path)
     assert sorted(order) == FILES
-    assert order[-1] == "run.json"
+    assert order[2] == "run.json"

@@ -34,7 +34,9 @@ COMMON: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"model": "resnet"}, ("'resnet'", "mlp-64", "lenet5")),
     ({"model": "vgg11"}, ("vgg11", "layer", "(1, 28, 28)")),
     ({"batch_norm": "yes"}, ("'yes'", "none, sites, hidden")),
-    ({"backend": "torch"}, ("'torch'", "numpy")),
+    ({"backend": "torch"}, ("unknown backend 'torch': allowed are numpy, auto",)),
+    ({"backend": "numba"}, ("'numba' is not part of this version: allowed are numpy, auto",)),
+    ({"backend": "cupy"}, ("'cupy' is not part of this version: allowed are numpy, auto",)),
     ({"dtype": "float16"}, ("'float16'", "float32, float64")),
     ({"train_limit": 0}, ("training samples: 0", "1 to 10000")),
     ({"train_limit": 10_001}, ("10001", "1 to 10000")),
@@ -133,10 +135,22 @@ def test_what_needs_no_data_is_checked_before_they_are_loaded(monkeypatch: pytes
         {"repeats": 0},
         {"seed": -1},
         {"model": "x"},
+        {"dataset": "x"},
+        {"backend": "x"},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
     ):
         with pytest.raises(WnError):
             wn.walk(**given)
-    for given in ({"noise": "additive"}, {"where": "each"}, {"seed": -1}, {"batch_norm": "x"}):
+    for given in (
+        {"noise": "additive"},
+        {"where": "each"},
+        {"seed": -1},
+        {"batch_norm": "x"},
+        {"epochs": 0},
+        {"backend": "numba"},
+    ):
         with pytest.raises(WnError):
             api.train(**given)
 
@@ -155,6 +169,14 @@ def test_settings_may_be_paths_and_numpy_values_and_none_is_the_default() -> Non
         },
     )
     assert found == WalkSettings(data_dir="data", sigma=[0.5, 1.0], where=[1, 2], seed=3, factors={0: 0.5})
+
+
+@pytest.mark.parametrize(("noise", "first", "last"), [("multiplicative", 0, 6), ("additive", 0.1, 10_000)])
+def test_the_default_grid_depends_on_the_noise(noise: str, first: float, last: float) -> None:
+    sigma = settings.walk_sigma(WalkSettings(noise=noise))
+    grid = np.linspace if noise == "multiplicative" else np.geomspace
+    np.testing.assert_allclose(sigma, grid(first, last, 16), rtol=1e-12)
+    assert settings.walk_sigma(WalkSettings(noise=noise, sigma=[2.0])).tolist() == [2.0]
 
 
 # ---- weighted loss --------------------------------------------------------------------------------------

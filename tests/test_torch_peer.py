@@ -121,6 +121,7 @@ def test_ties_of_max_pooling_agree() -> None:
     ("model", "batch_norm", "noise"),
     [
         *((model, "sites", "mixed") for model in SMALL),
+        ("mlp-16", "hidden", "additive"),  # the largest difference of docs/parity.md
         *((model, batch_norm, "mixed") for model in ("mlp-64", "cnn-s") for batch_norm in ("none", "hidden")),
         *(("lenet5", "sites", noise) for noise in parity.NOISES),
         *((model, "sites", "additive") for model in LARGE),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -25,16 +26,16 @@ from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.network import Network
 from wn.random import member_seed
-from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
+from wn.results import CURVE_COLUMNS, FILES, MIDPOINT_COLUMNS, WalkResult
 from wn.settings import (
     NetworkSettings,
-    SingleSettings,
     WalkSettings,
-    check_walk,
     noise_factory,
     phases,
     prepare,
     read_settings,
+    read_single,
+    read_walk,
     single_noise,
     walk_sigma,
 )
@@ -50,8 +51,7 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     `wn.walk(dataset="mnist", model="mlp", noise="additive", phase="inference", sigma="0.01:100:17")`.
     Returns the curves and midpoints as plain arrays. Raises WnError for anything unknown or out of range.
     """
-    chosen = read_settings(WalkSettings, settings)
-    check_walk(chosen)
+    chosen = read_walk(settings)
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
@@ -112,9 +112,7 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     Settings are the fields of `SingleSettings` (the same as the flags of `wn train`). Raises WnError for
     anything unknown or out of range.
     """
-    chosen = read_settings(SingleSettings, settings)
-    if chosen.where == "each":
-        raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
+    chosen = read_single(settings)
     operator = single_noise(chosen)
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
@@ -158,17 +156,17 @@ class _EpochMonitor(Monitor):
 
 
 def check_out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Raise WnError if the folder can't take results, or holds those of a run with other settings.
+    """Raise WnError for bad settings, and if the folder can't take results or holds those of another run.
 
-    What a run with the same settings left may be replaced: it would write the same numbers.
+    Files of the same names without a record of these settings count as another run's. What a run with the
+    same settings left may be replaced: it would write the same numbers.
     """
+    chosen = read_walk(settings)
     check_writable(folder)
-    record = folder / "run.json"
-    if overwrite or not record.exists():
+    if overwrite or not any((folder / name).exists() for name in FILES):
         return
-    chosen = read_settings(WalkSettings, settings)
     try:
-        asked = read_settings(WalkSettings, msgspec.json.decode(record.read_bytes())["asked"])
+        asked = read_settings(WalkSettings, msgspec.json.decode((folder / "run.json").read_bytes())["asked"])
     except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError, WnError):
         asked = None  # unreadable, or of another version
     if asked is None or _numbers_of(asked) != _numbers_of(chosen):
@@ -179,6 +177,12 @@ def _numbers_of(chosen: WalkSettings) -> WalkSettings:
     """Return the settings that the numbers of a walk depend on, the others as they are by default."""
     default = WalkSettings()
     return msgspec.structs.replace(chosen, threads=default.threads, evaluation_batch=default.evaluation_batch)
+
+
+def free_folder(folder: Path) -> Path:
+    """Return the first of FOLDER-2, FOLDER-3, … that does not exist."""
+    folder = folder.absolute()  # "." has no name of its own
+    return next(path for n in count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
 
 
 def check_out_file(path: Path, overwrite: bool) -> None:

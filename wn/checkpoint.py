@@ -329,9 +329,10 @@ def metadata_of(
 
 
 def write(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all; WnError if that fails."""
+    """Write a safetensors file, whole or not at all, and its folder; WnError if that fails."""
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
             save_file(contiguous, temporary, metadata)
     except (OSError, SafetensorError) as error:

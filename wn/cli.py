@@ -1,5 +1,6 @@
 """The command line: flags, commands, exit codes."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,10 +150,18 @@ def walk(
     api.check_out_folder(out, settings, overwrite)
     with console.progress(messages, "walking") as progress:
         result = api.walk(progress=progress, **settings)
-    files = result.save(out)
     console.print_midpoints(output, result)
-    names = ", ".join(path.name for path in files)
-    output.print(f"Wrote {names} to {out}/", soft_wrap=True, markup=False, highlight=False)
+    try:
+        api.check_out_folder(out, settings, overwrite)  # again: another run may have ended meanwhile
+    except WnError as error:
+        out = api.free_folder(out)
+        _complain(f"{error}; written to {out} instead", 0)
+    files = result.save_tables(out)
+    try:
+        files += result.save_pictures(out)
+    finally:
+        names = ", ".join(path.name for path in files)
+        output.print(f"Wrote {names} to {out}/", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -205,8 +214,10 @@ def train(
         wn train -d mnist --noise additive --sigma 0.3 --where 0 -o noisy-input.safetensors
     """
     from wn import api, console
+    from wn.settings import read_single
 
     settings = settings_of(context)
+    read_single(settings)
     api.check_out_file(out, overwrite)
     with console.progress(messages, "training") as progress:
         trained = api.train(progress=progress, **settings)
@@ -262,6 +273,9 @@ def main(arguments: list[str] | None = None) -> None:
     Exit codes: 0 done; 1 the system refused (a full disk, say), or `data check` found a difference; 2 bad
     input; 130 Ctrl-C. What went wrong is said in one line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no σ shows a question mark
+            stream.reconfigure(errors="replace")
     sys.exit(_run(arguments))
 
 

@@ -72,7 +72,7 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     first = rows[0]
     table = Table(
         title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
-        f"{first['batch_norm']}, {first['noise']} noise",
+        f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise",
         caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
         f"repeats {settings['repeats']}, seed {settings['seed']}",
     )
@@ -89,7 +89,7 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
         number = str(site) if site >= 0 else ""
         table.add_row(number, name, *(cells[phase, site] for phase in phases))
     console.print(table)
-    _print_rule(console, rows, phases)
+    _print_rule(console, result)
 
 
 def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
@@ -109,17 +109,25 @@ def _interval(low: float, high: float) -> str:
     return f"\\[{low:.3g}, {upper}]"  # the backslash keeps rich from reading the bracket as markup
 
 
-def _print_rule(console: Console, rows: Any, phases: list[str]) -> None:
-    """Print what the root-sum-square rule makes of the midpoints of all single sites."""
-    from wn.midpoint import root_sum_square_rule
+def _print_rule(console: Console, result: WalkResult) -> None:
+    """Print what the root-sum-square rule makes of the midpoints of all single sites.
 
-    walked = rows[(rows["site"] >= 0) & (rows["phase"] == "inference")]
-    if "inference" in phases and walked.size > 1 and walked[0]["noise"] == "additive":
-        predicted = root_sum_square_rule(walked["midpoint"])
-        console.print(
-            f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
-            f"midpoint ≈ {predicted:.3g} at inference."
-        )
+    A site that never falls half-way within the grid adds too little to the sum, so the prediction is a bound;
+    any other site without a midpoint leaves nothing to predict.
+    """
+    from wn.midpoint import NEVER_FALLS, root_sum_square_rule
+
+    rows = result.midpoints
+    chosen = (rows["site"] >= 0) & (rows["phase"] == "inference") & (rows["noise"] == "additive")
+    walked = rows[chosen]
+    reasons = {reason for reason, one in zip(result.reasons, chosen, strict=True) if one}
+    if walked.size < 2 or not walked["reached"].any() or reasons - {"", NEVER_FALLS}:
+        return
+    predicted = root_sum_square_rule(walked["midpoint"])
+    console.print(
+        f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
+        f"midpoint {'at most' if NEVER_FALLS in reasons else '≈'} {predicted:.3g} at inference."
+    )
 
 
 def print_trained(console: Console, trained: Any) -> None:

@@ -9,9 +9,9 @@ from math import exp, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
+from wn.falling import falling_means, falls_through
 from wn.midpoint import Midpoint
 
 
@@ -38,8 +38,8 @@ def measured_crossing(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike, ha
     right, asked = (np.bincount(place, counts[s > 0]) for counts in (k, n))
     if levels.size < 2:
         return nan
-    falling = isotonic_regression(right / asked, weights=asked, increasing=False).x
-    if not falling[0] > half >= falling[-1]:
+    falling = falling_means(right, asked)
+    if not falls_through(falling, half):
         return nan
     after = int(np.argmax(falling <= half))
     share = (falling[after - 1] - half) / (falling[after - 1] - falling[after])

@@ -12,20 +12,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, rel_entr
+from scipy.special import expit
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from wn.errors import WnError
+from wn.falling import MARGIN, deviance, dispersion, falling_means, falls_significantly, falls_through
 
 Floats = NDArray[np.float64]
 
 NEVER_FALLS = "never falls half-way"
 ALREADY_BELOW = "already below half-way at the smallest sigma"
+NO_FALL = "does not fall significantly"
 NOT_LEARNT = "clean accuracy is not above chance"
 NO_NOISE = "no positive sigma was measured"
 
-MARGIN = 1e-6  # every probability of the model lies in [MARGIN, 1 - MARGIN]
 LOG_SLOPE_RANGE = (math.log(0.01), math.log(1000.0))
 REACH = 30.0  # how far, in log σ, the curve is looked for outside the measured range
 PULL = 1e-3  # where the data leave slope or floor open, those nearest 1 and chance are taken
@@ -38,7 +39,8 @@ class Midpoint:
 
     midpoint is where the curve crosses (clean_accuracy + chance)/2, NaN where it is not reached; ci_low and
     ci_high bound it (0 or inf where the data give no bound); location equals midpoint if floor is chance.
-    dispersion is 1 for binomial scatter about the curve and larger for more. reason says why not reached.
+    dispersion is 1 for binomial scatter about the curve and larger for more. Where the midpoint is not
+    reached, reason says why, and midpoint, ci_low, ci_high, slope and location are NaN.
     """
 
     midpoint: float
@@ -53,7 +55,7 @@ class Midpoint:
     dispersion: float
 
     def accuracy(self, sigma: ArrayLike) -> Floats:
-        """Fitted accuracy at each σ ≥ 0, any shape (NaN where nothing could be fitted)."""
+        """Fitted accuracy at each σ ≥ 0, any shape (NaN where the midpoint is not reached)."""
         s = np.asarray(sigma, dtype=np.float64)
         log_sigma = np.log(s, out=np.full(s.shape, -np.inf), where=s > 0)
         falling: Floats = expit(-self.slope * (log_sigma - math.log(max(self.location, 5e-324))))
@@ -90,8 +92,9 @@ def fit_midpoint(
     sigma, correct, total: (N,) one entry per noise level and repeat, any order, levels may recur; σ ≥ 0
     (entries at σ = 0 do not take part: there the curve is a0 whatever μ and s). clean_accuracy: a0 in [0, 1],
     taken as exact. chance in (0, 1). floor: "chance" fixes a∞ = chance, "free" estimates a∞ in [0, a0].
-    confidence in (0, 1). A curve that does not fall through half-way between the smallest positive and the
-    largest σ, and one with a0 ≤ chance, is "not reached" and says why. Raises WnError on bad input.
+    confidence in (0, 1). A curve that does not fall significantly, and through half-way, between the smallest
+    positive and the largest σ, and one with a0 ≤ chance, is "not reached" and says why. Raises WnError on bad
+    input.
     Derived in docs/midpoint.md.
     """
     s, k, n = _checked_counts(sigma, correct, total)
@@ -108,24 +111,26 @@ def fit_midpoint(
     free = [LOCATION, LOG_SLOPE] + [FLOOR] * (floor == "free")
     theta = _best_fit(data, free)
     freedom = int(noisy.sum()) - len(free)
-    dispersion = _dispersion(k[noisy], n[noisy], _curve(np.log(s[noisy]), theta, data.clean)[0], freedom)
+    fitted = _curve(np.log(s[noisy]), theta, data.clean)[0]
+    scatter = dispersion(k[noisy], n[noisy], fitted, freedom)
     crossing = _crossing(theta, data)
-    reason = _why_not(crossing, data)
+    falls = falls_significantly(s[noisy], k[noisy], n[noisy], fitted, len(free))
+    reason = _why_not(crossing, data, falls)
     low = high = math.nan
     if not reason:
         quantile = float((student(freedom) if freedom > 0 else norm()).ppf((1 + confidence) / 2))
-        low, high = _interval(data, theta, crossing, free, dispersion * quantile**2)
+        low, high = _interval(data, theta, crossing, free, scatter * quantile**2)
     return Midpoint(
         midpoint=math.nan if reason else _exp(crossing),
         ci_low=low,
         ci_high=high,
-        slope=math.exp(theta[LOG_SLOPE]),
-        location=_exp(float(theta[LOCATION])),
+        slope=math.nan if reason else math.exp(theta[LOG_SLOPE]),
+        location=math.nan if reason else _exp(float(theta[LOCATION])),
         floor=float(chance if floor == "chance" else theta[FLOOR]),
         clean_accuracy=float(clean_accuracy),
         reached=not reason,
         reason=reason,
-        dispersion=dispersion,
+        dispersion=scatter,
     )
 
 
@@ -133,7 +138,9 @@ def root_sum_square_rule(midpoints: Sequence[float] | Floats) -> float:
     """Midpoint of global noise predicted from the midpoints of the single sites.
 
     σ_global = (Σ_i μ_i⁻²)^(−1/2), inf if no site is reached; midpoints: (sites,) positive, where NaN (not
-    reached) or inf adds nothing to the sum. Raises WnError if midpoints is empty, not 1-d or not positive.
+    reached) or inf adds nothing to the sum: with sites that never fall half-way the result is an upper bound,
+    with sites that are already below it at the smallest σ it means nothing. Raises WnError if midpoints is
+    empty, not 1-d or not positive.
     Derived in docs/midpoint.md.
     """
     mu = _numbers("midpoints", midpoints)
@@ -218,9 +225,7 @@ def _curve(
 
 
 def _deviance(data: _Data, p: Floats) -> Floats:
-    """−2 log-likelihood relative to the saturated model, summed over the last axis of p."""
-    k, n = data.correct, data.total
-    return np.asarray(2 * (rel_entr(k, n * p) + rel_entr(n - k, n * (1 - p))).sum(axis=-1))
+    return deviance(data.correct, data.total, p)
 
 
 def _pull(data: _Data, theta: Floats) -> Floats:
@@ -300,21 +305,11 @@ def _floors(data: _Data, free: list[int], top: float) -> Floats:
 def _best_fit(data: _Data, free: list[int]) -> Floats:
     """Maximum likelihood from the three best starts of the scan."""
     t = data.log_sigma
-    guess = np.interp(data.half, _falling_means(data)[::-1], t[::-1])
+    guess = np.interp(data.half, falling_means(data.correct, data.total)[::-1], t[::-1])
     locations = np.append(guess, np.linspace(t[0] - 2, t[-1] + 2, 40))  # of equals the scan takes the first
     values, starts = _scan(data, locations, _floors(data, free, data.clean))
     fits = [_descend(data, starts[i], free) for i in np.argsort(values, kind="stable")[:3]]
     return min(fits, key=lambda fit: fit[0])[1]
-
-
-def _dispersion(correct: Floats, total: Floats, p: Floats, freedom: int) -> float:
-    """Pearson's χ²/(N − parameters) with Fletcher's (2012) correction for sparse counts, at least 1."""
-    if freedom <= 0:
-        return 1.0
-    residual, variance = correct / total - p, p * (1 - p)
-    pearson = float(np.sum(total * residual**2 / variance)) / freedom
-    sparse = 1 + float(np.mean((1 - 2 * p) * residual / variance))  # never negative: docs/midpoint.md
-    return max(1.0, pearson / sparse) if sparse > 1e-9 else 1.0
 
 
 # --- midpoint and interval -------------------------------------------------------------------------------
@@ -328,24 +323,16 @@ def _crossing(theta: Floats, data: _Data) -> float:
     return location + math.log((data.clean - data.half) / (data.half - floor)) / math.exp(log_slope)
 
 
-def _falling_means(data: _Data) -> Floats:
-    """Weighted isotonic (non-increasing) regression of accuracy on σ: pool adjacent violators."""
-    blocks: list[tuple[float, float, int]] = []  # correct, total, levels
-    for k, n in zip(data.correct.tolist(), data.total.tolist(), strict=True):
-        block = (k, n, 1)
-        while blocks and blocks[-1][0] * block[1] <= block[0] * blocks[-1][1]:
-            last = blocks.pop()
-            block = (last[0] + block[0], last[1] + block[1], last[2] + block[2])
-        blocks.append(block)
-    return np.repeat([k / n for k, n, _ in blocks], [levels for *_, levels in blocks])
-
-
-def _why_not(crossing: float, data: _Data) -> str:
+def _why_not(crossing: float, data: _Data, falls: bool) -> str:
     """Why the midpoint is not reached; empty if both fit and isotonic means fall through half-way."""
-    means = _falling_means(data)
-    if means[-1] > data.half or means[0] == means[-1] == data.half:
+    means = falling_means(data.correct, data.total)
+    if means[-1] > data.half:
         return NEVER_FALLS
-    if means[0] < data.half or crossing < data.log_sigma[0]:
+    if means[0] < data.half:
+        return ALREADY_BELOW
+    if not falls:
+        return NO_FALL
+    if not falls_through(means, data.half) or crossing < data.log_sigma[0]:
         return ALREADY_BELOW
     return NEVER_FALLS if crossing > data.log_sigma[-1] else ""
 
@@ -365,8 +352,8 @@ def _interval(
         start = np.array([crossing + offset, *fitted[1:]])  # so that excess(0) is what it must be
         if _differentiated(pinned, start, data.half)[0] > values.min():
             start = starts[values.argmin()]
-        deviance = _descend(pinned, start, others, data.half, tolerance=1e-4)[0]
-        return math.sqrt(max(deviance - least, 0.0)) - math.sqrt(allowance)  # nearly linear in offset
+        least_here = _descend(pinned, start, others, data.half, tolerance=1e-4)[0]
+        return math.sqrt(max(least_here - least, 0.0)) - math.sqrt(allowance)  # nearly linear in offset
 
     def bound(end: float) -> float:
         inner, outer = 0.0, math.copysign(min(0.05, abs(end)), end)

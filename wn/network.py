@@ -136,17 +136,18 @@ class Network:
         x: (P|1, *input_shape, B). Noise is injected at the input and after every layer whose site has an
         active operator in `run.noise`.
         """
-        return self._run(be, params, states, x, run, INPUT_SITE)
+        return self._run(be, params, states, x, run, INPUT_SITE, keep=True)
 
     def forward_from_site(
         self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass, site: int
     ) -> Array:
         """Return the logits from the clean activation x at `site`: its noise and the layers behind it.
 
-        Raises WnError for a site that does not exist.
+        Nothing is kept for a backward pass, so this is the one to evaluate with. Raises WnError for a site
+        that does not exist.
         """
         self.check_sites([site])
-        return self._run(be, params, states, x, run, site)[0]
+        return self._run(be, params, states, x, run, site, keep=False)[0]
 
     def clean_activations(
         self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array
@@ -184,6 +185,7 @@ class Network:
         x: Array,
         run: Pass,
         first_site: int,
+        keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         start = self.site_steps[first_site]
         site = first_site
@@ -200,8 +202,8 @@ class Network:
                 if step.site:
                     site += 1
                     x, noise_cache = _noise_forward(be, x, run, site)
-                layer_caches.append(layer_cache)
-                noise_caches.append(noise_cache)
+                layer_caches.append(layer_cache if keep else None)
+                noise_caches.append(noise_cache if keep else None)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
 
 

@@ -9,7 +9,7 @@ drawn anew for every element, sample and forward pass (Borras, Klein, Fröning, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +20,14 @@ from wn.errors import WnError
 KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 ORDERS = ("mul_add", "add_mul")
 EXECUTIONS = ("single", "each")
+MOST_DRAWS = 4096  # repetitions with draws of their own: as many as the addresses of wn.random hold
 
 Order = Literal["mul_add", "add_mul"]
 Execution = Literal["single", "each"]
 FloatOrMembers = float | NDArray[np.float64]  # one number, or one per member (P,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noise:
     """One noise operator; make it with `additive`, `multiplicative`, `mixed`, `mixed_direct` or `none`.
 
@@ -35,7 +36,8 @@ class Noise:
     `repetitions` R executes the operator R times on the same x and averages; `execution` says how: "each"
     draws R times, "single" draws once with σ/√R, which has the same distribution (for add→mul it has not:
     there the operator always draws R times; see docs/noise.md). `normalize_to_input_size` divides σ by the
-    number N of elements per sample. Raises WnError for values out of range.
+    number N of elements per sample. Raises WnError for values out of range, for values and an order that the
+    kind has not, and for more than 4096 repetitions that are drawn separately.
     """
 
     kind: str = "none"
@@ -65,6 +67,22 @@ class Noise:
             raise WnError(f"repetitions is {self.repetitions!r}: it must be an integer of at least 1")
         if self.repetitions < 1:
             raise WnError(f"repetitions is {self.repetitions}: it must be at least 1")
+        if self.draws_each and self.repetitions > MOST_DRAWS:
+            raise WnError(
+                f"repetitions is {self.repetitions}: at most {MOST_DRAWS} can be drawn separately (execution "
+                "each, or order add_mul); mul_add noise of execution single has no limit"
+            )
+        _check_kind(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Noise) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(tuple(v.tolist()) if isinstance(v, np.ndarray) else v for v in values)
 
     @property
     def has_multiplier(self) -> bool:
@@ -129,13 +147,16 @@ def mixed_direct(sigma_mul: FloatOrMembers, sigma_add: FloatOrMembers, **options
     return _noise("mixed-direct", options, sigma_mul=sigma_mul, sigma_add=sigma_add)
 
 
-def of_kind(kind: str, sigma: FloatOrMembers, ratio: float = 0.5, **options: Any) -> Noise:
-    """Return the operator of that kind at strength σ (for mixed noise: amplitude σ and ratio; for
-    mixed-direct: σ_mul = σ_add = σ).
+def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **options: Any) -> Noise:
+    """Return the operator of that kind at strength σ (for mixed noise: amplitude σ and ratio, by default
+    ½; for mixed-direct: σ_mul = σ_add = σ).
 
-    `options` are those of `Noise`; unknown kinds and options raise WnError with what is allowed.
+    `options` are those of `Noise`; unknown kinds and options, and a ratio for other kinds
+    than mixed, raise WnError with what is allowed.
     """
     _check_choice("noise kind", kind, KINDS)
+    if ratio is not None and kind != "mixed":
+        raise WnError(f"ratio goes with mixed noise, and noise is {kind}")
     if kind == "none":
         return _noise("none", options)
     if kind == "additive":
@@ -143,7 +164,7 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float = 0.5, **options: Any
     if kind == "multiplicative":
         return multiplicative(sigma, **options)
     if kind == "mixed":
-        return mixed(sigma, ratio, **options)
+        return mixed(sigma, 0.5 if ratio is None else ratio, **options)
     return mixed_direct(sigma, sigma, **options)
 
 
@@ -188,6 +209,15 @@ def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise WnError(f"unknown {what} {value!r}: allowed are {', '.join(allowed)}")
 
 
+def _check_kind(noise: Noise) -> None:
+    if noise.kind in ("none", "additive") and noise.has_multiplier:
+        raise WnError(f"{noise.kind} noise does not multiply: sigma_mul must be 0 and mean_mul 1")
+    if noise.kind in ("none", "multiplicative") and noise.has_offset:
+        raise WnError(f"{noise.kind} noise does not add: sigma_add and mean_add must be 0")
+    if not noise.kind.startswith("mixed") and noise.order != "mul_add":
+        raise WnError(f"{noise.kind} noise has no order {noise.order}: an order goes with mixed noise")
+
+
 def _checked(what: str, value: Any, at_least: float = -np.inf, at_most: float = np.inf) -> FloatOrMembers:
     """Return `value` as a float or a float64 array (P,), after checking that it is finite and in range."""
     try:
@@ -199,9 +229,10 @@ def _checked(what: str, value: Any, at_least: float = -np.inf, at_most: float = 
     if array.ndim > 1 or array.size == 0:
         raise WnError(f"{what} has shape {array.shape}: it must be a number or one number per member")
     array = array.astype(np.float64)
-    bounds = [f"≥ {at_least:g}"] if at_least > -np.inf else []
+    bounds = ["finite"]
+    bounds += [f"≥ {at_least:g}"] if at_least > -np.inf else []
     bounds += [f"≤ {at_most:g}"] if at_most < np.inf else []
-    allowed = " ".join(["finite", *bounds])
+    allowed = " and ".join(filter(None, [", ".join(bounds[:-1]), bounds[-1]]))
     wrong = array[~np.isfinite(array) | (array < at_least) | (array > at_most)]
     if wrong.size:
         raise WnError(f"{what} is {wrong.flat[0]:g}: it must be {allowed}")

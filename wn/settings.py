@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wn import models
+from wn import backends, models
 from wn import noise as noises
 from wn.data import catalogue, speech
 from wn.data.dataset import Dataset
+from wn.data.entries import entry_of
 from wn.errors import WnError
 from wn.grids import sigma_grid
 from wn.network import Network
@@ -118,10 +119,25 @@ def check_network(chosen: NetworkSettings) -> None:
         raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
     checked_integer("seed", chosen.seed, 64)
     models.check_name(chosen.model, chosen.batch_norm)
+    entry_of(chosen.dataset)
+    backends.check_name(chosen.backend)
+    given = {name: getattr(chosen, name) for name in ("epochs", "batch_size", "learning_rate")}
+    TrainSettings(**{"epochs": 1} | {name: value for name, value in given.items() if value is not None})
 
 
-def check_walk(chosen: WalkSettings) -> None:
-    """Raise WnError for settings of a walk that are wrong whatever the data and the network."""
+def read_single(settings: Mapping[str, Any]) -> SingleSettings:
+    """Return the settings of a single training, checked as far as that goes without data and network."""
+    chosen: SingleSettings = read_settings(SingleSettings, settings)
+    check_network(chosen)
+    if chosen.where == "each":
+        raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
+    single_noise(chosen)
+    return chosen
+
+
+def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
+    """Return the settings of a walk, checked as far as that goes without data and network."""
+    chosen: WalkSettings = read_settings(WalkSettings, settings)
     check_network(chosen)
     phases(chosen)
     for name in ("threads", "repeats", "evaluation_batch"):
@@ -129,6 +145,7 @@ def check_walk(chosen: WalkSettings) -> None:
         if value is not None and value < 1:
             raise WnError(f"{name} is {value}: it must be at least 1")
     noise_factory(chosen)(walk_sigma(chosen))
+    return chosen
 
 
 def phases(chosen: WalkSettings) -> tuple[str, ...]:

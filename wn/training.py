@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from wn.data.dataset import Dataset, Split, batch
 from wn.data.recipes import Preprocessing
 from wn.errors import WnError
 from wn.layers import cross_entropy
-from wn.network import Network, Pass
+from wn.layers.base import Shape
+from wn.layers.batch_norm import BatchNorm
+from wn.network import INPUT_SITE, Network, Pass
 from wn.noise import Noise, SiteNoise
 from wn.random import Purpose, permutation
 
@@ -40,11 +43,13 @@ class TrainSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise WnError(f"{name} is {value!r}: it must be an integer of at least 1")
-        if not 0 < self.learning_rate < np.inf:
-            raise WnError(f"learning_rate is {self.learning_rate}: it must be above 0 and finite")
-        wrong = [weight for weight in self.class_weights or () if not 0 < weight < np.inf]
-        if wrong:
-            raise WnError(f"a class weight is {wrong[0]}: it must be above 0 and finite")
+        _check_positive("learning_rate", self.learning_rate)
+        if not isinstance(self.clamp_weights, bool):
+            raise WnError(f"clamp_weights is {self.clamp_weights!r}: it must be True or False")
+        if not isinstance(self.class_weights, tuple | list | None):
+            raise WnError(f"class_weights is {self.class_weights!r}: it must be a tuple of numbers")
+        for weight in self.class_weights or ():
+            _check_positive("a class weight", weight)
 
 
 class Population(NamedTuple):
@@ -82,9 +87,10 @@ def train(
     All members see the same batches in the same order, drawn from `data_seed` (by default the first member's
     seed); initial parameters and noise come from each member's own seed. A member's result does not depend
     on which others are trained with it, only on its seed, its noise and `data_seed`.
-    Raises WnError for bad sites or noise values, and when the loss or the gradients of a member leave the
-    range of `dtype`.
+    Raises WnError for bad sites and noise values, a `dtype` other than float32 and float64, a last batch that
+    is too small for batch norm, and when the loss or the gradients of a member leave the range of `dtype`.
     """
+    dtype = checked_dtype(dtype)
     noise = {} if noise is None else noise
     monitor = Monitor() if monitor is None else monitor
     if not seeds:
@@ -93,6 +99,7 @@ def train(
     weights = settings.class_weights
     if weights is not None and len(weights) != network.classes:
         raise WnError(f"there are {len(weights)} class weights: {network.name} has {network.classes} classes")
+    check_last_batch(network, len(dataset.train), settings.batch_size)
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
     params = network.initial_parameters(be, seeds, dtype)
@@ -119,10 +126,10 @@ def train(
                 total += np.asarray(be.to_numpy(loss), np.float64) * len(samples)
                 monitor.step()
             loss_of_epoch = total / len(split)
-            _check_finite("loss", loss_of_epoch, epoch, np.dtype(dtype))
+            _check_finite("loss", loss_of_epoch, epoch, dtype)
             # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
             squares = np.sum([_sums(be, array) for array in optim.arrays(adam.second)], axis=0)
-            _check_finite("sum of squared gradients", squares, epoch, np.dtype(dtype))
+            _check_finite("sum of squared gradients", squares, epoch, dtype)
             monitor.epoch(epoch, loss_of_epoch)
     return Population(params, states, seeds)
 
@@ -160,9 +167,11 @@ def evaluate(
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then.
-    `monitor` is told after each batch. Raises WnError for bad sites or noise values, and when a logit leaves
-    the range of `dtype`.
+    `monitor` is told after each batch. Raises WnError for bad sites and noise values, a population of another
+    network, a `dtype` other than float32 and float64, and when a logit leaves the range of `dtype`.
     """
+    dtype = checked_dtype(dtype)
+    check_population(be, network, population)
     noise = {} if noise is None else noise
     monitor = Monitor() if monitor is None else monitor
     members = [len(population.seeds), *(operator.members() for operator in noise.values())]
@@ -171,7 +180,7 @@ def evaluate(
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, noise, evaluation, batch_size, dtype
     ):
-        logits, _, _ = network.forward(be, population.params, population.states, x, run)
+        logits = network.forward_from_site(be, population.params, population.states, x, run, INPUT_SITE)
         correct = correct + count_correct(be, logits, labels)
         monitor.step()
     return np.asarray(correct)
@@ -226,6 +235,55 @@ def check_noise(network: Network, noise: Mapping[int, Noise], population: int) -
             raise WnError(
                 f"noise at site {site} has values for {operator.members()} members: allowed are {allowed}"
             )
+
+
+def check_population(be: Backend, network: Network, population: Population) -> None:
+    """Raise WnError unless all parameters and states have the shapes that this network needs."""
+    count = len(network.steps)
+    if (len(population.params), len(population.states)) != (count, count):
+        raise WnError(f"the population has {len(population.params)} layers: {network.name} has {count}")
+
+    def draw(_part: int, shape: Shape, _bound: float) -> Array:
+        return be.xp.broadcast_to(be.xp.zeros(()), (1, *shape))  # takes no memory
+
+    for index, (step, shape) in enumerate(zip(network.steps, network.shapes(), strict=False)):
+        params = step.layer.initial_parameters(be, shape, draw)
+        state = step.layer.initial_state(be, shape, 1, np.float32)
+        needed = [array.shape[1:] for array in (*params, *state)]
+        found = [array.shape[1:] for array in (*population.params[index], *population.states[index])]
+        if found != needed:
+            raise WnError(
+                f"the population is not of {network.name}: layer {step.name!r} needs arrays of shapes "
+                f"{needed} per member, got {found}"
+            )
+
+
+def check_last_batch(network: Network, samples: int, batch_size: int) -> None:
+    """Raise WnError if the last batch leaves a batch norm with one value per feature: it has no variance."""
+    last = samples % batch_size or batch_size
+    for step, shape in zip(network.steps, network.shapes(), strict=False):
+        if isinstance(step.layer, BatchNorm) and last * prod(shape[1:]) == 1:
+            raise WnError(
+                f"layer {step.name!r} of {network.name} needs at least 2 values per feature, and the last "
+                f"batch has 1 sample ({samples} training samples in batches of {batch_size}): use another "
+                "batch size or sample limit"
+            )
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type that a network computes in; WnError unless it is float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):  # no type at all
+        raise WnError(f"dtype is {dtype!r}: allowed are float32, float64") from None
+    if found not in (np.float32, np.float64):
+        raise WnError(f"dtype is {found}: allowed are float32, float64")
+    return found
+
+
+def _check_positive(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise WnError(f"{what} is {value!r}: it must be above 0 and finite")
 
 
 def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

@@ -162,7 +162,8 @@ def run_jobs(
     stop = Event()
     futures: list[Future[list[Result]]] = []
     try:
-        futures = [executor.submit(job, be, _JobMonitor(members, report, stop)) for members, job in work]
+        for members, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
+            futures.append(executor.submit(job, be, _JobMonitor(members, report, stop)))
         return [result for future in as_completed(futures) for result in future.result()]
     finally:
         stop.set()

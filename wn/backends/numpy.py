@@ -23,9 +23,6 @@ class NumpyBackend(Backend):
         fill_normals(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition)
         return out
 
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        return np.multiply(dy, y > 0)
-
     def adam_update(
         self,
         parameter: Array,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
 
@@ -14,9 +15,11 @@ from wn.data.locate import (
     VARIABLE,
     cache_folder,
     candidates,
+    check_named,
     content_sha256,
     file_md5,
     locate,
+    others,
     search_folders,
 )
 from wn.errors import DataError
@@ -60,27 +63,33 @@ def fetch(
 
     `progress`, called with a file name before it is downloaded, returns a progress bar as pooch uses them: an
     object with an attribute total and methods update(bytes), reset() and close().
+    A folder is made only where something is downloaded to it.
     Raises WnError for an unknown name and DataError where the download fails.
     """
     entry = entry_of(name)
     folder = _path(data_dir)
-    if folder is not None:
-        _make_folder(folder)
-    located = locate(entry, folder)
+    located = locate(entry, folder if folder and folder.exists() else None)
     if located:
         return located.found
+    if folder is not None:
+        _make_folder(folder)
     return _download(entry, folder / name if folder else cache_folder(entry), folder, progress)
 
 
 def check(name: str, data_dir: str | Path | None = None) -> list[FileStatus]:
     """Compare the files that `load` would take first with the checksums of the original ones.
 
-    Raises WnError for an unknown name; missing, unreadable and differing files are reported, not raised.
+    Raises WnError for an unknown name and DataError for a folder that does not exist; missing, unreadable and
+    differing files are reported, not raised.
     """
     entry = entry_of(name)
-    located = next(candidates(entry, _path(data_dir)), None)
+    folder = _path(data_dir)
+    check_named(entry, folder)
+    located = next(candidates(entry, folder), None)
     if located is None:
-        return [FileStatus(file.name, None, False, "missing") for file in entry.layouts[0]]
+        searched = search_folders(entry, folder)
+        status = "; ".join([f"missing in {', '.join(map(str, searched))}", *others(entry, searched)])
+        return [FileStatus(file.name, None, False, status) for file in entry.layouts[0]]
     return [_status(file, path) for file, path in zip(located.layout, located.paths, strict=True)]
 
 
@@ -116,7 +125,8 @@ def _download(
 
 def _download_file(entry: Entry, file: DataFile, folder: Path, progress: Callable[[str], Any] | None) -> Path:
     """One file from the first mirror that delivers it with the right checksum."""
-    reason = "it has no download source"
+    pooch.get_logger().setLevel("ERROR")  # it would say what the error or the progress bar says
+    reasons = []
     for mirror in entry.mirrors:
         try:
             fetched = pooch.retrieve(
@@ -128,15 +138,23 @@ def _download_file(entry: Entry, file: DataFile, folder: Path, progress: Callabl
                     progressbar=progress(file.name) if progress else False, timeout=_TIMEOUT
                 ),
             )
-        except (OSError, ValueError) as error:  # no connection, or another checksum
-            reason = f"{mirror + file.name}: {_first_line(error)}"
+        except (OSError, ValueError) as error:
+            reasons.append(f"{urlsplit(mirror).netloc}: {_reason(error)}")
         else:
             return Path(fetched)
-    raise DataError(reason)
+    raise DataError("; ".join(reasons) or "it has no download source")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words; pooch passes the errors of requests and of the disk on."""
+    if isinstance(error, ValueError):
+        return "another checksum"
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code}"
+    if hasattr(error, "request"):  # an error of requests, whose own words are long
+        return "no answer in time" if "Timeout" in type(error).__name__ else "no connection"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _path(data_dir: str | Path | None) -> Path | None:

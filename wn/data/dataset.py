@@ -57,7 +57,7 @@ class Dataset:
         Samples are taken class by class in turn (the first of each class, then the second of each class, …)
         until n are chosen, and stay in file order. So the choice is deterministic, class counts differ by at
         most one until a class is used up, and a smaller choice is always part of a larger one.
-        Raises WnError where n is not in 1 … the number of samples.
+        Raises WnError where n is not an integer in 1 … the number of samples.
         """
         return replace(
             self,
@@ -132,7 +132,7 @@ def normalised(xp: Any, x: Any, preprocessing: Preprocessing, dtype: DTypeLike) 
 def _limited(split: Split, count: int | None, what: str) -> Split:
     if count is None:
         return split
-    if not 1 <= count <= len(split):
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= len(split):
         raise WnError(f"{what}: {count} is not in 1 to {len(split)}")
     order = np.lexsort((split.labels, _rank_within_class(split.labels)))  # by rank first, then by class
     return split.take(np.sort(order[:count]))

@@ -43,21 +43,9 @@ def cache_folder(entry: Entry) -> Path:
 
 
 def search_folders(entry: Entry, data_dir: Path | None = None) -> list[Path]:
-    """All folders that are searched, in order.
-
-    Raises DataError where `data_dir` or $WN_DATA name a folder that does not exist.
-    """
-    if entry.bundled:
-        return [MINI_FOLDER]
-    roots = []
-    for where, root in (("data folder", data_dir), (f"${VARIABLE}", _variable())):
-        if root is not None:
-            if not root.is_dir():
-                raise DataError(f"{where}: {root} is not a folder")
-            roots.append(root)
-    folders = [root / sub for root in roots for sub in ("", entry.name, *entry.folders)]
-    system = [Path(entry.system)] if entry.system else []
-    return [*folders, *system, cache_folder(entry)]
+    """All folders that are searched, in order, whether they exist or not."""
+    named = [folder for _, root in _named(entry, data_dir) for folder in _within(root, entry)]
+    return [*named, *_own_folders(entry)]
 
 
 def locate(entry: Entry, data_dir: Path | None = None) -> Located | None:
@@ -65,25 +53,40 @@ def locate(entry: Entry, data_dir: Path | None = None) -> Located | None:
 
     A folder named by the user or by Debian that holds only some of the files is an error, so that another
     folder's files are not taken silently; an unfinished download counts as absent. Files that are known to be
-    another data set's (MNIST and FashionMNIST use the same names) are passed over.
+    another data set's (MNIST and FashionMNIST use the same names) are passed over, but a folder named by the
+    user in which nothing else is found is an error too, and so is one that does not exist.
     Raises DataError.
     """
-    for located in candidates(entry, data_dir):
-        if located.complete:
+    named = _named(entry, data_dir)
+    check_named(entry, data_dir)
+    for _, root in named:
+        located = _first(entry, _within(root, entry))
+        if located:
             return located
-        if located.folder != cache_folder(entry):
-            raise DataError(
-                f"{located.folder}: holds only a part of {entry.name}: missing {', '.join(located.missing)}"
-            )
-    return None
+        other = next(others(entry, _within(root, entry)), None)
+        if other:
+            raise DataError(other)
+    return _first(entry, _own_folders(entry))
+
+
+def check_named(entry: Entry, data_dir: Path | None = None) -> None:
+    """Raise DataError where `data_dir` or $WN_DATA name a folder that does not exist."""
+    for where, root in _named(entry, data_dir):
+        if not os.path.isdir(root):
+            raise DataError(f"{where}: {root} is not a folder")
 
 
 def candidates(entry: Entry, data_dir: Path | None = None) -> Iterator[Located]:
     """The searched folders, in order, with a file of the data set and without another data set's files."""
-    for folder in search_folders(entry, data_dir):
+    return _held(entry, search_folders(entry, data_dir))
+
+
+def others(entry: Entry, folders: list[Path]) -> Iterator[str]:
+    """A line for each of the folders that holds another data set, under the same file names."""
+    for folder in folders:
         located = look_into(folder, entry)
-        if located is not None and not _of_another(located, entry):
-            yield located
+        if located is not None and (owner := _owner(located, entry)) != entry.name:
+            yield f"{folder} holds {owner}, not {entry.name}"
 
 
 def look_into(folder: Path, entry: Entry) -> Located | None:
@@ -125,14 +128,49 @@ def _existing(folder: Path, file: DataFile) -> Path | None:
     return None
 
 
-def _of_another(located: Located, entry: Entry) -> bool:
-    """Whether the last file (the smallest one) is, by its content, a known file of another data set."""
+def _named(entry: Entry, data_dir: Path | None) -> list[tuple[str, Path]]:
+    """The folders named by the user, and where each is named."""
+    named = (("data folder", data_dir), (f"${VARIABLE}", _variable()))
+    return [(where, root) for where, root in named if root is not None and not entry.bundled]
+
+
+def _within(root: Path, entry: Entry) -> list[Path]:
+    return [root / sub for sub in ("", entry.name, *entry.folders)]
+
+
+def _own_folders(entry: Entry) -> list[Path]:
+    """The folders that are searched without being named by the user."""
+    if entry.bundled:
+        return [MINI_FOLDER]
+    return [*([Path(entry.system)] if entry.system else []), cache_folder(entry)]
+
+
+def _first(entry: Entry, folders: list[Path]) -> Located | None:
+    for located in _held(entry, folders):
+        if located.complete:
+            return located
+        if located.folder != cache_folder(entry):
+            raise DataError(
+                f"{located.folder}: holds only a part of {entry.name}: missing {', '.join(located.missing)}"
+            )
+    return None
+
+
+def _held(entry: Entry, folders: list[Path]) -> Iterator[Located]:
+    for folder in folders:
+        located = look_into(folder, entry)
+        if located is not None and _owner(located, entry) == entry.name:
+            yield located
+
+
+def _owner(located: Located, entry: Entry) -> str:
+    """The data set to which the last file (the smallest one) belongs by its content, `entry` if unknown."""
     path, expected = located.paths[-1], located.layout[-1].sha256
     if path is None or not expected:
-        return False
+        return entry.name
     try:
         content = content_sha256(path)
     except DataError:
-        return False  # reading it says what is wrong
+        return entry.name  # reading it says what is wrong
     owners = {file.sha256: other.name for other in ENTRIES.values() for file in other.layouts[0]}
-    return owners.get(content, entry.name) != entry.name
+    return owners.get(content, entry.name)

@@ -1,11 +1,10 @@
 """Average pooling: the mean of each window. Derived in docs/layers/average_pooling.md."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wn.backends.base import Array, Backend
-from wn.backends.windows import Pair, check_pair, pooled_shape
-from wn.layers.base import Shape, Stateless
+from wn.backends.windows import Pair
+from wn.layers.base import Pooling
 
 
 class AveragePoolingCache(NamedTuple):
@@ -37,26 +36,9 @@ def backward(be: Backend, dy: Array, cache: AveragePoolingCache) -> tuple[Array,
     return be.average_pool_backward(dy, cache.size, cache.window), ()
 
 
-@dataclass(frozen=True)
-class AveragePooling(Stateless):
+class AveragePooling(Pooling):
     """An average pooling with stride = window (height, width) in a network."""
 
-    window: Pair
-
-    def __post_init__(self) -> None:
-        check_pair("window of an average pooling", self.window, at_least=1)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
-        return pooled_shape("average pooling", shape, self.window)
-
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool
-    ) -> tuple[Array, Any, Any]:
-        """See `forward` of this module."""
-        y, cache = forward(be, params, x, self.window)
-        return y, cache, state
-
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return backward(be, dy, cache)
+    kind = "an average pooling"
+    pool = staticmethod(forward)
+    pool_backward = staticmethod(backward)

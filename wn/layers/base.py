@@ -1,9 +1,11 @@
 """What a network asks of a layer."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from wn.backends.base import Array, Backend
+from wn.backends.windows import Pair, check_pair, pooled_shape
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
@@ -55,3 +57,31 @@ class Stateless:
     def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
         """Return no state."""
         return ()
+
+
+@dataclass(frozen=True)
+class Pooling(Stateless):
+    """A pooling with stride = window (height, width) in a network; a kind gives its name and functions."""
+
+    kind: ClassVar[str]  # with its article
+    pool: ClassVar[Callable[..., tuple[Array, Any]]]
+    pool_backward: ClassVar[Callable[..., tuple[Array, tuple[()]]]]
+    window: Pair
+
+    def __post_init__(self) -> None:
+        check_pair(f"window of {self.kind}", self.window, at_least=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
+        return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
+
+    def forward(
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+    ) -> tuple[Array, Any, Any]:
+        """See `forward` of the kind's module."""
+        y, cache = self.pool(be, params, x, self.window)
+        return y, cache, state
+
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward` of the kind's module."""
+        return self.pool_backward(be, dy, cache)

@@ -1,0 +1,77 @@
+"""Whether measured accuracies fall: scatter, isotonic means and a test against one accuracy at all levels.
+
+Derived in docs/midpoint.md, sections 3 and 5.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import rel_entr
+from scipy.stats import chi2, f
+
+Floats = NDArray[np.float64]
+
+MARGIN = 1e-6  # every probability of a model lies in [MARGIN, 1 - MARGIN]
+BY_CHANCE = 1e-3  # how often scatter about one accuracy may pass for a fall
+
+
+def deviance(correct: Floats, total: Floats, p: Floats) -> Floats:
+    """−2 log-likelihood relative to the saturated model, summed over the last axis of p."""
+    wrong = total - correct
+    return np.asarray(2 * (rel_entr(correct, total * p) + rel_entr(wrong, total * (1 - p))).sum(axis=-1))
+
+
+def dispersion(correct: Floats, total: Floats, p: Floats, freedom: int) -> float:
+    """Pearson's χ²/(N − parameters) with Fletcher's (2012) correction for sparse counts, at least 1."""
+    if freedom <= 0:
+        return 1.0
+    residual, variance = correct / total - p, p * (1 - p)
+    pearson = float(np.sum(total * residual**2 / variance)) / freedom
+    sparse = 1 + float(np.mean((1 - 2 * p) * residual / variance))  # never negative: docs/midpoint.md
+    return max(1.0, pearson / sparse) if sparse > 1e-9 else 1.0
+
+
+def falling_means(correct: NDArray[Any], total: NDArray[Any]) -> Floats:
+    """Return the non-increasing accuracies nearest to the measured ones: isotonic regression.
+
+    argmin Σ_i n_i (k_i/n_i − m_i)² over m_1 ≥ m_2 ≥ …; correct k and total n ≥ 1: (levels,), by ascending σ.
+    """
+    means: Floats = isotonic_regression(correct / total, weights=total, increasing=False).x
+    return means
+
+
+def falls_through(means: Floats, half: float) -> bool:
+    """Whether falling means (levels,) start above `half` and end at it or below."""
+    return bool(means[0] > half >= means[-1])
+
+
+def falls_significantly(sigma: Floats, correct: Floats, total: Floats, fit: Floats, parameters: int) -> bool:
+    """Whether a fitted curve, or the best step down, explains the counts better than one accuracy does.
+
+    D(one accuracy) − D(curve) > φ · quantile, with the dispersion φ of the curve: of χ² for the fit, and
+    of F for the step, which also pays for the choice among all gaps (Bonferroni). All arrays (N,); fit: the
+    accuracies of a curve with `parameters`. Derived in docs/midpoint.md.
+    """
+    level = deviance(correct, total, correct.sum() / total.sum())
+    spare = sigma.size - parameters
+    gain = float(level - deviance(correct, total, fit)) / dispersion(correct, total, fit, spare)
+    if gain > chi2.isf(BY_CHANCE, parameters - 1):
+        return True
+    cuts, spare = np.unique(sigma)[1:], sigma.size - 2
+    if cuts.size == 0 or spare == 0:
+        return False
+    steps = [_step(sigma < cut, correct, total) for cut in cuts]
+    step = min(steps, key=lambda p: float(deviance(correct, total, p)))
+    gain = float(level - deviance(correct, total, step)) / dispersion(correct, total, step, spare)
+    return bool(gain > f.isf(BY_CHANCE / cuts.size, 1, spare))
+
+
+def _step(before: NDArray[np.bool_], correct: Floats, total: Floats) -> Floats:
+    """The accuracies (N,) of a step: one mean before it and one after it; level if that step would rise."""
+    first, second = (correct[part].sum() / total[part].sum() for part in (before, ~before))
+    if first <= second:
+        first = second = correct.sum() / total.sum()
+    accuracies: Floats = np.clip(np.where(before, first, second), MARGIN, 1 - MARGIN)
+    return accuracies
