@@ -145,7 +145,7 @@ def test_accuracy_under_noise_at_the_logits_is_the_exact_one(kind, repetitions):
     seed, images, evaluations = 17, 500, 8
     rng = np.random.default_rng(5)
     test = Split(rng.integers(0, 256, (images, 1, 2, 2), np.uint8), rng.integers(0, 4, images))
-    data = replace(DATA, test=test)
+    data = replace(DATA, train=test, test=test, classes=("a", "b", "c", "d"))
     w, b = rng.standard_normal((1, 4, 4)), rng.standard_normal((1, 4))
     population = Population(((), LinearParams(w, b)), ((), ()), (seed,))
     x = batch(np, test, np.arange(images), data.recipe.preprocessing, np.float64)

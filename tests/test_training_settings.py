@@ -8,12 +8,15 @@ import pytest
 from tests.populations import expect_error
 from tests.test_training import DATA, SETTINGS, Counter, differ, trained
 from tests.twin import BE, CONVOLUTIONAL, DENSE, tiny_data
+from wn import models, training
+from wn.data import load
+from wn.errors import WnError
 from wn.layers.batch_norm import BatchNorm
 from wn.layers.flatten import Flatten
 from wn.layers.linear import Linear
 from wn.network import Network, Step
 from wn.noise import additive
-from wn.training import evaluate
+from wn.training import TrainSettings, evaluate
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,18 @@ def test_a_last_batch_of_one_sample_is_fine_without_batch_norm_or_for_images(net
     monitor = Counter()
     trained(network=network, data=tiny_data(network, train_samples=17), monitor=monitor)
     assert monitor.steps_of_epochs == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "message"),
+    [((1, 14, 56), 10, r"\(1, 14, 56\).*\(1, 28, 28\)"), ((1, 28, 28), 12, "12 logits.*10 classes")],
+)
+def test_data_that_do_not_fit_the_network(shape: tuple[int, int, int], classes: int, message: str) -> None:
+    network = models.build("mlp-8", shape, classes)
+    dataset = load("fashion-mini").limited(20, 20)
+    with pytest.raises(WnError, match=message):
+        training.train(BE, network, dataset, TrainSettings(epochs=1), seeds=(1,))
+    params = network.initial_parameters(BE, (1,), np.float32)
+    states = network.initial_states(BE, 1, np.float32)
+    with pytest.raises(WnError, match=message):
+        training.evaluate(BE, network, training.Population(params, states, (1,)), dataset)

@@ -95,10 +95,13 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
 
 
 def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
-    """Load the data, build the network and complete the training settings from the data set's recipe."""
+    """Load the data, build the network and complete the training settings from the data set's recipe.
+
+    Class weights are those of the whole data set: limits, which even out the classes, leave them as they are.
+    """
     check_network(chosen)
-    dataset = catalogue.load(chosen.dataset, chosen.data_dir)
-    dataset = dataset.limited(chosen.train_limit, chosen.test_limit)
+    whole = catalogue.load(chosen.dataset, chosen.data_dir)
+    dataset = whole.limited(chosen.train_limit, chosen.test_limit)
     network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
     recipe = dataset.recipe
     convolutional = len(network.site_shapes()[1]) == 3
@@ -108,7 +111,7 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
         batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
         learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
         clamp_weights=chosen.clamp_weights,
-        class_weights=tuple(speech.class_weights(dataset).tolist()) if recipe.weighted_loss else None,
+        class_weights=tuple(speech.class_weights(whole).tolist()) if recipe.weighted_loss else None,
     )
     return dataset, network, train_settings
 

@@ -95,6 +95,7 @@ def train(
     monitor = Monitor() if monitor is None else monitor
     if not seeds:
         raise WnError("seeds is empty: a population needs a seed for each member")
+    check_data(network, dataset)
     check_noise(network, noise, len(seeds))
     weights = settings.class_weights
     if weights is not None and len(weights) != network.classes:
@@ -171,6 +172,7 @@ def evaluate(
     network, a `dtype` other than float32 and float64, and when a logit leaves the range of `dtype`.
     """
     dtype = checked_dtype(dtype)
+    check_data(network, dataset)
     check_population(be, network, population)
     noise = {} if noise is None else noise
     monitor = Monitor() if monitor is None else monitor
@@ -224,6 +226,19 @@ def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64
         )
     hits: NDArray[np.int64] = be.to_numpy((logits.argmax(axis=1) == labels).sum(axis=1))
     return hits
+
+
+def check_data(network: Network, dataset: Dataset) -> None:
+    """Raise WnError unless the network takes the images of the data set and has a logit per class."""
+    if tuple(network.input_shape) != dataset.image_shape:
+        raise WnError(
+            f"{network.name} takes images of shape {tuple(network.input_shape)}, "
+            f"{dataset.name} has {dataset.image_shape}"
+        )
+    if network.classes != len(dataset.classes):
+        raise WnError(
+            f"{network.name} has {network.classes} logits, {dataset.name} has {len(dataset.classes)} classes"
+        )
 
 
 def check_noise(network: Network, noise: Mapping[int, Noise], population: int) -> None:
