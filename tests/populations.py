@@ -68,7 +68,7 @@ def assert_same(found: Population, wanted: Population) -> None:
             assert array.tobytes() == expected.tobytes()
 
 
-def expect_error(act: Callable[[], Any], *parts: str) -> str:
+def check_error(act: Callable[[], Any], *parts: str) -> str:
     """Check that `act` raises a WnError of one line which has all the parts; return it."""
     with pytest.raises(WnError) as caught:
         act()

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import wn
-from tests.populations import CLASSES, assert_same, example, expect_error, random_population, shape_for
+from tests.populations import CLASSES, assert_same, check_error, example, random_population, shape_for
 from wn import checkpoint, exchange, models
 from wn.errors import WnError
 from wn.models import BATCH_NORM
@@ -101,7 +101,7 @@ def test_populations_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
         (lambda: checkpoint.save(tmp_path / "file" / "x", network, fine, {}), ("can't be written",)),
     ]
     for attempt, parts in attempts:
-        expect_error(attempt, *parts)
+        check_error(attempt, *parts)
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
@@ -161,7 +161,7 @@ def test_wrong_tensors_are_named(tmp_path: Path, change: str) -> None:
     checkpoint.save(path, *example(), {})
     apply, parts = TENSOR_CHANGES[change]
     rewritten(path, lambda tensors, _: apply(tensors))
-    expect_error(lambda: checkpoint.load(path), str(path), *parts)
+    check_error(lambda: checkpoint.load(path), str(path), *parts)
 
 
 METADATA_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -193,13 +193,13 @@ def test_wrong_metadata(tmp_path: Path, change: str) -> None:
     checkpoint.save(path, *example(), {})
     update, part = METADATA_CHANGES[change]
     rewritten(path, lambda _, metadata: metadata.update(update))
-    expect_error(lambda: checkpoint.load(path), str(path), part)
+    check_error(lambda: checkpoint.load(path), str(path), part)
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    expect_error(lambda: checkpoint.load(path), str(path), "no such file")
-    expect_error(lambda: checkpoint.load(tmp_path), str(tmp_path), "folder")
+    check_error(lambda: checkpoint.load(path), str(path), "no such file")
+    check_error(lambda: checkpoint.load(tmp_path), str(tmp_path), "folder")
     nested = json.dumps({"__metadata__": {"wn": "[" * 10**5}}).encode()
     contents = {
         b"": "empty",
@@ -210,13 +210,13 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     }
     for content, part in contents.items():
         path.write_bytes(content)
-        expect_error(lambda: checkpoint.load(path), str(path), part)
-        expect_error(lambda: exchange.import_members([path], "mlp-8", (1, 2, 3), 3), str(path))
+        check_error(lambda: checkpoint.load(path), str(path), part)
+        check_error(lambda: exchange.import_members([path], "mlp-8", (1, 2, 3), 3), str(path))
     save_file({"fc1.weight": np.zeros((2, 2), np.float32)}, path)
-    expect_error(lambda: checkpoint.load(path), str(path), "no population saved by wn")
+    check_error(lambda: checkpoint.load(path), str(path), "no population saved by wn")
 
 
-def loads_or_refuses(content: bytes, read: Callable[[Path], Population]) -> bool:
+def check_loads_or_refuses(content: bytes, read: Callable[[Path], Population]) -> bool:
     """Read a file of that content: True if it loads, with finite numbers; False for a WnError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x"
@@ -254,17 +254,17 @@ def test_flipped_bytes_never_give_another_exception(data: st.DataObject, member:
             return checkpoint.load(path).population
         return exchange.import_members([path], "mlp-8", shape_for("mlp-8"), CLASSES, "sites")[1]
 
-    loads_or_refuses(bytes(content), read)
+    check_loads_or_refuses(bytes(content), read)
 
 
 @given(length=st.integers(0, len(WHOLE) - 1))
 def test_truncated_files_are_refused(length: int) -> None:
-    assert not loads_or_refuses(WHOLE[:length], lambda path: checkpoint.load(path).population)
+    assert not check_loads_or_refuses(WHOLE[:length], lambda path: checkpoint.load(path).population)
 
 
 def test_the_whole_file_of_the_fuzz_tests_loads() -> None:
-    assert loads_or_refuses(WHOLE, lambda path: checkpoint.load(path).population)
-    assert not loads_or_refuses(WHOLE + b"\0", lambda path: checkpoint.load(path).population)
+    assert check_loads_or_refuses(WHOLE, lambda path: checkpoint.load(path).population)
+    assert not check_loads_or_refuses(WHOLE + b"\0", lambda path: checkpoint.load(path).population)
 
 
 def test_example_of_the_book_walks_noise_through_a_file(

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
-from tests.populations import expect_error
+from tests.populations import check_error
 from tests.twin import BE, CONVOLUTIONAL, DENSE, same_bits, tiny_data
 from wn import models, training
 from wn import noise as noises
@@ -20,14 +19,6 @@ from wn.noise import additive, mixed, multiplicative
 from wn.testing.tolerances import Z_LIMIT
 from wn.theory.accuracy import correct_count
 from wn.training import Population, TrainSettings, count_correct, evaluate, train
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """BLAS as jobs run it: a thread each."""
-    with threadpool_limits(1, user_api="blas"):
-        yield
-
 
 DATA = tiny_data()
 SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.02)
@@ -95,17 +86,17 @@ def test_evaluations_have_draws_of_their_own():
 def test_a_population_of_another_network_is_refused():
     """The logits of a network with other widths would be counted like any others."""
     wider = Network("wider", (DENSE.steps[0], Step("fc1", Linear(8)), *DENSE.steps[2:]), DENSE.input_shape)
-    expect_error(
+    check_error(
         lambda: evaluate(BE, wider, trained(), DATA),
         "the population is not of wider: layer 'fc1' needs arrays of shapes [(8, 6), (8,)]",
         "got [(4, 6), (4,)]",
     )
     longer = Network("longer", (*DENSE.steps, Step("more", Linear(3))), DENSE.input_shape)
-    expect_error(lambda: evaluate(BE, longer, trained(), DATA), "has 4 layers: longer has 5")
+    check_error(lambda: evaluate(BE, longer, trained(), DATA), "has 4 layers: longer has 5")
 
 
 def test_an_evaluation_has_a_type():
-    expect_error(
+    check_error(
         lambda: evaluate(BE, DENSE, trained(), DATA, dtype=np.float16),
         "dtype is float16: allowed are float32, float64",
     )
@@ -113,7 +104,7 @@ def test_an_evaluation_has_a_type():
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
 def test_an_evaluation_batch_is_an_integer_of_at_least_one(size):
-    expect_error(
+    check_error(
         lambda: evaluate(BE, DENSE, trained(), DATA, batch_size=size),
         f"the evaluation batch size is {size!r}: it must be an integer of at least 1",
     )
@@ -121,7 +112,7 @@ def test_an_evaluation_batch_is_an_integer_of_at_least_one(size):
 
 def test_an_evaluation_out_of_range_is_an_error_without_a_warning():
     noise = noises.everywhere(4, multiplicative(1e30))
-    expect_error(lambda: evaluate(BE, DENSE, trained(), DATA, noise=noise), "out of the range of float32")
+    check_error(lambda: evaluate(BE, DENSE, trained(), DATA, noise=noise), "out of the range of float32")
 
 
 def test_counts_of_known_logits():
@@ -131,7 +122,7 @@ def test_counts_of_known_logits():
     np.testing.assert_array_equal(count_correct(BE, logits, np.array([0, 1])), [2, 1])  # the rest is padding
     for bad in (np.nan, np.inf):
         logits[1, 0, 3] = bad
-        expect_error(lambda: count_correct(BE, logits, np.array([0, 1, 0, 1])), "out of the range of float32")
+        check_error(lambda: count_correct(BE, logits, np.array([0, 1, 0, 1])), "out of the range of float32")
         np.testing.assert_array_equal(count_correct(BE, logits, np.array([0, 1, 0])), [2, 2])
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from tests.populations import CLASSES, assert_same, example, expect_error, random_population, shape_for
+from tests.populations import CLASSES, assert_same, check_error, example, random_population, shape_for
 from wn import checkpoint, exchange, models
 from wn.checkpoint import Loaded
 from wn.models import BATCH_NORM
@@ -101,21 +101,21 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("member", [2, -1, True, 0.0])
 def test_members_that_do_not_exist(saved: Path, member: Any) -> None:
     out = saved.parent / "out"
-    expect_error(lambda: exchange.export_member(saved, member, out), f"member {member}", "0 to 1")
+    check_error(lambda: exchange.export_member(saved, member, out), f"member {member}", "0 to 1")
     assert not out.exists()
 
 
 def test_existing_files_are_kept_unless_asked(saved: Path) -> None:
     out = exchange.export_member(saved, 0, saved.parent / "out")
     before = out.read_bytes()
-    expect_error(lambda: exchange.export_member(saved, 1, out), "exists")
+    check_error(lambda: exchange.export_member(saved, 1, out), "exists")
     assert out.read_bytes() == before
     exchange.export_member(saved, 1, out, overwrite=True)
     assert out.read_bytes() != before
     exchange.export_members(saved, saved.parent / "folder")
-    expect_error(lambda: exchange.export_members(saved, saved.parent / "folder"), "member-0", "exists")
-    expect_error(lambda: exchange.export_members(saved, out), "can't be made")
-    expect_error(lambda: exchange.import_files([out], out, model="mlp-8"), "exists")
+    check_error(lambda: exchange.export_members(saved, saved.parent / "folder"), "member-0", "exists")
+    check_error(lambda: exchange.export_members(saved, out), "can't be made")
+    check_error(lambda: exchange.import_files([out], out, model="mlp-8"), "exists")
 
 
 def test_what_import_refuses(saved: Path) -> None:
@@ -125,20 +125,20 @@ def test_what_import_refuses(saved: Path) -> None:
     def read(paths: list[Path], batch_norm: str = "sites") -> Loaded:
         return Loaded(*exchange.import_members(paths, "mlp-8", shape, CLASSES, batch_norm), {})
 
-    expect_error(lambda: read([]), "no files")
-    expect_error(lambda: read([member], "none"), "not part of it", "bn1.running_mean")
-    expect_error(lambda: read([saved]), "fc1.weight (2, 8, 6), expected (8, 6)")
+    check_error(lambda: read([]), "no files")
+    check_error(lambda: read([member], "none"), "not part of it", "bn1.running_mean")
+    check_error(lambda: read([saved]), "fc1.weight (2, 8, 6), expected (8, 6)")
     tensors = load_file(member)
     wide = saved.parent / "wide"
     save_file({n: t if t.dtype == np.int64 else t.astype(np.float64) for n, t in tensors.items()}, wide)
-    message = expect_error(lambda: read([member, wide]), "float32", "float64")
+    message = check_error(lambda: read([member, wide]), "float32", "float64")
     assert str(wide) in message
     save_file(tensors | {"fc1.bias": tensors["fc1.bias"].astype(np.float64)}, wide)
-    expect_error(lambda: read([wide]), "types are mixed", "fc1.bias float64")
+    check_error(lambda: read([wide]), "types are mixed", "fc1.bias float64")
     save_file(tensors | {"bn1.num_batches_tracked": np.zeros(1, np.float32)}, wide)
-    expect_error(lambda: read([wide]), "bn1.num_batches_tracked is float32 (1,), expected int64 ()")
+    check_error(lambda: read([wide]), "bn1.num_batches_tracked is float32 (1,), expected int64 ()")
     save_file(tensors | {"fc1.bias": tensors["fc1.bias"] * np.float32(np.inf)}, wide)
-    expect_error(lambda: read([wide]), "NaN or infinite", "fc1.bias")
+    check_error(lambda: read([wide]), "NaN or infinite", "fc1.bias")
     without = {name: tensor for name, tensor in tensors.items() if "num_batches" not in name}
     save_file(without, wide)
     assert read([wide]).population.params[1].w.shape == (1, 8, 6)
@@ -146,5 +146,5 @@ def test_what_import_refuses(saved: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "28", "1,28", "1,28,28,1", "1x28x28", "a,b,c"])
 def test_input_shapes_that_are_none(text: str) -> None:
-    expect_error(lambda: exchange.parse_input_shape(text), repr(text), "1,28,28")
+    check_error(lambda: exchange.parse_input_shape(text), repr(text), "1,28,28")
     assert exchange.parse_input_shape("1, 28,28") == (1, 28, 28)

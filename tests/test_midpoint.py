@@ -18,7 +18,7 @@ Fit = Callable[..., Midpoint]
 EXACT = 10**10  # so many images that counts are accuracies
 
 
-def same(a: Midpoint, b: Midpoint, rel: float, scale: float = 1.0) -> None:
+def check_same(a: Midpoint, b: Midpoint, rel: float, scale: float = 1.0) -> None:
     """b is a with every σ times `scale`."""
     assert (a.reached, a.reason) == (b.reached, b.reason)
     for name in ("midpoint", "ci_low", "ci_high", "location"):
@@ -94,7 +94,7 @@ def test_scaling_sigma_scales_the_midpoint(decades: float, s: float, seed: int, 
     n, scale = np.full(17, 300), 10**decades
     one = fit_midpoint(SIGMA, k, n, clean_accuracy=0.9, chance=0.1, floor=floor)
     two = fit_midpoint(SIGMA * scale, k, n, clean_accuracy=0.9, chance=0.1, floor=floor)
-    same(one, two, 1e-6, scale)
+    check_same(one, two, 1e-6, scale)
 
 
 @settings(max_examples=10)
@@ -105,7 +105,7 @@ def test_order_does_not_matter(correct: list[int], seed: int, floor: str) -> Non
     n, order = np.full(k.size, 200), rng.permutation(k.size)
     one = fit_midpoint(sigma, k, n, clean_accuracy=0.9, chance=0.1, floor=floor)
     two = fit_midpoint(sigma[order], k[order], n, clean_accuracy=0.9, chance=0.1, floor=floor)
-    same(one, two, 1e-6)
+    check_same(one, two, 1e-6)
     assert one.midpoint == two.midpoint or not one.reached
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reference import finite_difference
-from tests.populations import expect_error
+from tests.populations import check_error
 from tests.twin import (
     BE,
     CONVOLUTIONAL,
@@ -272,15 +272,15 @@ def test_sites_are_numbered_in_order():
 @pytest.mark.parametrize("site", [-1, 4, 99])
 def test_a_site_that_does_not_exist_is_refused(site):
     known = ("dense has no site", str(site), "0 input, 1 fc1, 2 relu1, 3 logits")
-    expect_error(lambda: DENSE.check_sites([0, site]), *known)
+    check_error(lambda: DENSE.check_sites([0, site]), *known)
     params, states, x, _ = problem(DENSE)
     run = a_pass({}, training=False)
-    expect_error(lambda: DENSE.forward_from_site(BE, params, states, x, run, site), *known)
+    check_error(lambda: DENSE.forward_from_site(BE, params, states, x, run, site), *known)
 
 
 @pytest.mark.parametrize("site", [True, 1.0, "1", None])
 def test_a_site_is_an_integer(site):
-    expect_error(lambda: DENSE.check_sites([site]), f"site {site!r}", "an integer in 0…3")
+    check_error(lambda: DENSE.check_sites([site]), f"site {site!r}", "an integer in 0…3")
     DENSE.check_sites([np.int64(1)])
 
 
@@ -289,7 +289,7 @@ def test_a_layer_that_does_not_fit_is_named_with_both_shapes():
         return Network("net", tuple(Step(f"layer{i}", layer) for i, layer in enumerate(layers)), (1, 4, 4))
 
     for layers, number in (((Relu(), Linear(3)), 1), ((Relu(), Relu(), Convolution(2, (5, 5))), 2)):
-        expect_error(lambda layers=layers: build(*layers), f"layer 'layer{number}'", "(1, 4, 4)", "net")
+        check_error(lambda layers=layers: build(*layers), f"layer 'layer{number}'", "(1, 4, 4)", "net")
     with pytest.raises(WnError, match=r"layer 'layer1' .* shape \(16,\) .*input \(1, 4, 4\)"):
         build(Flatten(), Convolution(2, (2, 2)))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.populations import expect_error
+from tests.populations import check_error
 from wn import noise as noises
 from wn.noise import EXECUTIONS, KINDS, ORDERS, Noise, additive, mixed, mixed_direct, multiplicative, of_kind
 from wn.random import REPETITION_BITS
@@ -37,13 +37,13 @@ MEANS = {
     [(-1e-9, "-1e-09"), (np.nan, "nan"), (np.inf, "inf"), ([0.1, -2.0], "-2"), ([np.nan, 1.0], "nan")],
 )
 def test_a_strength_is_finite_and_not_negative(name, value, shown):
-    expect_error(lambda: STRENGTHS[name](value), f"{name} is {shown}: it must be finite and ≥ 0")
+    check_error(lambda: STRENGTHS[name](value), f"{name} is {shown}: it must be finite and ≥ 0")
 
 
 @pytest.mark.parametrize("name", MEANS)
 @pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (-np.inf, "-inf"), ([0.0, np.inf], "inf")])
 def test_a_mean_is_finite(name, value, shown):
-    expect_error(lambda: MEANS[name](value), f"{name.strip()} is {shown}: it must be finite")
+    check_error(lambda: MEANS[name](value), f"{name.strip()} is {shown}: it must be finite")
 
 
 def test_a_negative_mean_is_allowed():
@@ -53,28 +53,26 @@ def test_a_negative_mean_is_allowed():
 
 @pytest.mark.parametrize(("ratio", "shown"), [(-0.01, "-0.01"), (1.01, "1.01"), (np.nan, "nan")])
 def test_a_ratio_is_a_share(ratio, shown):
-    expect_error(
-        lambda: mixed(1.0, ratio), f"ratio of mixed noise is {shown}: it must be finite, ≥ 0 and ≤ 1"
-    )
+    check_error(lambda: mixed(1.0, ratio), f"ratio of mixed noise is {shown}: it must be finite, ≥ 0 and ≤ 1")
 
 
 @pytest.mark.parametrize("make", [*STRENGTHS.values(), *MEANS.values(), lambda value: mixed(1.0, value)])
 @pytest.mark.parametrize("value", ["0.5", None, 1j, True, {}, [0.1, "x"], [[1], [2, 3]], [], [[1.0]], [None]])
 def test_what_is_not_a_number_is_refused(make, value):
-    expect_error(lambda: make(value), "it must be a number or one number per member")
+    check_error(lambda: make(value), "it must be a number or one number per member")
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
     for act in (lambda: of_kind("gaussian", 1.0), lambda: Noise("gaussian")):
-        expect_error(act, "unknown noise kind 'gaussian'", *KINDS)
-    expect_error(lambda: mixed(1, 0.5, order="both"), "order", "'both'", *ORDERS)
-    expect_error(lambda: additive(1, execution="twice"), "execution 'twice'", *EXECUTIONS)
-    expect_error(lambda: Noise(["additive"]), "unknown noise kind ['additive']", *KINDS)
+        check_error(act, "unknown noise kind 'gaussian'", *KINDS)
+    check_error(lambda: mixed(1, 0.5, order="both"), "order", "'both'", *ORDERS)
+    check_error(lambda: additive(1, execution="twice"), "execution 'twice'", *EXECUTIONS)
+    check_error(lambda: Noise(["additive"]), "unknown noise kind ['additive']", *KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_options_are_refused_with_the_known_ones(kind):
-    message = expect_error(
+    message = check_error(
         lambda: of_kind(kind, 1.0, colour="pink"), f"{kind} noise has no option 'colour'", *OPTIONS
     )
     assert ("mean_mul" in message) == kind.startswith("mixed")
@@ -82,12 +80,12 @@ def test_unknown_options_are_refused_with_the_known_ones(kind):
 
 @pytest.mark.parametrize("kind", ["none", "additive", "multiplicative"])
 def test_an_order_is_for_mixed_noise_only(kind):
-    expect_error(lambda: of_kind(kind, 1.0, order="add_mul"), f"{kind} noise has no option 'order'")
+    check_error(lambda: of_kind(kind, 1.0, order="add_mul"), f"{kind} noise has no option 'order'")
 
 
 @pytest.mark.parametrize("repetitions", [0, -1])
 def test_there_is_at_least_one_repetition(repetitions):
-    expect_error(
+    check_error(
         lambda: additive(1.0, repetitions=repetitions),
         f"repetitions is {repetitions}: it must be at least 1",
     )
@@ -95,7 +93,7 @@ def test_there_is_at_least_one_repetition(repetitions):
 
 @pytest.mark.parametrize("repetitions", [1.0, 2.5, "3", None, True, np.nan, [2]])
 def test_repetitions_are_an_integer(repetitions):
-    expect_error(
+    check_error(
         lambda: additive(1.0, repetitions=repetitions),
         f"repetitions is {repetitions!r}: it must be an integer of at least 1",
     )
@@ -106,7 +104,7 @@ def test_separate_draws_have_a_limit():
     assert noises.MOST_DRAWS == 2**REPETITION_BITS
     for options in ({"execution": "each"}, {"order": "add_mul"}):
         assert mixed(1.0, 0.5, repetitions=4096, **options).repetitions == 4096
-        expect_error(
+        check_error(
             lambda options=options: mixed(1.0, 0.5, repetitions=4097, **options),
             "repetitions is 4097: at most 4096 can be drawn separately",
         )
@@ -132,31 +130,31 @@ def test_separate_draws_have_a_limit():
     ],
 )
 def test_values_fit_the_kind(kind, values, words):
-    expect_error(lambda: Noise(kind, **values), words)
+    check_error(lambda: Noise(kind, **values), words)
     assert Noise("mixed-direct", **values).kind == "mixed-direct"
 
 
 @pytest.mark.parametrize("kind", ["none", "additive", "multiplicative", "mixed-direct"])
 def test_a_ratio_is_for_mixed_noise_only(kind):
-    expect_error(lambda: of_kind(kind, 1.0, ratio=0.3), f"ratio goes with mixed noise, and noise is {kind}")
+    check_error(lambda: of_kind(kind, 1.0, ratio=0.3), f"ratio goes with mixed noise, and noise is {kind}")
     assert of_kind("mixed", 1.0).sigma_add == 0.5
 
 
 @pytest.mark.parametrize("name", ["in_training", "in_inference", "normalize_to_input_size"])
 @pytest.mark.parametrize("value", ["no", 1, None])
 def test_a_switch_is_true_or_false(name, value):
-    expect_error(lambda: additive(1.0, **{name: value}), f"{name} is {value!r}: it must be True or False")
+    check_error(lambda: additive(1.0, **{name: value}), f"{name} is {value!r}: it must be True or False")
 
 
 def test_values_of_members_have_one_size():
-    expect_error(lambda: additive([0.1, 0.2], mean=[1.0, 2.0, 3.0]), "different numbers of members: [2, 3]")
-    expect_error(lambda: mixed_direct([0.1] * 4, [0.2] * 3), "different numbers of members: [3, 4]")
+    check_error(lambda: additive([0.1, 0.2], mean=[1.0, 2.0, 3.0]), "different numbers of members: [2, 3]")
+    check_error(lambda: mixed_direct([0.1] * 4, [0.2] * 3), "different numbers of members: [3, 4]")
     assert mixed_direct([0.1, 0.2], 0.3, mean_mul=[1.0]).members() == 2
 
 
 def test_a_mapped_strength_that_overflows_is_refused():
     for sigma in (1e300, np.array([1.0, 1e300])):
-        expect_error(lambda s=sigma: noises.mapped(additive(s), {0: 1e300}), "sigma_add is inf")
+        check_error(lambda s=sigma: noises.mapped(additive(s), {0: 1e300}), "sigma_add is inf")
 
 
 # ---- what they are --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive_training
-from tests.populations import expect_error
+from tests.populations import check_error
 from tests.twin import BE, CONVOLUTIONAL, DENSE, by_name, random_network, same_bits
 from wn.optim import Adam, AdamState, adam_start, adam_step, arrays, clamp_weights, cosine_annealing
 from wn.testing import strategies
@@ -118,7 +118,7 @@ def test_gradients_of_another_structure_are_refused():
 def test_steps_count_from_one(step):
     params = Pair(np.ones((1, 2)), np.ones((1, 2)))
     state = adam_start(BE, params)
-    expect_error(
+    check_error(
         lambda: adam_step(BE, params, params, state, step=step, learning_rate=1.0),
         f"step is {step}: steps count from 1",
     )
@@ -127,12 +127,12 @@ def test_steps_count_from_one(step):
 @pytest.mark.parametrize("name", ["beta1", "beta2"])
 @pytest.mark.parametrize("value", [-0.1, 1.0, 1.5, math.nan])
 def test_a_decay_rate_is_below_one(name, value):
-    expect_error(lambda: Adam(**{name: value}), f"{name} is {value}: it must be at least 0 and below 1")
+    check_error(lambda: Adam(**{name: value}), f"{name} is {value}: it must be at least 0 and below 1")
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-8, math.inf, math.nan])
 def test_epsilon_is_positive(value):
-    expect_error(lambda: Adam(epsilon=value), f"epsilon is {value}: it must be above 0 and finite")
+    check_error(lambda: Adam(epsilon=value), f"epsilon is {value}: it must be above 0 and finite")
 
 
 # ---- cosine annealing -----------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_the_schedule_falls_from_the_first_rate_towards_zero(epochs, rate):
 
 @pytest.mark.parametrize(("epoch", "epochs"), [(-1, 5), (5, 5), (6, 5), (0, 0)])
 def test_an_epoch_outside_of_the_training_is_refused(epoch, epochs):
-    expect_error(
+    check_error(
         lambda: cosine_annealing(1e-3, epoch, epochs), f"epoch is {epoch}: it must be in 0…{epochs - 1}"
     )
 
@@ -207,4 +207,4 @@ def test_only_weights_of_linear_and_convolution_layers_are_clamped(network):
 
 @pytest.mark.parametrize("limit", [-1.0, math.nan])
 def test_a_limit_is_not_negative(limit):
-    expect_error(lambda: clamp_weights(BE, [], limit), f"the limit of weights is {limit}", "at least 0")
+    check_error(lambda: clamp_weights(BE, [], limit), f"the limit of weights is {limit}", "at least 0")

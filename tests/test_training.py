@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from reference import naive_training
-from tests.populations import expect_error
+from tests.populations import check_error
 from tests.twin import BE, DENSE, by_name, reference_gradients, same_bits, tiny_data
 from wn import models, training
 from wn import noise as noises
@@ -19,14 +18,6 @@ from wn.noise import additive, mixed, mixed_direct, multiplicative
 from wn.optim import arrays
 from wn.random import Purpose, permutation
 from wn.training import Monitor, TrainSettings, evaluate, train
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """BLAS as jobs run it: a thread each."""
-    with threadpool_limits(1, user_api="blas"):
-        yield
-
 
 DATA = tiny_data()
 SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.02)
@@ -301,7 +292,7 @@ def test_initial_weights_are_not_clamped(monkeypatch):
 )
 def test_noise_beyond_float32_stops_the_training_and_names_epoch_and_member(noise, quantity):
     """A squared gradient that overflows would end the learning silently: Adam's steps would be 0."""
-    expect_error(
+    check_error(
         lambda: trained(noise, (1, 1)), "the range of float32 in epoch 1", quantity, "member 1", "float64"
     )
     if quantity != "loss":
@@ -312,9 +303,7 @@ def test_noise_beyond_float32_stops_the_training_and_names_epoch_and_member(nois
 
 def test_a_huge_learning_rate_stops_the_training():
     settings = TrainSettings(epochs=5, batch_size=16, learning_rate=1e20)
-    expect_error(
-        lambda: trained(settings=settings), "training left the range of float32 in epoch", "member 0"
-    )
+    check_error(lambda: trained(settings=settings), "training left the range of float32 in epoch", "member 0")
 
 
 def test_sigma_of_1e10_at_one_site_trains_in_float32():

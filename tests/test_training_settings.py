@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.populations import expect_error
+from tests.populations import check_error
 from tests.test_training import DATA, SETTINGS, Counter, differ, trained
 from tests.twin import BE, CONVOLUTIONAL, DENSE, tiny_data
 from wn import models, training
@@ -31,15 +31,13 @@ from wn.training import TrainSettings, evaluate
 )
 def test_settings_out_of_range_are_refused(name, values, allowed):
     for value in values:
-        expect_error(lambda value=value: replace(SETTINGS, **{name: value}), f"{name} is {value!r}", allowed)
+        check_error(lambda value=value: replace(SETTINGS, **{name: value}), f"{name} is {value!r}", allowed)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.inf, np.nan, "x", None])
 def test_class_weights_are_positive_and_one_per_class(weight):
-    expect_error(lambda: replace(SETTINGS, class_weights=(1.0, weight, 1.0)), f"class weight is {weight!r}")
-    expect_error(
-        lambda: trained(settings=replace(SETTINGS, class_weights=(1.0, 2.0))), "2 class weights", "3"
-    )
+    check_error(lambda: replace(SETTINGS, class_weights=(1.0, weight, 1.0)), f"class weight is {weight!r}")
+    check_error(lambda: trained(settings=replace(SETTINGS, class_weights=(1.0, 2.0))), "2 class weights", "3")
 
 
 def test_class_weights_change_what_is_learned():
@@ -52,25 +50,25 @@ def test_class_weights_change_what_is_learned():
 
 def test_noise_that_does_not_fit_is_refused():
     three = additive([0.1, 0.2, 0.3])
-    expect_error(lambda: trained({4: three}), "dense has no site 4", "0 input, 1 fc1, 2 relu1, 3 logits")
+    check_error(lambda: trained({4: three}), "dense has no site 4", "0 input, 1 fc1, 2 relu1, 3 logits")
     for seeds in ((1,), (1, 2)):
         allowed = " or ".join(str(count) for count in sorted({1, len(seeds)}))
-        expect_error(
+        check_error(
             lambda seeds=seeds: trained({2: three}, seeds),
             f"noise at site 2 has values for 3 members: allowed are {allowed}",
         )
     population = trained(seeds=(1, 2))
-    expect_error(lambda: evaluate(BE, DENSE, population, DATA, noise={2: three}), "allowed are 1 or 2")
-    expect_error(lambda: evaluate(BE, DENSE, population, DATA, noise={-1: three}), "has no site -1")
+    check_error(lambda: evaluate(BE, DENSE, population, DATA, noise={2: three}), "allowed are 1 or 2")
+    check_error(lambda: evaluate(BE, DENSE, population, DATA, noise={-1: three}), "has no site -1")
     mismatched = {0: three, 1: additive([0.1, 0.2])}
-    expect_error(
+    check_error(
         lambda: evaluate(BE, DENSE, trained(), DATA, noise=mismatched), "site 1", "allowed are 1 or 3"
     )
 
 
 def test_a_population_has_seeds():
-    expect_error(lambda: trained(seeds=()), "seeds is empty")
-    expect_error(lambda: trained(seeds=(-1,)), "seed must be an integer from 0 to 2^64 - 1")
+    check_error(lambda: trained(seeds=()), "seeds is empty")
+    check_error(lambda: trained(seeds=(-1,)), "seed must be an integer from 0 to 2^64 - 1")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float16, "float", "f4 ", object, [1]])
@@ -78,7 +76,7 @@ def test_a_type_is_float32_or_float64(dtype):
     if dtype == "float":  # NumPy's other name of float64
         assert trained(dtype=dtype).params[1].w.dtype == np.float64
         return
-    expect_error(lambda: trained(dtype=dtype), "dtype is", "allowed are float32, float64")
+    check_error(lambda: trained(dtype=dtype), "dtype is", "allowed are float32, float64")
 
 
 NORMED = Network(
@@ -92,7 +90,7 @@ NORMED = Network(
 def test_batch_norm_of_one_value_is_refused_before_training(samples, size):
     settings, data = replace(SETTINGS, batch_size=size), DATA.limited(samples)
     monitor = Counter()
-    expect_error(
+    check_error(
         lambda: trained(settings=settings, data=data, network=NORMED, monitor=monitor),
         "layer 'bn1' of normed needs at least 2 values per feature",
         f"({samples} training samples in batches of {size}): use another batch size or sample limit",
