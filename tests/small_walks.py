@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wn import backends, models, noise, training, walking
-from wn.api import single_threaded_blas
+from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.training import Population, TrainSettings

@@ -10,6 +10,7 @@ from tests.twin import BE, CONVOLUTIONAL, DENSE, same_bits, tiny_data
 from wn import models, training
 from wn import noise as noises
 from wn.backends.base import SAMPLE_TILE
+from wn.backends.numpy import NumpyBackend
 from wn.data import catalogue
 from wn.data.dataset import Split, batch
 from wn.layers.flatten import Flatten
@@ -19,6 +20,8 @@ from wn.noise import additive, mixed, multiplicative
 from wn.testing.tolerances import Z_LIMIT
 from wn.theory.accuracy import correct_count
 from wn.training import Population, TrainSettings, count_correct, evaluate, train
+
+NUMPY = NumpyBackend()
 
 DATA = tiny_data()
 SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.02)
@@ -139,7 +142,7 @@ def test_accuracy_under_noise_at_the_logits_is_the_exact_one(kind, repetitions):
     data = replace(DATA, train=test, test=test, classes=("a", "b", "c", "d"))
     w, b = rng.standard_normal((1, 4, 4)), rng.standard_normal((1, 4))
     population = Population(((), LinearParams(w, b)), ((), ()), (seed,))
-    x = batch(np, test, np.arange(images), data.recipe.preprocessing, np.float64)
+    x = batch(NUMPY, test, np.arange(images), data.recipe.preprocessing, np.float64)
     clean = w[0] @ x[0].reshape(4, images) + b[0][:, None]  # (K, B)
     noise = noises.of_kind(kind, np.array([0.1, 0.7, 20.0]), repetitions=repetitions, execution="each")
     counts = sum(

@@ -1,5 +1,6 @@
 """Training and evaluation of populations: against the naive loop, reproducible, and clear where they stop."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.populations import check_error
 from tests.twin import BE, DENSE, by_name, reference_gradients, same_bits, tiny_data
 from wn import models, training
 from wn import noise as noises
+from wn.backends.numpy import NumpyBackend
 from wn.data import catalogue
 from wn.data.dataset import batch
 from wn.layers.linear import LinearParams
@@ -18,6 +20,8 @@ from wn.noise import additive, mixed, mixed_direct, multiplicative
 from wn.optim import arrays
 from wn.random import Purpose, permutation
 from wn.training import Monitor, TrainSettings, evaluate, train
+
+NUMPY = NumpyBackend()
 
 DATA = tiny_data()
 SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.02)
@@ -205,7 +209,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
     trained(settings=TrainSettings(1, 16, 1e-30), monitor=monitor, dtype=np.float64, seeds=(1, 2))
     params = DENSE.initial_parameters(BE, (1, 2), np.float64)
     everything = np.arange(len(DATA.train))
-    x = batch(np, DATA.train, everything, DATA.recipe.preprocessing, np.float64)
+    x = batch(NUMPY, DATA.train, everything, DATA.recipe.preprocessing, np.float64)
     run = Pass({}, (1, 2), everything, 0, True)
     loss, _, _ = training.loss_and_gradients(BE, DENSE, params, ((),) * 4, x, DATA.train.labels, run)
     np.testing.assert_allclose(monitor.losses[0], loss, rtol=1e-12)
@@ -229,6 +233,27 @@ def test_what_a_monitor_raises_stops_the_training(where):
     with pytest.raises(Stop):
         trained(monitor=monitor)
     assert monitor.steps == (3 if where == "step" else 4)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 7, 8])  # 4 steps an epoch: within one, and at its end
+def test_a_training_goes_on_from_any_state_with_the_same_bits(stop_after):
+    class Copies(Counter):
+        def trained(self, state):
+            if state.steps == stop_after:
+                self.state = copy.deepcopy(state)
+
+    noise, settings = {1: additive([0.1, 0.2])}, TrainSettings(2, 16, 1e-2)
+    network = models.build("mlp-8", DATA.image_shape, len(DATA.classes), "sites")
+    whole = Copies()
+    expected = trained(noise, (3, 3), settings, network=network, monitor=whole)
+    assert whole.steps == 8
+    rest = Counter()
+    rest.losses = [None] * whole.state.epoch
+    found = trained(noise, (3, 3), settings, network=network, monitor=rest, start=whole.state)
+    assert rest.steps == whole.steps - stop_after
+    for one, other in zip(arrays(tuple(expected)[:2]), arrays(tuple(found)[:2]), strict=True):
+        assert same_bits(one, other)
+    np.testing.assert_array_equal(rest.losses[-1], whole.losses[-1])
 
 
 # ---- learning -------------------------------------------------------------------------------------------

@@ -15,9 +15,12 @@ import torch
 
 from reference.torch_peer import build_twin, evaluate_twin, of_kind
 from wn import backends, checkpoint, data, exchange, noise, training
-from wn.api import single_threaded_blas
+from wn.backends.numpy import NumpyBackend
+from wn.backends.threads import single_threaded_blas
 from wn.network import Network
 from wn.training import Population
+
+NUMPY = NumpyBackend()
 
 SIGMA = np.geomspace(0.1, 100, 13)
 
@@ -27,7 +30,7 @@ def compare(network: Network, population: Population, dataset: data.Dataset, bat
     twin = build_twin(network.name, network.input_shape, network.classes, batch_norm)
     tensors = exchange.member_tensors(network, population, 0)
     twin.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
-    x = data.batch(np, dataset.test, np.arange(len(dataset.test)), dataset.recipe.preprocessing)
+    x = data.batch(NUMPY, dataset.test, np.arange(len(dataset.test)), dataset.recipe.preprocessing)
     images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x[0], -1, 0)))  # (B, C, H, W)
     labels = torch.from_numpy(dataset.test.labels)
     n = len(labels)

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import scipy
-from threadpoolctl import threadpool_limits
 
 import wn
 from wn import backends, training, walking
 from wn.backends.base import Backend
+from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
 from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
@@ -67,8 +67,11 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
             if progress is not None:
                 progress(finished, total)
 
-    with single_threaded_blas(), ThreadPoolExecutor(thread_count(chosen.threads)) as executor:
-        clean, curves = walking.merge(plan, walking.run_jobs(be, work, executor, report))
+    threads = thread_count(chosen.threads)
+    at_once = min(threads, len(work)) if be.takes_jobs_side_by_side else 1
+    with single_threaded_blas(), ThreadPoolExecutor(at_once) as executor:
+        results = walking.run_jobs(be, work, executor, report, threads // at_once)
+        clean, curves = walking.merge(plan, results)
     fits = _fits(chosen, plan, clean, curves)
     prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise)
     run = run_record("walk", chosen, plan.train, dataset, be)
@@ -123,7 +126,7 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     }
     dtype = np.dtype(chosen.dtype)
     walking.check_range(noise, dtype)
-    with single_threaded_blas():
+    with single_threaded_blas(), be.working(thread_count(chosen.threads)):
         population = training.train(
             be,
             network,
@@ -232,11 +235,6 @@ def thread_count(threads: int | None) -> int:
     if threads is not None:
         return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def single_threaded_blas() -> Any:
-    """Return a context in which each BLAS call uses one thread: jobs run side by side instead."""
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 def run_record(

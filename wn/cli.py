@@ -200,6 +200,7 @@ def train(
     seed: Seed = 0,
     backend: BackendName = "auto",
     dtype: Dtype = "float32",
+    threads: Threads = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File for the trained network.", rich_help_panel="Run")
     ] = Path("network.safetensors"),

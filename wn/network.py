@@ -191,7 +191,7 @@ class Network:
         site = first_site
         layer_caches, new_states = [], list(states)
         with np.errstate(over="ignore", invalid="ignore"):  # who reads the logits checks that they are finite
-            x, noise_cache = _noise_forward(be, x, run, site)
+            x, noise_cache = _noise_forward(be, x, run, site, keep)
             noise_caches = [noise_cache]
             for index in range(start, len(self.steps)):
                 step = self.steps[index]
@@ -201,18 +201,18 @@ class Network:
                 noise_cache = None
                 if step.site:
                     site += 1
-                    x, noise_cache = _noise_forward(be, x, run, site)
+                    x, noise_cache = _noise_forward(be, x, run, site, keep)
                 layer_caches.append(layer_cache if keep else None)
                 noise_caches.append(noise_cache if keep else None)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
 
 
-def _noise_forward(be: Backend, x: Array, run: Pass, site: int) -> tuple[Array, Any]:
+def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> tuple[Array, Any]:
     noise: Noise | None = run.noise.get(site)
     if noise is None or not noise.active(run.training):
         return x, None
     streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)
-    return noise_layer.forward(be, noise, x, streams)
+    return noise_layer.forward(be, noise, x, streams, keep)
 
 
 def _noise_backward(be: Backend, dy: Array, cache: Any) -> Array:

@@ -96,11 +96,9 @@ Execution = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Base seed of all randomness, ≥ 0.", rich_help_panel="Run")]
-BackendName = Annotated[str, typer.Option("--backend", help="numpy or auto.", rich_help_panel="Run")]
+BackendName = Annotated[str, typer.Option("--backend", help="numpy, numba or auto.", rich_help_panel="Run")]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Run")]
-Threads = Annotated[
-    int | None, typer.Option(help="Jobs at once; default: one per processor.", rich_help_panel="Run")
-]
+Threads = Annotated[int | None, typer.Option(help="Processors to use; default: all.", rich_help_panel="Run")]
 EvaluationBatch = Annotated[
     int | None,
     typer.Option(

@@ -43,6 +43,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     seed: int = 0
     backend: str = "auto"
     dtype: str = "float32"
+    threads: int | None = None
 
 
 class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +68,6 @@ class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     phase: str = "both"
     sigma: str | float | list[float] | None = None
     repeats: int = 1
-    threads: int | None = None
     evaluation_batch: int = EVALUATION_BATCH
 
 
@@ -120,12 +120,18 @@ def check_network(chosen: NetworkSettings) -> None:
     """Raise WnError for what can be seen to be wrong before the data are loaded or even downloaded."""
     if chosen.dtype not in ("float32", "float64"):
         raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
+    _check_at_least_one("threads", chosen.threads)
     checked_integer("seed", chosen.seed, 64)
     models.check_name(chosen.model, chosen.batch_norm)
     entry_of(chosen.dataset)
     backends.check_name(chosen.backend)
     given = {name: getattr(chosen, name) for name in ("epochs", "batch_size", "learning_rate")}
     TrainSettings(**{"epochs": 1} | {name: value for name, value in given.items() if value is not None})
+
+
+def _check_at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise WnError(f"{name} is {value}: it must be at least 1")
 
 
 def read_single(settings: Mapping[str, Any]) -> SingleSettings:
@@ -143,10 +149,8 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     chosen: WalkSettings = read_settings(WalkSettings, settings)
     check_network(chosen)
     phases(chosen)
-    for name in ("threads", "repeats", "evaluation_batch"):
-        value = getattr(chosen, name)
-        if value is not None and value < 1:
-            raise WnError(f"{name} is {value}: it must be at least 1")
+    for name in ("repeats", "evaluation_batch"):
+        _check_at_least_one(name, getattr(chosen, name))
     noise_factory(chosen)(walk_sigma(chosen))
     return chosen
 

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from wn import optim
 from wn.backends.base import SAMPLE_TILE, Array, Backend
+from wn.backends.threads import single_threaded_blas
 from wn.data.augment import Draw
 from wn.data.dataset import Dataset, Split, batch
 from wn.data.recipes import Preprocessing
@@ -60,11 +61,29 @@ class Population(NamedTuple):
     seeds: tuple[int, ...]
 
 
+class TrainingState(NamedTuple):
+    """Where a training stands after a step: everything that the steps to come depend on.
+
+    `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,) are the sums over this epoch's samples.
+    """
+
+    params: tuple[Any, ...]
+    states: tuple[Any, ...]
+    adam: optim.AdamState
+    epoch: int
+    batches: int
+    steps: int
+    losses: NDArray[np.float64]
+
+
 class Monitor:
     """Follows the work: called after each step (a batch) and each epoch; what it raises ends the work."""
 
     def step(self) -> None:
         """Take note that a step is done."""
+
+    def trained(self, state: TrainingState) -> None:
+        """Take note of a step of a training, before `step`; the arrays change in the next one."""
 
     def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
         """Take note that an epoch (from 0) is done, with the mean training loss of each member (P,)."""
@@ -81,12 +100,15 @@ def train(
     data_seed: int | None = None,
     dtype: DTypeLike = np.float32,
     monitor: Monitor | None = None,
+    start: TrainingState | None = None,
 ) -> Population:
     """Train one network per seed, side by side, with Adam on the mean cross-entropy.
 
     All members see the same batches in the same order, drawn from `data_seed` (by default the first member's
     seed); initial parameters and noise come from each member's own seed. A member's result does not depend
     on which others are trained with it, only on its seed, its noise and `data_seed`.
+    With `start`, a state that a monitor of the same training saw, the training goes on from there and ends in
+    the same bits; the state's arrays are changed in place.
     Raises WnError for bad sites and noise values, a `dtype` other than float32 and float64, a last batch that
     is too small for batch norm, and when the loss or the gradients of a member leave the range of `dtype`.
     """
@@ -103,36 +125,42 @@ def train(
     check_last_batch(network, len(dataset.train), settings.batch_size)
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
-    params = network.initial_parameters(be, seeds, dtype)
-    states = network.initial_states(be, len(seeds), dtype)
-    adam = optim.adam_start(be, params)
-    step = 0
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is reported below
-        for epoch in range(settings.epochs):
+    at = _first_state(be, network, seeds, dtype) if start is None else start
+    params, adam = at.params, at.adam
+    # A loss that is not finite is reported below.
+    with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
+        for epoch in range(at.epoch, settings.epochs):
             rate = optim.cosine_annealing(settings.learning_rate, epoch, settings.epochs)
             draw = Draw(data_seed, epoch)
             order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE)
-            total = np.zeros(len(seeds))
-            for samples in _batches(order, settings.batch_size):
-                x = batch(be.xp, split, samples, dataset.recipe.preprocessing, dtype, draw)
+            for samples in _batches(order[at.batches * settings.batch_size :], settings.batch_size):
+                x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
                 run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
                 labels = split.labels[run.samples]
                 loss, grads, states = loss_and_gradients(
-                    be, network, params, states, x, labels, run, settings.class_weights
+                    be, network, params, at.states, x, labels, run, settings.class_weights
                 )
-                step += 1
-                optim.adam_step(be, params, grads, adam, step=step, learning_rate=rate)
+                optim.adam_step(be, params, grads, adam, step=at.steps + 1, learning_rate=rate)
                 if settings.clamp_weights:
                     optim.clamp_weights(be, network.clampable(params))
-                total += np.asarray(be.to_numpy(loss), np.float64) * len(samples)
+                losses = at.losses + np.asarray(be.to_numpy(loss), np.float64) * len(samples)
+                at = TrainingState(params, states, adam, epoch, at.batches + 1, at.steps + 1, losses)
+                monitor.trained(at)
                 monitor.step()
-            loss_of_epoch = total / len(split)
+            loss_of_epoch = at.losses / len(split)
             _check_finite("loss", loss_of_epoch, epoch, dtype)
             # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
             squares = np.sum([_sums(be, array) for array in optim.arrays(adam.second)], axis=0)
             _check_finite("sum of squared gradients", squares, epoch, dtype)
             monitor.epoch(epoch, loss_of_epoch)
-    return Population(params, states, seeds)
+            at = at._replace(epoch=epoch + 1, batches=0, losses=np.zeros(len(seeds)))
+    return Population(params, at.states, seeds)
+
+
+def _first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:
+    params = network.initial_parameters(be, seeds, dtype)
+    states = network.initial_states(be, len(seeds), dtype)
+    return TrainingState(params, states, optim.adam_start(be, params), 0, 0, 0, np.zeros(len(seeds)))
 
 
 def loss_and_gradients(
@@ -207,11 +235,12 @@ def evaluation_batches(
     batch_size += -batch_size % SAMPLE_TILE
     split: Split = dataset.test.on(be.xp)
     preprocessing: Preprocessing = dataset.recipe.preprocessing
-    for samples in _batches(np.arange(len(split)), batch_size):
-        padding = -len(samples) % SAMPLE_TILE
-        padded = np.pad(samples, (0, padding), mode="edge")
-        x = batch(be.xp, split, padded, preprocessing, dtype)
-        yield x, Pass(noise, seeds, be.asarray(padded), evaluation, training=False), split.labels[samples]
+    with single_threaded_blas():
+        for samples in _batches(np.arange(len(split)), batch_size):
+            padding = -len(samples) % SAMPLE_TILE
+            padded = np.pad(samples, (0, padding), mode="edge")
+            x = batch(be, split, padded, preprocessing, dtype)
+            yield x, Pass(noise, seeds, be.asarray(padded), evaluation, training=False), split.labels[samples]
 
 
 def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64]:

@@ -153,9 +153,15 @@ def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
 
 
 def run_jobs(
-    be: Backend, work: list[tuple[int, Job]], executor: Executor, report: Callable[[int], None]
+    be: Backend,
+    work: list[tuple[int, Job]],
+    executor: Executor,
+    report: Callable[[int], None],
+    threads: int = 1,
 ) -> list[Result]:
-    """Run jobs on an executor; `report` is told after each epoch how many members have finished one.
+    """Run jobs on an executor, each with so many processors.
+
+    `report` is told after each epoch how many members have finished one.
 
     An error in a job, or Ctrl-C, stops the others at their next step and is raised.
     """
@@ -163,12 +169,18 @@ def run_jobs(
     futures: list[Future[list[Result]]] = []
     try:
         for members, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
-            futures.append(executor.submit(job, be, _JobMonitor(members, report, stop)))
+            monitor = _JobMonitor(members, report, stop)
+            futures.append(executor.submit(_working, job, be, monitor, threads))
         return [result for future in as_completed(futures) for result in future.result()]
     finally:
         stop.set()
         for future in futures:
             future.cancel()
+
+
+def _working(job: Job, be: Backend, monitor: Monitor, threads: int) -> list[Result]:
+    with be.working(threads):
+        return job(be, monitor)
 
 
 def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult], list[Curve]]:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from wn import backends, random
 from wn.backends import numpy as numpy_backend
-from wn.backends.base import SAMPLE_TILE, Backend, DrawKey
+from wn.backends.base import SAMPLE_TILE, Backend, DrawKey, Draws
 from wn.backends.numpy import ADAM_BLOCK, NumpyBackend
 from wn.random import Purpose
 from wn.testing import assert_close, strategies
@@ -134,16 +134,6 @@ def test_log_softmax_does_not_overflow(dtype: Any) -> None:
     assert found.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_affine_draws(dtype: Any) -> None:
-    z = np.random.default_rng(0).standard_normal((1, 3, 4)).astype(dtype)
-    kept = z.copy()
-    scale, shift = (np.array(v, dtype).reshape(2, 1, 1) for v in ([2.0, 3.0], [1.0, -1.0]))
-    found = BE.affine_draws(z, scale, shift)
-    assert same_bits(found, scale * kept + shift)
-    assert same_bits(z, kept)
-
-
 # ---- draws ----------------------------------------------------------------------------------------------
 
 
@@ -168,6 +158,38 @@ def test_normals_are_those_of_each_seed(seeds: list[int], features: int, batch: 
         assert same_bits(found, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("add_first", [False, True])
+@pytest.mark.parametrize("seeds", [(5,), (5, 5), (5, 9)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_draws_are_applied_one_rounded_operation_after_the_other(
+    seeds: tuple[int, ...], shared: bool, add_first: bool, dtype: Any
+) -> None:
+    samples = np.array([3, 0, 8, 8])
+    x = np.random.default_rng(1).standard_normal((1 if shared else 2, 3, 2, 4)).astype(dtype)
+    members = 1 if len(seeds) == 1 and shared else 2
+    scale, shift = np.array([0.7, 1.3], dtype)[:members], np.array([0.1, -2.0], dtype)[:members]
+    keys = [DrawKey(seeds, samples, 7, purpose, 2) for purpose in (Purpose.TRAIN_MUL, Purpose.TRAIN_ADD)]
+    mul, add = Draws(keys[0], scale, shift), Draws(keys[1], shift * shift, scale)
+    m, d = (
+        BE.normals(draws.key, 6).reshape(-1, 3, 2, 4).astype(dtype) * draws.scale[:, None, None, None]
+        + draws.shift[:, None, None, None]
+        for draws in (mul, add)
+    )
+    expected = [
+        (None, None, x),
+        (mul, None, x * m),
+        (None, add, x + d),
+        (mul, add, x * m + (d * m if add_first else d)),
+    ]
+    for one, other, wanted in expected:
+        y, kept = BE.apply_draws(x, one, other, add_first, keep=True)
+        assert same_bits(y, wanted)
+        assert (kept is None) == (one is None)
+        assert kept is None or same_bits(kept, m)
+        assert BE.apply_draws(x, one, other, add_first, keep=False)[1] is None
+
+
 # ---- products -------------------------------------------------------------------------------------------
 
 
@@ -183,10 +205,11 @@ def test_products_equal_einsum_in_float64(dtype: Any, shape: Any, shared: str, b
     w, x = z(shape.w).astype(dtype), z((shape.population, shape.inputs, batch)).astype(dtype)
     w, x = (array[:1] if name in shared else array for name, array in (("w", w), ("x", x)))
     dy = z((max(len(w), len(x)), shape.outputs, batch)).astype(dtype)
+    nothing = np.zeros((1, shape.outputs), dtype)
     products = {
-        "y": (BE.matmul(w, x), "poi,pib->pob", (w, x), shape.inputs),
-        "dw": (BE.matmul_weight_gradient(dy, x), "pob,pib->poi", (dy, x), batch),
-        "dx": (BE.matmul_input_gradient(w, dy), "poi,pob->pib", (w, dy), shape.outputs),
+        "y": (BE.linear(w, x, nothing), "poi,pib->pob", (w, x), shape.inputs),
+        "dw": (BE.linear_gradients(dy, x)[0], "pob,pib->poi", (dy, x), batch),
+        "dx": (BE.linear_input_gradient(w, dy), "poi,pob->pib", (w, dy), shape.outputs),
     }
     for name, (found, subscripts, factors, terms) in products.items():
         wide = [np.broadcast_to(f, (len(dy), *f.shape[1:])).astype(np.float64) for f in factors]
@@ -204,12 +227,13 @@ def test_a_column_does_not_depend_on_the_batch(outputs: int, inputs: int, dtype:
     """In batches of whole tiles a sample's product has the same bits in all of them."""
     z = np.random.default_rng(outputs).standard_normal
     w, x = z((2, outputs, inputs)).astype(dtype), z((1, inputs, 5 * SAMPLE_TILE)).astype(dtype)
-    whole = BE.matmul(w, x)
+    b = z((2, outputs)).astype(dtype)
+    whole = BE.linear(w, x, b)
     for tiles in (1, 2, 3, 4):
         size = tiles * SAMPLE_TILE
         for start in range(0, x.shape[2], size):
             part = np.ascontiguousarray(x[:, :, start : start + size])
-            assert same_bits(BE.matmul(w, part), whole[:, :, start : start + size].copy())
+            assert same_bits(BE.linear(w, part, b), whole[:, :, start : start + size].copy())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -217,10 +241,11 @@ def test_a_column_does_not_depend_on_the_batch(outputs: int, inputs: int, dtype:
 def test_a_member_does_not_depend_on_the_population(batch: int, dtype: Any) -> None:
     z = np.random.default_rng(batch).standard_normal
     w, x = z((5, 64, 100)).astype(dtype), z((5, 100, batch)).astype(dtype)
-    dy = z((5, 64, batch)).astype(dtype)
+    dy, b = z((5, 64, batch)).astype(dtype), z((5, 64)).astype(dtype)
     for p in range(5):
         one = slice(p, p + 1)
-        assert same_bits(BE.matmul(w[one], x[one]), BE.matmul(w, x)[one])
-        assert same_bits(BE.matmul(w[one], x[:1]), BE.matmul(w, x[:1])[one])
-        assert same_bits(BE.matmul_weight_gradient(dy[one], x[one]), BE.matmul_weight_gradient(dy, x)[one])
-        assert same_bits(BE.matmul_input_gradient(w[one], dy[one]), BE.matmul_input_gradient(w, dy)[one])
+        assert same_bits(BE.linear(w[one], x[one], b[one]), BE.linear(w, x, b)[one])
+        assert same_bits(BE.linear(w[one], x[:1], b[one]), BE.linear(w, x[:1], b)[one])
+        alone, together = BE.linear_gradients(dy[one], x[one]), BE.linear_gradients(dy, x)
+        assert all(same_bits(a, t[one]) for a, t in zip(alone, together, strict=True))
+        assert same_bits(BE.linear_input_gradient(w[one], dy[one]), BE.linear_input_gradient(w, dy)[one])

@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from wn.backends.numpy import NumpyBackend
 from wn.data.augment import Draw, augment, uniform_below
 from wn.data.dataset import Split, batch
 from wn.data.recipes import CIFAR10, FASHION_MNIST, Preprocessing
 from wn.random import Purpose, sample_words
+
+NUMPY = NumpyBackend()
 
 Images = NDArray[np.uint8]
 
@@ -57,10 +60,10 @@ def test_augmented_images_equal_the_naive_ones(
 def test_the_batch_does_not_matter(order: list[int], cut: int) -> None:
     split = Split(images_of(12, channels=3), np.zeros(12, np.int64))
     indices, recipe, draw = np.array(order), CIFAR10.preprocessing, Draw(7, 2)
-    whole = batch(np, split, indices, recipe, draw=draw)
-    parts = [batch(np, split, part, recipe, draw=draw) for part in (indices[:cut], indices[cut:])]
+    whole = batch(NUMPY, split, indices, recipe, draw=draw)
+    parts = [batch(NUMPY, split, part, recipe, draw=draw) for part in (indices[:cut], indices[cut:])]
     assert np.array_equal(whole, np.concatenate(parts, axis=-1))
-    assert np.array_equal(whole, batch(np, split, np.arange(12), recipe, draw=draw)[..., indices])
+    assert np.array_equal(whole, batch(NUMPY, split, np.arange(12), recipe, draw=draw)[..., indices])
 
 
 def test_draws_depend_on_seed_epoch_and_sample() -> None:
@@ -91,7 +94,7 @@ def test_words_become_integers_below_the_bound(word: int, bound: int, expected: 
 
 def test_padding_is_black_before_normalisation() -> None:
     split = Split(np.full((200, 1, 28, 28), 255, np.uint8), np.zeros(200, np.int64))
-    x = batch(np, split, np.arange(200), FASHION_MNIST.preprocessing, draw=Draw(0, 0))
+    x = batch(NUMPY, split, np.arange(200), FASHION_MNIST.preprocessing, draw=Draw(0, 0))
     assert set(np.unique(x)) == {-1.0, 1.0}  # the recipe maps 0 to −1 and 255 to 1
     assert np.all(x[0, 0, 4:24, 4:24] == 1)  # the centre is in every crop
 
@@ -99,9 +102,9 @@ def test_padding_is_black_before_normalisation() -> None:
 def test_evaluation_and_plain_recipes_change_nothing() -> None:
     split = Split(images_of(6, channels=1), np.zeros(6, np.int64))
     plain = Preprocessing(mean=(0.5,), std=(0.5,))
-    evaluated = batch(np, split, np.arange(6), FASHION_MNIST.preprocessing)
-    assert np.array_equal(evaluated, batch(np, split, np.arange(6), plain))
-    assert np.array_equal(evaluated, batch(np, split, np.arange(6), plain, draw=Draw(1, 1)))
+    evaluated = batch(NUMPY, split, np.arange(6), FASHION_MNIST.preprocessing)
+    assert np.array_equal(evaluated, batch(NUMPY, split, np.arange(6), plain))
+    assert np.array_equal(evaluated, batch(NUMPY, split, np.arange(6), plain, draw=Draw(1, 1)))
     assert not np.array_equal(
-        evaluated, batch(np, split, np.arange(6), FASHION_MNIST.preprocessing, draw=Draw(1, 1))
+        evaluated, batch(NUMPY, split, np.arange(6), FASHION_MNIST.preprocessing, draw=Draw(1, 1))
     )

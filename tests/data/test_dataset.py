@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from wn.backends.numpy import NumpyBackend
 from wn.data.dataset import Dataset, Split, batch, checksum, make_split
 from wn.data.recipes import MNIST, Preprocessing, Recipe
 from wn.errors import DataError, WnError
+
+NUMPY = NumpyBackend()
 
 LABELS = hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 3))
 
@@ -101,7 +104,7 @@ def test_batches_are_normalised_and_batch_last(dtype: type[np.floating], channel
     stored = split.images.copy()
     mean, std = (0.5, 0.25, 0.125)[:channels], (0.2, 0.4, 0.8)[:channels]
     indices = np.array([6, 0, 3, 3])
-    x = batch(np, split, indices, Preprocessing(255.0, mean, std), dtype)
+    x = batch(NUMPY, split, indices, Preprocessing(255.0, mean, std), dtype)
     assert x.shape == (1, channels, 4, 5, 4)
     assert x.dtype == dtype
     assert x.flags.c_contiguous
@@ -115,21 +118,21 @@ def test_batches_are_normalised_and_batch_last(dtype: type[np.floating], channel
 
 def test_one_mean_serves_all_channels_and_features_stay_as_they_are() -> None:
     colours = batch(
-        np, split_of(np.zeros(2, np.int64), 3), np.arange(2), Preprocessing(mean=(0.5,), std=(0.5,))
+        NUMPY, split_of(np.zeros(2, np.int64), 3), np.arange(2), Preprocessing(mean=(0.5,), std=(0.5,))
     )
     assert colours.min() >= -1
     assert colours.max() <= 1
     assert colours.min() < -0.5
     features = np.random.default_rng(0).normal(size=(5, 1, 10, 3)).astype(np.float32)
     split = Split(features, np.zeros(5, np.int64))
-    x = batch(np, split, np.arange(5), Preprocessing(scale=1.0))
+    x = batch(NUMPY, split, np.arange(5), Preprocessing(scale=1.0))
     assert np.array_equal(x[0], np.moveaxis(features, 0, -1))
 
 
 def test_a_batch_is_a_copy() -> None:
     features = np.ones((2, 1, 3, 3), np.float32)
     split = Split(features, np.zeros(2, np.int64))
-    batch(np, split, np.arange(2), Preprocessing(scale=1.0))[:] = 7
+    batch(NUMPY, split, np.arange(2), Preprocessing(scale=1.0))[:] = 7
     assert np.all(split.images == 1)
 
 

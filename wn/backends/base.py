@@ -5,6 +5,8 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -30,11 +32,20 @@ class DrawKey(NamedTuple):
     site: int
 
 
+class Draws(NamedTuple):
+    """Draws scale·z + shift of a noise operator, with standard normal z from the stream `key`."""
+
+    key: DrawKey
+    scale: Array  # (P|1,) in the dtype of the activation, in the host's memory
+    shift: Array  # (P|1,)
+
+
 class Backend:
     """The primitives that layers are written with."""
 
     name: str
     xp: ModuleType
+    takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
 
     # ---- arrays -----------------------------------------------------------------------------------------
 
@@ -46,29 +57,60 @@ class Backend:
         """Return `array` in the host's memory."""
         return array
 
+    @contextmanager
+    def working(self, threads: int = 1) -> Iterator[None]:
+        """Give the work of the calling thread so many processors; plain array code uses one of them."""
+        yield
+
+    # ---- batches ----------------------------------------------------------------------------------------
+
+    def gather(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+    ) -> Array:
+        """Return the samples (B,) of images (N, C, H, W), standardised: a network input (1, C, H, W, B)."""
+        return self.standardise(self.xp.moveaxis(images[samples], 0, -1), scale, mean, std, dtype)
+
+    def standardise(
+        self, x: Array, scale: float, mean: Sequence[float], std: Sequence[float], dtype: Any
+    ) -> Array:
+        """Return (x / scale − mean) / std, mean and std per channel: (C, H, W, B) → (1, C, H, W, B).
+
+        Each step is rounded to `dtype`; the leading 1 stands for "shared by all members".
+        """
+        y = self.xp.ascontiguousarray(x).astype(dtype)
+        y /= scale  # a Python number: computed in y's dtype
+        y -= self.xp.asarray(mean, dtype=dtype)[:, None, None, None]
+        y /= self.xp.asarray(std, dtype=dtype)[:, None, None, None]
+        return y[None]
+
     # ---- products ---------------------------------------------------------------------------------------
 
-    def matmul(self, w: Array, x: Array) -> Array:
-        """Return y[p] = w[p] x[p]: (P|1, O, I) · (P|1, I, B) → (P, O, B).
+    def linear(self, w: Array, x: Array, b: Array) -> Array:
+        """Return y[p] = w[p] x[p] + b[p]: (P|1, O, I) · (P|1, I, B), (P|1, O) → (P, O, B).
 
         BLAS may round a column differently according to its place among the others. Products are therefore
         taken member by member and in tiles of SAMPLE_TILE columns: a member's result does not depend on the
         population, nor a sample's on the batch, if batches begin at multiples of the tile.
         """
         batch = x.shape[2]
-        if batch <= SAMPLE_TILE:
-            return self.xp.matmul(w, x)
         y = self.xp.empty((max(len(w), len(x)), w.shape[1], batch), x.dtype)
         for start in range(0, batch, SAMPLE_TILE):
             tile = slice(start, start + SAMPLE_TILE)
             self.xp.matmul(w, x[:, :, tile], out=y[:, :, tile])
+        y += b[:, :, None]
         return y
 
-    def matmul_weight_gradient(self, dy: Array, x: Array) -> Array:
-        """Return dw[p] = dy[p] x[p]ᵀ: (P, O, B) · (P|1, I, B) → (P, O, I)."""
-        return self.xp.matmul(dy, x.transpose(0, 2, 1))
+    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
+        """Return dw[p] = dy[p] x[p]ᵀ and db[p] = Σ_n dy[p]: (P, O, B), (P|1, I, B) → (P, O, I), (P, O)."""
+        return self.xp.matmul(dy, x.transpose(0, 2, 1)), dy.sum(axis=2)
 
-    def matmul_input_gradient(self, w: Array, dy: Array) -> Array:
+    def linear_input_gradient(self, w: Array, dy: Array) -> Array:
         """Return dx[p] = w[p]ᵀ dy[p]: (P|1, O, I) · (P, O, B) → (P, I, B)."""
         return self.xp.matmul(w.transpose(0, 2, 1), dy)
 
@@ -80,7 +122,7 @@ class Backend:
 
     def relu_backward(self, dy: Array, y: Array) -> Array:
         """Return dy where y > 0, else 0."""
-        return dy * (y > 0)
+        return self.xp.where(y > 0, dy, dy.dtype.type(0))
 
     # ---- noise ------------------------------------------------------------------------------------------
 
@@ -100,13 +142,47 @@ class Backend:
             self.xp, seed, key.samples, features, key.epoch, key.purpose, key.site, repetition
         )
 
-    def affine_draws(self, z: Array, scale: Array, shift: Array) -> Array:
-        """Return scale·z + shift: draws with standard deviation `scale` and mean `shift`."""
-        y = z * scale
-        y += shift
+    def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
+        """Return scale·z + shift for an activation x (P|1, …, B): (S|P, …, B) in x's dtype."""
+        features, ones = prod(x.shape[1:-1]), (1,) * (x.ndim - 1)
+        z = self.normals(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
+        y = z.astype(x.dtype, copy=False) * self.asarray(draws.scale).reshape(-1, *ones)
+        y += self.asarray(draws.shift).reshape(-1, *ones)
         return y
 
+    def apply_draws(
+        self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool
+    ) -> tuple[Array, Array | None]:
+        """Return y = x·M + D, or (x + D)·M = x·M + D·M if `add_first`, and M, which backward needs.
+
+        None stands for the constants M = 1 and D = 0. x: (P|1, …, B); y: (P, …, B); M: (S|P, …, B), or None
+        unless there is one and `keep` asks for it. Every product and every sum is rounded on its own.
+        """
+        m = None if multiplier is None else self.draw(multiplier, x)
+        y = x if m is None else x * m
+        if offset is not None:
+            d = self.draw(offset, x)
+            y = y + (d * m if add_first and m is not None else d)
+        return y, m if keep else None
+
+    def multiply(self, dy: Array, m: Array) -> Array:
+        """Return dy·m, (P, …, B), for multipliers m (P|1, …, B)."""
+        return dy * m
+
     # ---- loss -------------------------------------------------------------------------------------------
+
+    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
+        """Return −Σ_n shares_n log softmax(logits)[label_n], (P,), and log softmax(logits), (P, K, B)."""
+        log_probabilities = self.log_softmax(logits)  # (P, K, B)
+        picked = log_probabilities[:, labels, self.xp.arange(len(labels))]  # (P, B)
+        return -(picked * shares).sum(axis=1), log_probabilities
+
+    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
+        """Return dlogits[p,k,n] = shares_n (exp(log_probabilities[p,k,n]) − [k = label_n]): (P, K, B)."""
+        dlogits = self.xp.exp(log_probabilities)
+        dlogits[:, labels, self.xp.arange(len(labels))] -= 1
+        dlogits *= shares
+        return dlogits
 
     def log_softmax(self, logits: Array) -> Array:
         """Return logits − log Σ exp(logits) over the classes (axis 1), shifted so that nothing overflows."""
@@ -156,16 +232,16 @@ class Backend:
         """Write the products w[p] x[p], member by member, to a part (P, O, rows, W', samples) of y."""
         part[...] = self.xp.matmul(w, x).reshape(part.shape)
 
-    def convolution_weight_gradient(
+    def convolution_gradients(
         self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
-    ) -> Array:
-        """Return dw of `convolution`: (P, O, H', W', B), (P|1, C, H, W, B) → (P, O, C, KH, KW)."""
+    ) -> tuple[Array, Array]:
+        """Return dw (P, O, C, KH, KW) and db (P, O): dy (P, O, H', W', B), x (P|1, C, H, W, B)."""
         population, outputs = dy.shape[:2]
         dw = self.xp.zeros((population, outputs, x.shape[1] * kernel[0] * kernel[1]), dy.dtype)
         for block, columns in self._columns(x, Sliding(kernel, stride, padding)):
             part = windows.part_of_output(dy, block)
-            dw[block.members] += self.matmul_weight_gradient(part, columns)
-        return dw.reshape(population, outputs, x.shape[1], *kernel)
+            dw[block.members] += self.xp.matmul(part, columns.transpose(0, 2, 1))
+        return dw.reshape(population, outputs, x.shape[1], *kernel), dy.sum(axis=(2, 3, 4))
 
     def convolution_input_gradient(
         self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
@@ -180,7 +256,7 @@ class Backend:
             part, dpart = dx[block.members, ..., block.samples], windows.part_of_output(dy, block)
             for i in range(kernel_h):  # one row of the kernel at a time: its columns stay in the cache
                 kernel_row = windows.of_members(windows.flat_kernels(w[:, :, :, i]), block.members)
-                dcolumns = self.matmul_input_gradient(kernel_row, dpart)  # (members, C·KW, rows·W'·samples)
+                dcolumns = self.linear_input_gradient(kernel_row, dpart)  # (members, C·KW, rows·W'·samples)
                 windows.add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
         return dx[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
 
@@ -231,6 +307,27 @@ class Backend:
         return dx
 
     # ---- batch norm: rows (P|1, F, N), where N runs over everything that a mean is taken over -------------
+
+    def batch_norm(
+        self, rows: Array, gamma: Array, beta: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return gamma (rows − mean)·inverse + beta, (P, F, N), and mean, variance, inverse, (P|1, F).
+
+        inverse = 1/√(variance + epsilon), with the biased variance of each row.
+        """
+        mean, variance = self.moments(rows)
+        inverse = (variance + epsilon) ** -0.5
+        return self.normalise(rows, mean, gamma * inverse, beta), mean, variance, inverse
+
+    def batch_norm_backward(
+        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F)."""
+        count = rows.shape[2]
+        dgamma, dbeta = self.normalise_sums(drows, rows, mean, inverse)
+        slope, shift = -inverse * dgamma / count, -dbeta / count  # (P, F)
+        dx = self.normalise_backward(drows, rows, mean, slope, shift, gamma * inverse)
+        return dx, dgamma, dbeta
 
     def moments(self, rows: Array) -> tuple[Array, Array]:
         """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""

@@ -97,7 +97,7 @@ def checksum(dataset: Dataset) -> str:
 
 
 def batch(
-    xp: Any,
+    be: Any,
     split: Split,
     indices: NDArray[np.int64],
     preprocessing: Preprocessing,
@@ -108,25 +108,15 @@ def batch(
 
     Formula: (x / scale − mean) / std with mean and std per channel, each step rounded to `dtype`.
     With `draw` (training) the images are first cropped and flipped as the preprocessing asks; without
-    (evaluation) they never are. `split` must live in the memory of `xp`: `split.on(xp)`.
+    (evaluation) they never are. `be` is a `wn.backends.Backend`; `split` must live in the memory of its
+    arrays: `split.on(be.xp)`.
     """
-    samples = xp.asarray(indices)
-    if draw is not None and preprocessing.augments:
-        x = augment(xp, split.images, samples, preprocessing.crop_padding, preprocessing.flip, draw)
-    else:
-        x = xp.moveaxis(split.images[samples], 0, -1)  # (C, H, W, B)
-    return normalised(xp, x, preprocessing, dtype)[None]  # (1, C, H, W, B)
-
-
-def normalised(xp: Any, x: Any, preprocessing: Preprocessing, dtype: DTypeLike) -> Any:
-    """(x / scale − mean) / std for x of shape (C, H, W, B), as a new contiguous array of `dtype`."""
-    y = xp.ascontiguousarray(x).astype(dtype)
-    mean = xp.asarray(preprocessing.mean, dtype=dtype)[:, None, None, None]
-    std = xp.asarray(preprocessing.std, dtype=dtype)[:, None, None, None]
-    y /= preprocessing.scale  # a Python number: computed in y's dtype
-    y -= mean
-    y /= std
-    return y
+    samples = be.asarray(indices)
+    standard = (preprocessing.scale, preprocessing.mean, preprocessing.std, dtype)
+    if draw is None or not preprocessing.augments:
+        return be.gather(split.images, samples, *standard)
+    x = augment(be.xp, split.images, samples, preprocessing.crop_padding, preprocessing.flip, draw)
+    return be.standardise(x, *standard)
 
 
 def _limited(split: Split, count: int | None, what: str) -> Split:

@@ -73,14 +73,12 @@ def forward_training(
             "a single value is 0, and every output would be beta; use a larger batch"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
-        mean, variance = be.moments(rows)
+        y, mean, variance, inverse = be.batch_norm(rows, params.gamma, params.beta, EPSILON)
     if not bool(be.xp.isfinite(variance).all()):
         raise WnError(
             f"batch norm: the variance of a feature is not finite in {x.dtype}: activations must be numbers "
             f"below about {float(be.xp.finfo(x.dtype).max) ** 0.5:.0e}; use float64 or less noise before it"
         )
-    inverse = (variance + EPSILON) ** -0.5
-    y = be.normalise(rows, mean, params.gamma * inverse, params.beta)  # (P, F, N)
     cache = TrainingCache(x, params.gamma, mean, inverse)
     return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count)
 
@@ -93,11 +91,9 @@ def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Arr
 
     dy, dx: (P, F, B) or (P, C, H, W, B); dgamma, dbeta: (P, F).
     """
-    rows, drows = _rows(cache.x), _rows(dy)
-    count = rows.shape[2]
-    dgamma, dbeta = be.normalise_sums(drows, rows, cache.mean, cache.inverse)
-    slope, shift = -cache.inverse * dgamma / count, -dbeta / count  # (P, F)
-    dx = be.normalise_backward(drows, rows, cache.mean, slope, shift, cache.gamma * cache.inverse)
+    dx, dgamma, dbeta = be.batch_norm_backward(
+        _rows(dy), _rows(cache.x), cache.gamma, cache.mean, cache.inverse
+    )
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 

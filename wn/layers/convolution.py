@@ -50,8 +50,7 @@ def backward(
     dy: (P, O, H', W', B); dx: (P, C, H, W, B), or None unless `need_dx`; dw: (P, O, C, KH, KW); db: (P, O).
     """
     x, w, stride, padding = cache
-    dw = be.convolution_weight_gradient(dy, x, w.shape[3:], stride, padding)  # (P, O, C, KH, KW)
-    db = dy.sum(axis=(2, 3, 4))  # (P, O)
+    dw, db = be.convolution_gradients(dy, x, w.shape[3:], stride, padding)  # (P, O, C, KH, KW), (P, O)
     dx = be.convolution_input_gradient(w, dy, x.shape[2:4], stride, padding) if need_dx else None
     return dx, ConvolutionParams(dw, db)
 

@@ -24,22 +24,16 @@ def forward(
     logits: (P, K, B); labels: (B,) integers in 0…K−1; class_weights: (K,) or None; loss: (P,).
     Derived in docs/layers/cross_entropy.md.
     """
-    xp = be.xp
-    log_probabilities = be.log_softmax(logits)  # (P, K, B)
-    batch = logits.shape[2]
+    xp, batch = be.xp, logits.shape[2]
     if class_weights is None:
         shares = xp.full(batch, 1 / batch, logits.dtype)  # (B,)
     else:
         weights = xp.asarray(class_weights, logits.dtype)[labels]
         shares = weights / weights.sum()
-    picked = log_probabilities[:, labels, xp.arange(batch)]  # (P, B)
-    return -(picked * shares).sum(axis=1), CrossEntropyCache(log_probabilities, labels, shares)
+    loss, log_probabilities = be.cross_entropy(logits, labels, shares)  # (P,), (P, K, B)
+    return loss, CrossEntropyCache(log_probabilities, labels, shares)
 
 
 def backward(be: Backend, cache: CrossEntropyCache) -> Array:
     """Return dlogits[p, k, n] = a_n (softmax(logits)[p, k, n] − [k = label_n]): (P, K, B)."""
-    xp = be.xp
-    dlogits = xp.exp(cache.log_probabilities)
-    dlogits[:, cache.labels, xp.arange(len(cache.labels))] -= 1
-    dlogits *= cache.shares
-    return dlogits
+    return be.cross_entropy_backward(cache.log_probabilities, cache.labels, cache.shares)

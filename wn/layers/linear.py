@@ -29,8 +29,7 @@ def forward(be: Backend, params: LinearParams, x: Array) -> tuple[Array, LinearC
 
     x: (P|1, I, B); w: (P|1, O, I); b: (P|1, O); y: (P, O, B). Derived in docs/layers/linear.md.
     """
-    y = be.matmul(params.w, x)  # (P, O, B)
-    y += params.b[:, :, None]
+    y = be.linear(params.w, x, params.b)  # (P, O, B)
     return y, LinearCache(x, params.w)
 
 
@@ -43,9 +42,8 @@ def backward(
 
     dy: (P, O, B); dx: (P, I, B), or None unless `need_dx`; dw: (P, O, I); db: (P, O).
     """
-    dw = be.matmul_weight_gradient(dy, cache.x)  # (P, O, I)
-    db = dy.sum(axis=2)  # (P, O)
-    dx = be.matmul_input_gradient(cache.w, dy) if need_dx else None  # (P, I, B)
+    dw, db = be.linear_gradients(dy, cache.x)  # (P, O, I), (P, O)
+    dx = be.linear_input_gradient(cache.w, dy) if need_dx else None  # (P, I, B)
     return dx, LinearParams(dw, db)
 
 

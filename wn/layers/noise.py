@@ -1,11 +1,12 @@
 """Noise as a layer: y = x·M + D, averaged over R repetitions. Derived in docs/noise.md."""
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wn.backends.base import Array, Backend, DrawKey
+from wn.backends.base import Array, Backend, DrawKey, Draws
 from wn.errors import WnError
 from wn.noise import FloatOrMembers, Noise
 from wn.random import Purpose
@@ -30,7 +31,9 @@ def draws(seeds: tuple[int, ...], samples: Array, epoch: int, site: int, trainin
     return NoiseDraws(DrawKey(seeds, samples, epoch, add, site), DrawKey(seeds, samples, epoch, mul, site))
 
 
-def forward(be: Backend, noise: Noise, x: Array, streams: NoiseDraws) -> tuple[Array, NoiseCache]:
+def forward(
+    be: Backend, noise: Noise, x: Array, streams: NoiseDraws, keep: bool = True
+) -> tuple[Array, NoiseCache]:
     """Apply a noise operator.
 
     mul→add: y = x·M + D; add→mul: y = (x + D)·M; M = mean_mul + σ_mul z, D = mean_add + σ_add z', with
@@ -38,56 +41,70 @@ def forward(be: Backend, noise: Noise, x: Array, streams: NoiseDraws) -> tuple[A
     is linear in x, so the draws are averaged instead of the y: y = x·M̄ + D̄, for add→mul x·M̄ + mean(D·M).
     Where σ is 0 the averages are exactly 1 and 0, and x comes out as it is.
 
-    x: (P|1, …, B); y: (P, …, B), where P is that of x or of the operator's values. Derived in docs/noise.md.
+    x: (P|1, …, B); y: (P, …, B), where P is that of x or of the operator's values. The cache is of use for
+    `backward` only with `keep`. Derived in docs/noise.md.
     Raises WnError where a σ does not fit the dtype of x.
     """
     executions, averaged = (noise.repetitions, 1) if noise.draws_each else (1, noise.repetitions)
-    multiplier, offset = _draw(be, noise, x, streams, averaged, 0)
-    for repetition in range(1, executions):
-        again = _draw(be, noise, x, streams, averaged, repetition)
-        for total, part in ((multiplier, again[0]), (offset, again[1])):
-            if total is not None:
-                total += part
-    if executions > 1:
-        for total in (multiplier, offset):
-            if total is not None:
-                total /= executions
-    y = x if multiplier is None else x * multiplier  # (P, …, B)
-    y = y if offset is None else y + offset
-    return y, NoiseCache(multiplier)
+    multiplier, offset = _parts(noise, x, streams, averaged)
+    if executions == 1:
+        y, m = be.apply_draws(x, multiplier, offset, noise.order == "add_mul", keep)
+        return y, NoiseCache(m)
+    m, d = _averages(be, x, multiplier, offset, noise.order == "add_mul", executions)
+    y = x if m is None else x * m  # (P, …, B)
+    y = y if d is None else y + d
+    return y, NoiseCache(m)
 
 
 def backward(be: Backend, dy: Array, cache: NoiseCache) -> Array:
     """Return dx = M·dy with the multiplier of the forward pass; dx = dy for additive noise."""
-    return dy if cache.multiplier is None else dy * cache.multiplier
+    return dy if cache.multiplier is None else be.multiply(dy, cache.multiplier)
 
 
-def _draw(
-    be: Backend, noise: Noise, x: Array, streams: NoiseDraws, averaged: int, repetition: int
-) -> tuple[Array | None, Array | None]:
-    """Draw what one execution multiplies x by and then adds; None stands for the constants 1 and 0.
+def _parts(noise: Noise, x: Array, streams: NoiseDraws, averaged: int) -> tuple[Draws | None, Draws | None]:
+    """Return the draws of M and D, None for the constants 1 and 0.
 
     `averaged` > 1 stands for that many executions by one draw with σ/√averaged.
     """
-    features = prod(x.shape[1:-1])
-    shrink = averaged**-0.5 / (features if noise.normalize_to_input_size else 1)
+    elements = prod(x.shape[1:-1]) if noise.normalize_to_input_size else 1
+    shrink = averaged**-0.5 / elements
 
-    def part(key: DrawKey, sigma: FloatOrMembers, mean: FloatOrMembers) -> Array:
-        z = be.normals(key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
-        scale, shift = _members(be, np.asarray(sigma) * shrink, x), _members(be, mean, x)
-        return be.affine_draws(z.astype(x.dtype, copy=False), scale, shift)  # (S or P, …, B)
+    def part(key: DrawKey, sigma: FloatOrMembers, mean: FloatOrMembers) -> Draws:
+        return Draws(key, _members(np.asarray(sigma) * shrink, x.dtype), _members(mean, x.dtype))
 
     multiplier = part(streams.mul, noise.sigma_mul, noise.mean_mul) if noise.has_multiplier else None
     offset = part(streams.add, noise.sigma_add, noise.mean_add) if noise.has_offset else None
-    if noise.order == "add_mul" and multiplier is not None and offset is not None:
-        offset = offset * multiplier  # (x + D)·M = x·M + D·M
     return multiplier, offset
 
 
-def _members(be: Backend, values: FloatOrMembers, x: Array) -> Array:
-    """Return values as an array (P|1, 1, …, 1) of x's dtype."""
+def _averages(
+    be: Backend, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, executions: int
+) -> tuple[Array | None, Array | None]:
+    """Return M̄ and D̄ (for add→mul the mean of D·M) over executions with draws of their own."""
+    m_total = d_total = None
+    for repetition in range(executions):
+        m = None if multiplier is None else be.draw(multiplier, x, repetition)
+        d = None if offset is None else be.draw(offset, x, repetition)
+        if add_first and m is not None and d is not None:
+            d = d * m  # (x + D)·M = x·M + D·M
+        m_total, d_total = _added(m_total, m), _added(d_total, d)
+    for total in (m_total, d_total):
+        if total is not None:
+            total /= executions
+    return m_total, d_total
+
+
+def _added(total: Array | None, part: Array | None) -> Array | None:
+    if total is None or part is None:
+        return part
+    total += part
+    return total
+
+
+def _members(values: FloatOrMembers, dtype: Any) -> NDArray[Any]:
+    """Return values as an array (P|1,) of x's dtype, in the host's memory."""
     array = np.atleast_1d(np.asarray(values, np.float64))
-    largest = float(np.finfo(x.dtype).max)
+    largest = float(np.finfo(dtype).max)
     if np.abs(array).max() > largest:
-        raise WnError(f"a noise value of {np.abs(array).max():g} is beyond {x.dtype} (at most {largest:g})")
-    return be.asarray(array.reshape(-1, *[1] * (x.ndim - 1)), dtype=x.dtype)
+        raise WnError(f"a noise value of {np.abs(array).max():g} is beyond {dtype} (at most {largest:g})")
+    return array.astype(dtype)

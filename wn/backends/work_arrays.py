@@ -1,0 +1,58 @@
+"""Memory that is used again: large arrays of a training step, without asking the system for them every time.
+
+The system hands large blocks out as untouched pages and takes them back when they are freed: writing to them
+for the first time then costs more than the computation that fills them.
+"""
+
+import sys
+import threading
+from bisect import bisect_left
+from typing import Any
+
+import numpy as np
+
+SMALL = 1 << 16  # bytes; below this NumPy's own allocation is fast
+
+
+class WorkArrays(threading.local):
+    """Blocks of memory, each thread its own; a block is free when no array but the pool's own refers to it.
+
+    An array on a block, and every view of such an array, holds a reference to the block. So an array can be
+    kept as long as anyone likes, and its memory is used again only after the last view of it is gone.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []  # ascending
+        self.blocks: list[Any] = [np.empty(1, np.uint8)]
+        self.idle = self._references(0)
+        self.blocks.clear()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return an array whose contents are undefined."""
+        dtype = np.dtype(dtype)
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        if size < SMALL:
+            return np.empty(shape, dtype)
+        return np.ndarray(shape, dtype, buffer=self.blocks[self._free_block(size)])
+
+    def clear(self) -> None:
+        """Give back the blocks; arrays on them stay valid."""
+        self.sizes.clear()
+        self.blocks.clear()
+
+    def _free_block(self, size: int) -> int:
+        """Return the number of a free block of `size` to twice as many bytes, a new one if there is none."""
+        first = bisect_left(self.sizes, size)
+        for index in range(first, len(self.sizes)):
+            if self.sizes[index] > 2 * size:
+                break
+            if self._references(index) == self.idle:
+                return index
+        self.sizes.insert(first, size)
+        self.blocks.insert(first, np.empty(size, np.uint8))
+        return first
+
+    def _references(self, index: int) -> int:
+        return sys.getrefcount(self.blocks[index])
