@@ -13,7 +13,7 @@ from wn.data.recipes import Preprocessing, Recipe
 from wn.training import Population, TrainSettings
 from wn.walking import CleanResult, Curve, WalkPlan
 
-BE = backends.get("numpy")
+BE = backends.get("auto")
 SIGMA = np.array([0.0, 0.3, 2.0])
 
 NOISES: dict[str, Callable[[Any], noise.Noise]] = {

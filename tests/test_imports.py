@@ -28,10 +28,14 @@ ROWS = (
     ("exchange",),
     ("api", "study"),
     ("console", "options"),
+    ("study_console",),
     ("commands",),
+    ("study_commands",),
     ("cli", "testing"),  # nothing in wn is built on its testing tools
 )
 RANKS = {module: rank for rank, row in enumerate(ROWS) for module in row}
+
+IMPORTED_AS = {"PyYAML": "yaml"}  # where the names differ
 
 # results.save imports the pictures when it is called; pictures are made of results.
 LATE = {("results", "plots")}
@@ -121,7 +125,7 @@ def declared() -> set[str]:
         text for extra in project["optional-dependencies"].values() for text in extra
     ]
     names = {text.split(">")[0].split("[")[0] for text in texts}
-    return {"cupy" if name.startswith("cupy") else name for name in names}
+    return {"cupy" if name.startswith("cupy") else IMPORTED_AS.get(name, name) for name in names}
 
 
 def test_imports_point_one_way_and_no_file_is_too_long() -> None:

@@ -21,7 +21,7 @@ from wn.network import Network, Pass, Step
 from wn.noise import Noise
 from wn.random import Purpose
 
-BE = backends.get("numpy")
+BE = backends.get("auto")
 
 DENSE = Network(
     "dense",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import wn
-from wn import commands
+from wn import commands, study_commands
 from wn.commands import messages, output
 from wn.errors import WnError
 from wn.options import (
@@ -231,6 +231,7 @@ def train(
 for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
     app.command(name)(command)
 app.add_typer(commands.data, name="data")
+app.add_typer(study_commands.study, name="study")
 
 
 def settings_of(context: typer.Context) -> dict[str, Any]:

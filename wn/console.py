@@ -1,5 +1,6 @@
 """What the command line prints: progress bars and tables (rich)."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isinf, isnan, prod
@@ -27,10 +28,43 @@ from wn.results import WalkResult
 
 @contextmanager
 def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar that follows (finished, all) member-epochs; a line now and then where it is no terminal."""
-    if not console.is_terminal:
-        yield _lines(console, what)
-        return
+    """Show a bar that follows (finished, all) member-epochs; a line now and then where it is no terminal.
+
+    What wn logs meanwhile (that loops are being compiled) is printed too.
+    """
+    with logged(console):
+        if console.is_terminal:
+            with _bar(console, what) as report:
+                yield report
+        else:
+            yield _lines(console, what)
+
+
+class _Printer(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(f"wn: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def logged(console: Console) -> Iterator[None]:
+    """Print what wn logs at level INFO and above."""
+    log, printer = logging.getLogger("wn"), _Printer(console)
+    before = log.level
+    log.addHandler(printer)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(printer)
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,6 +1,6 @@
 """A network: an ordered list of layers with named noise sites, forward and backward as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from wn.noise import Noise, SiteNoise
 from wn.random import Purpose
 
 INPUT_SITE = 0
+
+Watch = Callable[[int, Array], None]
 
 
 class Step(NamedTuple):
@@ -33,6 +35,7 @@ class Pass(NamedTuple):
     samples: Array  # (B,) sample ids
     epoch: int  # epoch in training, evaluation id in inference
     training: bool
+    watch: Watch | None = None  # sees the activation (P|1, …, B) at each noisy site, before its noise
 
 
 class NetworkCache(NamedTuple):
@@ -211,6 +214,8 @@ def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> t
     noise: Noise | None = run.noise.get(site)
     if noise is None or not noise.active(run.training):
         return x, None
+    if run.watch is not None:
+        run.watch(site, x)
     streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)
     return noise_layer.forward(be, noise, x, streams, keep)
 

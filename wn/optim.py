@@ -1,5 +1,6 @@
 """Optimisation: Adam, cosine annealing, weight clamping. Derived in docs/optimisation.md."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, NamedTuple
@@ -33,21 +34,29 @@ class AdamState(NamedTuple):
 
 def arrays(tree: Any) -> list[Array]:
     """Return the arrays of a structure of (named) tuples, in order."""
-    if isinstance(tree, tuple):
-        return [array for part in tree for array in arrays(part)]
-    return [tree]
+    if not isinstance(tree, tuple):
+        return [tree]
+    found: list[Array] = []
+    for part in tree:
+        if isinstance(part, tuple):
+            found += arrays(part)
+        else:  # without a call of its own: this runs in every step
+            found.append(part)
+    return found
+
+
+def rebuilt(tree: Any, values: Iterator[Array]) -> Any:
+    """Return a structure like `tree` with the next arrays of `values` in place of its own."""
+    if not isinstance(tree, tuple):
+        return next(values)
+    parts = [rebuilt(part, values) for part in tree]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
 def adam_start(be: Backend, params: Any) -> AdamState:
     """Return zero moments for `params`."""
-
-    def zeros(tree: Any) -> Any:
-        if isinstance(tree, tuple):
-            parts = [zeros(part) for part in tree]
-            return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-        return be.xp.zeros_like(tree)
-
-    return AdamState(zeros(params), zeros(params))
+    first, second = (rebuilt(params, map(be.xp.zeros_like, arrays(params))) for _ in range(2))
+    return AdamState(first, second)
 
 
 def adam_step(
@@ -102,4 +111,4 @@ def clamp_weights(be: Backend, weights: list[Array], limit: float = 1.0) -> None
     if not limit >= 0:
         raise WnError(f"the limit of weights is {limit}: it must be at least 0")
     for w in weights:
-        be.xp.clip(w, -limit, limit, out=w)
+        be.clip(w, limit)

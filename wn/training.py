@@ -64,7 +64,7 @@ class Population(NamedTuple):
 class TrainingState(NamedTuple):
     """Where a training stands after a step: everything that the steps to come depend on.
 
-    `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,) are the sums over this epoch's samples.
+    `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,) sum over its samples.
     """
 
     params: tuple[Any, ...]
@@ -125,14 +125,14 @@ def train(
     check_last_batch(network, len(dataset.train), settings.batch_size)
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
-    at = _first_state(be, network, seeds, dtype) if start is None else start
+    at = first_state(be, network, seeds, dtype) if start is None else start
     params, adam = at.params, at.adam
     # A loss that is not finite is reported below.
     with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
         for epoch in range(at.epoch, settings.epochs):
             rate = optim.cosine_annealing(settings.learning_rate, epoch, settings.epochs)
             draw = Draw(data_seed, epoch)
-            order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE)
+            order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE).astype(np.uint32)
             for samples in _batches(order[at.batches * settings.batch_size :], settings.batch_size):
                 x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
                 run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
@@ -157,7 +157,8 @@ def train(
     return Population(params, at.states, seeds)
 
 
-def _first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:
+def first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:
+    """Return the state of a training before its first step."""
     params = network.initial_parameters(be, seeds, dtype)
     states = network.initial_states(be, len(seeds), dtype)
     return TrainingState(params, states, optim.adam_start(be, params), 0, 0, 0, np.zeros(len(seeds)))
@@ -236,7 +237,7 @@ def evaluation_batches(
     split: Split = dataset.test.on(be.xp)
     preprocessing: Preprocessing = dataset.recipe.preprocessing
     with single_threaded_blas():
-        for samples in _batches(np.arange(len(split)), batch_size):
+        for samples in _batches(np.arange(len(split), dtype=np.uint32), batch_size):
             padding = -len(samples) % SAMPLE_TILE
             padded = np.pad(samples, (0, padding), mode="edge")
             x = batch(be, split, padded, preprocessing, dtype)
@@ -248,12 +249,11 @@ def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64
 
     A tie goes to the smaller class. Raises WnError if a logit is not finite: no class is the largest then.
     """
-    logits = logits[:, :, : len(labels)]
-    if not be.xp.isfinite(logits).all():
+    hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels))
+    if (hits < 0).any():
         raise WnError(
             f"logits are out of the range of {logits.dtype} under this noise: use a smaller σ or float64"
         )
-    hits: NDArray[np.int64] = be.to_numpy((logits.argmax(axis=1) == labels).sum(axis=1))
     return hits
 
 
@@ -330,7 +330,7 @@ def _check_positive(what: str, value: Any) -> None:
         raise WnError(f"{what} is {value!r}: it must be above 0 and finite")
 
 
-def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+def _batches(order: NDArray[np.uint32], size: int) -> Iterator[NDArray[np.uint32]]:
     for start in range(0, len(order), size):
         yield order[start : start + size]
 

@@ -16,7 +16,7 @@ from wn.layers.convolution import Convolution, ConvolutionParams
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 
-BE = backends.get("numpy")
+BE = NUMPY = backends.get("numpy")
 
 
 class Plain(Backend):
@@ -80,7 +80,9 @@ def test_contract_and_gradient(shape, seed):
 def test_numpy_backend_has_the_bits_of_the_plain_code(shape, seed):
     x, params = problem(shape, seed, np.float32)
     sliding = (shape.stride, shape.padding)
-    for a, b in zip(one_pass(BE, params, x, *sliding), one_pass(Plain(), params, x, *sliding), strict=True):
+    for a, b in zip(
+        one_pass(NUMPY, params, x, *sliding), one_pass(Plain(), params, x, *sliding), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 

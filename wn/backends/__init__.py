@@ -1,10 +1,12 @@
 """Array backends by name."""
 
+from functools import cache
+
 from wn.backends.base import Backend
 from wn.errors import WnError
 
-NAMES = ("numpy", "auto")
-LATER = ("numba", "cupy")
+NAMES = ("numpy", "numba", "auto")
+LATER = ("cupy",)
 
 
 def check_name(name: str) -> None:
@@ -22,9 +24,18 @@ def get(name: str = "auto") -> Backend:
     Raises WnError if there is none of that name.
     """
     check_name(name)
-    from wn.backends.numpy import NumpyBackend
+    return _made("numba" if name == "auto" else name)
 
-    return NumpyBackend()
+
+@cache
+def _made(name: str) -> Backend:
+    if name == "numpy":
+        from wn.backends.numpy import NumpyBackend
+
+        return NumpyBackend()
+    from wn.backends.numba import NumbaBackend  # takes a second to import
+
+    return NumbaBackend()
 
 
 __all__ = ["NAMES", "Backend", "check_name", "get"]

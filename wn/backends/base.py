@@ -189,6 +189,15 @@ class Backend:
         shifted = logits - logits.max(axis=1, keepdims=True)
         return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
 
+    def count_correct(self, logits: Array, labels: Array) -> Array:
+        """Return how many of the labels (B,) are the largest of logits (P, K, ≥B), (P,); a tie: the smaller.
+
+        −1 for a member one of whose first B logits is not finite: no class is the largest then.
+        """
+        logits = logits[:, :, : len(labels)]
+        finite = self.xp.isfinite(logits).all(axis=(1, 2))
+        return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)
+
     # ---- optimiser --------------------------------------------------------------------------------------
 
     def adam_update(
@@ -209,6 +218,10 @@ class Backend:
         denominator *= second_correction
         denominator += epsilon
         parameter -= step_size * first / denominator
+
+    def clip(self, w: Array, limit: float) -> None:
+        """Clamp w to [−limit, limit] in place."""
+        self.xp.clip(w, -limit, limit, out=w)
 
     # ---- convolution and pooling ------------------------------------------------------------------------
 
@@ -286,7 +299,7 @@ class Backend:
             found |= tile != tile
             found &= free
             free ^= found
-            self.xp.multiply(dy, found, out=dtile)
+            dtile[...] = self.xp.where(found, dy, dy.dtype.type(0))
         return dx
 
     def average_pool(self, x: Array, window: Pair) -> Array:

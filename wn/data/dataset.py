@@ -99,7 +99,7 @@ def checksum(dataset: Dataset) -> str:
 def batch(
     be: Any,
     split: Split,
-    indices: NDArray[np.int64],
+    indices: NDArray[np.integer[Any]],
     preprocessing: Preprocessing,
     dtype: DTypeLike = np.float32,
     draw: Draw | None = None,

@@ -4,10 +4,17 @@ Numba keeps compiled code on disk and looks at the file of a kernel alone to see
 functions that a kernel calls stand in the same file, or in one that hardly ever changes.
 """
 
+import logging
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba.core import event
+
+# Threads that wait for others sleep. Spinning, as OpenMP does by default, saves some microseconds on an idle
+# machine; on a busy one a step then takes ten times as long, since who spins takes the place of who works.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -16,6 +23,28 @@ FUSED = frozenset({"contract"})
 # Sums may also be taken in lanes: their order is fixed at compile time, and depends on lengths alone.
 SUMS = frozenset({"contract", "reassoc"})
 NOTHING: frozenset[str] = frozenset()
+
+
+log = logging.getLogger("wn")
+
+
+class _Announcer(event.Listener):  # type: ignore[misc]  # Numba has no types
+    """Says once that kernels are being compiled: Numba is silent about it, and it takes a while."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def on_start(self, event: Any) -> None:
+        """Called where a kernel is compiled, not where it is read from disk."""
+        if not self.told and event.data["dispatcher"].py_func.__module__.startswith("wn."):
+            self.told = True
+            log.info("compiling loops for this processor: once, for a minute or two; they are kept on disk")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing is said at the end: other kernels follow."""
+
+
+event.register("numba:compile", _Announcer())
 
 
 def parallel(fastmath: frozenset[str] = NOTHING) -> Callable[[Function], Function]:

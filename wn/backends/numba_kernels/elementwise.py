@@ -1,6 +1,6 @@
 """Element-wise kernels: ReLU, Adam, clipping, and batches of samples as network inputs.
 
-What happens to an element does not depend on its neighbours, so arrays are cut into chunks that threads share.
+What happens to an element does not depend on its neighbours: arrays are cut into chunks for the threads.
 """
 
 from collections.abc import Sequence

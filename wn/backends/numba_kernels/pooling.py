@@ -1,7 +1,7 @@
-"""Pooling kernels: a thread takes a row of windows, and walks along the batch, which lies side by side in memory.
+"""Pooling kernels: a thread takes a row of windows and walks along the batch, whose samples lie side by side.
 
 Letters: P members, C channels, H×W pixels, U×V windows of KH×KW pixels, U = ⌊H/KH⌋ and V = ⌊W/KW⌋, B samples.
-Windows of 2×2, which the networks of the study use, have loops of their own: each pixel is read once.
+The largest of 2×2, which is what the networks of the study need, has a loop of its own.
 """
 
 from typing import Any
@@ -68,31 +68,8 @@ def max_pool_backward(dy: Array, x: Array, y: Array, dx: Array, kernel_h: int, k
         shared = p % len(x)
         image, largest = x[shared, c, u * kernel_h : (u + 1) * kernel_h], y[shared, c, u]
         dimage = dx[p, c, u * kernel_h : (u + 1) * kernel_h]  # (KH, W, B)
-        if kernel_h == 2 and kernel_w == 2:
-            _to_largest_of_four(dy[p, c, u], image, largest, dimage)
-        else:
-            _to_largest(dy[p, c, u], image, largest, dimage, kernel_w)
+        _to_largest(dy[p, c, u], image, largest, dimage, kernel_w)
         _clear_rest(dx[p, c], u, dy.shape[2:4], kernel_h, kernel_w)
-
-
-@serial()
-def _to_largest_of_four(dy: Array, image: Array, y: Array, dx: Array) -> None:
-    """Give dy (V, B) to the places of the largest values y (V, B); image, dx: (2, W, B)."""
-    zero = dy.dtype.type(0)
-    for v in range(dy.shape[0]):
-        left, right = 2 * v, 2 * v + 1
-        for n in range(dy.shape[1]):
-            rest, largest = dy[v, n], y[v, n]
-            a, b, c, d = image[0, left, n], image[0, right, n], image[1, left, n], image[1, right, n]
-            at_a, at_b = (a == largest) | (a != a), (b == largest) | (b != b)  # only NaN differs from itself
-            at_c, at_d = (c == largest) | (c != c), (d == largest) | (d != d)
-            dx[0, left, n] = rest if at_a else zero
-            rest = zero if at_a else rest
-            dx[0, right, n] = rest if at_b else zero
-            rest = zero if at_b else rest
-            dx[1, left, n] = rest if at_c else zero
-            rest = zero if at_c else rest
-            dx[1, right, n] = rest if at_d else zero
 
 
 @serial()

@@ -15,17 +15,15 @@ from wn.backends.numba_kernels.compile import SUMS, parallel, serial
 
 NO, YES = ord("N"), ord("T")  # transposed?
 
-_intrinsic: Any = intrinsic  # Any: what it makes of a function is no function of these arguments
 
-
-def gemm_address(single: bool) -> int:
-    """Return the address of SciPy's sgemm or dgemm."""
-    address: int = get_cython_function_address("scipy.linalg.cython_blas", "sgemm" if single else "dgemm")
+def gemm_address(dtype: str) -> int:
+    """Return the address of SciPy's sgemm (dtype float32) or dgemm (float64)."""
+    name = {"float32": "sgemm", "float64": "dgemm"}[dtype]
+    address: int = get_cython_function_address("scipy.linalg.cython_blas", name)
     return address
 
 
-@_intrinsic
-def gemm(
+def _gemm(
     typing: Any,
     address: Any,
     transpose_a: Any,
@@ -79,14 +77,17 @@ def gemm(
     return signature, build
 
 
+gemm: Any = intrinsic(_gemm)  # called with all arguments but the first
+
+
 @parallel()
 def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int) -> None:
     """y[p] = w[p] x[p] + b[p], in tiles of samples: (P|1, O, I), (P|1, I, B), (P|1, O) → (P, O, B)."""
     members, outputs, batch = y.shape
     inputs = w.shape[2]
     tiles = (batch + tile - 1) // tile
-    for item in prange(members * tiles):
-        p, start = item // tiles, item % tiles * tile
+    for item in prange(tiles * members):  # a tile of a shared x stays in the cache for all members
+        p, start = item % members, item // members * tile
         stop = min(start + tile, batch)
         for o in range(outputs):
             y[p, o, start:stop] = b[p % len(b), o]
@@ -100,8 +101,8 @@ def linear_gradients(address: int, dy: Any, x: Any, dw: Any, db: Any, tile: int)
     members, outputs, inputs = dw.shape
     batch = dy.shape[2]
     tiles = (inputs + tile - 1) // tile
-    for item in prange(members * tiles):
-        p, start = item // tiles, item % tiles * tile
+    for item in prange(tiles * members):
+        p, start = item % members, item // members * tile
         rows = min(tile, inputs - start)
         xs, dws = x[p % len(x), start:], dw[p, :, start:]
         gemm(address, YES, NO, rows, outputs, batch, xs, batch, dy[p], batch, 0.0, dws, inputs)

@@ -1,0 +1,207 @@
+"""Batch-norm kernels: a thread takes the row of a member and feature, and stays with it through all passes.
+
+Rows are (P|1, F, N) with N values each; means, scales and what else belongs to a row are (P|1, F). A leading
+1 is shared by the population. Formulas are derived in docs/layers/batch_norm.md.
+
+Sums are as accurate as NumPy's pairwise ones. BLOCK values are added in the lanes of vector registers, about
+a hundred to a lane, and the sums of the blocks in float64. A million float32 values that are added one after
+another lose two to three digits.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from wn.backends.numba_kernels.compile import FUSED, SUMS, parallel, serial
+
+Array = Any
+
+BLOCK = 2048  # values
+
+
+# ---- training -------------------------------------------------------------------------------------------
+
+
+@parallel(FUSED)
+def forward_training(
+    rows: Array,
+    gamma: Array,
+    beta: Array,
+    epsilon: float,
+    y: Array,
+    mean: Array,
+    variance: Array,
+    inverse: Array,
+) -> None:
+    """Write y = γ (rows − mean)·inverse + β, with inverse = 1/√(variance + ε) and the biased variance.
+
+    rows: (P|1, F, N); gamma, beta: (P|1, F); y: (P, F, N); mean, variance, inverse: (P|1, F) as rows.
+    """
+    sources, features, _ = rows.shape
+    members = len(y) // sources  # that take a row: all of them where rows are shared, else one
+    one = rows.dtype.type(1)
+    for item in numba.prange(sources * features):
+        s, f = item // features, item % features
+        row = rows[s, f]
+        centre = _mean(row)
+        spread = _mean_square(row, centre)
+        mean[s, f], variance[s, f] = centre, spread
+        inverse[s, f] = one / np.sqrt(spread + rows.dtype.type(epsilon))
+        for p in range(s, s + members):
+            scale, shift = gamma[p % len(gamma), f] * inverse[s, f], beta[p % len(beta), f]
+            _normalise(row, centre, scale, shift, y[p, f])
+
+
+@parallel(FUSED)
+def backward_training(
+    drows: Array,
+    rows: Array,
+    gamma: Array,
+    mean: Array,
+    inverse: Array,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+) -> None:
+    """Write dx = γ·inverse·(drows − dbeta/N − x̂·dgamma/N), dgamma = Σ_n drows·x̂ and dbeta = Σ_n drows.
+
+    x̂ = (rows − mean)·inverse. drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, inverse: (P|1, F);
+    dgamma, dbeta: (P, F).
+    """
+    members, features, count = drows.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        row, drow = rows[p % len(rows), f], drows[p, f]
+        centre, width = mean[p % len(mean), f], inverse[p % len(inverse), f]
+        products, total = _sums(drow, row, centre)
+        dgamma[p, f], dbeta[p, f] = products * width, total
+        slope = -width * dgamma[p, f] / rows.dtype.type(count)
+        shift = -total / rows.dtype.type(count)
+        scale = gamma[p % len(gamma), f] * width
+        _normalise_backward(drow, row, centre, slope, shift, scale, dx[p, f])
+
+
+# ---- the primitives of `wn.backends.base` ---------------------------------------------------------------
+
+
+@parallel()
+def moments(rows: Array, mean: Array, variance: Array) -> None:
+    """Write the mean and the biased variance of each row: (P|1, F)."""
+    sources, features, _ = rows.shape
+    for item in numba.prange(sources * features):
+        s, f = item // features, item % features
+        mean[s, f] = _mean(rows[s, f])
+        variance[s, f] = _mean_square(rows[s, f], mean[s, f])
+
+
+@parallel()
+def normalise(rows: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
+    """Write y = (rows − mean)·scale + shift, (P, F, N)."""
+    members, features, _ = y.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        centre = mean[p % len(mean), f]
+        _normalise(
+            rows[p % len(rows), f], centre, scale[p % len(scale), f], shift[p % len(shift), f], y[p, f]
+        )
+
+
+@parallel()
+def normalise_sums(
+    drows: Array, rows: Array, mean: Array, inverse: Array, dgamma: Array, dbeta: Array
+) -> None:
+    """Write dgamma = Σ_n drows·(rows − mean)·inverse and dbeta = Σ_n drows, (P, F)."""
+    members, features, _ = drows.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        products, dbeta[p, f] = _sums(drows[p, f], rows[p % len(rows), f], mean[p % len(mean), f])
+        dgamma[p, f] = products * inverse[p % len(inverse), f]
+
+
+@parallel()
+def normalise_backward(
+    drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array, dx: Array
+) -> None:
+    """Write dx = (drows + (rows − mean)·slope + shift)·scale, (P, F, N)."""
+    members, features, _ = drows.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        row, centre = rows[p % len(rows), f], mean[p % len(mean), f]
+        row_slope, row_shift = slope[p % len(slope), f], shift[p % len(shift), f]
+        _normalise_backward(
+            drows[p, f], row, centre, row_slope, row_shift, scale[p % len(scale), f], dx[p, f]
+        )
+
+
+# ---- a row ----------------------------------------------------------------------------------------------
+
+
+@serial(SUMS)
+def _block_sum(values: Array) -> Any:
+    total = values.dtype.type(0)
+    for n in range(len(values)):
+        total += values[n]
+    return total
+
+
+@serial(SUMS)
+def _block_squares(values: Array, centre: Any) -> Any:
+    total = values.dtype.type(0)
+    for n in range(len(values)):
+        deviation = values[n] - centre
+        total += deviation * deviation
+    return total
+
+
+@serial(SUMS)
+def _block_products(drow: Array, row: Array, centre: Any) -> Any:
+    products, total = row.dtype.type(0), row.dtype.type(0)
+    for n in range(len(row)):
+        products += drow[n] * (row[n] - centre)
+        total += drow[n]
+    return products, total
+
+
+@serial()
+def _mean(row: Array) -> Any:
+    """Return Σ_n row / N."""
+    total = np.float64(0)
+    for start in range(0, len(row), BLOCK):
+        total += _block_sum(row[start : start + BLOCK])
+    return row.dtype.type(total / len(row))
+
+
+@serial()
+def _mean_square(row: Array, centre: Any) -> Any:
+    """Return Σ_n (row − centre)² / N."""
+    total = np.float64(0)
+    for start in range(0, len(row), BLOCK):
+        total += _block_squares(row[start : start + BLOCK], centre)
+    return row.dtype.type(total / len(row))
+
+
+@serial()
+def _sums(drow: Array, row: Array, centre: Any) -> Any:
+    """Return Σ_n drow·(row − centre) and Σ_n drow."""
+    products, total = np.float64(0), np.float64(0)
+    for start in range(0, len(row), BLOCK):
+        part = slice(start, start + BLOCK)
+        block_products, block_total = _block_products(drow[part], row[part], centre)
+        products += block_products
+        total += block_total
+    return row.dtype.type(products), row.dtype.type(total)
+
+
+@serial(FUSED)
+def _normalise(row: Array, centre: Any, scale: Any, shift: Any, y: Array) -> None:
+    for n in range(len(y)):
+        y[n] = (row[n] - centre) * scale + shift
+
+
+@serial(FUSED)
+def _normalise_backward(
+    drow: Array, row: Array, centre: Any, slope: Any, shift: Any, scale: Any, dx: Array
+) -> None:
+    for n in range(len(dx)):
+        dx[n] = (drow[n] + (row[n] - centre) * slope + shift) * scale
