@@ -126,7 +126,6 @@ def train(
     data_seed = seeds[0] if data_seed is None else data_seed
     split = dataset.train.on(be.xp)
     at = first_state(be, network, seeds, dtype) if start is None else start
-    params, adam = at.params, at.adam
     # A loss that is not finite is reported below.
     with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
         for epoch in range(at.epoch, settings.epochs):
@@ -136,25 +135,39 @@ def train(
             for samples in _batches(order[at.batches * settings.batch_size :], settings.batch_size):
                 x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
                 run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
-                labels = split.labels[run.samples]
-                loss, grads, states = loss_and_gradients(
-                    be, network, params, at.states, x, labels, run, settings.class_weights
-                )
-                optim.adam_step(be, params, grads, adam, step=at.steps + 1, learning_rate=rate)
-                if settings.clamp_weights:
-                    optim.clamp_weights(be, network.clampable(params))
-                losses = at.losses + np.asarray(be.to_numpy(loss), np.float64) * len(samples)
-                at = TrainingState(params, states, adam, epoch, at.batches + 1, at.steps + 1, losses)
+                at = _step(be, network, settings, at, x, split.labels[run.samples], run, rate)
+                del x  # its memory is free for the next one
                 monitor.trained(at)
                 monitor.step()
             loss_of_epoch = at.losses / len(split)
             _check_finite("loss", loss_of_epoch, epoch, dtype)
             # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
-            squares = np.sum([_sums(be, array) for array in optim.arrays(adam.second)], axis=0)
+            squares = np.sum([_sums(be, array) for array in optim.arrays(at.adam.second)], axis=0)
             _check_finite("sum of squared gradients", squares, epoch, dtype)
             monitor.epoch(epoch, loss_of_epoch)
             at = at._replace(epoch=epoch + 1, batches=0, losses=np.zeros(len(seeds)))
-    return Population(params, at.states, seeds)
+    return Population(at.params, at.states, seeds)
+
+
+def _step(
+    be: Backend,
+    network: Network,
+    settings: TrainSettings,
+    at: TrainingState,
+    x: Array,
+    labels: Array,
+    run: Pass,
+    rate: float,
+) -> TrainingState:
+    """Take one step with a batch; the parameters and Adam's moments change in place."""
+    loss, grads, states = loss_and_gradients(
+        be, network, at.params, at.states, x, labels, run, settings.class_weights
+    )
+    optim.adam_step(be, at.params, grads, at.adam, step=at.steps + 1, learning_rate=rate)
+    if settings.clamp_weights:
+        optim.clamp_weights(be, network.clampable(at.params))
+    losses = at.losses + np.asarray(be.to_numpy(loss), np.float64) * len(labels)
+    return TrainingState(at.params, states, at.adam, run.epoch, at.batches + 1, at.steps + 1, losses)
 
 
 def first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:
