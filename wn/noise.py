@@ -10,7 +10,8 @@ drawn anew for every element, sample and forward pass (Borras, Klein, Fröning, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,12 +85,12 @@ class Noise:
         values = (getattr(self, field.name) for field in fields(self))
         return tuple(tuple(v.tolist()) if isinstance(v, np.ndarray) else v for v in values)
 
-    @property
+    @cached_property
     def has_multiplier(self) -> bool:
         """Whether M differs from the constant 1."""
         return bool(np.any(np.asarray(self.sigma_mul) != 0) or np.any(np.asarray(self.mean_mul) != 1))
 
-    @property
+    @cached_property
     def has_offset(self) -> bool:
         """Whether D differs from the constant 0."""
         return bool(np.any(np.asarray(self.sigma_add) != 0) or np.any(np.asarray(self.mean_add) != 0))
@@ -108,6 +109,25 @@ class Noise:
         """
         return self.repetitions > 1 and (self.execution == "each" or self.order == "add_mul")
 
+    def scales(self, dtype: Any, elements: int) -> "NoiseScales":
+        """Return what standard normal draws are multiplied by and shifted by, in `dtype`.
+
+        `elements` is the number N of elements per sample. Where one draw stands for R, σ is divided by √R.
+        Raises WnError for a value beyond `dtype`.
+        """
+        key = np.dtype(dtype), elements if self.normalize_to_input_size else 1
+        if key not in self._scales:  # made once: layers ask in every step
+            shrink = (1 if self.draws_each else self.repetitions) ** -0.5 / key[1]
+            self._scales[key] = NoiseScales(
+                _scale(self.sigma_mul, shrink, self.mean_mul, key[0]) if self.has_multiplier else None,
+                _scale(self.sigma_add, shrink, self.mean_add, key[0]) if self.has_offset else None,
+            )
+        return self._scales[key]
+
+    @cached_property
+    def _scales(self) -> "dict[tuple[Any, int], NoiseScales]":
+        return {}
+
     def members(self) -> int:
         """Return the number of members that the values are given for (1 if all are numbers)."""
         sizes = {
@@ -116,6 +136,30 @@ class Noise:
         if len(sizes) > 1:
             raise WnError(f"noise values are given for different numbers of members: {sorted(sizes)}")
         return sizes.pop() if sizes else 1
+
+
+class Scale(NamedTuple):
+    """Draws scale·z + shift: arrays (P|1,)."""
+
+    scale: NDArray[Any]
+    shift: NDArray[Any]
+
+
+class NoiseScales(NamedTuple):
+    """The draws of M and D; None for the constants M = 1 and D = 0."""
+
+    multiplier: Scale | None
+    offset: Scale | None
+
+
+def _scale(sigma: FloatOrMembers, shrink: float, mean: FloatOrMembers, dtype: Any) -> Scale:
+    largest, found = float(np.finfo(dtype).max), []
+    for values in (np.asarray(sigma) * shrink, mean):
+        array = np.atleast_1d(np.asarray(values, np.float64))
+        if np.abs(array).max() > largest:
+            raise WnError(f"a noise value of {np.abs(array).max():g} is beyond {dtype} (at most {largest:g})")
+        found.append(array.astype(dtype))
+    return Scale(*found)
 
 
 def none() -> Noise:

@@ -1,14 +1,10 @@
 """Noise as a layer: y = x·M + D, averaged over R repetitions. Derived in docs/noise.md."""
 
 from math import prod
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from wn.backends.base import Array, Backend, DrawKey, Draws
-from wn.errors import WnError
-from wn.noise import FloatOrMembers, Noise
+from wn.noise import Noise
 from wn.random import Purpose
 
 
@@ -45,8 +41,10 @@ def forward(
     `backward` only with `keep`. Derived in docs/noise.md.
     Raises WnError where a σ does not fit the dtype of x.
     """
-    executions, averaged = (noise.repetitions, 1) if noise.draws_each else (1, noise.repetitions)
-    multiplier, offset = _parts(noise, x, streams, averaged)
+    scales = noise.scales(x.dtype, prod(x.shape[1:-1]))
+    multiplier = None if scales.multiplier is None else Draws(streams.mul, *scales.multiplier)
+    offset = None if scales.offset is None else Draws(streams.add, *scales.offset)
+    executions = noise.repetitions if noise.draws_each else 1
     if executions == 1:
         y, m = be.apply_draws(x, multiplier, offset, noise.order == "add_mul", keep)
         return y, NoiseCache(m)
@@ -59,22 +57,6 @@ def forward(
 def backward(be: Backend, dy: Array, cache: NoiseCache) -> Array:
     """Return dx = M·dy with the multiplier of the forward pass; dx = dy for additive noise."""
     return dy if cache.multiplier is None else be.multiply(dy, cache.multiplier)
-
-
-def _parts(noise: Noise, x: Array, streams: NoiseDraws, averaged: int) -> tuple[Draws | None, Draws | None]:
-    """Return the draws of M and D, None for the constants 1 and 0.
-
-    `averaged` > 1 stands for that many executions by one draw with σ/√averaged.
-    """
-    elements = prod(x.shape[1:-1]) if noise.normalize_to_input_size else 1
-    shrink = averaged**-0.5 / elements
-
-    def part(key: DrawKey, sigma: FloatOrMembers, mean: FloatOrMembers) -> Draws:
-        return Draws(key, _members(np.asarray(sigma) * shrink, x.dtype), _members(mean, x.dtype))
-
-    multiplier = part(streams.mul, noise.sigma_mul, noise.mean_mul) if noise.has_multiplier else None
-    offset = part(streams.add, noise.sigma_add, noise.mean_add) if noise.has_offset else None
-    return multiplier, offset
 
 
 def _averages(
@@ -99,12 +81,3 @@ def _added(total: Array | None, part: Array | None) -> Array | None:
         return part
     total += part
     return total
-
-
-def _members(values: FloatOrMembers, dtype: Any) -> NDArray[Any]:
-    """Return values as an array (P|1,) of x's dtype, in the host's memory."""
-    array = np.atleast_1d(np.asarray(values, np.float64))
-    largest = float(np.finfo(dtype).max)
-    if np.abs(array).max() > largest:
-        raise WnError(f"a noise value of {np.abs(array).max():g} is beyond {dtype} (at most {largest:g})")
-    return array.astype(dtype)
