@@ -9,7 +9,16 @@ import numba
 import numpy as np
 
 from wn.backends.base import Array, Draws
-from wn.backends.numba_kernels import batch_norm, convolution, elementwise, loss, noise, pooling, products
+from wn.backends.numba_kernels import (
+    batch_norm,
+    convolution,
+    convolution_columns,
+    elementwise,
+    loss,
+    noise,
+    pooling,
+    products,
+)
 from wn.backends.numpy import NumpyBackend
 from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
@@ -201,7 +210,10 @@ class NumbaBackend(NumpyBackend):
         x, w, b = _contiguous(x, w, b)
         places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
         y = self._work.empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
-        convolution.convolution(x, w, b, y, *stride, *padding)
+        if convolution.prefers_direct(w.shape[1], stride[1]):
+            convolution.convolution(x, w, b, y, *stride, *padding)
+        else:
+            convolution_columns.convolution(self._gemm[x.dtype], x, w, b, y, *stride, *padding)
         return y
 
     def convolution_gradients(
@@ -211,7 +223,10 @@ class NumbaBackend(NumpyBackend):
         dy, x = _contiguous(dy, x)
         dw = self._work.empty((*dy.shape[:2], x.shape[1], *kernel), dy.dtype)
         db = np.empty(dy.shape[:2], dy.dtype)
-        convolution.convolution_gradients(dy, x, dw, db, *stride, *padding)
+        if convolution.prefers_direct(dy.shape[1], stride[1]):
+            convolution.convolution_gradients(dy, x, dw, db, *stride, *padding)
+        else:
+            convolution_columns.convolution_gradients(self._gemm[x.dtype], dy, x, dw, db, *stride, *padding)
         return dw, db
 
     def convolution_input_gradient(
@@ -220,7 +235,10 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.convolution_input_gradient`."""
         w, dy = _contiguous(w, dy)
         dx = self._work.empty((len(dy), w.shape[2], *size, dy.shape[4]), dy.dtype)
-        convolution.convolution_input_gradient(w, dy, dx, *stride, *padding)
+        if convolution.prefers_direct_input_gradient(w.shape[1], stride[1], w.shape[4], dy.shape[3]):
+            convolution.convolution_input_gradient(w, dy, dx, *stride, *padding)
+        else:
+            convolution_columns.convolution_input_gradient(self._gemm[dy.dtype], w, dy, dx, *stride, *padding)
         return dx
 
     # ---- pooling ----------------------------------------------------------------------------------------

@@ -291,8 +291,8 @@ def test_parts_with_different_draws_are_refused() -> None:
         ((1, 4, 2), (2, 4, 2), (2, 4, 2), "activations must be"),
         ((4, 3), (2, 4, 3), (2, 4, 3), "activations must be"),
         ((3, 4, 3), (2, 4, 3), (2, 4, 3), "population of 2"),
-        ((1, 4, 3), (2, 4, 3), (3, 4, 3), "population of 2"),
-        ((1, 4, 3), (2, 4, 3), (1, 4, 3), "population of 2"),
+        ((1, 4, 3), (2, 4, 3), (3, 4, 3), "multipliers of 2 members"),
+        ((1, 4, 3), (2, 4, 3), (1, 4, 3), "multipliers of 2 members"),
         ((1, 4, 3), (1, 4, 3), (1, 4, 3), "population of 1"),
     ],
 )

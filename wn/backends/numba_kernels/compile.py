@@ -36,7 +36,8 @@ class _Announcer(event.Listener):  # type: ignore[misc]  # Numba has no types
 
     def on_start(self, event: Any) -> None:
         """Called where a kernel is compiled, not where it is read from disk."""
-        if not self.told and event.data["dispatcher"].py_func.__module__.startswith("wn."):
+        module = event.data["dispatcher"].py_func.__module__ or ""  # None for code made at run time
+        if not self.told and module.startswith("wn."):
             self.told = True
             log.info("compiling loops for this processor: once, for a minute or two; they are kept on disk")
 

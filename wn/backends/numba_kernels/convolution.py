@@ -1,19 +1,19 @@
 """Convolution without columns: every block of outputs is a sum of slices of the images, times weights.
 
-With the batch last, neighbouring pixels of a row lie side by side in memory, each with all its samples. What a
-tap (c, i, j) of the kernel sees from a run of neighbouring output columns is then one long slice, if the kernel
-moves by one column. With x of a member, and y of one output, as flat arrays,
+With the batch last, neighbouring pixels of a row lie side by side in memory, each with all its samples. If
+the kernel moves by one column, what a tap (c, i, j) sees from a run of neighbouring output columns is one
+long slice. With x of a member, and y of one output, as flat arrays,
 
     y[begin + m] = b + Σ_k kernel[weights[k]] · x[places[k] + m]        for m = 0 … run·B − 1,
 
-where k runs over the taps that see pixels, not padding. A table (places, weights) holds them; it is the same for
-all outputs, and there is one for each row and each run of columns whose taps see pixels: the columns in the
-middle, which see pixels with every tap, are one run; a column at the edge, or any column if the kernel moves
-by more than one, is a run by itself. The gradient of x is such a sum too, of slices of dy. The gradient of w has
-the same tables; it sums products of slices.
+where k runs over the taps that see pixels, not padding. A table (places, weights) holds them: one for all
+outputs, and for each row and each run of columns that see pixels with the same taps. The columns in the
+middle, which see pixels with every tap, are one run; a column at the edge is a run by itself, and so is any
+column if the kernel moves by more than one. The gradient of x is such a sum too, of slices of dy; that of w
+has the tables of y and sums products of slices.
 
-Two outputs at a time share each value of x, and five taps at a time share each value of y: their ten weights stay
-in registers. docs/benchmarks.md says what was measured.
+Two outputs at a time share each value of x, and five taps at a time share each value of y: their ten weights
+stay in registers. docs/backends.md says what was measured.
 
 Letters: P members, O outputs, C channels, H×W pixels, KH×KW taps, U×V places of the kernel, B samples.
 """
@@ -32,7 +32,30 @@ Run = tuple[int, int, int, int]  # columns, and what the first of them sees: fir
 BLOCK = 2048  # values of a slice: two of them and what they are made from fit a first-level cache
 TAPS = 200  # taps whose pixels stay in a second-level cache, about, while all outputs use them
 KERNEL_ROWS = 30  # of the gradient of w: their pixels stay in a second-level cache as well
-ITEMS = 10  # parts of a gradient of w, at least, if there are so many rows of kernels
+ITEMS = 10  # parts of the gradients of w, about, if there are so many pairs of outputs and rows of kernels
+MOST_OUTPUTS = 64  # of which sums of slices are faster than columns
+
+
+# ---- when to use them -----------------------------------------------------------------------------------
+
+
+def prefers_direct(outputs: int, stride_w: int) -> bool:
+    """Return whether `convolution` and its gradients are faster here than in `convolution_columns`.
+
+    Copying columns costs the same for every number of outputs, so it pays when there are many: up to 64
+    outputs the kernels of this file took 0.4 to 0.9 of the time, with 128 and more 1 to 1.7 times as long.
+    Runs of one column, where a kernel moves by several, are short for the loops over them: 1.2 times as long.
+    """
+    return outputs <= MOST_OUTPUTS and stride_w == 1
+
+
+def prefers_direct_input_gradient(outputs: int, stride_w: int, kernel_w: int, columns: int) -> bool:
+    """Return the same for `convolution_input_gradient`, where rows of dy have V columns.
+
+    Only V − KW + 1 columns of pixels are seen by whole kernels and make one long run; where these are few, as
+    with 10 taps and 11 columns, it took 1.6 times as long as by columns; with 5 taps and 8 columns 0.8.
+    """
+    return prefers_direct(outputs, stride_w) and 2 * (columns - kernel_w + 1) >= kernel_w
 
 
 # ---- the three kernels ----------------------------------------------------------------------------------
@@ -129,7 +152,7 @@ def _row_of_pixels(w: Array, dy: Array, dx: Array, h: int, stride: Pair, pad: Pa
 def _rows_of_kernels(
     dy: Array, x: Array, dw: Array, db: Array, o: int, first: int, last: int, stride: Pair, pad: Pair
 ) -> None:
-    """Write the gradients of rows first … last − 1 of the C·KH rows of kernels o and o + 1, if that exists."""
+    """Write the gradients of rows first … last − 1 of the C·KH rows of kernels o and o + 1, if it exists."""
     outputs, rows, columns, batch = dy.shape
     other, kernel_w = min(o + 1, outputs - 1), dw.shape[3]
     taps = (last - first) * kernel_w
@@ -251,16 +274,16 @@ def _weighted_sums(
     results: Array,
     begin: int,
     length: int,
-    start_values: Array,
+    initial: Array,
     kernels: Array,
     step: int,
     source: Array,
     places: Array,
     weights: Array,
 ) -> None:
-    """Write results[r, begin + m] = start_values[r] + Σ_k kernels[r·step + weights[k]] · source[places[k] + m].
+    """Write results[r, begin + m] = initial[r] + Σ_k kernels[r·step + weights[k]] · source[places[k] + m].
 
-    m = 0 … length − 1; results: (R, N); start_values: (R,); kernels, source: flat.
+    m = 0 … length − 1; results: (R, N); initial: (R,); kernels, source: flat.
     """
     last = len(results) - 1
     spare = np.empty(min(length, BLOCK), results.dtype)  # takes the place of a second result where R is odd
@@ -273,8 +296,8 @@ def _weighted_sums(
                 y0, other = results[r][block], min(r + 1, last)
                 y1 = results[other][block] if other > r else spare[: len(y0)]
                 if k == 0:
-                    y0[:] = start_values[r]
-                    y1[:] = start_values[other]
+                    y0[:] = initial[r]
+                    y1[:] = initial[other]
                 _add(y0, y1, pixels, kernels[r * step :], kernels[other * step :], *table)
 
 

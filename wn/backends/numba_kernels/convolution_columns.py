@@ -1,11 +1,13 @@
 """Convolution by columns: what each tap of the kernel sees is copied, so that BLAS can do the sums.
 
-cols[row·KW + j, (q, n)] = x[p, c, u·SH + i − PH, v·SW + j − PW, n] for row = c·KH + i and place q = u·V + v, 0 outside
-the image. Then y = w cols + b, dw = dy colsᵀ, and dx sums wᵀ dy at the pixels that the columns were copied from.
+    cols[row·KW + j, (q, n)] = x[p, c, u·SH + i − PH, v·SW + j − PW, n]   for row = c·KH + i and q = u·V + v,
 
-Columns are made in blocks that stay in a second-level cache: some rows of the kernel, some places, and the samples
-of a tile. Copying pays when many outputs use them. Blocks depend on the shapes of one member alone, and while a
-batch is whole tiles, those of a sample are the same in every batch: BLAS rounds by the place in a block.
+0 outside the image. Then y = w cols + b, dw = dy colsᵀ, and dx sums wᵀ dy at the pixels that the columns were
+copied from. Copying pays when many outputs use the columns; see `convolution.prefers_direct`.
+
+Columns are made in blocks that stay in the caches: some rows of the kernel, some places q, and the samples of
+a tile. BLAS rounds by the place in a block: so blocks depend on the shapes of one member alone, and those of
+a sample are the same in every batch of whole tiles.
 
 Letters: P members, O outputs, C channels, H×W pixels, KH×KW taps, U×V places of the kernel, B samples.
 """
@@ -95,8 +97,8 @@ def convolution_input_gradient(
 ) -> None:
     """Write dx[p,c,h,k,n] = Σ_o,i,j w[p,o,c,i,j] dy[p,o,u,v,n] over u·SH + i − PH = h and v·SW + j − PW = k.
 
-    address: of BLAS's gemm; w: (P|1, O, C, KH, KW); dy: (P, O, U, V, B); dx: (P, C, H, W, B), 0 where no window
-    covers a pixel.
+    address: of BLAS's gemm; w: (P|1, O, C, KH, KW); dy: (P, O, U, V, B); dx: (P, C, H, W, B), 0 where no
+    window covers a pixel.
     """
     members, channels = dx.shape[:2]
     step = _even_part(channels, HEIGHT // (w.shape[3] * w.shape[4]))
@@ -120,7 +122,7 @@ def _block_size(places: int, batch: int) -> Pair:
 
 @serial()
 def _even_part(count: int, most: int) -> int:
-    """Return the size of at least PARTS parts of about equal length, none longer than `most`, if that is ≥ 1."""
+    """Return the length of even parts of a count: PARTS of them or so, more if they would exceed `most`."""
     parts = max(-(-count // max(most, 1)), min(PARTS, count))
     return -(-count // parts)
 

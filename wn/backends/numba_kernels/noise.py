@@ -17,15 +17,18 @@ from wn.backends.numba_kernels.compile import parallel, serial
 from wn.errors import WnError
 from wn.random import Purpose
 
-LANES = 512  # counters in a tile
+LANES = 1024  # counters in a tile
 RUNS = 64  # runs of tiles, at most: each is one thread's work, with scratch memory of its own
 CHUNK = 4096  # values of an element-wise product that are one thread's work
 
-Stream = tuple[int, int, int, int]  # epoch, stream word, and the two words of the key
-Part = tuple[
-    int, Array, Array
-]  # M or D: stream word, scale (P|1,) and shift (P|1,); absent if the word is −1
-Row = tuple[Array, float, float]  # draws of one feature, and the member's scale and shift
+# Epoch, stream word, and the two words of the key.
+Stream = tuple[int, int, int, int]
+# Where a tile stands in an array seen as flat: first value, distance of rows (features), rows, samples.
+Place = tuple[int, int, int, int]
+# M or D of all members: stream word, scale (P|1,) and shift (P|1,); the word is −1 where there is none.
+Part = tuple[int, Array, Array]
+# M or D of one member: standard normals, scale and shift.
+Affine = tuple[Array, float, float]
 
 M0, M1 = (np.uint64(multiplier) for multiplier in random.MULTIPLIERS)
 STEP0, STEP1 = (np.uint64(step) for step in random.KEY_STEPS)
@@ -91,43 +94,48 @@ def _radii(f: Array, radii: Array) -> None:
 
 
 @serial()
-def _directions(words: Array, radii: Array, cosines: Array, sines: Array) -> None:
-    """Write r·cos θ and r·sin θ, where θ is the angle that a word gives."""
-    for n in range(len(words)):
-        v = np.float32(np.int32(np.uint32(words[n] << ONE_BIT))) * FRACTION
-        h = v * v
-        sign = np.uint32(words[n] & SIGN_BIT)
-        r = np.uint32(np.uint32(np.float32(radii[n]).view(np.uint32)) ^ sign).view(np.float32)
-        c = C3 * h + C2
-        c = c * h + C1
-        c = c * h + C0
-        s = S4 * h + S3
-        s = s * h + S2
-        s = s * h + S1
-        s = s * h + S0
-        cosines[n] = r * ((ONE - h) * c)
-        sines[n] = r * (v * s)
+def _directions(words: Array, radii: Array, z: Array, place: Place, k: int, spare: Array) -> None:
+    """Write r·cos θ to rows k, k + 4, … and r·sin θ to the rows after them, θ being the angle of a word."""
+    start, stride, rows, batch = place
+    for row in range(k, rows, 4):
+        lanes, first = slice(row // 4 * batch, (row // 4 + 1) * batch), start + row * stride
+        angles, lengths, cosines = words[lanes], radii[lanes], z[first : first + batch]
+        sines = z[first + stride : first + stride + batch] if row + 1 < rows else spare[:batch]
+        for n in range(batch):
+            v = np.float32(np.int32(np.uint32(angles[n] << ONE_BIT))) * FRACTION
+            h = v * v
+            sign = np.uint32(angles[n] & SIGN_BIT)
+            r = np.uint32(np.uint32(np.float32(lengths[n]).view(np.uint32)) ^ sign).view(np.float32)
+            c = C3 * h + C2
+            c = c * h + C1
+            c = c * h + C0
+            s = S4 * h + S3
+            s = s * h + S2
+            s = s * h + S1
+            s = s * h + S0
+            cosines[n] = r * ((ONE - h) * c)
+            sines[n] = r * (v * s)
 
 
 @serial()
-def _draw(z: Array, words: Array, work: Array, block: int, blocks: int, ids: Array, stream: Stream) -> None:
-    """Draw a tile: z[k, j·B + n] is feature 4(block + j) + k of sample n; `words` and `work` are scratch."""
-    _draw_words(words, block, blocks, ids, stream)
+def _draw(z: Array, place: Place, words: Array, work: Array, block: int, ids: Array, stream: Stream) -> None:
+    """Draw a tile from feature block `block` on; `words` (4, LANES), `work` (3, LANES): scratch memory."""
+    blocks = (place[2] + 3) // 4
     lanes = blocks * len(ids)
+    _draw_words(words, block, blocks, ids, stream)
     f, radii = work[0, :lanes], work[1, :lanes]
     for k in range(0, 4, 2):
         _logarithms(words[k, :lanes], f, radii)
         _radii(f, radii)
-        _directions(words[k + 1, :lanes], radii, z[k, :lanes], z[k + 1, :lanes])
+        _directions(words[k + 1, :lanes], radii, z, place, k, work[2])
 
 
 @serial()
 def _tiling(features: int, batch: int) -> tuple[int, int, int, int]:
-    """Return feature blocks and samples of a tile, and how many tiles stand side by side and in all."""
-    columns = -(-batch // LANES)
-    width = -(-batch // columns)
-    height = LANES // width
-    return height, width, columns, -(-features // (4 * height)) * columns
+    """Return features and samples of a tile, and how many tiles stand side by side and in all."""
+    width = -(-batch // -(-batch // LANES))  # as even as possible
+    height, columns = LANES // width * 4, -(-batch // width)
+    return height, width, columns, -(-features // height) * columns
 
 
 # ---- kernels --------------------------------------------------------------------------------------------
@@ -136,27 +144,17 @@ def _tiling(features: int, batch: int) -> tuple[int, int, int, int]:
 @parallel()
 def normals(out: Array, ids: Array, epoch: int, word: int, key0: int, key1: int) -> None:
     """Write standard normal draws to out (F, B), float32, for sample ids (B,), uint32."""
-    height, width, columns, tiles = _tiling(*out.shape)
+    features, batch = out.shape
+    z = out.reshape(-1)
+    height, width, columns, tiles = _tiling(features, batch)
     share = -(-tiles // RUNS)
     for run in numba.prange(-(-tiles // share)):
-        words, work = np.empty((4, LANES), np.uint32), np.empty((2, LANES), np.float32)
-        z = np.empty((4, LANES), np.float32)
+        words, work = np.empty((4, LANES), np.uint32), np.empty((3, LANES), np.float32)
         for tile in range(run * share, min((run + 1) * share, tiles)):
-            block, column = tile // columns * height, tile % columns * width
+            first, column = tile // columns * height, tile % columns * width
             some = ids[column : column + width]
-            rows = out[4 * block : 4 * (block + height)]
-            _draw(z, words, work, block, -(-len(rows) // 4), some, (epoch, word, key0, key1))
-            _copy(z, rows, column, len(some))
-
-
-@serial()
-def _copy(z: Array, rows: Array, column: int, batch: int) -> None:
-    """Write a tile to its rows and columns."""
-    for row in range(len(rows)):
-        source = z[row % 4, row // 4 * batch : (row // 4 + 1) * batch]
-        target = rows[row, column : column + batch]
-        for n in range(batch):
-            target[n] = source[n]
+            place = first * batch + column, batch, min(height, features - first), len(some)
+            _draw(z, place, words, work, first // 4, some, (epoch, word, key0, key1))
 
 
 @parallel()
@@ -182,21 +180,22 @@ def apply(
     items = len(keys) * tiles
     share = -(-items // RUNS)
     for run in numba.prange(-(-items // share)):
-        words, work = np.empty((4, LANES), np.uint32), np.empty((2, LANES), np.float32)
-        z, spare = np.empty((8, LANES), np.float32), np.empty(LANES, y.dtype)
+        words, work = np.empty((4, LANES), np.uint32), np.empty((3, LANES), np.float32)
+        z, spare = np.empty((2, 4 * LANES), np.float32), np.empty(4 * LANES, y.dtype)
         for item in range(run * share, min((run + 1) * share, items)):
             key, tile = item // tiles, item % tiles
-            block, column = tile // columns * height, tile % columns * width
+            first, column = tile // columns * height, tile % columns * width
             some = ids[column : column + width]
-            blocks = min(height, -(-features // 4) - block)
+            rows = min(height, features - first)
             key0, key1 = keys[key]
-            for word, rows in ((mul[0], z[:4]), (add[0], z[4:])):
+            for part, word in enumerate((mul[0], add[0])):
                 if word >= 0:
-                    _draw(rows, words, work, block, blocks, some, (epoch, word, key0, key1))
+                    place = 0, len(some), rows, len(some)
+                    _draw(z[part], place, words, work, first // 4, some, (epoch, word, key0, key1))
             for p in range(population):
                 if key_of[p % len(key_of)] == key:
-                    place = p, 4 * block, min(4 * (block + blocks), features), column, len(some)
-                    _apply_tile(x, y, m, place, z, mul, add, add_first, spare)
+                    place = first * batch + column, batch, rows, len(some)
+                    _apply_tile(x, y, m, p, place, z, mul, add, add_first, spare)
 
 
 @serial()
@@ -204,57 +203,59 @@ def _apply_tile(
     x: Array,
     y: Array,
     m: Array,
-    place: tuple[int, int, int, int, int],
+    p: int,
+    place: Place,
     z: Array,
     mul: Part,
     add: Part,
     add_first: bool,
     spare: Array,
 ) -> None:
-    """Apply the draws of a tile, M's in rows 0 … 3 of z and D's in rows 4 … 7, to one member."""
-    p, first, last, column, batch = place
-    samples = slice(column, column + batch)
-    for f in range(first, last):
-        k, lanes = f % 4, slice((f - first) // 4 * batch, ((f - first) // 4 + 1) * batch)
-        m_row = z[k, lanes], mul[1][p % len(mul[1])], mul[2][p % len(mul[2])]
-        d_row = z[4 + k, lanes], add[1][p % len(add[1])], add[2][p % len(add[2])]
-        kept = m[p % len(m), f, samples] if len(m) > 0 else spare[:batch]
+    """Apply the draws of a tile, z[0] for M and z[1] for D, to member p."""
+    start, stride, rows, batch = place
+    size = rows * batch if batch == stride else batch  # so many values stand side by side
+    xs, ys = x[p % len(x)].reshape(-1), y[p].reshape(-1)
+    for i in range(0, rows * batch, size):
+        here = slice(start + i // batch * stride, start + i // batch * stride + size)
+        m_draws = z[0, i : i + size], mul[1][p % len(mul[1])], mul[2][p % len(mul[2])]
+        d_draws = z[1, i : i + size], add[1][p % len(add[1])], add[2][p % len(add[2])]
+        kept = m[p % len(m)].reshape(-1)[here] if len(m) > 0 else spare[:size]
         if mul[0] < 0:
-            _add(x[p % len(x), f, samples], d_row, y[p, f, samples])
+            _add(xs[here], d_draws, ys[here])
         elif add[0] < 0:
-            _multiply(x[p % len(x), f, samples], m_row, kept, y[p, f, samples])
+            _multiply(xs[here], m_draws, kept, ys[here])
         elif add_first:
-            _add_multiply(x[p % len(x), f, samples], m_row, d_row, kept, y[p, f, samples])
+            _add_multiply(xs[here], m_draws, d_draws, kept, ys[here])
         else:
-            _multiply_add(x[p % len(x), f, samples], m_row, d_row, kept, y[p, f, samples])
+            _multiply_add(xs[here], m_draws, d_draws, kept, ys[here])
 
 
 @serial()
-def _add(x: Array, d_row: Row, y: Array) -> None:
-    z, scale, shift = d_row
+def _add(x: Array, d_draws: Affine, y: Array) -> None:
+    z, scale, shift = d_draws
     for n in range(len(x)):
         y[n] = x[n] + (z[n] * scale + shift)
 
 
 @serial()
-def _multiply(x: Array, m_row: Row, m: Array, y: Array) -> None:
-    z, scale, shift = m_row
+def _multiply(x: Array, m_draws: Affine, m: Array, y: Array) -> None:
+    z, scale, shift = m_draws
     for n in range(len(x)):
         factor = z[n] * scale + shift
         m[n], y[n] = factor, x[n] * factor
 
 
 @serial()
-def _multiply_add(x: Array, m_row: Row, d_row: Row, m: Array, y: Array) -> None:
-    (z, scale, shift), (z_d, scale_d, shift_d) = m_row, d_row
+def _multiply_add(x: Array, m_draws: Affine, d_draws: Affine, m: Array, y: Array) -> None:
+    (z, scale, shift), (z_d, scale_d, shift_d) = m_draws, d_draws
     for n in range(len(x)):
         factor = z[n] * scale + shift
         m[n], y[n] = factor, x[n] * factor + (z_d[n] * scale_d + shift_d)
 
 
 @serial()
-def _add_multiply(x: Array, m_row: Row, d_row: Row, m: Array, y: Array) -> None:
-    (z, scale, shift), (z_d, scale_d, shift_d) = m_row, d_row
+def _add_multiply(x: Array, m_draws: Affine, d_draws: Affine, m: Array, y: Array) -> None:
+    (z, scale, shift), (z_d, scale_d, shift_d) = m_draws, d_draws
     for n in range(len(x)):
         factor = z[n] * scale + shift
         m[n], y[n] = factor, x[n] * factor + (z_d[n] * scale_d + shift_d) * factor
@@ -301,7 +302,7 @@ def fill_normals(
             f"out must be a contiguous float32 array (F, {len(ids)}), got {out.dtype} of shape {out.shape}"
         )
     key0, key1 = random.seed_key(seed)
-    epoch, word = random.checked_integer("epoch", epoch, 32), random.stream_word(purpose, site, repetition)
+    epoch, word = random.checked_integer("epoch", epoch, 32), _stream_word(purpose, site, repetition)
     if out.size:
         normals(out, ids, epoch, word, key0, key1)
 
@@ -370,12 +371,16 @@ def _check_arrays(
     x: Array, y: Array, m: Array | None, batch: int, seeds: int, different: int, values: tuple[Array, ...]
 ) -> None:
     """Raise WnError for arrays that the kernel, which does not look at bounds, cannot take."""
-    population, *inner = y.shape
+    population, dtype, shape = len(y), y.dtype, y.shape[1:]
     arrays = (x, y) if m is None else (x, y, m)
-    if any(array.dtype != y.dtype or not array.flags.c_contiguous for array in (*arrays, *values)):
-        raise WnError("activations and noise values must be C-contiguous and of one dtype")
-    if len(inner) != 2 or inner[1] != batch or any(array.shape[1:] != y.shape[1:] for array in arrays):
-        raise WnError(f"activations must be (P, F, {batch}), got {[array.shape for array in arrays]}")
-    counts = {seeds, different, len(x), *(len(array) for array in values)} - {0, 1, population}
-    if counts or (m is not None and len(m) not in (different, population)):
-        raise WnError(f"noise of a population of {population} is given for {sorted(counts)} members")
+    for array in (*arrays, *values):
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            raise WnError("activations and noise values must be C-contiguous and of one dtype")
+    for array in arrays:
+        if array.shape[1:] != shape or len(shape) != 2 or shape[1] != batch:
+            raise WnError(f"activations must be (P, F, {batch}), got {[array.shape for array in arrays]}")
+    for count in (seeds, different, len(x), *map(len, values)):
+        if count not in (1, population):
+            raise WnError(f"noise of a population of {population} is given for {count} members")
+    if m is not None and len(m) not in (different, population):
+        raise WnError(f"the multipliers of {different} members have room for {len(m)}")
