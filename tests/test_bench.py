@@ -255,9 +255,9 @@ def test_the_jax_peer_trains_as_the_twin_does() -> None:
     layers, images = jax_jit.plan("lenet5", "sites"), np.moveaxis(x, 1, -1)
     state = jax_jit.first_state(layers, images.shape[1:])
     state = (as_jax(twin, state[0]), *state[1:])
-    step = jax_jit.make_step(task, layers, jax_jit.site_shapes(layers, images.shape[1:]))
+    step = jax_jit.make_step(task, layers)
     for samples in np.arange(24).reshape(3, 8):
-        state = step(state, images, y, samples)
+        state = step(state, images, y, samples, [])
     wanted = torch_peer.train_twin(
         twin,
         torch.from_numpy(x),
@@ -291,15 +291,19 @@ def as_jax(twin: Any, params: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative"])
-def test_the_jax_peer_draws_anew_for_every_site(kind: str) -> None:
+def test_the_jax_peer_draws_anew_for_every_site_and_step(kind: str) -> None:
     jax = pytest.importorskip("jax")
     jax_jit = importlib.import_module("tests.bench.peers.jax_jit")
     shapes = [(20, 20, 3), (50,)]
-    noise = jax_jit.noise_of(kind, 0.5, shapes, 8, jax.random.key(1))
-    drawn = [np.asarray(noise(2 * jax.numpy.ones((8, *shape)), site)) for site, shape in enumerate(shapes)]
+    draws = jax_jit.make_draws(shapes, 8)
     scale = 0.5 if kind == "additive" else 1.0
-    for values in drawn:
-        z = (values - 2) / scale
-        assert abs(z.mean()) < 6 / z.size**0.5
-        assert abs(z.std() - 1) < 6 / (2 * z.size) ** 0.5
-    assert not np.isin(drawn[1], drawn[0]).all()
+    seen = []
+    for step in range(2):
+        noise = jax_jit.noise_of(kind, 0.5, draws(jax.random.key(1), step))
+        for site, shape in enumerate(shapes):
+            z = (np.asarray(noise(np.full((8, *shape), 2, np.float32), site)) - 2) / scale
+            assert abs(z.mean()) < 6 / z.size**0.5
+            assert abs(z.std() - 1) < 6 / (2 * z.size) ** 0.5
+            seen += [z.reshape(-1)[:400]]
+    correlations = np.corrcoef(seen) - np.eye(4)
+    assert np.abs(correlations).max() < 6 / 400**0.5

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ class Network:
         """The names of the noise sites; the index of a name is the index of its site."""
         return ("input", *(step.name for step in self.steps if step.site))
 
-    @property
+    @cached_property
     def site_steps(self) -> tuple[int, ...]:
         """For each site the number of layers before it."""
         return (0, *(index + 1 for index, step in enumerate(self.steps) if step.site))

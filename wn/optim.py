@@ -38,10 +38,10 @@ def arrays(tree: Any) -> list[Array]:
         return [tree]
     found: list[Array] = []
     for part in tree:
-        if isinstance(part, tuple):
-            found += arrays(part)
-        else:  # without a call of its own: this runs in every step
+        if not isinstance(part, tuple):  # without a call of its own: this runs in every step
             found.append(part)
+        elif part:
+            found += arrays(part)
     return found
 
 
@@ -87,10 +87,8 @@ def adam_step(
         (1 - adam.beta2**step) ** -0.5,
         adam.epsilon,
     )
-    for parameter, gradient, first, second in zip(
-        arrays(params), arrays(grads), arrays(state.first), arrays(state.second), strict=True
-    ):
-        be.adam_update(parameter, gradient, first, second, constants)
+    moments = arrays(state.first), arrays(state.second)
+    be.adam_updates(arrays(params), arrays(grads), *moments, constants)
 
 
 def cosine_annealing(learning_rate: float, epoch: int, epochs: int) -> float:

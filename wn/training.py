@@ -133,10 +133,11 @@ def train(
             draw = Draw(data_seed, epoch)
             order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE).astype(np.uint32)
             for samples in _batches(order[at.batches * settings.batch_size :], settings.batch_size):
-                x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
-                run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
-                at = _step(be, network, settings, at, x, split.labels[run.samples], run, rate)
-                del x  # its memory is free for the next one
+                with be.step():
+                    x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
+                    run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
+                    at = _step(be, network, settings, at, x, split.labels[run.samples], run, rate)
+                    del x  # its memory is free for the next one
                 monitor.trained(at)
                 monitor.step()
             loss_of_epoch = at.losses / len(split)

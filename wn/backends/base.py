@@ -62,6 +62,11 @@ class Backend:
         """Give the work of the calling thread so many processors; plain array code uses one of them."""
         yield
 
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Enclose one of many steps of about equal cost: a backend may choose its threads by what they took."""
+        yield
+
     # ---- batches ----------------------------------------------------------------------------------------
 
     def gather(
@@ -218,6 +223,18 @@ class Backend:
         denominator *= second_correction
         denominator += epsilon
         parameter -= step_size * first / denominator
+
+    def adam_updates(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        first: list[Array],
+        second: list[Array],
+        constants: Sequence[float],
+    ) -> None:
+        """Apply `adam_update` to all parameters of a network."""
+        for arrays in zip(parameters, gradients, first, second, strict=True):
+            self.adam_update(*arrays, constants)
 
     def clip(self, w: Array, limit: float) -> None:
         """Clamp w to [−limit, limit] in place."""

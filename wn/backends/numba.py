@@ -1,5 +1,7 @@
 """The fast backend on a CPU: loops compiled by Numba, matrix products by BLAS."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -20,6 +22,7 @@ from wn.backends.numba_kernels import (
     products,
 )
 from wn.backends.numpy import NumpyBackend
+from wn.backends.pace import Pace
 from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
 
@@ -28,6 +31,12 @@ from wn.backends.work_arrays import WorkArrays
 SAMPLES = 64  # columns of y and dx where the batch has up to 128,
 MORE_SAMPLES = 128  # and where it has more
 INPUTS = 392  # columns of dw: half of an MNIST image
+
+
+class _Local(threading.local):
+    """What each thread has of its own: the pace of its steps, inside `working`."""
+
+    pace: Pace | None = None
 
 
 class NumbaBackend(NumpyBackend):
@@ -41,6 +50,7 @@ class NumbaBackend(NumpyBackend):
 
     def __init__(self) -> None:
         self._work = WorkArrays()
+        self._local = _Local()
         self._gemm = {np.dtype(kind): products.gemm_address(kind) for kind in ("float32", "float64")}
 
     @property
@@ -52,13 +62,31 @@ class NumbaBackend(NumpyBackend):
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Give the work of the calling thread so many processors; at the end give its work arrays back."""
-        before = numba.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        before, pace = numba.get_num_threads(), self._local.pace
+        most = min(threads, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(most)
+        self._local.pace = Pace(most)
         try:
             yield
         finally:
             numba.set_num_threads(before)
+            self._local.pace = pace
             self._work.clear()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Give a step as many threads as were fastest of late, see `wn.backends.pace`."""
+        pace = self._local.pace
+        if pace is None or pace.most == 1:
+            yield
+            return
+        numba.set_num_threads(pace.threads())
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            pace.step(time.perf_counter() - started)
+            numba.set_num_threads(pace.most)
 
     # ---- batches and products ---------------------------------------------------------------------------
 
@@ -135,8 +163,9 @@ class NumbaBackend(NumpyBackend):
         if not (parameter.flags.c_contiguous and first.flags.c_contiguous and second.flags.c_contiguous):
             super().adam_update(parameter, gradient, first, second, constants)  # reshape would copy
             return
-        p, g, m, v = (array.reshape(-1) for array in (parameter, gradient, first, second))
-        elementwise.adam(p, g, m, v, constants)
+        elementwise.adam(
+            parameter.reshape(-1), gradient.reshape(-1), first.reshape(-1), second.reshape(-1), constants
+        )
 
     def clip(self, w: Array, limit: float) -> None:
         """See `Backend.clip`."""
@@ -335,4 +364,7 @@ def _part(samples: int) -> int:
 
 def _contiguous(*arrays: Array) -> tuple[Array, ...]:
     """Return the arrays in the layout that kernels are compiled for, copied where they have another one."""
-    return tuple([array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in arrays])
+    for array in arrays:  # no more than this in most calls: they come in every step
+        if not array.flags.c_contiguous:
+            return tuple(np.ascontiguousarray(array) for array in arrays)
+    return arrays

@@ -7,6 +7,7 @@ for the first time then costs more than the computation that fills them.
 import sys
 import threading
 from bisect import bisect_left
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,7 @@ class WorkArrays(threading.local):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Return an array whose contents are undefined."""
         dtype = np.dtype(dtype)
-        size = dtype.itemsize
-        for length in shape:
-            size *= length
+        size = prod(shape) * dtype.itemsize
         if size < SMALL:
             return np.empty(shape, dtype)
         index = self._free_block(size)

@@ -5,16 +5,11 @@ functions that a kernel calls stand in the same file, or in one that hardly ever
 """
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 from numba.core import event
-
-# Threads that wait for others sleep. Spinning, as OpenMP does by default, saves some microseconds on an idle
-# machine; on a busy one a step then takes ten times as long, since who spins takes the place of who works.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

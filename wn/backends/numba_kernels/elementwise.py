@@ -144,7 +144,10 @@ def gather(images: Array, samples: Array, scale: float, mean: Array, std: Array,
             for n in range(stop - start):
                 image, row = images[samples[start + n], c, first:last], tile[n]
                 for i in range(len(image)):
-                    row[i] = (number(image[i]) / divisor - centre) / width
+                    row[i] = number(image[i]) / divisor
+                if centre != 0 or width != 1:  # else the same bits: divisions are slow
+                    for i in range(len(image)):
+                        row[i] = (row[i] - centre) / width
             for i in range(last - first):
                 y = x[c, first + i, start:stop]
                 for n in range(len(y)):
