@@ -1,30 +1,29 @@
 """Array backends by name."""
 
+import logging
 from functools import cache
 
 from wn.backends.base import Backend
 from wn.errors import WnError
 
-NAMES = ("numpy", "numba", "auto")
-LATER = ("cupy",)
+NAMES = ("numpy", "numba", "cupy", "cupy-tf32", "auto")
+
+log = logging.getLogger("wn")
 
 
 def check_name(name: str) -> None:
-    """Raise WnError unless there is a backend of that name."""
+    """Raise WnError unless there is a backend of that name; it need not be usable on this machine."""
     if name not in NAMES:
-        what = (
-            f"backend {name!r} is not part of this version" if name in LATER else f"unknown backend {name!r}"
-        )
-        raise WnError(f"{what}: allowed are {', '.join(NAMES)}")
+        raise WnError(f"unknown backend {name!r}: allowed are {', '.join(NAMES)}")
 
 
 def get(name: str = "auto") -> Backend:
-    """Return the backend of that name; `auto` takes the fastest one that is there.
+    """Return the backend of that name; `auto` takes CuPy if a GPU answers, else Numba.
 
-    Raises WnError if there is none of that name.
+    Raises WnError if there is none of that name, and if it can't be used here.
     """
     check_name(name)
-    return _made("numba" if name == "auto" else name)
+    return _fastest() if name == "auto" else _made(name)
 
 
 @cache
@@ -33,9 +32,25 @@ def _made(name: str) -> Backend:
         from wn.backends.numpy import NumpyBackend
 
         return NumpyBackend()
-    from wn.backends.numba import NumbaBackend  # takes a second to import
+    if name == "numba":
+        from wn.backends.numba import NumbaBackend  # takes a second to import
 
-    return NumbaBackend()
+        return NumbaBackend()
+    from wn.backends.cupy import CuPyBackend
+
+    return CuPyBackend(tf32=name == "cupy-tf32")
+
+
+@cache
+def _fastest() -> Backend:
+    from wn.backends import cuda_device
+
+    if cuda_device.missing() is None:
+        try:
+            return _made("cupy")
+        except WnError as error:  # a GPU that can't be used is worth a line, not the run
+            log.warning("%s; numba is used instead", error)
+    return _made("numba")
 
 
 __all__ = ["NAMES", "Backend", "check_name", "get"]

@@ -119,6 +119,13 @@ class Backend:
         """Return dx[p] = w[p]ᵀ dy[p]: (P|1, O, I) · (P, O, B) → (P, I, B)."""
         return self.xp.matmul(w.transpose(0, 2, 1), dy)
 
+    def linear_backward(
+        self, dy: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """Return dx, or None unless `need_dx`, and dw, db: of `linear_input_gradient` and `linear_gradients`."""
+        dw, db = self.linear_gradients(dy, x)
+        return (self.linear_input_gradient(w, dy) if need_dx else None), dw, db
+
     # ---- element-wise -----------------------------------------------------------------------------------
 
     def relu(self, x: Array) -> Array:

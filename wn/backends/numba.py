@@ -120,20 +120,23 @@ class NumbaBackend(NumpyBackend):
         products.linear(self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]))
         return y
 
-    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
-        """See `Backend.linear_gradients`: products in parts of so many inputs."""
-        dy, x = _contiguous(dy, x)
-        dw = self._work.empty((len(dy), dy.shape[1], x.shape[1]), x.dtype)
-        db = np.empty(dy.shape[:2], x.dtype)
-        products.linear_gradients(self._gemm[x.dtype], dy, x, dw, db, INPUTS)
-        return dw, db
+    def linear_backward(
+        self, dy: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
+        dy, x, w = _contiguous(dy, x, w)
+        members, outputs, batch = dy.shape
+        inputs = x.shape[1]
+        dx = self._work.empty((members if need_dx else 0, inputs, batch), dy.dtype)
+        dw = self._work.empty((members, outputs, inputs), dy.dtype)
+        db = np.empty((members, outputs), dy.dtype)
+        products.linear_backward(self._gemm[dy.dtype], dy, x, w, dx, dw, db, _part(batch), INPUTS)
+        return (dx if need_dx else None), dw, db
 
-    def linear_input_gradient(self, w: Array, dy: Array) -> Array:
-        """See `Backend.linear_input_gradient`: products in parts of so many samples."""
-        w, dy = _contiguous(w, dy)
-        dx = self._work.empty((len(dy), w.shape[2], dy.shape[2]), dy.dtype)
-        products.linear_input_gradient(self._gemm[dy.dtype], w, dy, dx, _part(dy.shape[2]))
-        return dx
+    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
+        """See `Backend.linear_gradients`."""
+        _, dw, db = self.linear_backward(dy, x, np.empty((1, dy.shape[1], x.shape[1]), dy.dtype), False)
+        return dw, db
 
     # ---- element-wise -----------------------------------------------------------------------------------
 

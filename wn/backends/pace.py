@@ -9,7 +9,8 @@ from statistics import median
 
 FIRST = 2  # steps that are not looked at: compiling and first touches of memory
 TRIAL = 3  # steps with each number of threads, before a choice is made
-EVERY = 250  # steps until the next choice
+EVERY = 250  # steps until the next choice, if all threads were the faster choice
+SOON, LATE = 40, 1280  # if they were not: at first, and at most, each time twice as many as before
 BAD, BAD_STEPS = 3.0, 3  # so many times as long as expected, so often in a row: the machine has become busy
 
 
@@ -20,7 +21,8 @@ class Pace:
         self.most = most
         self.trial: list[int] = [most] * FIRST + [1] * TRIAL + [most] * TRIAL if most > 1 else []
         self.took: dict[int, list[float]] = {1: [], most: []}
-        self.skip, self.chosen, self.expected, self.bad, self.left = FIRST, most, 0.0, 0, EVERY
+        self.skip, self.chosen, self.expected, self.bad = FIRST, most, 0.0, 0
+        self.left, self.soon = EVERY, SOON
 
     def threads(self) -> int:
         """Return the number of threads of the next step."""
@@ -47,7 +49,11 @@ class Pace:
         if not self.trial:
             medians = {number: median(took) for number, took in self.took.items() if took}
             self.chosen = min(medians, key=lambda number: medians[number])
-            self.expected, self.bad, self.left = medians[self.chosen], 0, EVERY
+            self.expected, self.bad = medians[self.chosen], 0
+            if self.chosen == self.most:
+                self.left, self.soon = EVERY, SOON
+            else:
+                self.left, self.soon = self.soon, min(2 * self.soon, LATE)
 
     def _watch(self, seconds: float) -> None:
         self.bad = self.bad + 1 if seconds > BAD * self.expected else 0

@@ -42,8 +42,7 @@ def backward(
 
     dy: (P, O, B); dx: (P, I, B), or None unless `need_dx`; dw: (P, O, I); db: (P, O).
     """
-    dw, db = be.linear_gradients(dy, cache.x)  # (P, O, I), (P, O)
-    dx = be.linear_input_gradient(cache.w, dy) if need_dx else None  # (P, I, B)
+    dx, dw, db = be.linear_backward(dy, cache.x, cache.w, need_dx)  # (P, I, B) or None, (P, O, I), (P, O)
     return dx, LinearParams(dw, db)
 
 

@@ -96,19 +96,44 @@ def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int) -> None:
 
 
 @parallel()
-def linear_gradients(address: int, dy: Any, x: Any, dw: Any, db: Any, tile: int) -> None:
-    """dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p]: (P, O, B), (P|1, I, B) → (P, O, I)."""
-    members, outputs, inputs = dw.shape
-    batch = dy.shape[2]
-    tiles = (inputs + tile - 1) // tile
-    for item in prange(tiles * members):
-        p, start = item % members, item // members * tile
-        rows = min(tile, inputs - start)
-        xs, dws = x[p % len(x), start:], dw[p, :, start:]
-        gemm(address, YES, NO, rows, outputs, batch, xs, batch, dy[p], batch, 0.0, dws, inputs)
-        if start == 0:
-            for o in range(outputs):
-                db[p, o] = _sum(dy[p, o])
+def linear_backward(
+    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int
+) -> None:
+    """dx[p] = w[p]ᵀ dy[p] in tiles of samples, dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p].
+
+    dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
+    dw: (P, O, I); db: (P, O). All tiles are items of one loop: a thread may have those of dx, another one those of dw.
+    """
+    members = len(dy)
+    dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
+    dw_tiles = -(-x.shape[1] // inputs)
+    for item in prange((dx_tiles + dw_tiles) * members):  # a tile of a shared x: one member after the other
+        p, tile = item % members, item // members
+        if tile < dx_tiles:
+            _input_gradient(address, w[p % len(w)], dy[p], dx[p], tile * samples, samples)
+        else:
+            start = (tile - dx_tiles) * inputs
+            _weight_gradient(address, dy[p], x[p % len(x)], dw[p], start, inputs)
+            if start == 0:
+                for o in range(dy.shape[1]):
+                    db[p, o] = _sum(dy[p, o])
+
+
+@serial()
+def _input_gradient(address: int, w: Any, dy: Any, dx: Any, start: int, samples: int) -> None:
+    outputs, inputs = w.shape
+    batch = dy.shape[1]
+    columns = min(samples, batch - start)
+    dys, dxs = dy[:, start:], dx[:, start:]
+    gemm(address, NO, YES, columns, inputs, outputs, dys, batch, w, inputs, 0.0, dxs, batch)
+
+
+@serial()
+def _weight_gradient(address: int, dy: Any, x: Any, dw: Any, start: int, inputs: int) -> None:
+    outputs, batch = dy.shape
+    columns = min(inputs, len(x) - start)
+    xs, dws = x[start:], dw[:, start:]
+    gemm(address, YES, NO, columns, outputs, batch, xs, batch, dy, batch, 0.0, dws, len(x))
 
 
 @serial(SUMS)
@@ -117,16 +142,3 @@ def _sum(values: Any) -> Any:
     for n in range(1, len(values)):
         total += values[n]
     return total
-
-
-@parallel()
-def linear_input_gradient(address: int, w: Any, dy: Any, dx: Any, tile: int) -> None:
-    """dx[p] = w[p]ᵀ dy[p], in tiles of samples: (P|1, O, I), (P, O, B) → (P, I, B)."""
-    members, inputs, batch = dx.shape
-    outputs = dy.shape[1]
-    tiles = (batch + tile - 1) // tile
-    for item in prange(members * tiles):
-        p, start = item // tiles, item % tiles * tile
-        samples = min(tile, batch - start)
-        dys, dxs, ws = dy[p, :, start:], dx[p, :, start:], w[p % len(w)]
-        gemm(address, NO, YES, samples, inputs, outputs, dys, batch, ws, inputs, 0.0, dxs, batch)
