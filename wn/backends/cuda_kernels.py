@@ -1,0 +1,70 @@
+"""The kernels of kernels.cu for CuPy: compiled when they are first asked for, and how large their launches are."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SOURCE = Path(__file__).with_name("kernels.cu")
+NAMES_OF_TYPES = {"float32": "float", "float64": "double"}
+
+SAMPLES = 128  # threads of a block that are samples, at most
+REDUCING = 256  # threads that add up a row, at most; `block_sum` has room for so many
+FLAT = 256  # threads of a block that go element by element
+FLAT_BLOCKS = 4096  # blocks that go element by element through a member: each takes several elements then
+LARGEST_GRID = 2**31 - 1
+
+Grid = tuple[int, ...]
+
+
+class Kernels:
+    """The functions of kernels.cu, for float32 and float64."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._modules: dict[str, Any] = {}
+        self._found: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, name: str, dtype: Any, grid: Grid, threads: int, *arguments: Any) -> None:
+        """Launch a kernel; arguments are arrays of the device, NumPy scalars and `packed` structs."""
+        kernel = self._found.get((name, np.dtype(dtype).name)) or self._get(name, np.dtype(dtype).name)
+        kernel(grid, (threads,), arguments)
+
+    def _get(self, name: str, dtype: str) -> Any:
+        if dtype not in self._modules:
+            options = ("--std=c++17", f"-DREAL={NAMES_OF_TYPES[dtype]}")
+            code = SOURCE.read_text(encoding="utf-8")
+            self._modules[dtype] = self._cupy.RawModule(code=code, options=options)
+        self._found[name, dtype] = self._modules[dtype].get_function(name)
+        return self._found[name, dtype]
+
+
+def packed(dtype: Any, *values: Any) -> Any:
+    """Return numbers, or an array of them, of one type as a struct that is passed to a kernel by value."""
+    flat = np.array(values, dtype).reshape(-1)
+    return flat.view(_struct(flat.dtype.str, flat.size))
+
+
+@cache
+def _struct(dtype: str, count: int) -> np.dtype[Any]:
+    return np.dtype([("values", dtype, (count,))])
+
+
+# ---- launch sizes -------------------------------------------------------------------------------------------
+
+
+def by_sample(rows: int, batch: int) -> tuple[Grid, int]:
+    """Return grid and threads where a block has a row, and its threads are samples."""
+    threads = min(-(-batch // 32) * 32, SAMPLES)
+    return (rows, -(-batch // threads)), threads
+
+
+def by_element(size: int, members: int) -> tuple[Grid, int]:
+    """Return grid and threads where a thread takes elements of a member."""
+    return (min(-(-size // FLAT), FLAT_BLOCKS), members), FLAT
+
+
+def reducing(size: int) -> int:
+    """Return the threads that add up a row of so many values: a power of two."""
+    return min(1 << max(size - 1, 31).bit_length(), REDUCING)

@@ -1,0 +1,306 @@
+"""The backend on NVIDIA GPUs: CuPy's arrays, the kernels of kernels.cu, matrix products by cuBLAS."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from wn import random
+from wn.backends import cuda_device
+from wn.backends.base import Array, DrawKey, Draws
+from wn.backends.cuda_graph import NotRecordable, RecordedStep, Step
+from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_sample, packed
+from wn.backends.cuda_layers import CudaLayers
+from wn.random import Purpose
+
+ABSENT = 0xFFFFFFFF  # the stream word of a part of a noise operator that is not there
+SHARING = 16  # members, at most, for which one thread draws: those with the same seed share its draws
+ENOUGH_BLOCKS = 4096  # that apply noise: with fewer, a thread has fewer members
+ARRAYS = 64  # parameters that one launch of Adam takes (kernels.cu)
+KEPT = 1024  # small arrays of the host that are kept on the device
+SHARE = 0.4  # of the free memory that a population may be planned with
+
+
+class CuPyBackend(CudaLayers):
+    """CuPy's arrays; results agree with the NumPy backend's, noise bit by bit.
+
+    float32 means float32: with `tf32` products are rounded to TF32 first, and the backend has another name.
+    """
+
+    takes_jobs_side_by_side = False  # they would share one GPU
+    most_members = 1024
+
+    def __init__(self, tf32: bool = False) -> None:
+        cupy = cuda_device.import_cupy()
+        super().__init__(cupy, tf32)
+        self.name = "cupy-tf32" if tf32 else "cupy"
+        self.graphs = True  # whether training steps may be recorded
+        self._stream: Any = None
+        self._recording = False
+        self._kept: dict[Any, Array] = {}
+        self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
+        self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
+
+    # ---- arrays, memory, and what is done in which order ------------------------------------------------
+
+    def to_numpy(self, array: Array) -> Any:
+        """See `Backend.to_numpy`; waits until the array is computed."""
+        return self.xp.asnumpy(array)
+
+    def all_finite(self, array: Array) -> bool:
+        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of what is not finite."""
+        return True
+
+    @contextmanager
+    def working(self, threads: int = 1) -> Iterator[None]:
+        """Work in a stream of its own, in which steps can be recorded; at the end give free memory back."""
+        if self._stream is None:
+            self._stream = self.xp.cuda.Stream(non_blocking=True)
+        self.xp.cuda.get_current_stream().synchronize()  # what it was told is done before the other begins
+        try:
+            with self._stream:
+                yield
+        finally:
+            self._stream.synchronize()
+            self.release()
+
+    def release(self) -> None:
+        """Give back the memory that no array uses."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    @property
+    def job_bytes(self) -> int:
+        """How much the arrays of one job may be planned to take."""
+        free, _ = self.xp.cuda.Device().mem_info
+        return int(SHARE * (free + self.xp.get_default_memory_pool().free_bytes()))
+
+    def kept(self) -> list[Array]:
+        """Return all that `constant` has sent to the device and keeps there."""
+        return list(self._kept.values())
+
+    def constant(self, values: Any, dtype: Any = None) -> Array:
+        """See `Backend.constant`: the same values are sent to the device once."""
+        values = np.asarray(values, dtype)
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in self._kept:
+            if self._recording:
+                raise NotRecordable("a recorded step can't take new values from the host")
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[key] = self.xp.asarray(values)
+        return self._kept[key]
+
+    # ---- recorded steps ---------------------------------------------------------------------------------
+
+    def recorded(self, step: Step) -> Step:
+        """Return a function that does what `step` does, in one launch once it knows the step."""
+        return RecordedStep(self, step)
+
+    @property
+    def records(self) -> bool:
+        """Whether a step can be recorded here: in a stream of its own, as within `working`."""
+        return self.graphs and self._stream is not None and self.xp.cuda.get_current_stream() == self._stream
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """What is launched meanwhile is recorded, and may depend on no value that changes on the host."""
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
+
+    def set_epoch(self, epoch: int) -> Array:
+        """Write the epoch, if it is another one, to where kernels find it; return that place."""
+        epoch = random.checked_integer("epoch", epoch, 32)
+        if epoch != self._epoch_there:
+            self._check_not_recording("epoch")
+            self._kernel("set_epoch", np.float32, (1,), 1, self._epoch, np.uint32(epoch))
+            self._epoch_there = epoch
+        return self._epoch
+
+    def set_constants(self, constants: Sequence[float]) -> Array:
+        """Write Adam's constants, if they are others, to where the kernel finds them; return that place."""
+        step_size, beta1, beta2, second_correction, epsilon = constants
+        values = (step_size, beta1, 1 - beta1, beta2, 1 - beta2, second_correction, epsilon)
+        if values != self._adam_there:
+            self._check_not_recording("step size")
+            self._kernel("set_constants", np.float32, (1,), 7, self._adam, packed(np.float64, *values))
+            self._adam_there = values
+        return self._adam
+
+    def _check_not_recording(self, what: str) -> None:
+        if self._recording:
+            raise NotRecordable(f"the {what} changed within a recorded step")
+
+    # ---- batches ----------------------------------------------------------------------------------------
+
+    def gather(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+    ) -> Array:
+        """See `Backend.gather`: the same bits."""
+        return self._gather(images, samples, (scale, mean, std), dtype, (0, 0, 0, 0, 0, 0), 0)
+
+    def gather_augmented(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+        padding: int,
+        flip: bool,
+        seed: int,
+        epoch: int,
+    ) -> Array:
+        """See `Backend.gather_augmented`: the same bits."""
+        drawn = (random.stream_word(Purpose.AUGMENT), *random.seed_key(seed))
+        return self._gather(images, samples, (scale, mean, std), dtype, (padding, 1, flip, *drawn), epoch)
+
+    def _gather(
+        self,
+        images: Array,
+        samples: Array,
+        standard: tuple[Any, ...],
+        dtype: Any,
+        how: tuple[int, ...],
+        epoch: int,
+    ) -> Array:
+        """Crop and flip as `how` says: padding, whether to, whether to flip, and where that is drawn from."""
+        dtype = np.dtype(dtype)
+        images, samples = self._contiguous(images, self._ids(samples))
+        shape = (*images.shape[1:], len(samples))
+        scale, mean, std = standard
+        x = self.xp.empty((1, *shape), dtype)
+        if x.size:
+            grid, threads = by_sample(prod(shape[:-1]), shape[-1])
+            self._kernel(
+                *(f"gather_{images.dtype}", dtype, grid, threads),
+                *(images, samples, self.constant([mean, std], dtype)),
+                self.set_epoch(epoch) if how[1] else self._epoch,
+                *(x, dtype.type(scale), packed(np.uint32, *shape, *how)),
+            )
+        return x
+
+    def _ids(self, samples: Array) -> Array:
+        """Return sample ids as uint32; those that are not are checked, which waits for the device."""
+        return samples if samples.dtype == np.uint32 else random.checked_samples(self.xp, samples)
+
+    # ---- noise ------------------------------------------------------------------------------------------
+
+    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
+        """See `Backend.normals`: the same bits."""
+        features = random.checked_integer("features", features, 32)
+        word = random.stream_word(key.purpose, key.site, repetition)
+        seeds = key.seeds if len(set(key.seeds)) > 1 else key.seeds[:1]
+        ids = self._ids(key.samples)
+        z = self.xp.empty((len(seeds), features, len(ids)), np.float32)
+        if z.size:
+            (_, parts), threads = by_sample(1, len(ids))
+            self._kernel(
+                *("normals", np.float32, (-(-features // 4), parts, len(seeds)), threads),
+                *(z, self._keys(seeds), ids, self.set_epoch(key.epoch)),
+                *(np.uint32(word), np.int32(features), np.int32(len(ids))),
+            )
+        return z
+
+    def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
+        """See `Backend.draw`: the same bits."""
+        on_device = draws._replace(scale=self.constant(draws.scale), shift=self.constant(draws.shift))
+        return super().draw(on_device, x, repetition)
+
+    def apply_draws(
+        self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool
+    ) -> tuple[Array, Array | None]:
+        """See `Backend.apply_draws`: the same bits; the draws themselves are never stored."""
+        some = multiplier or offset
+        if some is None:
+            return x, None
+        (x,), key = self._contiguous(x), some.key
+        features, batch, kept = prod(x.shape[1:-1]), x.shape[-1], _members(multiplier)
+        population = max(len(x), kept, _members(offset))
+        y = self.xp.empty((population, *x.shape[1:]), x.dtype)
+        m = self.xp.empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
+        if y.size:
+            blocks = -(-features // 4)
+            members = min(max(population * blocks // ENOUGH_BLOCKS, 1), SHARING)
+            (_, parts), threads = by_sample(1, batch)
+            sizes = (population, len(x), 0 if m is None else kept, features, batch, members)
+            self._kernel(
+                *("apply_draws", x.dtype, (blocks, parts, -(-population // members)), threads),
+                *(x, y, y if m is None else m, self._values(multiplier, offset, population, x.dtype)),
+                *(self._keys(key.seeds, population), self._ids(key.samples), self.set_epoch(key.epoch)),
+                packed(np.uint32, *sizes, _word(multiplier), _word(offset), add_first),
+            )
+        return y, m
+
+    def _keys(self, seeds: tuple[int, ...], population: int | None = None) -> Array:
+        """Return the keys of the seeds on the device, (S, 2), or (P, 2) for a population."""
+        keys = np.array([random.seed_key(seed) for seed in seeds], np.uint32)
+        return self.constant(keys if population is None else np.broadcast_to(keys, (population, 2)))
+
+    def _values(self, multiplier: Draws | None, offset: Draws | None, population: int, dtype: Any) -> Array:
+        """Return scale and shift of M and of D for each member, on the device: (4, P)."""
+        values = np.zeros((4, population), dtype)
+        for rows, draws in ((values[:2], multiplier), (values[2:], offset)):
+            if draws is not None:
+                rows[0], rows[1] = draws.scale, draws.shift
+        return self.constant(values)
+
+    # ---- optimiser --------------------------------------------------------------------------------------
+
+    def adam_updates(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        first: list[Array],
+        second: list[Array],
+        constants: Sequence[float],
+    ) -> None:
+        """See `Backend.adam_updates`: the same bits, in one launch for up to 64 arrays."""
+        if not all(array.flags.c_contiguous for array in (*parameters, *first, *second)):
+            super().adam_updates(parameters, gradients, first, second, constants)  # one by one
+            return
+        there = self.set_constants(constants)
+        gradients = self._contiguous(*gradients)
+        for start in range(0, len(parameters), ARRAYS):
+            groups = [arrays[start : start + ARRAYS] for arrays in (parameters, gradients, first, second)]
+            sizes = [array.size for array in groups[0]]
+            table = np.zeros((5, ARRAYS), np.uint64)
+            for row, arrays in zip(table, groups, strict=False):
+                row[: len(arrays)] = [array.data.ptr for array in arrays]
+            table[4, : len(sizes)] = sizes
+            grid = (min(-(-max(sizes) // FLAT), FLAT_BLOCKS), len(sizes))
+            self._kernel("adam", groups[0][0].dtype, grid, FLAT, packed(np.uint64, table), there)
+
+    def adam_update(
+        self, parameter: Array, gradient: Array, first: Array, second: Array, constants: Sequence[float]
+    ) -> None:
+        """See `Backend.adam_update`: the same bits."""
+        if all(array.flags.c_contiguous for array in (parameter, first, second)):
+            self.adam_updates([parameter], [gradient], [first], [second], constants)
+        else:
+            super().adam_update(
+                parameter, gradient, first, second, constants
+            )  # in place, whatever the layout
+
+
+def _members(draws: Draws | None) -> int:
+    """Return for how many members the draws are different: 1 if all share them."""
+    if draws is None:
+        return 1
+    seeds = draws.key.seeds
+    return max(len(draws.scale), len(draws.shift), len(seeds) if len(set(seeds)) > 1 else 1)
+
+
+def _word(draws: Draws | None) -> int:
+    return ABSENT if draws is None else random.stream_word(draws.key.purpose, draws.key.site)
