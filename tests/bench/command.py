@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the rows that are asked for, print each when it is done, and write the JSON."""
     parser = make_parser()
     chosen = parser.parse_args(arguments)
+    peers.load_openmp()
     try:
         wanted = rows.chosen(chosen.rows)
         settings = settings_of(chosen)

@@ -44,6 +44,16 @@ def training(name: str, task: Task) -> Peer:
     return ready
 
 
+def load_openmp() -> None:
+    """Let PyTorch, if it is there, load its OpenMP before our loops load the system's.
+
+    Both are libgomp, and a process has one of that name: with the system's (GCC 12 of Debian) PyTorch took
+    four times as long for a step of the MLP, our loops the same.
+    """
+    if find_spec("torch") is not None:
+        import_module("torch")
+
+
 def missing(name: str) -> str:
     """Return what a peer lacks on this machine, "" if it can run; a peer is called LIBRARY WAY."""
     library = name.split()[0]
