@@ -208,7 +208,7 @@ class CuPyBackend(CudaLayers):
             (_, parts), threads = by_sample(1, len(ids))
             self._kernel(
                 *("normals", np.float32, (-(-features // 4), parts, len(seeds)), threads),
-                *(z, self._keys(seeds), ids, self.set_epoch(key.epoch)),
+                *(z, self._keys(seeds, len(seeds)), ids, self.set_epoch(key.epoch)),
                 *(np.uint32(word), np.int32(features), np.int32(len(ids))),
             )
         return z
@@ -243,10 +243,10 @@ class CuPyBackend(CudaLayers):
             )
         return y, m
 
-    def _keys(self, seeds: tuple[int, ...], population: int | None = None) -> Array:
-        """Return the keys of the seeds on the device, (S, 2), or (P, 2) for a population."""
+    def _keys(self, seeds: tuple[int, ...], population: int) -> Array:
+        """Return the keys of a population's seeds on the device, (P, 2)."""
         keys = np.array([random.seed_key(seed) for seed in seeds], np.uint32)
-        return self.constant(keys if population is None else np.broadcast_to(keys, (population, 2)))
+        return self.constant(np.broadcast_to(keys if len(set(seeds)) > 1 else keys[:1], (population, 2)))
 
     def _values(self, multiplier: Draws | None, offset: Draws | None, population: int, dtype: Any) -> Array:
         """Return scale and shift of M and of D for each member, on the device: (4, P)."""

@@ -107,7 +107,7 @@ KERNEL apply_draws(const REAL* x, REAL* y, REAL* m, const REAL* values, const u3
                    const u32* epoch, const Noise s) {
     const int first = blockIdx.z * s.members, last = min(first + s.members, s.population);
     for EACH_SAMPLE(n, s.batch) {
-        float z_mul[4], z_add[4];
+        float z_mul[4] = {}, z_add[4] = {};
         for (int p = first; p < last; ++p) {
             const u32* key = keys + 2 * p;
             if (p == first || key[0] != key[-2] || key[1] != key[-1]) {

@@ -1,0 +1,303 @@
+"""A stand-in for CuPy on a machine without a GPU: NumPy's functions on `fake_device`, kernels built by the host."""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tests.backends.cuda import host
+from tests.backends.cuda.fake_device import (
+    DEVICE,
+    CUDARuntimeError,
+    DeviceArray,
+    OutOfMemoryError,
+    call,
+    on_device,
+    unwrapped,
+)
+from wn.backends import cuda_device
+
+OF_THE_HOST = {"finfo", "iinfo", "result_type", "issubdtype", "dtype", "shape", "ndim", "errstate"}
+HANDLE = 7  # of cuBLAS
+
+
+# ---- functions --------------------------------------------------------------------------------------------
+
+
+def asarray(values: Any, dtype: Any = None) -> DeviceArray:
+    """Return an array of the device; one of the host crosses."""
+    if isinstance(values, DeviceArray):
+        found: DeviceArray = call(np.asarray, (values, dtype), {})
+        return found
+    array = np.asarray(values, dtype)
+    DEVICE.cross(DEVICE.crossed.to_device, array.size)
+    sent: DeviceArray = on_device(array.copy(), array.copy)
+    return sent
+
+
+def asnumpy(array: Any) -> Any:
+    """Return an array of the host."""
+    return array.get() if isinstance(array, DeviceArray) else np.asarray(array)
+
+
+def empty(shape: Any, dtype: Any = float) -> DeviceArray:
+    """Return an array that nobody has written to."""
+    return DeviceArray(DEVICE.allocate((shape,) if isinstance(shape, int) else tuple(shape), dtype))
+
+
+def empty_like(array: DeviceArray) -> DeviceArray:
+    """Return an array like another, that nobody has written to."""
+    return empty(array.shape, array.dtype)
+
+
+def as_strided(array: DeviceArray, *arguments: Any) -> DeviceArray:
+    """Return a view with other strides."""
+    view: DeviceArray = call(np.lib.stride_tricks.as_strided, (array, *arguments), {})
+    return view
+
+
+# ---- kernels and products ---------------------------------------------------------------------------------
+
+
+class RawModule:
+    """The kernels of a source file, compiled for the type that the options say."""
+
+    def __init__(self, code: str, options: tuple[str, ...]) -> None:
+        assert code == host.SOURCE.read_text(encoding="utf-8")
+        (real,) = (option.removeprefix("-DREAL=") for option in options if option.startswith("-DREAL="))
+        (self.dtype,) = (name for name, kind in host.NAMES_OF_TYPES.items() if kind == real)
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        """Return a kernel."""
+        kernel = host.library(self.dtype)[name]
+
+        def launch(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+            given = tuple(value.there if isinstance(value, DeviceArray) else value for value in arguments)
+            (threads,) = block
+            DEVICE.launches.append(name)
+            DEVICE.do(lambda: kernel(grid, threads, given, DEVICE.backwards))
+            for value in arguments:
+                if isinstance(value, DeviceArray):
+                    DEVICE.check_guards(value.there)
+
+        return launch
+
+
+def gemm(
+    *sizes: int,  # handle, whether B and A are transposed, columns of C, rows of C, the sum's length, its factor
+) -> None:
+    """cublasGemmStridedBatchedEx: C = op(A) op(B) as cuBLAS sees them, first columns, then rows."""
+    handle, transpose_a, transpose_b, m, n, k, alpha, a, kind, lda, step_a, b, kind_b, ldb, step_b = sizes[
+        :15
+    ]
+    beta, c, kind_c, ldc, step_c, count, compute, algorithm = sizes[15:]
+    assert (handle, algorithm, kind_b, kind_c) == (HANDLE, CUBLAS["CUBLAS_GEMM_DEFAULT"], kind, kind)
+    dtype = np.dtype((np.float32, np.float64)[kind])
+    assert compute in ((68, 77), (70,))[kind]
+    factors = [
+        np.frombuffer((ctypes.c_char * dtype.itemsize).from_address(p), dtype)[0] for p in (alpha, beta)
+    ]
+    assert factors == [1, 0]
+    shape_a, shape_b = ((k, m) if transpose_a else (m, k)), ((n, k) if transpose_b else (k, n))
+    left, right = (
+        _matrices(a, dtype, shape_a, lda, step_a, count),
+        _matrices(b, dtype, shape_b, ldb, step_b, count),
+    )
+    result = _matrices(c, dtype, (m, n), ldc, step_c, count)
+    left = left.transpose(0, 2, 1) if transpose_a else left
+    right = right.transpose(0, 2, 1) if transpose_b else right
+    DEVICE.launches.append("gemm")
+    DEVICE.do(lambda: result.__setitem__(..., left @ right))
+
+
+def _matrices(address: int, dtype: Any, shape: tuple[int, int], leading: int, step: int, count: int) -> Any:
+    """Return matrices in memory (count, rows, columns), columns first; they must lie within one array."""
+    rows, columns = shape
+    assert leading >= rows
+    last = (count - 1) * step + (columns - 1) * leading + rows  # elements
+    inside = (
+        start + 64 <= address and address + last * dtype.itemsize <= start + 64 + size
+        for start, (_, size) in DEVICE.blocks.items()
+    )
+    assert any(inside), "cuBLAS would leave the array"
+    memory = np.frombuffer((ctypes.c_char * (last * dtype.itemsize)).from_address(address), dtype)
+    strides = (step * dtype.itemsize, dtype.itemsize, leading * dtype.itemsize)
+    return np.lib.stride_tricks.as_strided(memory, (count, rows, columns), strides)
+
+
+CUBLAS = {
+    "CUBLAS_COMPUTE_32F": 68,
+    "CUBLAS_COMPUTE_32F_FAST_TF32": 77,
+    "CUBLAS_COMPUTE_64F": 70,
+    "CUBLAS_GEMM_DEFAULT": -1,
+}
+
+
+# ---- streams, graphs, memory ------------------------------------------------------------------------------
+
+
+class Graph:
+    """What was recorded."""
+
+    def __init__(self, operations: list[Callable[[], None]], kept: list[Any]) -> None:
+        self.operations, self.kept = operations, kept
+
+    def launch(self, stream: Any = None) -> None:
+        """Do it again."""
+        DEVICE.launches.append("graph")
+        for operation in self.operations:
+            operation()
+
+
+class Stream:
+    """A stream; while it records, what is done is undone at the end, since a GPU would not do it."""
+
+    current: list["Stream"] = []  # noqa: RUF012 – the stack of streams of this process
+    numbers = iter(range(10, 10**9))
+
+    def __init__(self, non_blocking: bool = False, ptr: int | None = None) -> None:
+        self.ptr = next(Stream.numbers) if ptr is None else ptr
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.ptr == other.ptr
+
+    def __hash__(self) -> int:
+        return self.ptr
+
+    def __enter__(self) -> "Stream":
+        Stream.current.append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        Stream.current.pop()
+
+    def synchronize(self) -> None:
+        """Wait."""
+        if DEVICE.recording is not None:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: waiting while steps are recorded")
+
+    def begin_capture(self) -> None:
+        """Record from now on."""
+        if self.ptr == 0 or DEVICE.recording is not None:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+        blocks = [reference() for reference, _ in DEVICE.blocks.values()]
+        self.before = [(whole, whole.copy()) for whole in blocks if whole is not None]
+        DEVICE.recording, DEVICE.kept = [], []
+
+    def end_capture(self) -> Graph:
+        """Return what was recorded; the device's memory is as before."""
+        if DEVICE.recording is None:
+            raise CUDARuntimeError("cudaErrorIllegalState")
+        graph = Graph(DEVICE.recording, DEVICE.kept)
+        DEVICE.recording, DEVICE.kept = None, []
+        for whole, contents in self.before:
+            whole[...] = contents
+        return graph
+
+
+class MemoryPool:
+    """A pool, which keeps nothing."""
+
+    def malloc(self, size: int) -> Any:
+        """Is not called by the fake."""
+        raise NotImplementedError
+
+    def free_all_blocks(self) -> None:
+        """There are none."""
+
+    def free_bytes(self) -> int:
+        """There are none."""
+        return 0
+
+
+class GpuDevice:
+    """The one GPU."""
+
+    cublas_handle = HANDLE
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        """Free memory, and all."""
+        return DEVICE.limit - DEVICE.used, DEVICE.limit
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """The fake has one memory."""
+    yield
+
+
+NULL = Stream(ptr=0)
+Stream.null = NULL  # type: ignore[attr-defined]  # as CuPy has it
+POOL = MemoryPool()
+
+
+class FakeCupy(ModuleType):
+    """The module `cupy`: what is not named here is NumPy's, on arrays of the device."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(np, name)
+        if isinstance(found, type) or not callable(found) or name in OF_THE_HOST:
+            return found
+        return lambda *arguments, **named: call(found, arguments, named)
+
+
+def modules() -> dict[str, ModuleType]:
+    """Return the modules `cupy`, `cupy.cuda` and `cupy.cuda.cublas`."""
+    fake, cuda, cublas = FakeCupy("cupy"), ModuleType("cupy.cuda"), ModuleType("cupy.cuda.cublas")
+    for module in (fake, cuda, cublas):
+        module.__spec__ = ModuleSpec(module.__name__, None)
+    vars(cublas).update(CUBLAS, gemmStridedBatchedEx=gemm)
+    runtime = SimpleNamespace(
+        CUDA_R_32F=0, CUDA_R_64F=1, getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError
+    )
+    vars(cuda).update(
+        cublas=cublas,
+        runtime=runtime,
+        nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Device=GpuDevice,
+        Stream=Stream,
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
+        get_current_stream=lambda: Stream.current[-1] if Stream.current else NULL,
+    )
+    vars(fake).update(
+        cuda=cuda,
+        ndarray=DeviceArray,
+        RawModule=RawModule,
+        asarray=asarray,
+        array=asarray,
+        asnumpy=asnumpy,
+        empty=empty,
+        empty_like=empty_like,
+        lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided)),
+        get_default_memory_pool=lambda: POOL,
+    )
+    return {"cupy": fake, "cupy.cuda": cuda, "cupy.cuda.cublas": cublas}
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Let `import cupy` find the fake, and a GPU answer."""
+    with mock.patch.dict(sys.modules, modules()), mock.patch.object(cuda_device, "gpu_count", lambda: 1):
+        yield
+
+
+def backend(tf32: bool = False) -> Any:
+    """Return the CuPy backend on the fake."""
+    from wn.backends.cupy import CuPyBackend
+
+    with installed():
+        return CuPyBackend(tf32)
+
+
+__all__ = ["DEVICE", "backend", "installed", "unwrapped"]

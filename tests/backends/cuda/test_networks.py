@@ -1,0 +1,102 @@
+"""Whole networks through the CuPy backend, on the stand-in: they agree with NumPy's, and nothing crosses unasked."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backends.cuda import needs_compiler
+from tests.backends.cuda.fake_cupy import backend
+from tests.backends.cuda.fake_device import DEVICE
+from tests.small_walks import NOISES, small_data
+from wn import backends, models
+from wn.network import Network
+from wn.noise import SiteNoise
+from wn.optim import arrays
+from wn.training import Population, TrainSettings, evaluate, train
+
+pytestmark = needs_compiler
+NUMPY, CUDA = backends.get("numpy"), backend()
+DATA = small_data(70, 100)  # in batches of 32: the last one is a partial one
+SIGMA = np.array([0.0, 0.3])
+
+
+def network_of(model: str, batch_norm: str = "sites") -> Network:
+    return models.build(model, DATA.image_shape, 10, batch_norm)
+
+
+def noise_of(network: Network, kind: str, sigma: Any = SIGMA) -> SiteNoise:
+    return dict.fromkeys(range(len(network.site_names)), NOISES[kind](sigma))
+
+
+def trained(
+    be: Any, network: Network, noise: SiteNoise, dtype: Any, seeds: tuple[int, ...], **settings: Any
+) -> Population:
+    chosen = TrainSettings(1, 32, 1e-3, **settings)
+    return train(be, network, DATA, chosen, seeds=seeds, noise=noise, dtype=dtype)
+
+
+def on_host(population: Population) -> list[Any]:
+    return [CUDA.to_numpy(array) for array in arrays((population.params, population.states))]
+
+
+CASES = [
+    *(("mlp-8", "sites", kind) for kind in NOISES),
+    ("mlp-8", "none", "mixed"),
+    *(("lenet5", "sites", kind) for kind in ("none", "mixed", "additive")),
+    ("lenet5", "none", "multiplicative"),
+    ("cnn-s", "hidden", "mixed, add first"),
+]
+
+
+@pytest.mark.parametrize(("model", "batch_norm", "kind"), CASES)
+def test_trainings_agree_with_those_of_numpy(model: str, batch_norm: str, kind: str) -> None:
+    network = network_of(model, batch_norm)
+    noise = noise_of(network, kind)
+    found = trained(CUDA, network, noise, np.float64, (4, 5))
+    expected = trained(NUMPY, network, noise, np.float64, (4, 5))
+    for one, other in zip(on_host(found), arrays((expected.params, expected.states)), strict=True):
+        # Adam divides by the size of gradients that are zero but for rounding (biases before batch norm)
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-7)
+    ours = evaluate(CUDA, network, found, DATA, noise=noise, dtype=np.float64)
+    np.testing.assert_array_equal(
+        ours, evaluate(NUMPY, network, expected, DATA, noise=noise, dtype=np.float64)
+    )
+
+
+@pytest.mark.parametrize("model", ["mlp-8", "lenet5"])
+def test_initial_parameters_have_the_same_bits(model: str) -> None:
+    network = network_of(model)
+    found = [network.initial_parameters(be, (4, 5, 4), np.float32) for be in (CUDA, NUMPY)]
+    for one, other in zip(*map(arrays, found), strict=True):
+        assert CUDA.to_numpy(one).tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("weights", [None, tuple(range(1, 11))])
+def test_classes_may_have_weights_and_weights_limits(weights: Any) -> None:
+    network = network_of("mlp-8")
+    settings = {"clamp_weights": True, "class_weights": weights}
+    found, expected = (trained(be, network, {}, np.float64, (4,), **settings) for be in (CUDA, NUMPY))
+    for one, other in zip(on_host(found), arrays((expected.params, expected.states)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-7)
+
+
+def test_float32_stays_float32_on_the_device() -> None:
+    network = network_of("lenet5")
+    found = trained(CUDA, network, noise_of(network, "mixed"), np.float32, (4, 5))
+    assert {array.dtype for array in arrays(tuple(found)[:2])} == {np.dtype(np.float32)}
+    assert not any(np.isnan(array).any() for array in on_host(found))
+
+
+def test_all_kernels_are_used() -> None:
+    """What kernels.cu has is launched by the tests of this file and of augmentation; nothing is left over."""
+    DEVICE.launches.clear()
+    network = network_of("lenet5")
+    noise = noise_of(network, "mixed")
+    evaluate(CUDA, network, trained(CUDA, network, noise, np.float32, (4,)), DATA, noise=noise)
+    CUDA.average_pool_backward(CUDA.average_pool(CUDA.xp.ones((1, 1, 4, 4, 2)), (2, 2)), (4, 4), (2, 2))
+    CUDA.gather(CUDA.xp.ones((3, 1, 2, 2), np.float32), CUDA.asarray([0]), 1.0, (0.0,), (1.0,), np.float32)
+    trained(CUDA, network, noise_of(network, "three executions"), np.float32, (4,))
+    from tests.backends.cuda import host
+
+    assert set(host.library("float32")) == set(DEVICE.launches) - {"gemm"}

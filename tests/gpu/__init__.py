@@ -1,0 +1,1 @@
+"""What needs a GPU: tests, which are skipped without one, and `run`, which measures. See docs/gpu.md."""

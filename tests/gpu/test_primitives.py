@@ -1,0 +1,21 @@
+"""The tests of kernels once more, on the GPU in place of the stand-in."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backends.cuda import OnHost, test_layers, test_noise
+from tests.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
+from tests.backends.cuda.test_noise import *  # noqa: F403
+from wn import backends
+
+pytestmark: list[pytest.MarkDecorator] = []  # no C++ compiler is needed here
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_gpu() -> Iterator[None]:
+    """Put the real backend in the place of the stand-in."""
+    before = test_layers.CUDA
+    test_layers.CUDA = test_noise.CUDA = OnHost(backends.get("cupy"))
+    yield
+    test_layers.CUDA = test_noise.CUDA = before

@@ -1,0 +1,160 @@
+"""Small studies that are really run: in this process, or by `wn study` in processes of their own."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.check_study_kills import SAME, session
+from tests.command_line import process
+from wn.study import parse_study
+from wn.study.driver import Progress
+from wn.study.executors import Workers
+from wn.study.run import retry_study, run_study
+from wn.study.store import Store
+from wn.study.table_export import export
+from wn.study.work import Task
+
+TINY = """
+repeats = 2
+[data]
+names = "fashion-mini"
+train_limit = 300
+test_limit = 100
+[[models]]
+name = "mlp-8"
+[recipe]
+epochs = 2
+learning_rate = 0.01
+[[noise]]
+kind = "additive"
+sigma = [0.1, 1, 10]
+where = ["input", "relu2"]
+"""
+SIGMA, FINER = "sigma = [0.1, 1, 10]", "sigma = [0.1, 0.5, 1, 10]"
+UNITS = 2 * (1 + 2 * 2 * 3)
+PATIENCE = 60.0  # seconds, for what is to come about in another process
+
+
+class Immediate(Executor):
+    """Calls functions when they are handed out; remembers the tasks, after `before` has seen them."""
+
+    def __init__(self, before: Callable[[Task], None] = lambda task: None) -> None:
+        self.before, self.tasks = before, list[Task]()
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        (task,) = arguments
+        try:
+            self.before(task)
+            self.tasks.append(task)
+            future.set_result(function(task))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def workers(self) -> Workers:
+        return Workers(self, lambda: 1, lambda: None)
+
+
+def run(folder: Path, text: str = TINY, executor: Immediate | None = None, **options: Any) -> Progress:
+    """Run a study in this process."""
+    executor = executor or Immediate()
+    return run_study(parse_study(text), folder, executor.workers, backend="numpy", **options)
+
+
+def run_on(folder: Path, make_workers: Callable[[], Workers]) -> Progress:
+    """Run the tiny study on any workers."""
+    return run_study(parse_study(TINY), folder, make_workers, backend="numpy")
+
+
+def retry(folder: Path, executor: Immediate | None = None) -> Progress:
+    executor = executor or Immediate()
+    return retry_study(folder, executor.workers, backend="numpy")
+
+
+def exported(folder: Path) -> dict[str, bytes]:
+    """The tables of a study that do not depend on when and where it was run, byte for byte."""
+    paths = export(folder, folder.with_name(f"{folder.name}-export"), tables=SAME)
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def phases(tasks: list[Task]) -> list[str]:
+    return [task.units[0].phase for task in tasks]
+
+
+def networks(folder: Path) -> list[Path]:
+    """The files of the clean networks."""
+    return sorted((folder / "networks").iterdir())
+
+
+def counts(folder: Path) -> tuple[int, int, int]:
+    """Pending, done and failed units; zeros before there is a study."""
+    if not (folder / "study.sqlite").exists():
+        return 0, 0, 0
+    with Store.read(folder) as store:
+        status = store.status()
+    return sum(s.pending for s in status), sum(s.done for s in status), sum(s.failed for s in status)
+
+
+def failures(folder: Path) -> dict[str, list[tuple[str, float, str]]]:
+    """Phase, σ and site of the units that failed, by the last line of the traceback."""
+    found: dict[str, list[tuple[str, float, str]]] = {}
+    with Store.read(folder) as store:
+        for failure in store.failures():
+            reason = failure.traceback.strip().splitlines()[-1]
+            spec = failure.spec
+            found.setdefault(reason, []).append((spec["phase"], spec["sigma"], spec["site_name"]))
+    return found
+
+
+# ---- other processes --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def driver(*arguments: str | Path, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """Have `wn study …` run until the end of the block, in a session of its own."""
+    words = ["study", *map(str, arguments)]
+    started = process(*words, start_new_session=True, **options)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+        wait_for(lambda: not session(started.pid))
+
+
+def workers_of(leader: int) -> list[int]:
+    """The worker processes of a driver."""
+    return [pid for pid in session(leader) if pid != leader and b"spawn_main" in command(pid)]
+
+
+def command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Return when a condition holds; AssertionError if it does not come about."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def finished(folder: Path, at_least: int) -> Callable[[], bool]:
+    return lambda: counts(folder)[1] >= at_least
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

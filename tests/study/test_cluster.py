@@ -1,0 +1,180 @@
+"""A real Dask scheduler and workers, as processes of their own, run a study."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import ROOT, one_line
+from tests.command_line import run as run_command
+from tests.study.runs import TINY, UNITS, counts, driver, exported, failures, finished, lives, run, wait_for
+from wn.errors import WnError
+from wn.study import executors
+
+pytest.importorskip("distributed", reason="needs wn[cluster]")
+
+# Long enough for a worker to be killed in its midst
+LONGER = TINY.replace("repeats = 2", "repeats = 4").replace("epochs = 2", "epochs = 30")
+LONGER_UNITS = 2 * UNITS
+
+Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def dask(folder: Path, *words: str) -> Iterator[Process]:
+    """Have a process of Dask run until the end of the block; what it says is in a file of the folder."""
+    number = len(list(folder.glob("*.log")))
+    with (folder / f"{number}-{words[0]}.log").open("wb") as log:
+        command = [sys.executable, "-m", "dask", *words]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Cluster:
+    """A scheduler on a free port of this machine, and workers."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self.stack, self.file = folder, stack, folder / "scheduler.json"
+        words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file))
+        self.scheduler = stack.enter_context(dask(folder, "scheduler", *words))
+        self.workers: list[Process] = []
+
+    def add_worker(self) -> Process:
+        words = ("--scheduler-file", str(self.file), "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        local = ("--local-directory", str(self.folder / "scratch"))
+        worker = self.stack.enter_context(dask(self.folder, "worker", *words, *local))
+        self.workers.append(worker)
+        return worker
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "dask").mkdir()
+    with ExitStack() as stack:
+        yield Cluster(tmp_path / "dask", stack)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "longer.toml"
+    path.write_text(LONGER)
+    return path
+
+
+def test_a_study_on_a_cluster_of_which_a_worker_is_killed(
+    cluster: Cluster, study: Path, tmp_path: Path
+) -> None:
+    """The results are those of this machine bit for bit; the killed worker's tasks are done by the other."""
+    for _ in range(2):
+        cluster.add_worker()
+    folder = tmp_path / "cluster"
+    words = ("run", study, "--out", folder, "--backend", "numpy", "--scheduler-file", cluster.file)
+    with driver(*words) as started:
+        wait_for(finished(folder, LONGER_UNITS // 4))
+        cluster.workers[0].kill()
+        cluster.workers[0].wait()
+        assert counts(folder)[1] < LONGER_UNITS
+        out, err = started.communicate()
+        assert started.returncode == 0
+    assert f"{LONGER_UNITS} of {LONGER_UNITS} are there" in out
+    assert "Traceback" not in err
+    run(tmp_path / "here", LONGER)
+    assert exported(folder) == exported(tmp_path / "here")
+
+
+def test_workers_may_come_later_and_the_scheduler_may_go(
+    cluster: Cluster, study: Path, tmp_path: Path
+) -> None:
+    """The run waits for the first worker; without a scheduler it ends in one line, and goes on elsewhere."""
+    folder = tmp_path / "cluster"
+    words = ("run", study, "--out", folder, "--backend", "numpy", "--scheduler-file", cluster.file)
+    with driver(*words) as started:
+        wait_for(folder.exists)
+        cluster.add_worker()
+        wait_for(finished(folder, 3))
+        os.killpg(cluster.scheduler.pid, signal.SIGKILL)
+        _, err = started.communicate()
+        assert started.returncode == 2
+    assert "Traceback" not in err
+    line = err.splitlines()[-1]
+    assert line.startswith(f"wn: {cluster.file}: the connection to the scheduler is lost; nothing that was")
+    _, done, failed = counts(folder)
+    assert 3 <= done < LONGER_UNITS
+    assert failed == 0
+    run(folder, LONGER)
+    run(tmp_path / "here", LONGER)
+    assert exported(folder) == exported(tmp_path / "here")
+
+
+def test_ctrl_c_leaves_the_cluster_alone(cluster: Cluster, study: Path, tmp_path: Path) -> None:
+    worker = cluster.add_worker()
+    words = ("run", study, "--out", tmp_path / "out", "--backend", "numpy")
+    with driver(*words, "--scheduler-file", cluster.file) as started:
+        wait_for(finished(tmp_path / "out", 1))
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate()
+        assert started.returncode == 130
+    assert "Traceback" not in err
+    assert worker.poll() is None
+    assert cluster.scheduler.poll() is None
+    assert failures(tmp_path / "out") == {}
+
+
+# ---- no cluster -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "PATIENCE", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("flag", "value", "why"),
+    [
+        ("--scheduler", "tcp://127.0.0.1:1", "tcp://127.0.0.1:1: the scheduler can't be reached: "),
+        ("--scheduler", "here", "here: the scheduler can't be reached: "),
+        ("--scheduler", "nonsense://x:1", "nonsense://x:1: the scheduler can't be reached: "),
+        ("--scheduler-file", "none.json", "none.json: the scheduler's file can't be read: No such"),
+    ],
+)
+def test_no_scheduler_is_one_line(tmp_path: Path, flag: str, value: str, why: str) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    outcome = run_command("study", "run", tmp_path / "tiny.toml", "--out", tmp_path / "out", flag, value)
+    assert outcome.code == 2
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith(f"wn: {why}")
+    assert counts(tmp_path / "out") == (UNITS, 0, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"address": 3}'])
+def test_a_file_that_is_not_of_a_scheduler(tmp_path: Path, content: str) -> None:
+    (tmp_path / "scheduler.json").write_text(content)
+    with pytest.raises(WnError, match="can't be read: it is not what a scheduler writes"):
+        executors.cluster(scheduler_file=tmp_path / "scheduler.json")
+
+
+def test_flags_that_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ("study", "run", tmp_path / "tiny.toml", "--out", tmp_path / "out", "--workers", "2")
+    outcome = run_command(*words, "--scheduler", "tcp://127.0.0.1:1")
+    assert outcome.code == 2
+    assert "--workers, --scheduler and --scheduler-file exclude each other" in one_line(outcome)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(WnError, match=r"needs the package distributed: install wn\[cluster\]"):
+        executors.cluster("tcp://127.0.0.1:1")

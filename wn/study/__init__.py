@@ -1,0 +1,20 @@
+"""Studies: declared once in a file, cut into units of work that are never done twice."""
+
+from wn.study.presets import find_study
+from wn.study.spec import StudySpec, narrowed, parse_study, read_study, to_toml
+from wn.study.units import Facts, Unit, count, facts_of, planned_facts, units
+
+__all__ = [
+    "Facts",
+    "StudySpec",
+    "Unit",
+    "count",
+    "facts_of",
+    "find_study",
+    "narrowed",
+    "parse_study",
+    "planned_facts",
+    "read_study",
+    "to_toml",
+    "units",
+]

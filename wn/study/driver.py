@@ -1,0 +1,245 @@
+"""The driver of a study: gives tasks to workers, and writes what they find. It alone writes the store."""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from wn.study.checkpoints import tidy
+from wn.study.clean_networks import Arrays, CleanNetworks
+from wn.study.executors import Workers
+from wn.study.store import Store
+from wn.study.tasks import cost, tasks
+from wn.study.unit import INFERENCE, Unit
+from wn.study.work import Report, Task, Units, run_task
+
+ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
+AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
+LOOK_EVERY = 10.0  # seconds, for workers that have joined
+
+CHECKPOINTS = "checkpoints"
+
+
+class Progress(NamedTuple):
+    """Where a run stands: units of those that it began with, and the share of the work that they are."""
+
+    finished: int
+    failed: int
+    total: int
+    share: float
+
+
+class _Given(NamedTuple):
+    """A task to be handed out: its units, the number of the attempt, and whether only a network is wanted."""
+
+    units: Units
+    attempt: int = 1
+    again: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may be computed meanwhile."""
+        return self.attempt == ATTEMPTS
+
+
+class Driver:
+    """Runs what is pending in a store.
+
+    `make_workers` is called once, and again when all workers are gone because one of them died.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        make_workers: Callable[[], Workers],
+        *,
+        backend: str = "auto",
+        data_dir: str | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.store, self.make_workers, self.report = store, make_workers, report
+        self.backend, self.data_dir = backend, data_dir
+        self.networks = CleanNetworks(store.folder)
+        self.checkpoints = store.folder.absolute() / CHECKPOINTS
+        self.finished = self.failed = self.total = 0
+        self.cost = self.done_cost = 0.0
+        self.ready: deque[_Given] = deque()
+        self.waiting: dict[str, list[Units]] = {}  # for their clean network, by its key
+        self.given: dict[Future[Report], _Given] = {}
+
+    def run(self) -> Progress:
+        """Compute everything that is pending; Ctrl-C ends it, and what is finished stays finished.
+
+        Raises WnError if the store can't be written, and if there are no workers any more.
+        """
+        self.networks.tidy()
+        tidy(self.checkpoints)
+        for unit in self._pending():
+            self.total += 1
+            self.cost += cost(unit)
+        self.report(self._progress())
+        if self.total:
+            self.workers = self.make_workers()
+            try:
+                self._work(tasks(self._pending()))
+                self.workers.executor.shutdown()
+            finally:
+                self.workers.stop()
+        tidy(self.checkpoints, everything=True)
+        return self._progress()
+
+    def _work(self, source: Iterator[Units]) -> None:
+        while True:
+            self._hand_out(source)
+            if not self.given:
+                return
+            done, _ = wait(self.given, LOOK_EVERY, FIRST_COMPLETED)
+            broken = [self._collect(future) for future in done]
+            if any(broken):
+                self._replace_workers()
+
+    # ---- handing out ------------------------------------------------------------------------------------
+
+    def _pending(self) -> Iterator[Unit]:
+        for waiting in self.store.pending():
+            yield msgspec.convert(waiting.spec, Unit)
+
+    def _hand_out(self, source: Iterator[Units]) -> None:
+        """Keep the workers busy with what can be computed now."""
+        most = AHEAD * self.workers.at_once()
+        while len(self.given) < most and not any(given.alone for given in self.given.values()):
+            if not self.ready and not self._next(source):
+                return
+            if self.ready[0].alone and self.given:
+                return
+            given = self.ready.popleft()
+            arrays = self._arrays(given.units)
+            if arrays is None:
+                self._wait_for_network(given.units)
+                continue
+            folder = str(self.checkpoints)
+            task = Task(given.units, self.backend, self.data_dir, folder, arrays)
+            try:
+                self.given[self.workers.executor.submit(run_task, task)] = given
+            except BrokenProcessPool:
+                self.ready.appendleft(given)
+                self._replace_workers()
+
+    def _next(self, source: Iterator[Units]) -> bool:
+        """Make the next task ready; False if there is none left."""
+        for units in source:
+            clean = units[0].clean_key
+            if clean is None or units[0].phase != INFERENCE or clean in self.networks:
+                self.ready.append(_Given(units))
+                return True
+            self._wait_for_network(units)
+            if self.ready:
+                return True
+        return False
+
+    def _arrays(self, units: Units) -> Arrays | None:
+        """Return the clean network that units need, () if they need none, None if it is not there."""
+        clean = units[0].clean_key
+        return () if clean is None or units[0].phase != INFERENCE else self.networks.arrays(clean)
+
+    def _wait_for_network(self, units: Units) -> None:
+        """Let inference units wait for their clean network; train it if nobody does."""
+        clean = units[0].clean
+        first = clean.key not in self.waiting
+        self.waiting.setdefault(clean.key, []).append(units)
+        if not first:
+            return
+        status = self.store.status_of([clean.key]).get(clean.key)
+        if status == "failed":
+            self._release(clean.key)
+        elif status == "done":  # its file is gone or damaged
+            self.ready.append(_Given((clean,), again=True))
+
+    def _release(self, key: str, why: str = "") -> None:
+        """Let go what waits for a clean network: to work if it is there, as failed if it never will be."""
+        for units in self.waiting.pop(key, []):
+            if key in self.networks:
+                self.ready.append(_Given(units))
+            else:
+                text = why or f"the clean network of these units could not be trained: see unit {key}"
+                self._count(units, self.store.fail([unit.key for unit in units], text), 0)
+
+    # ---- collecting -------------------------------------------------------------------------------------
+
+    def _collect(self, future: "Future[Report]") -> bool:
+        """Write what became of a task; True if its workers are gone."""
+        given = self.given.pop(future)
+        try:
+            report = future.result()
+        except BrokenProcessPool:
+            self._try_again(given, "the worker process died")
+            return True
+        except CancelledError:  # the connection to a cluster was lost
+            self.workers.check()
+            self.ready.append(given)
+        except (
+            Exception
+        ):  # Dask has tried several workers, all of which died, or what they sent can't be read
+            last = given._replace(attempt=max(given.attempt, ATTEMPTS - 1))
+            self._try_again(last, traceback.format_exc())
+        else:
+            self._write(given, report)
+        return False
+
+    def _write(self, given: _Given, report: Report) -> None:
+        if report.arrays:
+            self.networks.keep(given.units[0], report.arrays)
+        if not given.again:
+            finished = self.store.finish(report.results, report.environment)
+            self._count(given.units, self._fail(report.failures), finished)
+        for path in report.checkpoints:
+            with suppress(OSError):
+                Path(path).unlink()
+        self._release(given.units[0].key, "".join(text for _, text in report.failures) if given.again else "")
+
+    def _fail(self, failures: tuple[tuple[str, str], ...]) -> int:
+        """Record failures, those with the same traceback together; return how many."""
+        by_text: dict[str, list[str]] = {}
+        for key, text in failures:
+            by_text.setdefault(text, []).append(key)
+        return sum(self.store.fail(keys, text) for text, keys in by_text.items())
+
+    def _try_again(self, given: _Given, text: str) -> None:
+        """Hand a task out again whose worker died; one that does so again and again fails.
+
+        Of several units each is tried on its own first: the one that is to blame fails alone.
+        """
+        if given.attempt < ATTEMPTS:
+            self.ready.append(given._replace(attempt=given.attempt + 1))
+        elif len(given.units) > 1:
+            self.ready.extend(_Given((unit,), ATTEMPTS - 1) for unit in given.units)
+        else:
+            key, text = given.units[0].key, f"{text.rstrip()} (in each of {ATTEMPTS} attempts)"
+            if not given.again:
+                self._count(given.units, self.store.fail([key], text), 0)
+            self._release(key, text if given.again else "")
+
+    def _replace_workers(self) -> None:
+        """Make new workers in place of those that are gone; their tasks are handed out again."""
+        for future in list(self.given):
+            self._collect(future)
+        self.workers.stop()
+        self.workers = self.make_workers()
+
+    # ---- progress ---------------------------------------------------------------------------------------
+
+    def _count(self, units: Units, failed: int, finished: int) -> None:
+        self.failed += failed
+        self.finished += finished
+        self.done_cost += sum(map(cost, units))
+        self.report(self._progress())
+
+    def _progress(self) -> Progress:
+        share = self.done_cost / self.cost if self.cost else 1.0
+        return Progress(self.finished, self.failed, self.total, min(share, 1.0))

@@ -1,0 +1,193 @@
+"""Where tasks run: processes on this machine, or a Dask cluster. Both are `concurrent.futures` executors."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.synchronize import Semaphore
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+import msgspec
+
+from wn.errors import WnError
+
+MISSING = "a Dask cluster needs the package distributed: install wn[cluster]"
+PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
+LAST_WORDS = 5.0  # seconds that a worker process has to end
+
+log = logging.getLogger("wn")
+
+
+class Workers(NamedTuple):
+    """An executor, and what a driver asks of it.
+
+    `at_once` returns how many tasks it works on at once, now; `stop` ends it without waiting for its tasks;
+    `check` returns once it takes tasks, and raises WnError if it never will again.
+    """
+
+    executor: Executor
+    at_once: Callable[[], int]
+    stop: Callable[[], None]
+    check: Callable[[], None] = lambda: None
+
+
+# ---- processes on this machine ----------------------------------------------------------------------------
+
+
+class _Pool(ProcessPoolExecutor):
+    """Worker processes that Ctrl-C never reaches: it is the driver's to handle."""
+
+    def submit(self, /, *arguments: Any, **options: Any) -> "Future[Any]":
+        """Hand out a call, and start a process for it if need be: with the signals that are blocked here."""
+        with _blocked(signal.SIGINT):
+            return super().submit(*arguments, **options)
+
+
+def processes(count: int) -> Workers:
+    """Return `count` worker processes on this machine, each computing in one thread.
+
+    Raises WnError if they can't be started.
+    """
+    # Not forked: a copy of a process that computes in threads has locks that nobody will ever open.
+    context = multiprocessing.get_context("spawn")
+    pool = _Pool(count, context, _prepare, (context.Semaphore(1),))
+
+    def stop() -> None:
+        started = list((pool._processes or {}).values())  # Python 3.14 has terminate_workers for all this
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in started:
+            process.terminate()
+        give_up = time.monotonic() + LAST_WORDS
+        for process in started:
+            if not wait([process.sentinel], max(give_up - time.monotonic(), 0.0)):
+                process.kill()
+
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        stop()
+        raise WnError(
+            "the worker processes end before they begin: is there memory for them? "
+            'A Python script that runs studies also needs an `if __name__ == "__main__":`'
+        ) from None
+    except BaseException:
+        stop()
+        raise
+    return Workers(pool, lambda: count, stop)
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back from this thread; processes that it starts meanwhile never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare(first: Semaphore) -> None:
+    """Prepare a worker process: without its driver it ends. The first one says what wn logs."""
+    printer = logging.StreamHandler()
+    printer.setFormatter(logging.Formatter("wn: %(message)s"))
+    log.addHandler(printer)
+    log.setLevel(logging.INFO if first.acquire(block=False) else logging.WARNING)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+# ---- a Dask cluster ---------------------------------------------------------------------------------------
+
+
+def cluster(address: str | None = None, scheduler_file: Path | None = None) -> Workers:
+    """Return the workers of a Dask cluster, by the scheduler's address or the file it writes.
+
+    The cluster may still be starting, and workers may come and go while a study runs. Raises WnError if Dask
+    is not installed, and if the scheduler can't be reached or still has no workers after a while.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise WnError(MISSING) from None
+    name = str(scheduler_file or address)
+    log.info("%s: waiting for the scheduler and its workers", name)
+    if scheduler_file is not None:
+        address = _address_in(scheduler_file)
+    connect: Any = distributed.Client  # Any: Dask has types for some of its functions
+    # A large network goes to the workers with its tasks, and Dask advises against it
+    warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+    try:
+        client = connect(address, set_as_default=False, timeout=PATIENCE)
+    except (OSError, ValueError, TypeError) as error:
+        raise WnError(f"{name}: the scheduler can't be reached: {_told(error)}") from None
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except (OSError, TimeoutError):
+        client.close()
+        raise WnError(f"{name}: the scheduler has no workers: start some with `dask worker`") from None
+
+    there = True
+
+    def at_once() -> int:
+        nonlocal there
+        try:
+            threads = sum(map(int, client.nthreads().values()))
+        except OSError:  # `check` says whether it is gone
+            return 1
+        if there and not threads:
+            log.warning("%s: all workers are gone: waiting for new ones", name)
+        there = threads > 0
+        return max(threads, 1)
+
+    def check() -> None:
+        give_up = time.monotonic() + PATIENCE
+        while client.status == "connecting" and time.monotonic() < give_up:
+            time.sleep(0.1)
+        if client.status != "running":
+            raise WnError(
+                f"{name}: the connection to the scheduler is lost; nothing that was finished is lost: "
+                "the same command goes on when it is there again"
+            )
+
+    # pure=False: Dask would take two tasks with the same content for one
+    return Workers(client.get_executor(pure=False), at_once, client.close, check)
+
+
+class _SchedulerFile(msgspec.Struct):
+    """The part of a scheduler's file that says where it is."""
+
+    address: str
+
+
+def _address_in(path: Path) -> str:
+    """Return the address in a scheduler's file, once it is written; WnError if it does not come."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_SchedulerFile).address
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except msgspec.DecodeError as error:
+            reason = f"it is not what a scheduler writes: {error}"
+        if time.monotonic() >= give_up:
+            raise WnError(f"{path}: the scheduler's file can't be read: {reason}")
+        time.sleep(0.1)
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

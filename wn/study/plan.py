@@ -1,0 +1,145 @@
+"""What a study would take, before it is run: numbers, time on this machine, and size on disk."""
+
+import time
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from wn import backends, noise
+from wn.backends.base import Backend
+from wn.backends.threads import single_threaded_blas
+from wn.data.dataset import Dataset, Split
+from wn.data.entries import entry_of
+from wn.models import parameter_count
+from wn.network import Network
+from wn.study.schema import StudySpec
+from wn.study.statistics import weight_layers
+from wn.study.store_rows import STATISTICS
+from wn.study.tasks import network_of
+from wn.study.unit import Unit
+from wn.study.units import Facts, NetworkCount, blocks, count, planned_facts
+from wn.study.work import settings_of
+from wn.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
+from wn.walking import members_at_once
+
+BATCHES = 3  # that the calibration times, after one to warm up
+BYTES_PER_UNIT = 220  # of the store, measured (tests/bench/store.py)
+FLOAT = 4  # bytes of a statistic
+
+
+class PlannedNetwork(NamedTuple):
+    """What one network of a study takes: numbers of units and epochs, seconds of one core, bytes on disk."""
+
+    counted: NetworkCount
+    seconds: float
+    bytes: int
+
+
+class Plan(NamedTuple):
+    """What a study takes, network by network, and how many workers there are."""
+
+    name: str
+    networks: tuple[PlannedNetwork, ...]
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        """The estimated time with all workers."""
+        return sum(network.seconds for network in self.networks) / self.workers
+
+    @property
+    def bytes(self) -> int:
+        """The estimated size of the study's folder, without checkpoints."""
+        return sum(network.bytes for network in self.networks)
+
+
+class _Speed(NamedTuple):
+    """Seconds of one core for a batch: of training alone, side by side, and of inference under noise."""
+
+    alone: float
+    side_by_side: float
+    inference: float
+
+
+def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan:
+    """Return what a study would take; nothing of it is run, and no data files are needed.
+
+    The time follows from a few batches of black images per network, on this machine; under load, or with
+    noise at many sites at once, a study takes longer.
+    """
+    facts = planned_facts(spec)
+    be = backends.get(backend)
+    first: dict[tuple[Any, ...], Unit] = {}  # of each network
+    for block in blocks(spec, facts):
+        unit = block.first
+        first.setdefault((unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights), unit)
+    speeds: dict[Unit, _Speed] = {}  # clamping takes no time
+    networks = []
+    with single_threaded_blas(), be.working(1):
+        for counted in count(spec, facts):
+            unit = first[counted[:4]].clean
+            alike = msgspec.structs.replace(unit, clamp_weights=False)
+            if alike not in speeds:
+                speeds[alike] = _calibrate(be, alike)
+            seconds = _seconds(counted, unit, facts[unit.dataset], speeds[alike])
+            networks.append(PlannedNetwork(counted, seconds, _bytes(counted, unit)))
+    return Plan(spec.name, tuple(networks), workers)
+
+
+def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> float:
+    """Return how long one core takes for the units of a network."""
+    steps = -(-(unit.train_limit or facts.train_samples) // unit.batch_size) * unit.epochs
+    batches = (unit.test_limit or facts.test_samples) / EVALUATION_BATCH
+    training = counted.clean * speed.alone + counted.training * speed.side_by_side
+    return steps * training + counted.units * batches * speed.inference
+
+
+def _calibrate(be: Backend, unit: Unit) -> _Speed:
+    """Time a few batches: training alone, training in a population, and evaluation in one."""
+    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    members = members_at_once(network, settings_of(unit), unit.dtype)
+    site = len(network.site_names) // 2
+    short = TrainSettings(1, unit.batch_size, unit.learning_rate)
+
+    def training(population: int) -> float:
+        noisy = {site: noise.additive(np.full(population, 0.1))}
+
+        def run(batches: int) -> float:
+            data = _black_images(unit, network, batches * unit.batch_size)
+            started = time.perf_counter()
+            train(be, network, data, short, seeds=(1,) * population, noise=noisy, dtype=unit.dtype)
+            return (time.perf_counter() - started) / batches / population
+
+        run(1)
+        return run(BATCHES)
+
+    state = first_state(be, network, (1,), unit.dtype)
+    population = Population(state.params, state.states, (1,))
+    data = _black_images(unit, network, EVALUATION_BATCH)
+    noisy = {site: noise.additive(np.full(members, 0.1))}
+
+    def inference() -> float:
+        started = time.perf_counter()
+        evaluate(be, network, population, data, noise=noisy, dtype=unit.dtype)
+        return (time.perf_counter() - started) / members
+
+    inference()
+    return _Speed(training(1), training(members), inference())
+
+
+def _black_images(unit: Unit, network: Network, samples: int) -> Dataset:
+    """Return images with a label of each class in turn: time does not depend on what is in them."""
+    images = np.zeros((samples, *network.input_shape), np.uint8)
+    split = Split(images, np.arange(samples) % network.classes)
+    classes = tuple(map(str, range(network.classes)))
+    return Dataset("black", classes, split, split, entry_of(unit.dataset).recipe)
+
+
+def _bytes(counted: NetworkCount, unit: Unit) -> int:
+    """Return about how many bytes the units of a network take: rows, clean networks, weight statistics."""
+    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    layers = len(weight_layers(network, first_state(backends.get("numpy"), network, (1,), unit.dtype).params))
+    statistics = counted.network_epochs * layers * len(STATISTICS) * FLOAT
+    networks = counted.clean * parameter_count(network) * np.dtype(unit.dtype).itemsize
+    return counted.units * BYTES_PER_UNIT + statistics + networks

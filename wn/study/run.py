@@ -1,0 +1,80 @@
+"""Run a study in a folder: what it has not found yet, and nothing twice."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from wn import backends
+from wn.data import catalogue
+from wn.study.driver import Driver, Progress
+from wn.study.executors import Workers
+from wn.study.schema import StudySpec, as_axis
+from wn.study.spec import to_toml
+from wn.study.store import Store
+from wn.study.store_rows import UnitRow
+from wn.study.units import Facts, blocks, facts_of
+
+
+def run_study(
+    spec: StudySpec,
+    folder: Path,
+    make_workers: Callable[[], Workers],
+    *,
+    backend: str = "auto",
+    data_dir: str | Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Compute all units of a study that the folder does not have; return what this run finished.
+
+    The folder is made if need be. The same study may be run again at any time, and a changed one too: units
+    that both have are not computed again. `data_dir` goes before the study's own.
+    Raises WnError for a study that does not fit its data, and for a folder that can't be used.
+    """
+    backends.check_name(backend)
+    where = _absolute(data_dir or spec.data.dir)
+    facts = load_facts(spec, where)
+    with Store.create_or_open(folder) as store:
+        meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or ""}
+        store.add_units(unit_rows(spec, facts), meta)
+        return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()
+
+
+def retry_study(
+    folder: Path,
+    make_workers: Callable[[], Workers],
+    *,
+    backend: str = "auto",
+    data_dir: str | Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Compute the units that failed once more, and what else is pending; return what this run finished.
+
+    Raises WnError if the folder has no study, and for one that can't be used.
+    """
+    backends.check_name(backend)
+    Store.read(folder).close()  # does not make one
+    with Store.create_or_open(folder) as store:
+        where = _absolute(data_dir or store.meta.get("data_dir"))
+        store.retry_failed()
+        return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()
+
+
+def _absolute(folder: str | Path | None) -> str | None:
+    """Return where data are, for workers in whatever folder; None for the usual places."""
+    return str(Path(folder).absolute()) if folder else None
+
+
+def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
+    """Return what units need to know about the data sets of a study, from their files."""
+    names = as_axis("data.names", spec.data.names)
+    return {name: facts_of(catalogue.load(name, data_dir)) for name in names}
+
+
+def unit_rows(spec: StudySpec, facts: dict[str, Facts]) -> Iterator[UnitRow]:
+    """Yield the units of a study as the store takes them."""
+    for block in blocks(spec, facts):
+        text = msgspec.json.encode(block.first)
+        clean_key, classes = block.first.clean_key, facts[block.first.dataset].classes
+        for unit in block.units():
+            yield UnitRow(unit.key, clean_key, unit.sigma, unit.repeat, classes, text)

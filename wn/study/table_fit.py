@@ -1,0 +1,194 @@
+"""Midpoints of a study: one per curve, that is per setting, phase and place, over its repeats and σ."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
+from wn.midpoint import Midpoint, fit_midpoint
+from wn.study.store import Store
+from wn.study.store_reader import Reader, Row
+from wn.study.table import Table, as_array
+
+NO_CLEAN = "the clean network is not finished"
+NO_UNIT = "nothing is finished"
+
+_PLACE = {
+    "dataset": "text",
+    "model": "text",
+    "batch_norm": "text",
+    "clamp_weights": "bool",
+    "noise": "text",
+    "ratio": "float",
+    "repetitions": "text",
+    "phase": "text",
+    "site": "int",
+    "site_name": "text",
+}
+MIDPOINTS = _PLACE | {
+    "midpoint": "float",
+    "ci_low": "float",
+    "ci_high": "float",
+    "slope": "float",
+    "reached": "bool",
+    "clean_accuracy": "float",
+    "chance": "float",
+    "reason": "text",
+    "repeats": "int",
+    "units": "int",
+    "missing": "int",
+    "curve": "text",
+}
+
+_UNITS = """
+SELECT units.repeat, units.sigma, units.correct, units.total, units.clean_key, units.status
+FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
+"""
+
+
+class Counts(NamedTuple):
+    """The points of one repeat of a curve: σ (S,), and how many are correct (S,) of total (S,)."""
+
+    sigma: NDArray[Any]
+    correct: NDArray[Any]
+    total: NDArray[Any]
+
+
+class StudyCurve(NamedTuple):
+    """A curve of the study: its id and that of its settings, digest, spec, classes, and where it is."""
+
+    id: int
+    settings: int
+    digest: str
+    spec: str
+    classes: int
+    dataset: str
+    model: str
+    batch_norm: str
+    clamp_weights: bool
+    noise: str
+    ratio: float | None
+    repetitions: str
+    phase: str
+    site: int
+    site_name: str
+
+    @property
+    def place(self) -> Row:
+        """The columns of _PLACE."""
+        return self[-len(_PLACE) :]
+
+
+class FittedCurve(NamedTuple):
+    """A curve with its midpoint, from `units` finished units of `repeats` repeats; `missing` more are not."""
+
+    curve: StudyCurve
+    midpoint: Midpoint
+    repeats: int
+    units: int
+    missing: int
+
+    @property
+    def row(self) -> Row:
+        """The columns of MIDPOINTS."""
+        found = self.midpoint
+        numbers = (found.midpoint, found.ci_low, found.ci_high, found.slope)
+        return (
+            *self.curve.place,
+            *map(_number, numbers),
+            found.reached,
+            _number(found.clean_accuracy),
+            1 / self.curve.classes,
+            found.reason,
+            self.repeats,
+            self.units,
+            self.missing,
+            self.curve.digest,
+        )
+
+
+def fit(folder: Path) -> NDArray[Any]:
+    """Return the midpoints of a study as a structured array, one row per curve in the order of the study.
+
+    Curves are fitted from what is finished; `missing` says how many of their units are not.
+    """
+    with Store.read(folder) as store, store.snapshot():
+        return as_array(midpoints(store))
+
+
+def midpoints(store: Reader) -> Table:
+    """The midpoint of each curve of the study, fitted when its row is asked for."""
+    return Table(MIDPOINTS, (fit_curve(store, curve).row for curve in study_curves(store)))
+
+
+def study_curves(store: Reader) -> list[StudyCurve]:
+    """Return the curves under noise, in the order of the study."""
+    rows = store.rows(
+        """SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.classes, settings.dataset,
+                  settings.model, settings.batch_norm, settings.clamp_weights, settings.noise, settings.ratio,
+                  settings.repetitions, curves.phase, curves.site, curves.site_name
+           FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
+                 GROUP BY curve) AS found
+               JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
+           WHERE settings.noise != 'none' ORDER BY found.position"""
+    )
+    return [StudyCurve(*row) for row in rows]
+
+
+def fit_curve(store: Reader, curve: StudyCurve) -> FittedCurve:
+    """Return the midpoint of one curve of the study."""
+    units = list(store.rows(_UNITS, (curve.id,)))
+    done = [unit for unit in units if unit[-1] == "done"]
+    repeats = [
+        Counts(*(np.array([unit[column] for unit in done if unit[0] == repeat]) for column in (1, 2, 3)))
+        for repeat in sorted({unit[0] for unit in done})
+    ]
+    clean = _clean_accuracy(store, sorted({unit[4] for unit in units if unit[4] is not None}))
+    found = _midpoint(curve, repeats, clean)
+    return FittedCurve(curve, found, len(repeats), len(done), len(units) - len(done))
+
+
+def _clean_accuracy(store: Reader, keys: list[bytes]) -> float:
+    """Return the accuracy of clean networks together, NaN if none is finished."""
+    query = "SELECT correct, total FROM units WHERE key = ? AND status = 'done'"
+    counts = [row for key in keys for row in store.rows(query, (key,))]
+    return sum(row[0] for row in counts) / sum(row[1] for row in counts) if counts else math.nan
+
+
+def _midpoint(curve: StudyCurve, repeats: list[Counts], clean: float) -> Midpoint:
+    chance = 1 / curve.classes
+    if math.isnan(clean) or not repeats:
+        nan, reason = math.nan, NO_CLEAN if math.isnan(clean) else NO_UNIT
+        return Midpoint(nan, nan, nan, nan, nan, chance, clean, False, reason, nan)
+    return fit_repeats(repeats, clean, chance, floor_of(curve.phase, curve.noise))
+
+
+def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
+    """Return where curves end: additive noise at inference leaves a guess, other noise may leave more."""
+    return "chance" if phase == "inference" and noise == "additive" else "free"
+
+
+def fit_repeats(
+    repeats: Sequence[Counts], clean_accuracy: float, chance: float, floor: Literal["chance", "free"]
+) -> Midpoint:
+    """Fit one midpoint to all repeats of a curve together.
+
+    Its interval covers misfit (the measured crossing) and the scatter between repeats; see docs/midpoint.md.
+    """
+
+    def fitted(counts: Counts) -> Midpoint:
+        found = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=chance, floor=floor)
+        return with_measured_crossing(found, measured_crossing(*counts, half=(clean_accuracy + chance) / 2))
+
+    pooled = fitted(Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True))))
+    # A single repeat would be fitted twice to no purpose: its scatter is unknown
+    return with_repeats(pooled, [fitted(counts) for counts in repeats if len(repeats) > 1])
+
+
+def _number(value: float) -> float | None:
+    """Return a number, None for NaN."""
+    return None if math.isnan(value) else value

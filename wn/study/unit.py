@@ -1,0 +1,114 @@
+"""The unit of a study: everything that one measured accuracy depends on, and the key made of it."""
+
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from wn import noise as noises
+from wn.noise import FloatOrMembers, Noise, SiteNoise
+
+# Part of every key. To be raised when the same unit gives other numbers than before: other draws, another
+# initialisation or order of samples, another preprocessing or recipe of a data set.
+NUMERICS = 1
+
+CLEAN, INFERENCE, TRAINING = "clean", "inference", "training"
+NO_SITE = -3  # site number of clean units; −1 and −2 are global and mapped noise
+
+
+class NoiseSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A noise operator without its σ; all values are resolved, so that equal operators are equal.
+
+    `ratio` goes with mixed noise and `sigma_mul` with mixed-direct noise (σ is σ_add there). `repetitions` is
+    one number for all noisy sites, or one for each in the order of the unit's factors.
+    """
+
+    kind: str
+    ratio: float | None = None
+    sigma_mul: float | None = None
+    mean_mul: float = 1.0
+    mean_add: float = 0.0
+    order: str = "mul_add"
+    normalize_to_input_size: bool = False
+    repetitions: int | tuple[int, ...] = 1
+    execution: str = "single"
+
+    def operator(self, sigma: FloatOrMembers) -> Noise:
+        """Return the operator at strength σ, a number or one per member (P,), with a single repetition."""
+        options: dict[str, Any] = {"normalize_to_input_size": self.normalize_to_input_size}
+        if self.kind == "additive":
+            options |= {"mean": self.mean_add}
+        elif self.kind == "multiplicative":
+            options |= {"mean": self.mean_mul}
+        else:
+            options |= {"mean_mul": self.mean_mul, "mean_add": self.mean_add, "order": self.order}
+        operator = noises.of_kind(self.kind, sigma, self.ratio, **options, execution=self.execution)
+        return operator if self.sigma_mul is None else replace(operator, sigma_mul=self.sigma_mul)
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured accuracy: which network, trained how, under which noise, where and how strong.
+
+    A "clean" unit is a training without noise; an "inference" unit evaluates the clean network under noise, a
+    "training" unit trains and evaluates a network of its own under it. Nothing is left open for a recipe to
+    decide. `site` is numbered as in results (−1 global, −2 mapped; −3 for clean units), `factors` are the
+    noisy sites in order with the factor on σ at each.
+    """
+
+    phase: str
+    dataset: str
+    data_checksum: str
+    train_limit: int | None = None
+    test_limit: int | None = None
+    model: str
+    batch_norm: str
+    dtype: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    clamp_weights: bool
+    class_weights: tuple[float, ...] | None = None
+    seed: int
+    repeat: int
+    noise: NoiseSpec | None = None
+    site: int = NO_SITE
+    site_name: str = CLEAN
+    factors: tuple[tuple[int, float], ...] = ()
+    sigma: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The identity of the result: SHA-256, in hexadecimal, of NUMERICS and all but the site's name."""
+        content = msgspec.json.encode((NUMERICS, msgspec.structs.replace(self, site_name="")))
+        return sha256(content).hexdigest()
+
+    @property
+    def clean(self) -> "Unit":
+        """The unit of the same network trained without noise: the same for all noise, places and σ."""
+        return msgspec.structs.replace(
+            self, phase=CLEAN, noise=None, site=NO_SITE, site_name=CLEAN, factors=(), sigma=0.0
+        )
+
+    @property
+    def clean_key(self) -> str | None:
+        """The key of the clean unit, None for a clean unit itself."""
+        return None if self.phase == CLEAN else self.clean.key
+
+    def site_noise(self, sigma: FloatOrMembers | None = None) -> SiteNoise:
+        """Return the operator of each noisy site.
+
+        `sigma`, one per member (P,), replaces the unit's own: for units that differ in nothing else and are
+        computed side by side.
+        """
+        if self.noise is None:
+            return {}
+        operator = self.noise.operator(self.sigma if sigma is None else sigma)
+        at_sites = noises.mapped(operator, dict(self.factors))
+        repetitions = self.noise.repetitions
+        if isinstance(repetitions, int):
+            repetitions = (repetitions,) * len(at_sites)
+        return {
+            site: replace(at_site, repetitions=number)
+            for (site, at_site), number in zip(at_sites.items(), repetitions, strict=True)
+        }

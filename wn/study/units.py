@@ -1,0 +1,244 @@
+"""From a study to its units: one after the other, never all at once.
+
+Units come in blocks that differ in nothing but σ; every count is a sum over blocks.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from wn.data import speech
+from wn.data.dataset import Dataset, checksum
+from wn.data.entries import entry_of
+from wn.data.recipes import Recipe
+from wn.errors import WnError
+from wn.study.resolve import StudyNetwork, StudyNoise, networks, noise_entries
+from wn.study.schema import StudySpec, as_axis, at
+from wn.study.unit import CLEAN, NUMERICS, NoiseSpec, Unit
+from wn.training import check_last_batch, checked_dtype
+from wn.walking import Place
+
+__all__ = [
+    "NUMERICS",
+    "Block",
+    "Facts",
+    "NetworkCount",
+    "NoiseSpec",
+    "Unit",
+    "blocks",
+    "count",
+    "facts_of",
+    "planned_facts",
+    "units",
+]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What units need to know about a data set, as a whole: its content, sizes, and weights of the loss."""
+
+    checksum: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    train_samples: int
+    test_samples: int
+    class_weights: tuple[float, ...] | None = None
+
+
+class Block(NamedTuple):
+    """Units that differ in σ only: the first of them, and the σ of all."""
+
+    first: Unit
+    sigma: tuple[float, ...]
+
+    def units(self) -> Iterator[Unit]:
+        """Yield the units, by ascending σ."""
+        for sigma in self.sigma:
+            yield msgspec.structs.replace(self.first, sigma=sigma)
+
+
+class NetworkCount(NamedTuple):
+    """How much of each phase a study has for one network: units, and epochs of training."""
+
+    dataset: str
+    model: str
+    batch_norm: str
+    clamp_weights: bool
+    clean: int
+    inference: int
+    training: int
+    epochs: int  # of one training
+
+    @property
+    def units(self) -> int:
+        """Units, each an accuracy on the test images."""
+        return self.clean + self.inference + self.training
+
+    @property
+    def trainings(self) -> int:
+        """Networks to train."""
+        return self.clean + self.training
+
+    @property
+    def network_epochs(self) -> int:
+        """Epochs of training, of all networks together."""
+        return self.trainings * self.epochs
+
+
+def facts_of(dataset: Dataset) -> Facts:
+    """Return the facts about a data set that is loaded whole."""
+    return Facts(
+        checksum=checksum(dataset),
+        image_shape=dataset.image_shape,
+        classes=len(dataset.classes),
+        train_samples=len(dataset.train),
+        test_samples=len(dataset.test),
+        class_weights=tuple(speech.class_weights(dataset).tolist()) if dataset.recipe.weighted_loss else None,
+    )
+
+
+def planned_facts(spec: StudySpec) -> dict[str, Facts]:
+    """Return the facts about the data sets of a study as the catalogue knows them: to count, not to run.
+
+    Without the files there is no checksum, and there are no class weights: keys made of it mean nothing.
+    """
+    found = {}
+    for name in as_axis("data.names", spec.data.names):
+        entry = entry_of(name)
+        found[name] = Facts(
+            checksum="",
+            image_shape=entry.image_shape,
+            classes=len(entry.classes),
+            train_samples=entry.train_count,
+            test_samples=entry.test_count,
+        )
+    return found
+
+
+def units(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[Unit]:
+    """Return all units of a study, in the order of `blocks`, without repeats, one at a time.
+
+    Raises WnError, before the first unit, where the study does not fit its data.
+    """
+    found = blocks(spec, facts)
+    return (unit for block in found for unit in block.units())
+
+
+def blocks(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[Block]:
+    """Return the units of a study in blocks: repeat by repeat, network by network, with and without clamping.
+
+    Each network begins with its clean unit; the noise entries follow in the order of the file, each with its
+    operators, phases and places. Where entries overlap, a unit belongs to the first that has it. Each repeat
+    is complete before the next begins. Raises WnError, before the first block, where the study does not fit
+    its data.
+    """
+    entries = noise_entries(spec)
+    study = [_Trained(spec, network, entries, facts[network.dataset]) for network in networks(spec)]
+    repeats = max(entry.repeats for entry in entries)
+    return (
+        block
+        for repeat in range(repeats)
+        for trained in study
+        for clamp in (False, True)
+        for block in trained.blocks(repeat, clamp)
+    )
+
+
+def count(spec: StudySpec, facts: Mapping[str, Facts]) -> tuple[NetworkCount, ...]:
+    """Return the numbers of units of each network, without making them."""
+    found: dict[tuple[str, str, str, bool], NetworkCount] = {}
+    for block in blocks(spec, facts):
+        unit = block.first
+        key = (unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights)
+        before = found.get(key, NetworkCount(*key, clean=0, inference=0, training=0, epochs=unit.epochs))
+        number = getattr(before, unit.phase) + len(block.sigma)
+        found[key] = before._replace(**{unit.phase: number})
+    return tuple(found.values())
+
+
+class _Trained:
+    """One network of a study, with the entries that are for it and their places."""
+
+    def __init__(
+        self, spec: StudySpec, network: StudyNetwork, entries: tuple[StudyNoise, ...], facts: Facts
+    ) -> None:
+        self.entries = [
+            (entry, entry.places(network.network) if entry.operators else ())
+            for entry in entries
+            if entry.covers(network)
+        ]
+        self.unit = _clean_unit(spec, network, facts)
+        samples = self.unit.train_limit or facts.train_samples
+        with at("recipe.batch_size"):
+            check_last_batch(network.network, samples, self.unit.batch_size)
+
+    def blocks(self, repeat: int, clamp: bool) -> Iterator[Block]:
+        """Yield the blocks of one repeat, if the study has any."""
+        entries = [
+            (entry, places)
+            for entry, places in self.entries
+            if repeat < entry.repeats and clamp in entry.clampings
+        ]
+        if not entries:
+            return
+        clean = msgspec.structs.replace(self.unit, repeat=repeat, clamp_weights=clamp)
+        yield Block(clean, (clean.sigma,))
+        taken: dict[Unit, list[tuple[float, ...]]] = {}  # σ grids of earlier entries at the same place
+        for entry, places in entries:
+            for operator in entry.operators:
+                for phase in entry.phases:
+                    for place in places:
+                        template = _noisy(clean, phase, operator, place)
+                        there = taken.setdefault(template, [])
+                        sigma = tuple(s for s in entry.sigma if not any(s in grid for grid in there))
+                        there.append(entry.sigma)
+                        if sigma:
+                            yield Block(msgspec.structs.replace(template, sigma=sigma[0]), sigma)
+
+
+def _noisy(clean: Unit, phase: str, operator: NoiseSpec, place: Place) -> Unit:
+    return msgspec.structs.replace(
+        clean,
+        phase=phase,
+        noise=operator,
+        site=place.site,
+        site_name=place.name,
+        factors=tuple(place.factors.items()),
+    )
+
+
+def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
+    """Return the clean unit of a network's first repeat, without clamping, completed from the recipe."""
+    if (facts.image_shape, facts.classes) != (network.network.input_shape, network.network.classes):
+        raise WnError(
+            f"data.names: {network.dataset} has {facts.classes} classes of images {facts.image_shape}, "
+            f"not {network.network.classes} of {network.network.input_shape}"
+        )
+    recipe: Recipe = entry_of(network.dataset).recipe
+    convolutional = len(network.network.site_shapes()[1]) == 3
+    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
+    asked = spec.recipe
+    return Unit(
+        phase=CLEAN,
+        dataset=network.dataset,
+        data_checksum=facts.checksum,
+        train_limit=_limit("train_limit", network.dataset, spec.data.train_limit, facts.train_samples),
+        test_limit=_limit("test_limit", network.dataset, spec.data.test_limit, facts.test_samples),
+        model=network.model,
+        batch_norm=network.batch_norm,
+        dtype=checked_dtype(asked.dtype).name,
+        epochs=epochs if asked.epochs is None else asked.epochs,
+        batch_size=recipe.batch_size if asked.batch_size is None else asked.batch_size,
+        learning_rate=recipe.lr if asked.learning_rate is None else asked.learning_rate,
+        clamp_weights=False,
+        class_weights=facts.class_weights,
+        seed=spec.seed,
+        repeat=0,
+    )
+
+
+def _limit(name: str, dataset: str, limit: int | None, samples: int) -> int | None:
+    """Return a limit on the samples of a data set, None if it leaves all of them."""
+    if limit is not None and limit > samples:
+        raise WnError(f"data.{name}: {limit} is out of range: {dataset} has {samples} samples")
+    return None if limit == samples else limit
