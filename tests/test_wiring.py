@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import wn
 from tests.small_walks import plan_for
 from wn import api, training, walking
-from wn.intervals import with_repeats
+from wn.intervals import measured_crossing, with_repeats
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.settings import WalkSettings
 from wn.walking import CleanResult, Curve, WalkPlan
@@ -75,7 +75,7 @@ def test_the_measured_crossing_is_in_the_interval() -> None:
     """Accuracies in two steps, which no logistic curve follows."""
     correct = np.where(SIGMA < 1, 9000, np.where(SIGMA < 300, 4900, 1000))
     bare, found = fitted(correct, "chance"), fits("additive", correct)["inference"]
-    crossing = api.measured_crossing(SIGMA, correct, [TOTAL] * len(SIGMA), half=0.5)
+    crossing = measured_crossing(SIGMA, correct, [TOTAL] * len(SIGMA), half=0.5)
     print(f"midpoint {bare.midpoint:g} [{bare.ci_low:g}, {bare.ci_high:g}], crossing {crossing:g}")
     assert found.midpoint == bare.midpoint
     assert not bare.ci_low <= crossing <= bare.ci_high  # or the next line would prove nothing

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,8 +23,8 @@ from wn.backends.base import Backend
 from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
-from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
-from wn.midpoint import Midpoint, fit_midpoint
+from wn.intervals import Counts, fit_repeats, floor_of
+from wn.midpoint import Midpoint
 from wn.network import Network
 from wn.random import member_seed
 from wn.results import CURVE_COLUMNS, FILES, MIDPOINT_COLUMNS, WalkResult
@@ -258,6 +259,7 @@ def run_record(
             "python": platform.python_version(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,
+            **{library: version(library) for library in be.libraries},
         },
         "machine": {
             "platform": platform.platform(),
@@ -283,30 +285,14 @@ def _fits(
     fits = []
     for phase in plan.phases:
         for place in plan.places:
-            repeats = [curve for curve in curves if curve.phase == phase and curve.place == place]
-            to_chance = phase == "inference" and chosen.noise == "additive"
-            floor: Literal["chance", "free"] = "chance" if to_chance else "free"
-            fit = _fit(plan, repeats, accuracy, floor)
-            # A single repeat would be fitted twice to no purpose: its scatter is unknown
-            single = [_fit(plan, [curve], accuracy, floor) for curve in repeats if len(repeats) > 1]
-            fits.append((phase, place, with_repeats(fit, single)))
+            repeats = [
+                Counts(curve.sigma, curve.correct, np.full(len(curve.sigma), curve.total))
+                for curve in curves
+                if curve.phase == phase and curve.place == place
+            ]
+            floor = floor_of(phase, chosen.noise)
+            fits.append((phase, place, fit_repeats(repeats, accuracy, walking.chance(plan.dataset), floor)))
     return fits
-
-
-def _fit(
-    plan: walking.WalkPlan,
-    curves: list[walking.Curve],
-    clean_accuracy: float,
-    floor: Literal["chance", "free"],
-) -> Midpoint:
-    counts = (
-        np.concatenate([curve.sigma for curve in curves]),
-        np.concatenate([curve.correct for curve in curves]),
-        np.concatenate([np.full(len(curve.sigma), curve.total) for curve in curves]),
-    )
-    guess = walking.chance(plan.dataset)
-    fit = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=guess, floor=floor)
-    return with_measured_crossing(fit, measured_crossing(*counts, half=(clean_accuracy + guess) / 2))
 
 
 def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:

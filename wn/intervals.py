@@ -6,13 +6,14 @@ Derived in docs/midpoint.md, section 4.
 from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, nan, sqrt
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from wn.falling import falling_means, falls_through
-from wn.midpoint import Midpoint
+from wn.midpoint import Midpoint, fit_midpoint
 
 
 def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
@@ -65,3 +66,36 @@ def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float
         ci_low=min(pooled.ci_low, pooled.midpoint / factor),
         ci_high=max(pooled.ci_high, pooled.midpoint * factor),
     )
+
+
+# ---- one midpoint from several repeats --------------------------------------------------------------------
+
+
+class Counts(NamedTuple):
+    """The points of one repeat of a curve: σ (S,), and how many are correct (S,) of total (S,)."""
+
+    sigma: NDArray[Any]
+    correct: NDArray[Any]
+    total: NDArray[Any]
+
+
+def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
+    """Return where curves end: additive noise at inference leaves a guess, other noise may leave more."""
+    return "chance" if phase == "inference" and noise == "additive" else "free"
+
+
+def fit_repeats(
+    repeats: Sequence[Counts], clean_accuracy: float, chance: float, floor: Literal["chance", "free"]
+) -> Midpoint:
+    """Fit one midpoint to all repeats of a curve together.
+
+    Its interval covers misfit (the measured crossing) and the scatter between repeats; see docs/midpoint.md.
+    """
+
+    def fitted(counts: Counts) -> Midpoint:
+        found = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=chance, floor=floor)
+        return with_measured_crossing(found, measured_crossing(*counts, half=(clean_accuracy + chance) / 2))
+
+    pooled = fitted(Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True))))
+    # A single repeat would be fitted twice to no purpose: its scatter is unknown
+    return with_repeats(pooled, [fitted(counts) for counts in repeats if len(repeats) > 1])

@@ -45,6 +45,7 @@ class Backend:
 
     name: str
     xp: ModuleType
+    libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
     takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
 
     # ---- arrays -----------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ class Backend:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Enclose one of many steps of about equal cost: a backend may choose its threads by what they took."""
+        """Enclose one of many steps of about equal cost: a backend may choose threads by what they took."""
         yield
 
     # ---- batches ----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Backend:
     def linear_backward(
         self, dy: Array, x: Array, w: Array, need_dx: bool
     ) -> tuple[Array | None, Array, Array]:
-        """Return dx, or None unless `need_dx`, and dw, db: of `linear_input_gradient` and `linear_gradients`."""
+        """Return dx (None unless `need_dx`), dw, db: `linear_input_gradient` and `linear_gradients`."""
         dw, db = self.linear_gradients(dy, x)
         return (self.linear_input_gradient(w, dy) if need_dx else None), dw, db
 

@@ -47,6 +47,7 @@ class NumbaBackend(NumpyBackend):
     """
 
     name = "numba"
+    libraries = ("numba",)
 
     def __init__(self) -> None:
         self._work = WorkArrays()

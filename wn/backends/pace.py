@@ -1,8 +1,8 @@
 """How many threads a step is worth: all that it may have, or one where others keep the processors busy.
 
-The threads of a step wait for each other dozens of times. On an idle machine that costs microseconds; where another
-program has one of the processors, everybody waits for the thread that was put off, and a step can take ten times as
-long as in one thread. No result depends on the number of threads, so it may change from step to step.
+The threads of a step wait for each other dozens of times. On an idle machine that costs microseconds; where
+another program has a processor, everybody waits for the thread that was put off, and a step can take
+ten times as long as in one thread. No result depends on the number of threads: it may change at any step.
 """
 
 from statistics import median

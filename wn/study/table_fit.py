@@ -1,15 +1,14 @@
 """Midpoints of a study: one per curve, that is per setting, phase and place, over its repeats and σ."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
-from wn.midpoint import Midpoint, fit_midpoint
+from wn.intervals import Counts, fit_repeats, floor_of
+from wn.midpoint import Midpoint
 from wn.study.store import Store
 from wn.study.store_reader import Reader, Row
 from wn.study.table import Table, as_array
@@ -48,14 +47,6 @@ _UNITS = """
 SELECT units.repeat, units.sigma, units.correct, units.total, units.clean_key, units.status
 FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
 """
-
-
-class Counts(NamedTuple):
-    """The points of one repeat of a curve: σ (S,), and how many are correct (S,) of total (S,)."""
-
-    sigma: NDArray[Any]
-    correct: NDArray[Any]
-    total: NDArray[Any]
 
 
 class StudyCurve(NamedTuple):
@@ -165,28 +156,6 @@ def _midpoint(curve: StudyCurve, repeats: list[Counts], clean: float) -> Midpoin
         nan, reason = math.nan, NO_CLEAN if math.isnan(clean) else NO_UNIT
         return Midpoint(nan, nan, nan, nan, nan, chance, clean, False, reason, nan)
     return fit_repeats(repeats, clean, chance, floor_of(curve.phase, curve.noise))
-
-
-def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
-    """Return where curves end: additive noise at inference leaves a guess, other noise may leave more."""
-    return "chance" if phase == "inference" and noise == "additive" else "free"
-
-
-def fit_repeats(
-    repeats: Sequence[Counts], clean_accuracy: float, chance: float, floor: Literal["chance", "free"]
-) -> Midpoint:
-    """Fit one midpoint to all repeats of a curve together.
-
-    Its interval covers misfit (the measured crossing) and the scatter between repeats; see docs/midpoint.md.
-    """
-
-    def fitted(counts: Counts) -> Midpoint:
-        found = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=chance, floor=floor)
-        return with_measured_crossing(found, measured_crossing(*counts, half=(clean_accuracy + chance) / 2))
-
-    pooled = fitted(Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True))))
-    # A single repeat would be fitted twice to no purpose: its scatter is unknown
-    return with_repeats(pooled, [fitted(counts) for counts in repeats if len(repeats) > 1])
 
 
 def _number(value: float) -> float | None:

@@ -102,7 +102,8 @@ def linear_backward(
     """dx[p] = w[p]ᵀ dy[p] in tiles of samples, dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p].
 
     dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
-    dw: (P, O, I); db: (P, O). All tiles are items of one loop: a thread may have those of dx, another one those of dw.
+    dw: (P, O, I); db: (P, O). All tiles are items of one loop: one thread may have those of dx, another
+    those of dw.
     """
     members = len(dy)
     dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
