@@ -13,7 +13,7 @@ import pytest
 
 import wn
 from tests.test_results import CURVE_HEADER, MIDPOINT_HEADER
-from wn import api, checkpoint, plots, results
+from wn import api, backends, checkpoint, plots, results
 from wn.errors import WnError
 from wn.settings import WalkSettings
 
@@ -76,7 +76,7 @@ def test_a_record_holds_what_a_repetition_needs(walked: results.WalkResult) -> N
     assert run["data"]["samples"] == {"train": 1000, "test": 600}
     assert len(run["data"]["sha256"]) == 64
     assert run["chance"] == 0.1
-    assert run["backend"] == "numpy"
+    assert run["backend"] == backends.get("auto").name
     assert run["versions"]["wn"] == wn.__version__
     assert run["clean_correct"] == [[correct, 600] for correct, _ in run["clean_correct"]]
     assert json.loads(msgspec.json.encode(run)) == run
@@ -202,7 +202,7 @@ def test_a_folder_with_files_of_unknown_origin_is_refused(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize(
-    "given", [{"noise": "foo"}, {"seed": -1}, {"epochs": 0}, {"backend": "numba"}, {"model": "foo"}]
+    "given", [{"noise": "foo"}, {"seed": -1}, {"epochs": 0}, {"backend": "abacus"}, {"model": "foo"}]
 )
 def test_bad_settings_are_told_before_the_folder_is_looked_at(tmp_path: Path, given: dict[str, Any]) -> None:
     (tmp_path / "run.json").write_text("{}")

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import wn
 from tests.small_walks import plan_for
 from wn import api, training, walking
+from wn.backends import threads
 from wn.intervals import measured_crossing, with_repeats
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.settings import WalkSettings
@@ -116,7 +117,8 @@ def test_all_computing_is_done_with_one_blas_thread(command: Any, monkeypatch: p
     assert set(seen) == {(name, True) for name in wanted}
 
 
-def test_single_threaded_means_one_thread() -> None:
+def test_single_threaded_means_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_limit", threads._Limit())  # the tests' own holds BLAS already
     with threadpool_limits(2, user_api="blas"), api.single_threaded_blas():
         libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
         assert libraries

@@ -117,17 +117,17 @@ def print_status(console: Console, folder: Path, failures: bool) -> None:
     """Print how many units are done, by phase, network and noise; with `failures` also why some failed."""
     with Store.read(folder) as store:
         table = Table(title=f"{folder}: {store.meta.get('name', 'study')}")
-        for heading in ("phase", "data", "model", "noise"):
+        for heading in ("phase", "network", "noise"):
             table.add_column(heading)
-        for heading in ("pending", "done", "failed", "core time"):
-            table.add_column(heading, justify="right")
+        for heading in ("pending", "done", "failed", "time"):
+            table.add_column(heading, justify="right", no_wrap=True)
         counts = store.status()
         for row in counts:
             numbers = (str(row.pending), str(row.done), str(row.failed), duration(row.seconds))
-            table.add_row(row.phase, row.dataset, row.model, row.noise, *numbers)
+            table.add_row(row.phase, f"{row.dataset} {row.model}", row.noise, *numbers)
         totals = [sum(getattr(row, name) for row in counts) for name in ("pending", "done", "failed")]
         table.add_section()
-        table.add_row("all", "", "", "", *map(str, totals), duration(sum(row.seconds for row in counts)))
+        table.add_row("all", "", "", *map(str, totals), duration(sum(row.seconds for row in counts)))
         console.print(table)
         driver = holder(folder)
         if driver is not None:
@@ -216,15 +216,14 @@ def calibrating(console: Console) -> Iterator[None]:
 def print_plan(console: Console, plan: Plan) -> None:
     """Print what a study would take."""
     table = Table(title=f"{plan.name}: nothing was run")
-    for heading in ("data", "network"):
-        table.add_column(heading)
-    for heading in ("trainings", "evaluations", "epochs", "core time", "disk"):
-        table.add_column(heading, justify="right")
+    table.add_column("network")
+    for heading in ("trainings", "units", "epochs", "core time", "disk"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for network in plan.networks:
         counted = network.counted
         numbers = (counted.trainings, counted.units, counted.network_epochs)
         took = (duration(network.seconds), _megabytes(network.bytes))
-        table.add_row(counted.dataset, _network(network), *(f"{n:,}" for n in numbers), *took)
+        table.add_row(_network(network), *(f"{n:,}" for n in numbers), *took)
     console.print(table)
     trainings = sum(network.counted.trainings for network in plan.networks)
     evaluations = sum(network.counted.units for network in plan.networks)
@@ -240,7 +239,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 def _network(network: PlannedNetwork) -> str:
     counted = network.counted
     norm = "" if counted.batch_norm == "none" else f", bn {counted.batch_norm}"
-    return f"{counted.model}{norm}{', clamped' if counted.clamp_weights else ''}"
+    return f"{counted.dataset} {counted.model}{norm}{', clamped' if counted.clamp_weights else ''}"
 
 
 def _megabytes(size: int) -> str:

@@ -127,10 +127,14 @@ def kernels(be: Any, limit: Limits, members: int = MEMBERS) -> Iterator[Measured
         be.release()
     x, w, b = draw(members, 256, BATCH), draw(members, 120, 256), draw(members, 120)
     operations = 2.0 * w.size * BATCH
-    yield measured("LeNet-5 fc1", lambda: be.linear(w, x, b), operations, x.size + w.size + 2 * members * 120 * BATCH)
+    yield measured(
+        "LeNet-5 fc1", lambda: be.linear(w, x, b), operations, x.size + w.size + 2 * members * 120 * BATCH
+    )
     params = [[draw(members, 61_706)] for _ in range(4)]
     params[3] = [abs(params[3][0])]
-    constants = optim.adam_constants(5, 1e-3) if hasattr(optim, "adam_constants") else (1e-3, 0.9, 0.999, 1.0, 1e-8)
+    constants = (
+        optim.adam_constants(5, 1e-3) if hasattr(optim, "adam_constants") else (1e-3, 0.9, 0.999, 1.0, 1e-8)
+    )
     work = lambda: be.adam_updates(*params, constants)  # noqa: E731
     yield measured("Adam", work, 0, 7 * params[0][0].size)
 

@@ -46,7 +46,10 @@ def step(be: Backend, network: Network, kind: str, dtype: Any) -> list[Any]:
     """Return the losses (P,) and the gradients of all parameters of a step, on the host."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((1, *network.input_shape, BATCH)).astype(np.float32).astype(dtype)
-    labels, samples = rng.integers(0, network.classes, BATCH), rng.integers(0, 1 << 32, BATCH).astype(np.uint32)
+    labels, samples = (
+        rng.integers(0, network.classes, BATCH),
+        rng.integers(0, 1 << 32, BATCH).astype(np.uint32),
+    )
     sites = {site: NOISES[kind](SIGMA) for site in range(len(network.site_names))}
     numpy = backends.get("numpy")
     params = network.initial_parameters(numpy, SEEDS, np.float32)

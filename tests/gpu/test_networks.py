@@ -34,9 +34,7 @@ def trained(
 ) -> Population:
     settings = TrainSettings(3, 32, 1e-3)
     with be.working():
-        return train(
-            be, network, DATA, settings, seeds=(4, 5, 5), noise=noise, dtype=dtype, monitor=monitor
-        )
+        return train(be, network, DATA, settings, seeds=(4, 5, 5), noise=noise, dtype=dtype, monitor=monitor)
 
 
 def noise_of(network: Network, kind: str) -> SiteNoise:
@@ -107,7 +105,7 @@ def test_a_walk_gives_the_numbers_of_numpy(gpu: Backend, monkeypatch: pytest.Mon
     found = run(plan)
     monkeypatch.setattr("tests.small_walks.BE", NUMPY)
     assert found == run(plan)
-    assert walking.PHASES == plan.phases
+    assert plan.phases == walking.PHASES
 
 
 def test_without_memory_the_device_says_so_and_goes_on(gpu: Any) -> None:

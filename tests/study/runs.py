@@ -17,7 +17,7 @@ from wn.study.executors import Workers
 from wn.study.run import retry_study, run_study
 from wn.study.store import Store
 from wn.study.table_export import export
-from wn.study.work import Task
+from wn.study.work import Task, greet
 
 TINY = """
 repeats = 2
@@ -48,11 +48,11 @@ class Immediate(Executor):
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
         future: Future[Any] = Future()
-        (task,) = arguments
         try:
-            self.before(task)
-            self.tasks.append(task)
-            future.set_result(function(task))
+            if function is not greet:
+                self.before(arguments[0])
+                self.tasks.append(arguments[0])
+            future.set_result(function(*arguments))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -78,8 +78,12 @@ def retry(folder: Path, executor: Immediate | None = None) -> Progress:
 
 
 def exported(folder: Path) -> dict[str, bytes]:
-    """The tables of a study that do not depend on when and where it was run, byte for byte."""
-    paths = export(folder, folder.with_name(f"{folder.name}-export"), tables=SAME)
+    """The tables of a study that do not depend on when and where it was run, byte for byte.
+
+    Not the midpoints: they follow from the results, and take a while.
+    """
+    tables = [name for name in SAME if name != "midpoints"]
+    paths = export(folder, folder.with_name(f"{folder.name}-export"), tables=tables)
     return {path.name: path.read_bytes() for path in paths}
 
 

@@ -28,6 +28,7 @@ from wn.study.driver import Progress
 from wn.study.executors import Workers
 from wn.study.run import run_study
 from wn.study.tasks import UNITS_PER_TASK, cost, tasks
+from wn.study.work import greet
 from wn.walking import MEMBERS_AT_ONCE
 
 NO_INFERENCE = 'phases = "training"' + TINY
@@ -202,7 +203,8 @@ def test_more_tasks_are_handed_out_when_workers_join(tmp_path: Path) -> None:
 
     class Slow(Immediate):
         def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
-            given.append(at_once[0])
+            if function is not greet:
+                given.append(at_once[0])
             if len(given) == 2:
                 at_once[0] = 3
             return super().submit(function, *arguments)

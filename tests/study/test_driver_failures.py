@@ -30,11 +30,11 @@ from wn.study.driver import ATTEMPTS, Progress
 from wn.study.executors import Workers
 from wn.study.run import run_study
 from wn.study.store import Store
-from wn.study.work import Task
+from wn.study.work import Task, greet
 
 # ---- units that fail --------------------------------------------------------------------------------------
 
-TOO_MUCH = TINY.replace("1, 10]", "1, 1e39]")
+TOO_MUCH = TINY.replace("1, 10]", "1, 3e38]")
 
 
 def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     done = run(folder, TOO_MUCH)
     assert done == Progress(UNITS - 8, 8, UNITS, 1.0)
     assert counts(folder) == (0, UNITS - 8, 8)
-    assert {sigma for units in failures(folder).values() for _, sigma, _ in units} == {1e39}
+    assert {sigma for units in failures(folder).values() for _, sigma, _ in units} == {3e38}
     assert all("float32" in reason and "WnError" in reason for reason in failures(folder))
     run(tmp_path / "less", TINY.replace("1, 10]", "1]"))
     assert rows(folder) == rows(tmp_path / "less")
@@ -127,11 +127,11 @@ class Breaking(Immediate):
         self.deadly, self.broken = deadly, False
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
-        (task,) = arguments
+        task = arguments[0]
         if self.broken:
             raise BrokenProcessPool
-        if not self.deadly(task):
-            return super().submit(function, task)
+        if function is greet or not self.deadly(task):
+            return super().submit(function, *arguments)
         self.broken = True
         self.tasks.append(task)
         future: Future[Any] = Future()
@@ -211,7 +211,7 @@ class Losing(Immediate):
         self.lost, self.checked = lost, 0
 
     def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
-        if self.lost == 0:
+        if self.lost == 0 or function is greet:
             return super().submit(function, *arguments)
         self.lost -= 1
         future: Future[Any] = Future()
@@ -239,6 +239,33 @@ def test_a_connection_that_is_lost_for_good_ends_the_run(tmp_path: Path) -> None
     with pytest.raises(WnError, match="tcp://nowhere: the connection"):
         run_on(tmp_path, lambda: workers)
     assert stopped
+    assert counts(tmp_path) == (UNITS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (WnError("no GPU answers"), "^no GPU answers$"),
+        (
+            ModuleNotFoundError("No module named 'wn'"),
+            "can't run wn: ModuleNotFoundError: No module",
+        ),
+        (BrokenProcessPool(), "the worker processes end before they begin: is there memory for them?"),
+    ],
+)
+def test_workers_that_can_not_work_at_all(tmp_path: Path, error: Exception, why: str) -> None:
+    """They are found out before any unit fails for them."""
+
+    class Useless(Immediate):
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> "Future[Any]":
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
+
+    stopped = list[bool]()
+    with pytest.raises(WnError, match=why):
+        run_on(tmp_path, lambda: Workers(Useless(), lambda: 1, lambda: stopped.append(True)))
+    assert stopped == [True]
     assert counts(tmp_path) == (UNITS, 0, 0)
 
 

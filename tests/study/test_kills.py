@@ -228,7 +228,7 @@ def test_a_full_disk(whole: Path, tmp_path: Path, size: int, capfd: pytest.Captu
 def test_a_failure_of_a_unit_is_no_failure_of_the_study(tmp_path: Path) -> None:
     """σ beyond float32: exit code 1, and the summary says what to do."""
     path, folder = tmp_path / "failing.toml", tmp_path / "out"
-    path.write_text(TINY.replace(SIGMA, "sigma = [1, 1e39]"))
+    path.write_text(TINY.replace(SIGMA, "sigma = [1, 3e38]"))
     with driver("run", path, "--out", folder, *NUMPY) as started:
         out, _ = started.communicate()
         assert started.returncode == 1

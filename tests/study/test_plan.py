@@ -111,8 +111,7 @@ def test_what_a_plan_says(tmp_path: Path) -> None:
     assert lines[0].strip() == "small: nothing was run"
     (row,) = (line for line in lines if "fashion-mini" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        "fashion-mini",
-        "mlp-8",
+        "fashion-mini mlp-8",
         "14",
         "26",
         "28",
@@ -132,8 +131,8 @@ def test_networks_have_short_names() -> None:
         counted = NetworkCount("mnist", "mlp-64", batch_norm, clamped, 1, 2, 3, 4)
         return _network(PlannedNetwork(counted, 1.0, 1))
 
-    assert name("none", False) == "mlp-64"
-    assert name("sites", True) == "mlp-64, bn sites, clamped"
+    assert name("none", False) == "mnist mlp-64"
+    assert name("sites", True) == "mnist mlp-64, bn sites, clamped"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_weight_statistics_are_direct_ones(seed: int, members: int, scale: float
     shapes = ((members, 3, 5), (members, 4, 2, 3, 3))
     layers = [(rng.standard_normal(shape) * scale + 0.5 * scale).astype(np.float32) for shape in shapes]
     params = ((), LinearParams(layers[0], np.zeros((members, 3))), (), LinearParams(layers[1], np.zeros(4)))
-    found = weight_statistics(params)
+    found = weight_statistics(BE, params)
     assert found.shape == (members, 2, 3)
     assert found.dtype == np.float64
     for p in range(members):
@@ -57,7 +57,7 @@ def test_layers_with_weights_have_names(model: str, batch_norm: str, names: tupl
     network = models.build(model, (1, 28, 28), 10, batch_norm)
     params = network.initial_parameters(BE, (1, 2), np.float32)
     assert weight_layers(network, params) == names
-    assert weight_statistics(params).shape == (2, len(names), 3)
+    assert weight_statistics(BE, params).shape == (2, len(names), 3)
 
 
 # ---- in a study -------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_relative_norms_wait_for_the_clean_network(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 3), batches=st.integers(1, 3))
 def test_power_is_the_mean_square_of_what_counts(seed: int, members: int, batches: int) -> None:
     """Padded samples do not count; an activation that members share is that of each."""
-    rng, power = np.random.default_rng(seed), SignalPower()
+    rng, power = np.random.default_rng(seed), SignalPower(BE)
     seen: dict[int, list[NDArray[Any]]] = {0: [], 3: []}
     for _ in range(batches):
         samples = int(rng.integers(1, 9))
@@ -151,9 +151,9 @@ def test_power_is_the_mean_square_of_what_counts(seed: int, members: int, batche
 
 def test_power_of_a_member_does_not_depend_on_the_others() -> None:
     x = np.random.default_rng(1).standard_normal((5, 7, 64)).astype(np.float32)
-    together = SignalPower()
+    together = SignalPower(BE)
     together.watch(61)(2, x)
     for p in range(5):
-        alone = SignalPower()
+        alone = SignalPower(BE)
         alone.watch(61)(2, x[p : p + 1])
         assert alone.of_member(0) == together.of_member(p)

@@ -157,7 +157,7 @@ def test_signal_power_in_training_is_that_of_each_member_and_has_the_noise_befor
     power = np.array([[value for _, value in result.signal] for result in report.results])  # (σ, sites)
     assert power.shape == (3, 8)
     assert np.ptp(power[:, 0]) == 0  # the images are the same for all
-    assert (np.diff(power[:, 1:], axis=0) > 0).all()
+    assert (power[2, 1:] > power[0, 1:]).all()
     (clean,) = [unit for unit in study(GLOBAL) if unit.phase == "clean"]
     (result,) = run_task(Task((clean,), "numpy")).results
     assert result.signal == ()
@@ -172,7 +172,7 @@ def failed(report: Report, everything: Sequence[Unit]) -> list[float]:
 
 
 @pytest.mark.parametrize("phase", ["inference", "training"])
-@pytest.mark.parametrize("bad", [[1e39], [1e38, 1e39], [0.0, 1e39]])
+@pytest.mark.parametrize("bad", [[3e38], [2e38, 3e38], [0.0, 3e38]])
 def test_what_fails_alone_does_not_fail_others(phase: str, bad: list[float]) -> None:
     """In whatever place of the task it is; those that do not fail have the numbers of a task without it."""
     values = sorted({0.5, 1.0, 2.0, 4.0, *bad})
@@ -203,10 +203,10 @@ def test_failing_units_are_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> N
         return compute(be, task, checkpoint)
 
     monkeypatch.setattr(work, "_compute", counting)
-    values = [float(value) for value in range(1, 8)] + [1e39]
+    values = [float(value) for value in range(1, 8)] + [3e38]
     mine = tuple(u for u in study(TINY.replace(SIGMA, f"sigma = {values}")) if u.phase == "training")[:8]
     report = run_task(Task(mine, "numpy"))
-    assert failed(report, mine) == [1e39]
+    assert failed(report, mine) == [3e38]
     assert asked == [8, 4, 4, 2, 2, 1, 1]
 
 

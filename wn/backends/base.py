@@ -203,10 +203,7 @@ class Backend:
         return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
 
     def count_correct(self, logits: Array, labels: Array) -> Array:
-        """Return how many of the labels (B,) are the largest of logits (P, K, ≥B), (P,); a tie: the smaller.
-
-        −1 for a member one of whose first B logits is not finite: no class is the largest then.
-        """
+        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 where one is not finite: (P,)."""
         logits = logits[:, :, : len(labels)]
         finite = self.xp.isfinite(logits).all(axis=(1, 2))
         return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)

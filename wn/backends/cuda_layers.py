@@ -27,7 +27,7 @@ class CudaLayers(Backend):
             np.dtype(np.float64): (runtime.CUDA_R_64F, blas.CUBLAS_COMPUTE_64F),
         }
         self._factors = {
-            dtype: np.array([1, 0], dtype) for dtype in self._types
+            dtype: np.array([1, 0], dtype=str(dtype)) for dtype in self._types
         }  # of a product, and of what was
 
     def _contiguous(self, *arrays: Array) -> list[Array]:

@@ -213,16 +213,16 @@ struct Sliding {
     int batch, slices;
 };
 
-#define OUTPUTS 8   // channels of the result that a thread computes,
-#define ACROSS 4    // each at so many neighbouring columns,
-#define STAGED 64   // from so many places of the kernel at a time
-#define ENTRIES 8   // places of the kernel whose gradient a thread computes
-#define WARPS 8     // of 32 threads, in a block of the weight gradient
+#define OUTPUTS 8  // channels of the result that a thread computes,
+#define ACROSS 4   // each at so many neighbouring columns,
+#define STAGED 64  // from so many places of the kernel at a time
+#define ENTRIES 8  // places of the kernel whose gradient a thread computes
+#define WARPS 8    // of 32 threads, in a block of the weight gradient
 
 __device__ inline int tiles(int count, int size) { return (count + size - 1) / size; }
 
-// Where a place i of the kernel looks from row or column u of the result; outside 0 ... size - 1 is zero.
-// BACKWARD asks for the u that looked at pixel u: the one with (its u) stride + i - padding = u, if there is one.
+// Where place i of the kernel looks from row or column u of the result; outside 0 ... size - 1 are zeros.
+// BACKWARD asks who looked at pixel u: the row v of y with v stride + i - padding = u, or -1 if there is none.
 template <bool BACKWARD>
 __device__ inline int seen(int u, int i, int stride, int padding) {
     if (!BACKWARD) return u * stride + i - padding;
@@ -231,9 +231,9 @@ __device__ inline int seen(int u, int i, int stride, int padding) {
 }
 
 // Forward y = w * x + b, or backward dx from dy: one sum over source channels and places of the kernel.
-// Grid: tiles of channels, of columns, rows, members (all in x), parts of the batch. b: (P|1, O), as w.
+// Grid: tiles of channels, tiles of columns, rows, members (all in x), parts of the batch. b: (P|1, O), as w.
 template <bool BACKWARD>
-__device__ void slide(const REAL* source, const REAL* w, const REAL* b, REAL* result, const Sliding& s) {
+__device__ inline void slide(const REAL* source, const REAL* w, const REAL* b, REAL* result, const Sliding& s) {
     __shared__ REAL staged[STAGED][OUTPUTS];
     const int sources = BACKWARD ? s.outputs : s.inputs, targets = BACKWARD ? s.inputs : s.outputs;
     const int source_h = BACKWARD ? s.rows : s.height, source_w = BACKWARD ? s.columns : s.width;
@@ -245,8 +245,9 @@ __device__ void slide(const REAL* source, const REAL* w, const REAL* b, REAL* re
     const int left = rest % tiles(target_w, ACROSS) * ACROSS;
     rest /= tiles(target_w, ACROSS);
     const int row = rest % target_h, p = rest / target_h;
-    const int n = blockIdx.y * blockDim.x + threadIdx.x, sample = min(n, s.batch - 1);
-    source += (BACKWARD || s.x_members > 1 ? (i64)p * sources * source_h * source_w * s.batch : 0) + sample;
+    const int n = blockIdx.y * blockDim.x + threadIdx.x;
+    source += BACKWARD || s.x_members > 1 ? (i64)p * sources * source_h * source_w * s.batch : 0;
+    source += min(n, s.batch - 1);  // the last threads compute what is there already, and don't write it
     w += s.w_members > 1 ? (i64)p * s.outputs * s.inputs * size : 0;
     REAL sum[OUTPUTS][ACROSS] = {};
     int c = 0, i = 0, j = 0;
@@ -254,18 +255,18 @@ __device__ void slide(const REAL* source, const REAL* w, const REAL* b, REAL* re
         __syncthreads();
         for (int e = threadIdx.x; e < STAGED * OUTPUTS; e += blockDim.x) {
             const int term = min(start + e % STAGED, terms - 1), target = min(first + e / STAGED, targets - 1);
-            staged[e % STAGED][e / STAGED] =
-                BACKWARD ? w[((i64)(term / size) * s.inputs + target) * size + term % size] : w[(i64)target * terms + term];
+            const int place = BACKWARD ? (term / size * s.inputs + target) * size + term % size : target * terms + term;
+            staged[e % STAGED][e / STAGED] = w[place];
         }
         __syncthreads();
         for (int term = start; term < min(start + STAGED, terms); ++term) {
-            const int r = seen<BACKWARD>(row, i, s.stride_h, s.padding_h);
+            const int r = seen<BACKWARD>(row, i, s.stride_h, s.padding_h), line = (c * source_h + r) * source_w;
             const bool there = r >= 0 && r < source_h;
             REAL value[ACROSS];
 #pragma unroll
             for (int t = 0; t < ACROSS; ++t) {
                 const int q = seen<BACKWARD>(left + t, j, s.stride_w, s.padding_w);
-                value[t] = there && q >= 0 && q < source_w ? source[((i64)(c * source_h + r) * source_w + q) * s.batch] : (REAL)0;
+                value[t] = there && q >= 0 && q < source_w ? source[(line + q) * s.batch] : (REAL)0;
             }
 #pragma unroll
             for (int o = 0; o < OUTPUTS; ++o)
@@ -288,7 +289,9 @@ __device__ void slide(const REAL* source, const REAL* w, const REAL* b, REAL* re
             }
 }
 
-KERNEL convolution(const REAL* x, const REAL* w, const REAL* b, REAL* y, const Sliding s) { slide<false>(x, w, b, y, s); }
+KERNEL convolution(const REAL* x, const REAL* w, const REAL* b, REAL* y, const Sliding s) {
+    slide<false>(x, w, b, y, s);
+}
 
 KERNEL convolution_input_gradient(const REAL* dy, const REAL* w, REAL* dx, const Sliding s) {
     slide<true>(dy, w, w, dx, s);
@@ -297,7 +300,8 @@ KERNEL convolution_input_gradient(const REAL* dy, const REAL* w, REAL* dx, const
 // dw, in `slices` parts that are still to be added: (slices, P, O, C KH KW), each over its share of the rows of y.
 // Grid: groups of WARPS tiles of places, tiles of outputs, members (all in x), slices. A warp has a tile, its threads
 // are samples; the warps of a block read the same dy.
-KERNEL convolution_weight_gradient(const REAL* dy, const REAL* x, REAL* dw, const Sliding s) {
+KERNEL __launch_bounds__(32 * WARPS, sizeof(REAL) == 4 ? 2 : 1)
+    convolution_weight_gradient(const REAL* dy, const REAL* x, REAL* dw, const Sliding s) {
     __shared__ REAL parts[WARPS][ENTRIES][33];  // 33: no two threads of a warp meet in a memory bank
     const int size = s.kernel_h * s.kernel_w, terms = s.inputs * size, groups = tiles(terms, ENTRIES * WARPS);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -305,28 +309,31 @@ KERNEL convolution_weight_gradient(const REAL* dy, const REAL* x, REAL* dw, cons
     const int first = blockIdx.x / groups % tiles(s.outputs, OUTPUTS) * OUTPUTS;
     const int p = blockIdx.x / groups / tiles(s.outputs, OUTPUTS);
     const int top = (i64)s.rows * blockIdx.y / s.slices, bottom = (i64)s.rows * (blockIdx.y + 1) / s.slices;
-    const i64 pixels = (i64)s.rows * s.columns;
-    dy += (i64)p * s.outputs * pixels * s.batch;
+    const int image = s.rows * s.columns * s.batch;
+    dy += ((i64)p * s.outputs + first) * image;
     x += s.x_members > 1 ? (i64)p * s.inputs * s.height * s.width * s.batch : 0;
-    int c[ENTRIES], i[ENTRIES], j[ENTRIES];
-#pragma unroll
-    for (int e = 0; e < ENTRIES; ++e) {
-        const int term = min(entry + e, terms - 1);
-        c[e] = term / size, i[e] = term % size / s.kernel_w - s.padding_h, j[e] = term % s.kernel_w - s.padding_w;
-    }
     REAL sum[OUTPUTS][ENTRIES] = {};
     for (int place = top * s.columns; entry < terms && place < bottom * s.columns; ++place) {
-        const int u = place / s.columns * s.stride_h, v = place % s.columns * s.stride_w;
+        const int u = place / s.columns * s.stride_h - s.padding_h, v = place % s.columns * s.stride_w - s.padding_w;
+        int pixel[ENTRIES];  // what each entry sees from here, -1 outside
+        int c = entry / size, i = entry % size / s.kernel_w, j = entry % s.kernel_w;
+#pragma unroll
+        for (int e = 0; e < ENTRIES; ++e) {
+            const bool inside = c < s.inputs && u + i >= 0 && u + i < s.height && v + j >= 0 && v + j < s.width;
+            pixel[e] = inside ? ((c * s.height + u + i) * s.width + v + j) * s.batch : -1;
+            if (++j == s.kernel_w) {
+                j = 0;
+                if (++i == s.kernel_h) i = 0, ++c;
+            }
+        }
         for (int n = lane; n < s.batch; n += 32) {
             REAL upstream[OUTPUTS];
 #pragma unroll
             for (int o = 0; o < OUTPUTS; ++o)
-                upstream[o] = dy[(min(first + o, s.outputs - 1) * pixels + place) * s.batch + n];
+                upstream[o] = first + o < s.outputs ? dy[o * image + place * s.batch + n] : (REAL)0;
 #pragma unroll
             for (int e = 0; e < ENTRIES; ++e) {
-                const int r = u + i[e], q = v + j[e];
-                const bool inside = r >= 0 && r < s.height && q >= 0 && q < s.width;
-                const REAL value = inside ? x[((i64)(c[e] * s.height + r) * s.width + q) * s.batch + n] : (REAL)0;
+                const REAL value = pixel[e] >= 0 ? x[pixel[e] + n] : (REAL)0;
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; ++o) sum[o][e] += upstream[o] * value;
             }
@@ -397,7 +404,7 @@ KERNEL max_pool_backward(const REAL* dy, const REAL* x, const REAL* y, REAL* dx,
 KERNEL average_pool(const REAL* x, REAL* y, const Pooling s) {
     const i64 window = window_of(s, 0);
     for EACH_SAMPLE(n, s.batch) {
-        REAL sum = 0;
+        REAL sum = -0.0;  // added to the first it gives the first, be that -0 or 0
         for EACH_PIXEL(offset) sum += x[window + offset + n];
         y[(i64)blockIdx.x * s.batch + n] = sum / (s.window_h * s.window_w);
     }
@@ -414,11 +421,10 @@ KERNEL average_pool_backward(const REAL* dy, REAL* dx, const Pooling s) {
 // ---- batch norm: a block has the row of a member and feature; grid: rows (P F) --------------------------------------
 
 struct Rows {
-    int features, rows_members, gamma_members;
-    i64 size;  // values of a row
+    i64 features, rows_members, gamma_members, size;  // size: values of a row
 };
 
-__device__ inline i64 row_of(int members, int features) { return members == 1 ? blockIdx.x % features : blockIdx.x; }
+__device__ inline i64 row_of(i64 members, i64 features) { return members == 1 ? blockIdx.x % features : blockIdx.x; }
 
 // A variance that is not finite makes NaN of the row, so that it is found without asking after each layer.
 KERNEL batch_norm(const REAL* rows, const REAL* gamma, const REAL* beta, REAL* y, REAL* mean, REAL* variance,

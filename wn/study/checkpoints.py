@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from wn import optim
+from wn.backends.base import Backend
 from wn.results import whole_file
 from wn.training import TrainingState
 
@@ -54,8 +55,9 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Checkpoint:
     """The checkpoint of one training: the keys of its units and the backend are its identity."""
 
-    def __init__(self, folder: Path, keys: Sequence[str], backend: str) -> None:
-        self.identity = sha256(" ".join((backend, *keys)).encode()).hexdigest()
+    def __init__(self, folder: Path, keys: Sequence[str], be: Backend) -> None:
+        self.be = be
+        self.identity = sha256(" ".join((be.name, *keys)).encode()).hexdigest()
         self.path = folder / f"{self.identity}{SUFFIX}"
         self._next = time.monotonic() + EVERY
 
@@ -70,7 +72,9 @@ class Checkpoint:
         A folder that can't be written is worth a line in the log, not the training.
         """
         arrays = optim.arrays((state.params, state.states, state.adam))
-        tensors = {f"{number}": np.ascontiguousarray(array) for number, array in enumerate(arrays)}
+        tensors: Tensors = {
+            f"{number}": np.ascontiguousarray(self.be.to_numpy(array)) for number, array in enumerate(arrays)
+        }
         tensors["losses"] = state.losses
         tensors |= {f"epoch {number}": values for number, values in enumerate(statistics)}
         counts = (state.epoch, state.batches, state.steps, len(arrays), len(statistics))
@@ -98,7 +102,7 @@ class Checkpoint:
             reason = " ".join(str(error).split())
             log.warning("checkpoint %s can't be used (%s): the training begins anew", self.path, reason)
             return None
-        arrays = iter([tensors[f"{number}"] for number in range(header.arrays)])
+        arrays = (self.be.asarray(tensors[f"{number}"]) for number in range(header.arrays))
         params, states, adam = optim.rebuilt((start.params, start.states, start.adam), arrays)
         counts = (header.epoch, header.batches, header.steps)
         state = TrainingState(params, states, adam, *counts, tensors["losses"])

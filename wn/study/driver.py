@@ -11,19 +11,24 @@ from typing import NamedTuple
 
 import msgspec
 
+from wn.errors import WnError
 from wn.study.checkpoints import tidy
 from wn.study.clean_networks import Arrays, CleanNetworks
 from wn.study.executors import Workers
 from wn.study.store import Store
 from wn.study.tasks import cost, tasks
-from wn.study.unit import INFERENCE, Unit
-from wn.study.work import Report, Task, Units, run_task
+from wn.study.unit import INFERENCE, NUMERICS, Unit
+from wn.study.work import Report, Task, Units, greet, run_task
 
 ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
 AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
 LOOK_EVERY = 10.0  # seconds, for workers that have joined
 
 CHECKPOINTS = "checkpoints"
+STILLBORN = (
+    "the worker processes end before they begin: is there memory for them? "
+    'A Python script that runs studies also needs an `if __name__ == "__main__":`'
+)
 
 
 class Progress(NamedTuple):
@@ -85,7 +90,7 @@ class Driver:
             self.cost += cost(unit)
         self.report(self._progress())
         if self.total:
-            self.workers = self.make_workers()
+            self.workers = self._hired()
             try:
                 self._work(tasks(self._pending()))
                 self.workers.executor.shutdown()
@@ -103,6 +108,20 @@ class Driver:
             broken = [self._collect(future) for future in done]
             if any(broken):
                 self._replace_workers()
+
+    def _hired(self) -> Workers:
+        """Return new workers, of which one has shown that it can work; WnError if it can't."""
+        workers = self.make_workers()
+        try:
+            workers.executor.submit(greet, self.backend, NUMERICS).result()
+        except BaseException as error:
+            workers.stop()
+            if isinstance(error, BrokenProcessPool):
+                raise WnError(STILLBORN) from None
+            if isinstance(error, WnError) or not isinstance(error, Exception):
+                raise
+            raise WnError(f"the workers can't run wn: {type(error).__name__}: {error}") from error
+        return workers
 
     # ---- handing out ------------------------------------------------------------------------------------
 
@@ -230,7 +249,7 @@ class Driver:
         for future in list(self.given):
             self._collect(future)
         self.workers.stop()
-        self.workers = self.make_workers()
+        self.workers = self._hired()
 
     # ---- progress ---------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Semaphore
@@ -53,10 +52,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 def processes(count: int) -> Workers:
-    """Return `count` worker processes on this machine, each computing in one thread.
-
-    Raises WnError if they can't be started.
-    """
+    """Return `count` worker processes on this machine, each computing in one thread."""
     # Not forked: a copy of a process that computes in threads has locks that nobody will ever open.
     context = multiprocessing.get_context("spawn")
     pool = _Pool(count, context, _prepare, (context.Semaphore(1),))
@@ -71,17 +67,6 @@ def processes(count: int) -> Workers:
             if not wait([process.sentinel], max(give_up - time.monotonic(), 0.0)):
                 process.kill()
 
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool:
-        stop()
-        raise WnError(
-            "the worker processes end before they begin: is there memory for them? "
-            'A Python script that runs studies also needs an `if __name__ == "__main__":`'
-        ) from None
-    except BaseException:
-        stop()
-        raise
     return Workers(pool, lambda: count, stop)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.backends.base import Backend
 from wn.network import Network
 
 Floats = NDArray[np.float64]
@@ -17,9 +18,9 @@ def weight_layers(network: Network, params: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(step.name for step, layer in steps if hasattr(layer, "w"))
 
 
-def weight_statistics(params: tuple[Any, ...]) -> Floats:
+def weight_statistics(be: Backend, params: tuple[Any, ...]) -> Floats:
     """Return mean |w|, standard deviation and 2-norm of each layer's weights: (P, L, 3), in float64."""
-    layers = [layer.w for layer in params if hasattr(layer, "w")]
+    layers = [be.to_numpy(layer.w) for layer in params if hasattr(layer, "w")]
     return np.stack([np.stack([_of_weights(w[p]) for w in layers]) for p in range(len(layers[0]))])
 
 
@@ -31,7 +32,8 @@ def _of_weights(w: NDArray[Any]) -> Floats:
 class SignalPower:
     """The mean of y² at noisy sites before their noise, over features and samples, each member's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, be: Backend) -> None:
+        self._be = be
         self._sums: dict[int, Floats] = {}
         self._counts: dict[int, int] = {}
 
@@ -39,6 +41,7 @@ class SignalPower:
         """Return what is to see a batch, of which the first `samples` count: the rest fills a tile."""
 
         def see(site: int, x: Any) -> None:
+            x = self._be.to_numpy(x)
             # Member by member: where the sums of a whole population are cut depends on its size.
             sums = np.array([_sum_of_squares(member[..., :samples]) for member in x])
             self._sums[site] = self._sums.get(site, 0.0) + sums

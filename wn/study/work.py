@@ -68,7 +68,7 @@ class Task(msgspec.Struct, frozen=True):
         """Return where the training of these units is kept."""
         if self.checkpoints is None or self.units[0].phase == INFERENCE:
             return None
-        return Checkpoint(Path(self.checkpoints), [unit.key for unit in self.units], be.name)
+        return Checkpoint(Path(self.checkpoints), [unit.key for unit in self.units], be)
 
 
 class Report(msgspec.Struct, frozen=True, eq=False):
@@ -83,6 +83,16 @@ class Report(msgspec.Struct, frozen=True, eq=False):
     environment: Environment
     arrays: tuple[NDArray[Any], ...] = ()
     checkpoints: tuple[str, ...] = ()
+
+
+def greet(backend: str, numerics: int) -> None:
+    """Raise WnError if this process can't compute units for a driver with these numerics."""
+    if numerics != NUMERICS:
+        raise WnError(
+            f"this worker has wn {wn.__version__} with numerics {NUMERICS}, the driver has numerics "
+            f"{numerics}: install the same wn everywhere"
+        )
+    backends.get(backend)
 
 
 def run_task(task: Task) -> Report:
@@ -139,11 +149,7 @@ def _halves(units: Units) -> tuple[Units, ...]:
 
 def _compute(be: Backend, task: Task, checkpoint: Checkpoint | None) -> _Found:
     first = task.units[0]
-    if task.numerics != NUMERICS:
-        raise WnError(
-            f"this worker has wn {wn.__version__} with numerics {NUMERICS}, the driver has numerics "
-            f"{task.numerics}: install the same wn everywhere"
-        )
+    greet(task.backend, task.numerics)  # others than this worker may have greeted
     dataset = data_of(first, task.data_dir)
     network = network_of(first, dataset)
     if first.phase == INFERENCE:
@@ -174,8 +180,8 @@ def _compute(be: Backend, task: Task, checkpoint: Checkpoint | None) -> _Found:
 class _Recorder(Monitor):
     """Keeps the statistics of the weights after each epoch, and writes checkpoints."""
 
-    def __init__(self, checkpoint: Checkpoint | None) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, be: Backend, checkpoint: Checkpoint | None) -> None:
+        self.be, self.checkpoint = be, checkpoint
         self.state: TrainingState | None = None
         self.weights: list[NDArray[np.float64]] = []
 
@@ -188,7 +194,7 @@ class _Recorder(Monitor):
     def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
         """Record the weights."""
         if self.state is not None:
-            self.weights.append(weight_statistics(self.state.params))
+            self.weights.append(weight_statistics(self.be, self.state.params))
 
 
 def _train(
@@ -196,7 +202,7 @@ def _train(
 ) -> tuple[Population, NDArray[np.float64]]:
     """Train one network per unit; return them and the statistics of their weights, (E, P, L, 3)."""
     first, seeds = units[0], seeds_of(units)
-    recorder = _Recorder(checkpoint)
+    recorder = _Recorder(be, checkpoint)
     start = first_state(be, network, seeds, first.dtype)
     saved = None if checkpoint is None else checkpoint.load(start)
     if saved is not None:
@@ -243,7 +249,7 @@ def _evaluate(
     be: Backend, network: Network, population: Population, dataset: Dataset, units: Sequence[Unit]
 ) -> tuple[NDArray[np.int64], SignalPower]:
     """Return how many images each unit's own network classifies correctly under the unit's noise (P,)."""
-    first, power = units[0], SignalPower()
+    first, power = units[0], SignalPower(be)
     noise = first.site_noise(_sigma(units))
     correct = np.zeros(len(units), np.int64)
     batches = evaluation_batches(be, dataset, population.seeds, noise, 0, EVALUATION_BATCH, first.dtype)
@@ -266,9 +272,9 @@ def _power_of(unit: Unit, seen: Iterable[tuple[int, float]]) -> tuple[tuple[int,
 class _Evaluation:
     """Units that differ in σ alone, side by side on one clean network; what they raise is kept."""
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, be: Backend, units: Units) -> None:
         self.units, self.noise = units, units[0].site_noise(_sigma(units))
-        self.correct, self.power = np.zeros(len(units), np.int64), SignalPower()
+        self.correct, self.power = np.zeros(len(units), np.int64), SignalPower(be)
         self.error = ""
 
     def see(
@@ -307,7 +313,7 @@ def _inference(be: Backend, task: Task, network: Network, dataset: Dataset) -> _
     """
     first = task.units[0]
     population = population_of(be, network, task.arrays, first)
-    groups = [_Evaluation(units) for units in _side_by_side(task.units)]
+    groups = [_Evaluation(be, units) for units in _side_by_side(task.units)]
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, {}, 0, EVALUATION_BATCH, first.dtype
     ):

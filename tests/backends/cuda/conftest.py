@@ -1,4 +1,4 @@
-"""Every test of the kernels runs with both orders of threads and blocks: a result may not depend on it."""
+"""The tests of kernels run with both orders of threads and blocks: no result may depend on it."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.backends.cuda.fake_device import DEVICE
 
 
-@pytest.fixture(params=[False, True], ids=["forwards", "backwards"], scope="module", autouse=True)
+@pytest.fixture(params=[False, True], ids=["forwards", "backwards"], scope="module")
 def order_of_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run threads and blocks in this order."""
     DEVICE.backwards = request.param

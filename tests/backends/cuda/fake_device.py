@@ -154,7 +154,7 @@ class DeviceArray:
         return Pointer(self.there.ctypes.data)
 
     @property
-    def T(self) -> Any:  # noqa: N802 – CuPy's name
+    def T(self) -> Any:
         """Transposed."""
         return DeviceArray(self.there.T)
 

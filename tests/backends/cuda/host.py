@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wn.backends.cuda_kernels import NAMES_OF_TYPES, SOURCE
 
 HEADER = Path(__file__).with_name("host.h")
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "c++", "clang++"))), None)
 NO_COMPILER = "kernels.cu is tested by building it with a C++ compiler: none is installed (g++, clang++)"
-FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-fvisibility=hidden", "-Wno-unknown-pragmas")
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-ffp-contract=off",
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wno-unknown-pragmas",
+)
 
 Argument = Any  # an array, a NumPy scalar, or a struct as `packed` makes it
 
@@ -74,7 +81,7 @@ def built(dtype: str, more: str) -> dict[str, HostKernel]:
     assert COMPILER is not None, NO_COMPILER
     source = SOURCE.read_text(encoding="utf-8")
     source = source if not more else source[: source.index("// ---- arithmetic")] + more
-    names = re.findall(r"^KERNEL (\w+)\(", source, re.MULTILINE)
+    names = re.findall(r"^KERNEL (?:__launch_bounds__\(.*\)\s+)?(\w+)\(", source, re.MULTILINE)
     whole = f"#define REAL {NAMES_OF_TYPES[dtype]}\n{HEADER.read_text(encoding='utf-8')}\n{source}\n"
     whole += "".join(f"ENTRY({name})\n" for name in names)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,13 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
-from wn import backends, random
+from wn import backends
 from wn.backends import cupy as cupy_backend
 from wn.backends.base import DrawKey, Draws
 from wn.errors import WnError
 from wn.random import Purpose
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("order_of_threads")]
 NUMPY, CUDA = backends.get("numpy"), on_host()
 WORDS = st.integers(0, 2**32 - 1)
 SEEDS = st.integers(0, 2**64 - 1)
