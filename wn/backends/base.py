@@ -203,7 +203,7 @@ class Backend:
         return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
 
     def count_correct(self, logits: Array, labels: Array) -> Array:
-        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 where one is not finite: (P,)."""
+        """Return how many labels (B,) are the largest of logits (P, K, ≥B), −1 if one is not finite: (P,)."""
         logits = logits[:, :, : len(labels)]
         finite = self.xp.isfinite(logits).all(axis=(1, 2))
         return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)

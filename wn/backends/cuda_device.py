@@ -18,7 +18,7 @@ def missing() -> str | None:
         return f"CuPy is not installed: {INSTALL}"
     if gpu_count() == 0:
         return (
-            "no NVIDIA GPU answers: it needs a GPU of this machine that CUDA_VISIBLE_DEVICES does not hide, and "
+            "no NVIDIA GPU answers: it needs a GPU that CUDA_VISIBLE_DEVICES does not hide, and "
             "NVIDIA's driver (nvidia-smi lists both); without one use --backend numba"
         )
     return None

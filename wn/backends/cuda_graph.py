@@ -1,6 +1,6 @@
 """Training steps as CUDA graphs: the launches of a step are recorded once, and repeated as one.
 
-A recorded launch finds its arguments as they were. So what changes from step to step – sample ids, epoch, Adam's
+A recorded launch finds its arguments as they were. What changes from step to step – sample ids, epoch, Adam's
 constants – is written to places in the device's memory that never change, and kernels read it there. Memory
 that a recorded step uses for its intermediate results comes from a pool of its own: nobody else is given it.
 """

@@ -1,4 +1,4 @@
-"""The kernels of kernels.cu for CuPy: compiled when they are first asked for, and how large their launches are."""
+"""The kernels of kernels.cu for CuPy: compiled when first asked for, and how large their launches are."""
 
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def _struct(dtype: str, count: int) -> np.dtype[Any]:
     return np.dtype([("values", dtype, (count,))])
 
 
-# ---- launch sizes -------------------------------------------------------------------------------------------
+# ---- launch sizes -------------------------------------------------------------------------------------
 
 
 def by_sample(rows: int, batch: int) -> tuple[Grid, int]:

@@ -202,7 +202,7 @@ class CudaLayers(Backend):
         padding: Pair,
         slices: int = 1,
     ) -> Any:
-        """Return the struct of a convolution: who has which x and w, the shapes, and how the kernel slides."""
+        """Return the struct of a convolution: who has which x and w, shapes, and how the kernel slides."""
         outputs, inputs, *kernel = shape
         members, _, rows, columns, batch = y.shape
         return packed(

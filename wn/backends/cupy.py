@@ -50,7 +50,7 @@ class CuPyBackend(CudaLayers):
         return self.xp.asnumpy(array)
 
     def all_finite(self, array: Array) -> bool:
-        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of what is not finite."""
+        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of the infinite."""
         return True
 
     @contextmanager
