@@ -27,8 +27,8 @@ DATA = tiny_data()
 SETTINGS = TrainSettings(epochs=2, batch_size=16, learning_rate=0.02)
 
 
-def trained(noise=None, seeds=(1,), settings=SETTINGS, data=DATA, network=DENSE, **options):
-    return train(BE, network, data, settings, seeds=seeds, noise=noise, **options)
+def trained(noise=None, seeds=(1,), settings=SETTINGS, data=DATA, network=DENSE, be=BE, **options):
+    return train(be, network, data, settings, seeds=seeds, noise=noise, **options)
 
 
 def assert_same(first, second, first_member=0, second_member=0):
@@ -170,7 +170,7 @@ def test_the_order_of_the_data_depends_on_the_data_seed_only(monkeypatch):
             return batch(xp, split, samples, *arguments)
 
         monkeypatch.setattr(training, "batch", spy)
-        trained(**options)
+        trained(be=NumpyBackend(), **options)  # which does every step anew
         return np.concatenate(seen).reshape(2, -1)
 
     first = orders(data_seed=5)
@@ -284,7 +284,7 @@ def test_clamping_holds_the_weights_after_each_step_and_not_at_the_start(monkeyp
     monkeypatch.setattr(training.optim, "clamp_weights", spy)
     settings = replace(SETTINGS, clamp_weights=True, learning_rate=2.0)
     monitor = Counter()
-    population = trained(settings=settings, monitor=monitor)
+    population = trained(settings=settings, monitor=monitor, be=NumpyBackend())
     assert len(seen) == monitor.steps
     assert all(after <= 1 < before for before, after in seen[:1])
     assert all(after <= 1 for _, after in seen)

@@ -56,7 +56,7 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
-    plan = walk_plan(chosen, dataset, network, train_settings)
+    plan = walk_plan(chosen, dataset, network, train_settings, be)
     work = walking.jobs(plan)
     total = sum(members for members, _ in work) * plan.train.epochs
     finished, lock = 0, Lock()
@@ -208,7 +208,7 @@ def check_writable(folder: Path) -> None:
 
 
 def walk_plan(
-    chosen: WalkSettings, dataset: Dataset, network: Network, train_settings: TrainSettings
+    chosen: WalkSettings, dataset: Dataset, network: Network, train_settings: TrainSettings, be: Backend
 ) -> walking.WalkPlan:
     """Return the plan of a walk; all its parts are checked here, before anything is trained."""
     noise_at, sigma = noise_factory(chosen), walk_sigma(chosen)
@@ -227,7 +227,7 @@ def walk_plan(
         seed=chosen.seed,
         dtype=np.dtype(chosen.dtype),
         evaluation_batch=chosen.evaluation_batch,
-        members=walking.members_at_once(network, train_settings, chosen.dtype),
+        members=walking.members_at_once(network, train_settings, chosen.dtype, be),
     )
 
 

@@ -1,6 +1,6 @@
 """Optimisation: Adam, cosine annealing, weight clamping. Derived in docs/optimisation.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, NamedTuple
@@ -77,16 +77,25 @@ def adam_step(
     Every member of the population has its own parameters and moments; η is shared. Source: Kingma & Ba
     (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses. Raises WnError for t < 1.
     """
+    adam_update(be, params, grads, state, adam_constants(step, learning_rate, adam))
+
+
+def adam_constants(step: int, learning_rate: float, adam: Adam | None = None) -> tuple[float, ...]:
+    """Return what step t of Adam computes with: η/(1−β1ᵗ), β1, β2, 1/√(1−β2ᵗ), ε; WnError for t < 1."""
     if step < 1:
         raise WnError(f"step is {step}: steps count from 1")
     adam = adam or Adam()
-    constants = (
+    return (
         learning_rate / (1 - adam.beta1**step),
         adam.beta1,
         adam.beta2,
         (1 - adam.beta2**step) ** -0.5,
         adam.epsilon,
     )
+
+
+def adam_update(be: Backend, params: Any, grads: Any, state: AdamState, constants: Sequence[float]) -> None:
+    """Update `params` and `state` in place with the constants of a step."""
     moments = arrays(state.first), arrays(state.second)
     be.adam_updates(arrays(params), arrays(grads), *moments, constants)
 

@@ -73,7 +73,7 @@ def checked_samples(xp: Any, samples: Any) -> Any:
         raise WnError(f"sample ids must be integers in one dimension, got {ids.dtype} of shape {ids.shape}")
     if ids.dtype != xp.uint32 and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= WORD:
         raise WnError(f"sample ids must be from 0 to 2^32 - 1, got {int(ids.min())} to {int(ids.max())}")
-    return ids.astype(xp.uint32)
+    return ids.astype(xp.uint32, copy=False)
 
 
 def stream_word(purpose: Purpose, site: int = 0, repetition: int = 0) -> int:
@@ -217,6 +217,14 @@ def normals(
     w0, w1, w2, w3 = philox4x32(xp, counter, seed_key(seed))  # (⌈F/4⌉, B) each
     z = xp.stack([*normals_from_words(xp, w0, w1), *normals_from_words(xp, w2, w3)], axis=1)  # (⌈F/4⌉, 4, B)
     return z.reshape(4 * blocks, len(ids))[:features]  # (F, B)
+
+
+def uniform_below(xp: Any, words: Any, bound: int) -> Any:
+    """Integers uniform on 0 … bound − 1 (int64) from 32-bit words: ⌊word · bound / 2³²⌋.
+
+    The probabilities differ from 1 / bound by less than 2⁻³².
+    """
+    return ((words.astype(xp.uint64) * xp.uint64(bound)) >> xp.uint64(32)).astype(xp.int64)
 
 
 # ---- uniforms, permutations, seeds ------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Train and evaluate a population: P networks side by side on the same batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wn import optim
-from wn.backends.base import SAMPLE_TILE, Array, Backend
+from wn.backends.base import SAMPLE_TILE, Array, Backend, TrainingStep
 from wn.backends.threads import single_threaded_blas
 from wn.data.augment import Draw
 from wn.data.dataset import Dataset, Split, batch
@@ -64,7 +64,7 @@ class Population(NamedTuple):
 class TrainingState(NamedTuple):
     """Where a training stands after a step: everything that the steps to come depend on.
 
-    `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,) sum over its samples.
+    `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,), float64, sum over its samples.
     """
 
     params: tuple[Any, ...]
@@ -73,7 +73,7 @@ class TrainingState(NamedTuple):
     epoch: int
     batches: int
     steps: int
-    losses: NDArray[np.float64]
+    losses: Array
 
 
 class Monitor:
@@ -124,58 +124,71 @@ def train(
         raise WnError(f"there are {len(weights)} class weights: {network.name} has {network.classes} classes")
     check_last_batch(network, len(dataset.train), settings.batch_size)
     data_seed = seeds[0] if data_seed is None else data_seed
-    split = dataset.train.on(be.xp)
     at = first_state(be, network, seeds, dtype) if start is None else start
+    how = _How(be, network, settings, noise, seeds, data_seed, dtype)
     # A loss that is not finite is reported below.
     with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
+        step = be.recorded(_step(how, dataset, at))
         for epoch in range(at.epoch, settings.epochs):
             rate = optim.cosine_annealing(settings.learning_rate, epoch, settings.epochs)
-            draw = Draw(data_seed, epoch)
-            order = permutation(data_seed, len(split), epoch, Purpose.SHUFFLE).astype(np.uint32)
-            for samples in _batches(order[at.batches * settings.batch_size :], settings.batch_size):
+            order = permutation(data_seed, len(dataset.train), epoch, Purpose.SHUFFLE).astype(np.uint32)
+            left = be.asarray(order[at.batches * settings.batch_size :])
+            for samples in _batches(left, settings.batch_size):
                 with be.step():
-                    x = batch(be, split, samples, dataset.recipe.preprocessing, dtype, draw)
-                    run = Pass(noise, seeds, be.asarray(samples), epoch, training=True)
-                    at = _step(be, network, settings, at, x, split.labels[run.samples], run, rate)
-                    del x  # its memory is free for the next one
+                    step(samples, epoch, optim.adam_constants(at.steps + 1, rate))
+                at = at._replace(epoch=epoch, batches=at.batches + 1, steps=at.steps + 1)
                 monitor.trained(at)
                 monitor.step()
-            loss_of_epoch = at.losses / len(split)
+            loss_of_epoch = np.asarray(be.to_numpy(at.losses)) / len(dataset.train)
             _check_finite("loss", loss_of_epoch, epoch, dtype)
             # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
             squares = np.sum([_sums(be, array) for array in optim.arrays(at.adam.second)], axis=0)
             _check_finite("sum of squared gradients", squares, epoch, dtype)
             monitor.epoch(epoch, loss_of_epoch)
-            at = at._replace(epoch=epoch + 1, batches=0, losses=np.zeros(len(seeds)))
+            at = at._replace(epoch=epoch + 1, batches=0)
+            at.losses[...] = 0
     return Population(at.params, at.states, seeds)
 
 
-def _step(
-    be: Backend,
-    network: Network,
-    settings: TrainSettings,
-    at: TrainingState,
-    x: Array,
-    labels: Array,
-    run: Pass,
-    rate: float,
-) -> TrainingState:
-    """Take one step with a batch; the parameters and Adam's moments change in place."""
-    loss, grads, states = loss_and_gradients(
-        be, network, at.params, at.states, x, labels, run, settings.class_weights
-    )
-    optim.adam_step(be, at.params, grads, at.adam, step=at.steps + 1, learning_rate=rate)
-    if settings.clamp_weights:
-        optim.clamp_weights(be, network.clampable(at.params))
-    losses = at.losses + np.asarray(be.to_numpy(loss), np.float64) * len(labels)
-    return TrainingState(at.params, states, at.adam, run.epoch, at.batches + 1, at.steps + 1, losses)
+class _How(NamedTuple):
+    """What all steps of a training have in common."""
+
+    be: Backend
+    network: Network
+    settings: TrainSettings
+    noise: SiteNoise
+    seeds: tuple[int, ...]
+    data_seed: int
+    dtype: np.dtype[Any]
+
+
+def _step(how: _How, dataset: Dataset, at: TrainingState) -> TrainingStep:
+    """Return the step of a training: it changes the arrays of its state `at` in place."""
+    be, split = how.be, dataset.train.on(how.be.xp)
+
+    def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
+        draw = Draw(how.data_seed, epoch)
+        x = batch(be, split, samples, dataset.recipe.preprocessing, how.dtype, draw)
+        labels = be.take(split.labels, samples)
+        run = Pass(how.noise, how.seeds, samples, epoch, training=True)
+        loss, grads, states = loss_and_gradients(
+            be, how.network, at.params, at.states, x, labels, run, how.settings.class_weights
+        )
+        optim.adam_update(be, at.params, grads, at.adam, constants)
+        if how.settings.clamp_weights:
+            optim.clamp_weights(be, how.network.clampable(at.params))
+        for array, new in zip(optim.arrays(at.states), optim.arrays(states), strict=True):
+            be.assign(array, new)
+        be.accumulate(at.losses, loss, len(samples))
+
+    return step
 
 
 def first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:
     """Return the state of a training before its first step."""
     params = network.initial_parameters(be, seeds, dtype)
     states = network.initial_states(be, len(seeds), dtype)
-    return TrainingState(params, states, optim.adam_start(be, params), 0, 0, 0, np.zeros(len(seeds)))
+    return TrainingState(params, states, optim.adam_start(be, params), 0, 0, 0, be.xp.zeros(len(seeds)))
 
 
 def loss_and_gradients(
@@ -344,7 +357,7 @@ def _check_positive(what: str, value: Any) -> None:
         raise WnError(f"{what} is {value!r}: it must be above 0 and finite")
 
 
-def _batches(order: NDArray[np.uint32], size: int) -> Iterator[NDArray[np.uint32]]:
+def _batches(order: Array, size: int) -> Iterator[Array]:
     for start in range(0, len(order), size):
         yield order[start : start + size]
 

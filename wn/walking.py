@@ -15,6 +15,7 @@ from wn import noise as noises
 from wn.backends.base import Backend
 from wn.data.dataset import Dataset
 from wn.errors import WnError
+from wn.halving import TOO_LARGE, fitting
 from wn.models import parameter_count
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise, SiteNoise
@@ -23,6 +24,7 @@ from wn.training import (
     EVALUATION_BATCH,
     Monitor,
     Population,
+    TrainingState,
     TrainSettings,
     count_correct,
     evaluate,
@@ -98,8 +100,8 @@ class Stopped(Exception):
 class _JobMonitor(Monitor):
     """Counts the members whose epoch is done, and ends the job when told to stop."""
 
-    def __init__(self, members: int, report: Callable[[int], None], stop: Event) -> None:
-        self.members, self.report, self.stop = members, report, stop
+    def __init__(self, report: Callable[[int], None], stop: Event) -> None:
+        self.report, self.stop = report, stop
 
     def step(self) -> None:
         """End the job if the walk is being stopped."""
@@ -108,7 +110,7 @@ class _JobMonitor(Monitor):
 
     def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
         """Report the epoch."""
-        self.report(self.members)
+        self.report(len(loss))
 
 
 def places(
@@ -168,8 +170,8 @@ def run_jobs(
     stop = Event()
     futures: list[Future[list[Result]]] = []
     try:
-        for members, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
-            monitor = _JobMonitor(members, report, stop)
+        for _, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
+            monitor = _JobMonitor(report, stop)
             futures.append(executor.submit(_working, job, be, monitor, threads))
         return [result for future in as_completed(futures) for result in future.result()]
     finally:
@@ -254,7 +256,7 @@ def _clean_job(plan: WalkPlan, repeat: int) -> Job:
         )
         results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
         if "inference" in plan.phases:
-            results += walk_inference(be, plan, population, repeat, monitor)
+            results += _inference(be, plan, population, repeat, monitor)
         return results
 
     return job
@@ -264,23 +266,49 @@ def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
     """Train one network per σ of this part under noise at the place; evaluate each under the same noise."""
 
     def job(be: Backend, monitor: Monitor) -> list[Result]:
-        sigma = plan.sigma[part]
-        noise = place.noise(plan.noise(sigma))
-        with _naming(place, sigma):
-            population = _trained(be, plan, repeat, len(sigma), noise, monitor)
-            correct = evaluate(
-                be,
-                plan.network,
-                population,
-                plan.dataset,
-                noise=noise,
-                batch_size=plan.evaluation_batch,
-                dtype=plan.dtype,
-                monitor=monitor,
-            )
-        return [Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))]
+        return list(fitting(be, part, monitor, lambda *some: _curve(be, plan, repeat, place, *some)))
 
     return job
+
+
+def _curve(
+    be: Backend,
+    plan: WalkPlan,
+    repeat: int,
+    place: Place,
+    part: slice,
+    monitor: Monitor,
+    start: TrainingState | None,
+) -> Curve:
+    sigma = plan.sigma[part]
+    noise = place.noise(plan.noise(sigma))
+    with _naming(place, sigma):
+        population = _trained(be, plan, repeat, len(sigma), noise, monitor, start)
+        correct = evaluate(
+            be,
+            plan.network,
+            population,
+            plan.dataset,
+            noise=noise,
+            batch_size=plan.evaluation_batch,
+            dtype=plan.dtype,
+            monitor=monitor,
+        )
+    return Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))
+
+
+def _inference(
+    be: Backend, plan: WalkPlan, population: Population, repeat: int, monitor: Monitor
+) -> list[Curve]:
+    """Walk at inference with as many σ side by side as fit into memory."""
+    while True:
+        try:
+            return walk_inference(be, plan, population, repeat, monitor)
+        except MemoryError:
+            if plan.members == 1:
+                raise WnError(TOO_LARGE) from None
+        be.release()
+        plan = plan._replace(members=plan.members // 2)
 
 
 @contextmanager
@@ -294,7 +322,13 @@ def _naming(place: Place, sigma: NDArray[np.float64]) -> Iterator[None]:
 
 
 def _trained(
-    be: Backend, plan: WalkPlan, repeat: int, members: int, noise: SiteNoise, monitor: Monitor
+    be: Backend,
+    plan: WalkPlan,
+    repeat: int,
+    members: int,
+    noise: SiteNoise,
+    monitor: Monitor,
+    start: TrainingState | None = None,
 ) -> Population:
     seeds = (member_seed(plan.seed, repeat),) * members
     return train(
@@ -306,6 +340,7 @@ def _trained(
         noise=noise,
         dtype=plan.dtype,
         monitor=monitor,
+        start=start,
     )
 
 
@@ -316,8 +351,10 @@ def _parts(plan: WalkPlan) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
-def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike) -> int:
-    """Return how many members one job takes, 1 to MEMBERS_AT_ONCE, so that its arrays fit BYTES_PER_JOB.
+def members_at_once(
+    network: Network, train: TrainSettings, dtype: DTypeLike, be: Backend | None = None
+) -> int:
+    """Return how many members one job takes: as many as its backend can plan with, by default a CPU's.
 
     A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
     moments. Results do not depend on this number.
@@ -325,7 +362,8 @@ def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike) ->
     activations = 2 * sum(prod(shape) for shape in network.shapes()) * train.batch_size
     parameters = 4 * parameter_count(network)
     bytes_per_member = (activations + parameters) * np.dtype(dtype).itemsize
-    return int(min(max(BYTES_PER_JOB // bytes_per_member, 1), MEMBERS_AT_ONCE))
+    size, most = (BYTES_PER_JOB, MEMBERS_AT_ONCE) if be is None else (be.job_bytes, be.most_members)
+    return int(min(max(size // bytes_per_member, 1), most))
 
 
 def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:

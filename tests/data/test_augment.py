@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wn.backends.numpy import NumpyBackend
-from wn.data.augment import Draw, augment, uniform_below
+from wn.data.augment import Draw, augment
 from wn.data.dataset import Split, batch
 from wn.data.recipes import CIFAR10, FASHION_MNIST, Preprocessing
-from wn.random import Purpose, sample_words
+from wn.random import Purpose, sample_words, uniform_below
 
 NUMPY = NumpyBackend()
 

@@ -87,7 +87,7 @@ def test_running_statistics_equal_loops(shape, seed, shared):
     x = x[:1] if shared else x
     before = [array.copy() for array in running]
     _, _, statistics = batch_norm.forward_training(BE, random_params(shape, seed), x)
-    new = batch_norm.update_running(running, statistics)
+    new = batch_norm.update_running(BE, running, statistics)
     expected = naive_statistics.batch_norm_running(*running, x)
     for name, actual, wanted in zip(("mean", "variance"), new, expected, strict=True):
         assert_close(actual, wanted, reduction_length=x[0].size, magnitude=10.0, name=name)
@@ -100,7 +100,7 @@ def test_running_statistics_by_hand():
     _, _, statistics = batch_norm.forward_training(BE, BatchNormParams(np.ones((1, 1)), np.zeros((1, 1))), x)
     np.testing.assert_allclose(statistics.variance, 14 / 3)
     running = RunningStatistics(np.array([[10.0]]), np.array([[20.0]]))
-    new = batch_norm.update_running(running, statistics)
+    new = batch_norm.update_running(BE, running, statistics)
     np.testing.assert_allclose(new.mean, 0.9 * 10 + 0.1 * 3)
     np.testing.assert_allclose(new.variance, 0.9 * 20 + 0.1 * 14 / 2)
 
@@ -258,6 +258,6 @@ def test_training_updates_the_state_and_inference_uses_it(dtype):
 def test_statistics_of_a_shared_input_update_every_member():
     running = random_running((3, 2), 0)
     batch = BatchStatistics(np.ones((1, 2)), np.full((1, 2), 2.0), 5)
-    new = batch_norm.update_running(running, batch)
+    new = batch_norm.update_running(BE, running, batch)
     np.testing.assert_allclose(new.mean, 0.9 * running.mean + 0.1)
     np.testing.assert_allclose(new.variance, 0.9 * running.variance + 0.1 * 2.5)

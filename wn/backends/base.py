@@ -4,22 +4,20 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 "shared by the whole population" and broadcasts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from wn import random
-from wn.backends import windows
-from wn.backends.windows import Block, Pair, Sliding
+from wn.backends import crops
+from wn.backends.base_layers import SAMPLE_TILE, Array, Layers
+from wn.errors import WnError
 from wn.random import Purpose
 
-# Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
-SAMPLE_TILE = 256
-
-# NumPy's and CuPy's arrays share an interface but no base class.
-Array = Any
+# What a step of a training is given: sample ids (B,), uint32, the epoch, and Adam's constants.
+TrainingStep = Callable[[Array, int, Sequence[float]], None]
 
 
 class DrawKey(NamedTuple):
@@ -40,13 +38,14 @@ class Draws(NamedTuple):
     shift: Array  # (P|1,)
 
 
-class Backend:
+class Backend(Layers):
     """The primitives that layers are written with."""
 
     name: str
     xp: ModuleType
     libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
     takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
+    most_members = 16  # side by side: enough to share draws and batches, few enough for the cache
 
     # ---- arrays -----------------------------------------------------------------------------------------
 
@@ -54,14 +53,53 @@ class Backend:
         """Return `values` as an array of this backend."""
         return self.xp.asarray(values, dtype=dtype)
 
+    def constant(self, values: Any, dtype: Any = None) -> Array:
+        """Return `values` as an array that may be used again, and is not to be changed."""
+        return self.asarray(values, dtype)
+
     def to_numpy(self, array: Array) -> Any:
         """Return `array` in the host's memory."""
         return array
+
+    def all_finite(self, array: Array) -> bool:
+        """Return whether all elements are finite, as far as that is known at once.
+
+        A device that would have to be waited for says yes, and makes NaN of what follows.
+        """
+        return bool(self.xp.isfinite(array).all())
+
+    def check_finite(self, array: Array, message: str) -> None:
+        """Raise WnError(message) if an element is known not to be finite, see `all_finite`."""
+        if not self.all_finite(array):
+            raise WnError(message)
+
+    def assign(self, target: Array, values: Array) -> None:
+        """Write values to an array that is kept."""
+        target[...] = values
+
+    def accumulate(self, total: Array, values: Array, factor: int) -> None:
+        """Add values·factor, computed in float64, to total: (P,)."""
+        total += values.astype(total.dtype) * factor
 
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Give the work of the calling thread so many processors; plain array code uses one of them."""
         yield
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+    @property
+    def job_bytes(self) -> int:
+        """How much the arrays of one job may be planned to take."""
+        return 1 << 30
+
+    def recorded(self, step: TrainingStep) -> TrainingStep:
+        """Return what does the same as `step`; it may repeat a recording of what `step` did before.
+
+        So whatever differs from step to step has to be in its arguments, and it changes arrays in place.
+        """
+        return step
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -69,6 +107,10 @@ class Backend:
         yield
 
     # ---- batches ----------------------------------------------------------------------------------------
+
+    def take(self, values: Array, samples: Array) -> Array:
+        """Return the values of the samples (B,): (N,) → (B,)."""
+        return values[samples]
 
     def gather(
         self,
@@ -82,6 +124,23 @@ class Backend:
         """Return the samples (B,) of images (N, C, H, W), standardised: a network input (1, C, H, W, B)."""
         return self.standardise(self.xp.moveaxis(images[samples], 0, -1), scale, mean, std, dtype)
 
+    def gather_augmented(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+        padding: int,
+        flip: bool,
+        seed: int,
+        epoch: int,
+    ) -> Array:
+        """Return what `gather` does, of images that are cropped and flipped first: see `crops.augment`."""
+        x = crops.augment(self.xp, images, samples, padding, flip, seed, epoch)
+        return self.standardise(x, scale, mean, std, dtype)
+
     def standardise(
         self, x: Array, scale: float, mean: Sequence[float], std: Sequence[float], dtype: Any
     ) -> Array:
@@ -91,51 +150,9 @@ class Backend:
         """
         y = self.xp.ascontiguousarray(x).astype(dtype)
         y /= scale  # a Python number: computed in y's dtype
-        y -= self.xp.asarray(mean, dtype=dtype)[:, None, None, None]
-        y /= self.xp.asarray(std, dtype=dtype)[:, None, None, None]
+        y -= self.constant(mean, dtype)[:, None, None, None]
+        y /= self.constant(std, dtype)[:, None, None, None]
         return y[None]
-
-    # ---- products ---------------------------------------------------------------------------------------
-
-    def linear(self, w: Array, x: Array, b: Array) -> Array:
-        """Return y[p] = w[p] x[p] + b[p]: (P|1, O, I) · (P|1, I, B), (P|1, O) → (P, O, B).
-
-        BLAS may round a column differently according to its place among the others. Products are therefore
-        taken member by member and in tiles of SAMPLE_TILE columns: a member's result does not depend on the
-        population, nor a sample's on the batch, if batches begin at multiples of the tile.
-        """
-        batch = x.shape[2]
-        y = self.xp.empty((max(len(w), len(x)), w.shape[1], batch), x.dtype)
-        for start in range(0, batch, SAMPLE_TILE):
-            tile = slice(start, start + SAMPLE_TILE)
-            self.xp.matmul(w, x[:, :, tile], out=y[:, :, tile])
-        y += b[:, :, None]
-        return y
-
-    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
-        """Return dw[p] = dy[p] x[p]ᵀ and db[p] = Σ_n dy[p]: (P, O, B), (P|1, I, B) → (P, O, I), (P, O)."""
-        return self.xp.matmul(dy, x.transpose(0, 2, 1)), dy.sum(axis=2)
-
-    def linear_input_gradient(self, w: Array, dy: Array) -> Array:
-        """Return dx[p] = w[p]ᵀ dy[p]: (P|1, O, I) · (P, O, B) → (P, I, B)."""
-        return self.xp.matmul(w.transpose(0, 2, 1), dy)
-
-    def linear_backward(
-        self, dy: Array, x: Array, w: Array, need_dx: bool
-    ) -> tuple[Array | None, Array, Array]:
-        """Return dx (None unless `need_dx`), dw, db: `linear_input_gradient` and `linear_gradients`."""
-        dw, db = self.linear_gradients(dy, x)
-        return (self.linear_input_gradient(w, dy) if need_dx else None), dw, db
-
-    # ---- element-wise -----------------------------------------------------------------------------------
-
-    def relu(self, x: Array) -> Array:
-        """Return max(x, 0); NaN stays NaN."""
-        return self.xp.maximum(x, 0)
-
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        """Return dy where y > 0, else 0."""
-        return self.xp.where(y > 0, dy, dy.dtype.type(0))
 
     # ---- noise ------------------------------------------------------------------------------------------
 
@@ -159,8 +176,8 @@ class Backend:
         """Return scale·z + shift for an activation x (P|1, …, B): (S|P, …, B) in x's dtype."""
         features, ones = prod(x.shape[1:-1]), (1,) * (x.ndim - 1)
         z = self.normals(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
-        y = z.astype(x.dtype, copy=False) * self.asarray(draws.scale).reshape(-1, *ones)
-        y += self.asarray(draws.shift).reshape(-1, *ones)
+        y = z.astype(x.dtype, copy=False) * self.constant(draws.scale).reshape(-1, *ones)
+        y += self.constant(draws.shift).reshape(-1, *ones)
         return y
 
     def apply_draws(
@@ -182,32 +199,6 @@ class Backend:
         """Return dy·m, (P, …, B), for multipliers m (P|1, …, B)."""
         return dy * m
 
-    # ---- loss -------------------------------------------------------------------------------------------
-
-    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """Return −Σ_n shares_n log softmax(logits)[label_n], (P,), and log softmax(logits), (P, K, B)."""
-        log_probabilities = self.log_softmax(logits)  # (P, K, B)
-        picked = log_probabilities[:, labels, self.xp.arange(len(labels))]  # (P, B)
-        return -(picked * shares).sum(axis=1), log_probabilities
-
-    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """Return dlogits[p,k,n] = shares_n (exp(log_probabilities[p,k,n]) − [k = label_n]): (P, K, B)."""
-        dlogits = self.xp.exp(log_probabilities)
-        dlogits[:, labels, self.xp.arange(len(labels))] -= 1
-        dlogits *= shares
-        return dlogits
-
-    def log_softmax(self, logits: Array) -> Array:
-        """Return logits − log Σ exp(logits) over the classes (axis 1), shifted so that nothing overflows."""
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
-
-    def count_correct(self, logits: Array, labels: Array) -> Array:
-        """Return how many labels (B,) are the largest of logits (P, K, ≥B), −1 if one is not finite: (P,)."""
-        logits = logits[:, :, : len(labels)]
-        finite = self.xp.isfinite(logits).all(axis=(1, 2))
-        return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)
-
     # ---- optimiser --------------------------------------------------------------------------------------
 
     def adam_update(
@@ -216,7 +207,7 @@ class Backend:
         gradient: Array,
         first: Array,
         second: Array,
-        constants: Sequence[float],
+        constants: Sequence[float] | Array,
     ) -> None:
         """Update one parameter and its two moments in place; see `wn.optim.adam_step` for the formula."""
         step_size, beta1, beta2, second_correction, epsilon = constants
@@ -235,7 +226,7 @@ class Backend:
         gradients: list[Array],
         first: list[Array],
         second: list[Array],
-        constants: Sequence[float],
+        constants: Sequence[float] | Array,
     ) -> None:
         """Apply `adam_update` to all parameters of a network."""
         for arrays in zip(parameters, gradients, first, second, strict=True):
@@ -245,154 +236,5 @@ class Backend:
         """Clamp w to [−limit, limit] in place."""
         self.xp.clip(w, -limit, limit, out=w)
 
-    # ---- convolution and pooling ------------------------------------------------------------------------
 
-    # About so many values are laid out as columns at a time: 4 MiB in float32 stay in a third-level cache.
-    columns_limit = 1 << 20
-
-    def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """Return w ∗ x + b: (P|1, C, H, W, B), (P|1, O, C, KH, KW), (P|1, O) → (P, O, H', W', B)."""
-        sliding = Sliding(w.shape[3:], stride, padding)
-        height, width = sliding.places(*x.shape[2:4])
-        population, outputs, batch = max(x.shape[0], w.shape[0]), w.shape[1], x.shape[4]
-        y = self.xp.empty((population, outputs, height, width, batch), x.dtype)
-        kernels, bias = windows.flat_kernels(w), b[:, :, None, None, None]
-        for block, columns in self._columns(x, sliding):
-            part = y[block.members, :, block.rows, :, block.samples]
-            self._product_into(part, windows.of_members(kernels, block.members), columns)
-            part += windows.of_members(bias, block.members)
-        return y
-
-    def _product_into(self, part: Array, w: Array, x: Array) -> None:
-        """Write the products w[p] x[p], member by member, to a part (P, O, rows, W', samples) of y."""
-        part[...] = self.xp.matmul(w, x).reshape(part.shape)
-
-    def convolution_gradients(
-        self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
-    ) -> tuple[Array, Array]:
-        """Return dw (P, O, C, KH, KW) and db (P, O): dy (P, O, H', W', B), x (P|1, C, H, W, B)."""
-        population, outputs = dy.shape[:2]
-        dw = self.xp.zeros((population, outputs, x.shape[1] * kernel[0] * kernel[1]), dy.dtype)
-        for block, columns in self._columns(x, Sliding(kernel, stride, padding)):
-            part = windows.part_of_output(dy, block)
-            dw[block.members] += self.xp.matmul(part, columns.transpose(0, 2, 1))
-        return dw.reshape(population, outputs, x.shape[1], *kernel), dy.sum(axis=(2, 3, 4))
-
-    def convolution_input_gradient(
-        self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
-    ) -> Array:
-        """Return dx of `convolution`: (P|1, O, C, KH, KW), (P, O, H', W', B) → (P, C, H, W, B)."""
-        channels, kernel_h, kernel_w = w.shape[2:]
-        population, _, rows, columns, batch = dy.shape
-        height, width = (length + 2 * zeros for length, zeros in zip(size, padding, strict=True))
-        dx = self.xp.zeros((population, channels, height, width, batch), dy.dtype)
-        per_row = channels * kernel_w * columns
-        for block in windows.blocks(population, rows, batch, per_row, self.columns_limit, SAMPLE_TILE):
-            part, dpart = dx[block.members, ..., block.samples], windows.part_of_output(dy, block)
-            for i in range(kernel_h):  # one row of the kernel at a time: its columns stay in the cache
-                kernel_row = windows.of_members(windows.flat_kernels(w[:, :, :, i]), block.members)
-                dcolumns = self.linear_input_gradient(kernel_row, dpart)  # (members, C·KW, rows·W'·samples)
-                windows.add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
-        return dx[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
-
-    def _columns(self, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
-        """Yield the columns of x block by block; where x is shared, a block is for all members."""
-        view = windows.seen(self.xp, windows.pad(self.xp, x, sliding.padding), sliding)
-        members, channels, kernel_h, kernel_w, height, width, batch = view.shape
-        per_row = channels * kernel_h * kernel_w * width
-        for block in windows.blocks(members, height, batch, per_row, self.columns_limit, SAMPLE_TILE):
-            everyone = block if members > 1 else block._replace(members=slice(None))
-            yield everyone, windows.columns(view, block)
-
-    def max_pool(self, x: Array, window: Pair) -> Array:
-        """Return the largest value of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
-        first, *others = windows.tiles(x, window)
-        y = first.copy()
-        for tile in others:
-            self.xp.maximum(y, tile, out=y)
-        return y
-
-    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """Return dx of `max_pool`: dy where a window's largest value (or a NaN) stands first, 0 elsewhere."""
-        dx = windows.tiled(self.xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
-        free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
-        for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
-            found = tile == y
-            found |= tile != tile
-            found &= free
-            free ^= found
-            dtile[...] = self.xp.where(found, dy, dy.dtype.type(0))
-        return dx
-
-    def average_pool(self, x: Array, window: Pair) -> Array:
-        """Return the mean of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
-        first, *others = windows.tiles(x, window)
-        y = first.copy()
-        for tile in others:
-            y += tile
-        y /= window[0] * window[1]
-        return y
-
-    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
-        dx = windows.tiled(self.xp, (*dy.shape[:2], *size, dy.shape[4]), window, dy.dtype)
-        share = dy / (window[0] * window[1])
-        for dtile in windows.tiles(dx, window):
-            dtile[...] = share
-        return dx
-
-    # ---- batch norm: rows (P|1, F, N), where N runs over everything that a mean is taken over -------------
-
-    def batch_norm(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
-        """Return gamma (rows − mean)·inverse + beta, (P, F, N), and mean, variance, inverse, (P|1, F).
-
-        inverse = 1/√(variance + epsilon), with the biased variance of each row.
-        """
-        mean, variance = self.moments(rows)
-        inverse = (variance + epsilon) ** -0.5
-        return self.normalise(rows, mean, gamma * inverse, beta), mean, variance, inverse
-
-    def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F)."""
-        count = rows.shape[2]
-        dgamma, dbeta = self.normalise_sums(drows, rows, mean, inverse)
-        slope, shift = -inverse * dgamma / count, -dbeta / count  # (P, F)
-        dx = self.normalise_backward(drows, rows, mean, slope, shift, gamma * inverse)
-        return dx, dgamma, dbeta
-
-    def moments(self, rows: Array) -> tuple[Array, Array]:
-        """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""
-        mean = rows.mean(axis=2)
-        deviations = rows - mean[:, :, None]
-        deviations *= deviations
-        return mean, deviations.mean(axis=2)
-
-    def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """Return (rows − mean)·scale + shift; the others (P|1, F); result (P, F, N)."""
-        population = max(len(array) for array in (rows, mean, scale, shift))
-        y = self.xp.empty((population, *rows.shape[1:]), rows.dtype)
-        self.xp.subtract(rows, mean[:, :, None], out=y)
-        y *= scale[:, :, None]
-        y += shift[:, :, None]
-        return y
-
-    def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
-        """Return Σ_n drows·(rows − mean)·inverse and Σ_n drows, (P, F)."""
-        products = (rows - mean[:, :, None]) * drows
-        return products.sum(axis=2) * inverse, drows.sum(axis=2)
-
-    def normalise_backward(
-        self, drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array
-    ) -> Array:
-        """Return (drows + (rows − mean)·slope + shift)·scale: (P, F, N); slope, shift, scale: (P, F)."""
-        dx = self.xp.empty(drows.shape, drows.dtype)
-        self.xp.subtract(rows, mean[:, :, None], out=dx)
-        dx *= slope[:, :, None]
-        dx += drows
-        dx += shift[:, :, None]
-        dx *= scale[:, :, None]
-        return dx
+__all__ = ["SAMPLE_TILE", "Array", "Backend", "DrawKey", "Draws", "TrainingStep"]

@@ -39,6 +39,20 @@ class WorkArrays(threading.local):
         index = self._free_block(size)
         return np.ndarray(shape, dtype, self.blocks[index], self.offsets[index])
 
+    def unowned(self, value: Any) -> Any:
+        """Return an array on a block as one that does not keep the block from being used again.
+
+        Anything else is returned as it is. Whoever keeps the result keeps this object too.
+        """
+        if not isinstance(value, np.ndarray):
+            return value
+        owner = value
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        if not any(owner is block for block in self.blocks):
+            return value
+        return np.asarray(_Memory(value.__array_interface__))
+
     def clear(self) -> None:
         """Give back the blocks; arrays on them stay valid."""
         self.sizes.clear()
@@ -61,3 +75,10 @@ class WorkArrays(threading.local):
 
     def _references(self, index: int) -> int:
         return sys.getrefcount(self.blocks[index])
+
+
+class _Memory:
+    """A place in memory that NumPy makes an array of, without knowing whose it is."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface

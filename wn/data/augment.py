@@ -1,8 +1,8 @@
-"""Random crop with padding and random flip, drawn per (seed, epoch, sample): the batch does not matter."""
+"""Random crops and flips of training images, drawn per (seed, epoch, sample): the batch does not matter."""
 
 from typing import Any, NamedTuple
 
-from wn.random import Purpose, sample_words
+from wn.backends import crops
 
 
 class Draw(NamedTuple):
@@ -13,36 +13,5 @@ class Draw(NamedTuple):
 
 
 def augment(xp: Any, images: Any, samples: Any, padding: int, flip: bool, draw: Draw) -> Any:
-    """Crop and flip the images at `samples` (B,) of `images` (N, C, H, W) at random: (C, H, W, B).
-
-    The image is surrounded by `padding` pixels of zeros; a window of the original size is cut at offsets
-    (u, v), each uniform on 0 … 2·padding (padding, padding is the image itself), and mirrored left-right with
-    probability 1/2 if `flip`. Words 0, 1, 2 of the sample's Philox block give u, v and the mirror.
-    Source: derived in docs/data.md.
-    """
-    words = sample_words(xp, draw.seed, samples, draw.epoch, Purpose.AUGMENT)  # (4, B)
-    x = images[samples]  # (B, C, H, W), a copy
-    if padding > 0:
-        u, v = (uniform_below(xp, word, 2 * padding + 1) for word in words[:2])  # (B,)
-        x = _cropped(xp, x, padding, u, v)  # (B, C, H, W)
-    if flip:
-        mirrored = uniform_below(xp, words[2], 2) == 1  # (B,)
-        x[mirrored] = x[mirrored][..., ::-1]
-    return xp.moveaxis(x, 0, -1)  # (C, H, W, B)
-
-
-def uniform_below(xp: Any, words: Any, bound: int) -> Any:
-    """Integers uniform on 0 … bound − 1 (int64) from 32-bit words: ⌊word · bound / 2³²⌋.
-
-    The probabilities differ from 1 / bound by less than 2⁻³².
-    """
-    return ((words.astype(xp.uint64) * xp.uint64(bound)) >> xp.uint64(32)).astype(xp.int64)
-
-
-def _cropped(xp: Any, x: Any, padding: int, u: Any, v: Any) -> Any:
-    """y[b, c, i, j] = padded x[b, c, i + u[b], j + v[b]] for x (B, C, H, W)."""
-    count, channels, height, width = x.shape
-    padded = xp.zeros((count, channels, height + 2 * padding, width + 2 * padding), dtype=x.dtype)
-    padded[:, :, padding : padding + height, padding : padding + width] = x
-    windows = xp.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-    return windows[xp.arange(count), :, u, v]  # views (B, C, 2p+1, 2p+1, H, W), one taken of each sample
+    """See `wn.backends.crops.augment`: the images at `samples` (B,), cropped and flipped, (C, H, W, B)."""
+    return crops.augment(xp, images, samples, padding, flip, *draw)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn.data.augment import Draw, augment
+from wn.data.augment import Draw
 from wn.data.recipes import Preprocessing, Recipe
 from wn.errors import DataError, WnError
 
@@ -115,8 +115,8 @@ def batch(
     standard = (preprocessing.scale, preprocessing.mean, preprocessing.std, dtype)
     if draw is None or not preprocessing.augments:
         return be.gather(split.images, samples, *standard)
-    x = augment(be.xp, split.images, samples, preprocessing.crop_padding, preprocessing.flip, draw)
-    return be.standardise(x, *standard)
+    crops = (preprocessing.crop_padding, preprocessing.flip, *draw)
+    return be.gather_augmented(split.images, samples, *standard, *crops)
 
 
 def _limited(split: Split, count: int | None, what: str) -> Split:

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.data.archive import Member, members
-from wn.data.augment import uniform_below
 from wn.data.dataset import Dataset, Split
 from wn.data.entry import Entry
 from wn.data.feature_cache import cached
 from wn.data.mfcc import LENGTH, RATE, mfcc
 from wn.errors import DataError
-from wn.random import Purpose, sample_words
+from wn.random import Purpose, sample_words, uniform_below
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 CLASSES = (*WORDS, "silence", "unknown")

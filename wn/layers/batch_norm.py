@@ -13,6 +13,12 @@ from wn.layers.base import DrawUniform, Shape
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics
 
+_TOO_LARGE = {
+    np.dtype(dtype): f"the variance of a feature is not finite in {dtype}: activations must be numbers below "
+    f"about {float(np.finfo(dtype).max) ** 0.5:.0e}; use float64 or less noise before it"
+    for dtype in ("float32", "float64")
+}
+
 
 class BatchNormParams(NamedTuple):
     """Scales gamma (P, F) and shifts beta (P, F); F is C for images."""
@@ -74,11 +80,7 @@ def forward_training(
         )
     with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
         y, mean, variance, inverse = be.batch_norm(rows, params.gamma, params.beta, EPSILON)
-    if not bool(be.xp.isfinite(variance).all()):
-        raise WnError(
-            f"batch norm: the variance of a feature is not finite in {x.dtype}: activations must be numbers "
-            f"below about {float(be.xp.finfo(x.dtype).max) ** 0.5:.0e}; use float64 or less noise before it"
-        )
+    be.check_finite(variance, f"batch norm: {_TOO_LARGE[np.dtype(x.dtype)]}")
     cache = TrainingCache(x, params.gamma, mean, inverse)
     return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count)
 
@@ -120,15 +122,15 @@ def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[A
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 
-def update_running(running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+def update_running(be: Backend, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
     """Return the running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
 
     new = (1 − m)·old + m·batch, m = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
     """
-    unbiased = batch.variance * (batch.values / (batch.values - 1))
+    unbiased = batch.values / (batch.values - 1)
     return RunningStatistics(
-        (1 - MOMENTUM) * running.mean + MOMENTUM * batch.mean,
-        (1 - MOMENTUM) * running.variance + MOMENTUM * unbiased,
+        be.running_average(running.mean, batch.mean, MOMENTUM, 1.0),
+        be.running_average(running.variance, batch.variance, MOMENTUM, unbiased),
     )
 
 
@@ -162,7 +164,7 @@ class BatchNorm:
             y, inference_cache = forward_inference(be, params, state, x)
             return y, inference_cache, state
         y, cache, statistics = forward_training(be, params, x)
-        return y, cache, update_running(state, statistics)
+        return y, cache, update_running(be, state, statistics)
 
     def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward_training` and `backward_inference`."""

@@ -1,5 +1,6 @@
 """Softmax cross-entropy, the loss. Derived in docs/layers/cross_entropy.md."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wn.backends.base import Array, Backend
@@ -14,7 +15,7 @@ class CrossEntropyCache(NamedTuple):
 
 
 def forward(
-    be: Backend, logits: Array, labels: Array, class_weights: Array | None = None
+    be: Backend, logits: Array, labels: Array, class_weights: Sequence[float] | None = None
 ) -> tuple[Array, CrossEntropyCache]:
     """Return each member's mean cross-entropy.
 
@@ -24,12 +25,7 @@ def forward(
     logits: (P, K, B); labels: (B,) integers in 0…K−1; class_weights: (K,) or None; loss: (P,).
     Derived in docs/layers/cross_entropy.md.
     """
-    xp, batch = be.xp, logits.shape[2]
-    if class_weights is None:
-        shares = xp.full(batch, 1 / batch, logits.dtype)  # (B,)
-    else:
-        weights = xp.asarray(class_weights, logits.dtype)[labels]
-        shares = weights / weights.sum()
+    shares = be.shares(labels, class_weights, logits.dtype)  # (B,)
     loss, log_probabilities = be.cross_entropy(logits, labels, shares)  # (P,), (P, K, B)
     return loss, CrossEntropyCache(log_probabilities, labels, shares)
 

@@ -14,7 +14,7 @@ from wn.backends.numba_kernels.elementwise import ALONE, CHUNK, PIXELS, SAMPLES
 
 BE = backends.get("numpy")
 SIZES = [0, 1, 7, CHUNK + 1, ALONE, ALONE + 1, 5 * CHUNK, 7 * CHUNK + 13]
-ADAM = (0.01, 0.9, 0.999, 1.7, 1e-8)
+ADAM = np.array([0.01, 0.9, 0.999, 1.7, 1e-8])
 
 
 def normals(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Any:
@@ -84,8 +84,19 @@ def test_adam_is_the_plain_one(size: int, dtype: Any) -> None:
     found, expected = adam_arrays(size, dtype), adam_arrays(size, dtype)
     for _ in range(3):
         elementwise.adam(*found, ADAM)
-        BE.adam_update(*expected, ADAM)
+        BE.adam_update(*expected, ADAM.tolist())
     assert all(same_bits(array, value) for array, value in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_of_many_parameters_is_that_of_each(dtype: Any) -> None:
+    sizes = [3, elementwise.CHUNK, 1, 2 * elementwise.CHUNK + 5, elementwise.CHUNK - 1]
+    found, expected = ([adam_arrays(size, dtype) for size in sizes] for _ in "ab")
+    addresses = np.array([[array.ctypes.data for array in arrays] for arrays in found], np.int64).T.copy()
+    elementwise.adam_all(addresses, np.array(sizes), found[0][0], ADAM)
+    for arrays, values in zip(found, expected, strict=True):
+        elementwise.adam(*values, ADAM)
+        assert all(same_bits(array, value) for array, value in zip(arrays, values, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -94,7 +105,7 @@ def test_adam_beyond_the_range(dtype: Any) -> None:
     found, expected = ([np.ones(6, dtype), gradient, np.zeros(6, dtype), np.zeros(6, dtype)] for _ in "ab")
     elementwise.adam(*found, ADAM)
     with np.errstate(over="ignore", invalid="ignore"):
-        BE.adam_update(*expected, ADAM)
+        BE.adam_update(*expected, ADAM.tolist())
     for array, value in zip(found, expected, strict=True):
         np.testing.assert_array_equal(array, value)
 

@@ -158,7 +158,7 @@ def applied(x: Any, population: int, parts: tuple[Draws | None, Draws | None], a
     """(y,) or (y, M), with one M where all members share it."""
     y = blank((population, *x.shape[1:]), x.dtype)
     m = None if parts[0] is None else blank((noise.members(parts[0]), *x.shape[1:]), x.dtype)
-    noise.apply_draws(x, y, m, *parts, add_first)
+    noise.apply(*noise.apply_arguments(x, y, m, *parts, add_first))
     return (y,) if m is None else (y, m)
 
 
@@ -168,7 +168,7 @@ def check_applied(x: Any, population: int, parts: tuple[Draws | None, Draws | No
     for result, plain in zip(applied(x, population, parts, add_first), expected, strict=True):
         assert same_bits(result, np.ascontiguousarray(np.broadcast_to(plain, result.shape)))
     y = blank((population, *x.shape[1:]), x.dtype)
-    noise.apply_draws(x, y, None, *parts, add_first)
+    noise.apply(*noise.apply_arguments(x, y, None, *parts, add_first))
     assert same_bits(y, applied(x, population, parts, add_first)[0])
 
 
@@ -302,7 +302,7 @@ def test_arrays_that_do_not_fit_are_refused(
     parts = operator("mixed", (1, 2), np.arange(3), 2, np.float32)
     arrays = [np.ones(shape, np.float32) for shape in (x, y, m)]
     with pytest.raises(WnError, match=message):
-        noise.apply_draws(*arrays, *parts, False)
+        noise.apply(*noise.apply_arguments(*arrays, *parts, False))
 
 
 def test_other_dtypes_and_strides_are_refused() -> None:
@@ -310,7 +310,7 @@ def test_other_dtypes_and_strides_are_refused() -> None:
     x, y, m = np.ones((3, 1, 4, 3), np.float32)
     for wrong in ((x.astype(np.float64), y, m), (x, y[:, ::-1], m), (x, y, m.astype(np.float64))):
         with pytest.raises(WnError, match="C-contiguous and of one dtype"):
-            noise.apply_draws(*wrong, *parts, False)
+            noise.apply(*noise.apply_arguments(*wrong, *parts, False))
 
 
 # ---- gradient -------------------------------------------------------------------------------------------

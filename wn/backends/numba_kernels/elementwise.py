@@ -3,19 +3,32 @@
 What happens to an element does not depend on its neighbours: arrays are cut into chunks for the threads.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from wn.backends.numba_kernels.compile import parallel, serial
 
 Array = Any
 
+
+def _pointer_to(typing: Any, address: Any, like: Any) -> Any:
+    """Turn an address into a pointer to values of the dtype of `like`."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like.dtype)(address, like), build
+
+
+_pointer: Any = intrinsic(_pointer_to)  # called with all arguments but the first
+
 CHUNK = 2048  # values in a chunk: enough to hide its cost, few enough for an even share of small arrays
 ALONE = 8192  # up to so many values one thread is faster: to start the others takes a few microseconds
-PIXELS, SAMPLES = 32, 128  # a tile of gathered images: 16 KiB in float32, half of a first-level cache
+PIXELS, SAMPLES = 256, 128  # a tile of gathered images, at most: 32 KiB of bytes
 
 
 # ---- ReLU -----------------------------------------------------------------------------------------------
@@ -70,7 +83,7 @@ def _relu_backward(dy: Array, y: Array, dx: Array) -> None:
 
 
 @parallel()
-def adam(parameter: Array, gradient: Array, first: Array, second: Array, constants: Sequence[float]) -> None:
+def adam(parameter: Array, gradient: Array, first: Array, second: Array, constants: Array) -> None:
     """Update parameters and their two moments in place, with the bits of `Backend.adam_update`.
 
     m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − step·m / (√v·correction + ε).
@@ -87,7 +100,7 @@ def adam(parameter: Array, gradient: Array, first: Array, second: Array, constan
 
 
 @serial()
-def _adam(parameter: Array, gradient: Array, first: Array, second: Array, constants: Sequence[float]) -> None:
+def _adam(parameter: Array, gradient: Array, first: Array, second: Array, constants: Array) -> None:
     number = parameter.dtype.type  # constants are rounded to the parameters' dtype, as NumPy does
     step, beta1, beta2 = number(constants[0]), number(constants[1]), number(constants[2])
     new1, new2 = number(1 - constants[1]), number(1 - constants[2])
@@ -98,6 +111,35 @@ def _adam(parameter: Array, gradient: Array, first: Array, second: Array, consta
         v = second[i] * beta2 + new2 * g * g
         first[i], second[i] = m, v
         parameter[i] -= step * m / (np.sqrt(v) * correction + epsilon)
+
+
+@parallel()
+def adam_all(addresses: Array, sizes: Array, like: Array, constants: Array) -> None:
+    """Do what `adam` does with many parameters.
+
+    addresses: (4, K), of parameters, gradients, first and second moments, arrays of the dtype of `like`;
+    sizes: (K,); their chunks are items of one loop.
+    """
+    chunks = 0
+    for size in sizes:
+        chunks += -(-size // CHUNK)
+    for chunk in numba.prange(chunks):
+        k, first = 0, chunk * CHUNK
+        while first >= sizes[k]:  # the chunks of the arrays before
+            first -= -(-sizes[k] // CHUNK) * CHUNK
+            k += 1
+        part = slice(first, min(first + CHUNK, sizes[k]))
+        parameter = array_at(addresses[0, k], sizes[k], like)[part]
+        gradient = array_at(addresses[1, k], sizes[k], like)[part]
+        moment = array_at(addresses[2, k], sizes[k], like)[part]
+        second = array_at(addresses[3, k], sizes[k], like)[part]
+        _adam(parameter, gradient, moment, second, constants)
+
+
+@serial()
+def array_at(address: int, size: int, like: Array) -> Array:
+    """Return the array of so many values at an address, with the dtype of `like`."""
+    return numba.carray(_pointer(address, like), size)
 
 
 @parallel()
@@ -134,21 +176,19 @@ def gather(images: Array, samples: Array, scale: float, mean: Array, std: Array,
     number = x.dtype.type
     divisor = number(scale)
     tiles = -(-pixels // PIXELS)
+    side = -(-pixels // tiles)  # tiles of about one size
     for item in numba.prange(channels * tiles):
-        c, first = item // tiles, item % tiles * PIXELS
-        last = min(first + PIXELS, pixels)
-        centre, width = mean[c % len(mean)], std[c % len(std)]
-        tile = np.empty((SAMPLES, PIXELS), x.dtype)
+        c, first = item // tiles, item % tiles * side
+        last = min(first + side, pixels)
+        tile = np.empty((SAMPLES, side), images.dtype)
         for start in range(0, batch, SAMPLES):
             stop = min(start + SAMPLES, batch)
             for n in range(stop - start):
-                image, row = images[samples[start + n], c, first:last], tile[n]
-                for i in range(len(image)):
-                    row[i] = number(image[i]) / divisor
-                if centre != 0 or width != 1:  # else the same bits: divisions are slow
-                    for i in range(len(image)):
-                        row[i] = (row[i] - centre) / width
+                tile[n, : last - first] = images[samples[start + n], c, first:last]
             for i in range(last - first):
                 y = x[c, first + i, start:stop]
                 for n in range(len(y)):
-                    y[n] = tile[n, i]
+                    y[n] = number(tile[n, i]) / divisor
+                if mean[c % len(mean)] != 0 or std[c % len(std)] != 1:  # else the same bits
+                    for n in range(len(y)):
+                        y[n] = (y[n] - mean[c % len(mean)]) / std[c % len(std)]

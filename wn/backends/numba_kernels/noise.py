@@ -7,6 +7,7 @@ in its order, rounded on its own. docs/noise-streams.md says what was measured.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -165,7 +166,7 @@ def apply(
     keys: Array,
     key_of: Array,
     ids: Array,
-    epoch: int,
+    epoch: Array,
     mul: Part,
     add: Part,
     add_first: bool,
@@ -173,7 +174,7 @@ def apply(
     """Write y = x·M + D, or x·M + D·M if `add_first`, and M to m; M = z·scale + shift, D likewise.
 
     x: (P|1, F, B); y: (P, F, B); m: (P|1, F, B), or (0, F, B) if M is not wanted; ids: (B,), uint32;
-    keys: (S, 2), int64, and key_of (P|1,), which says whose is which.
+    keys: (S, 2), int64, and key_of (P|1,), which says whose is which; epoch: (1,), int64.
     """
     population, features, batch = y.shape
     height, width, columns, tiles = _tiling(features, batch)
@@ -191,7 +192,7 @@ def apply(
             for part, word in enumerate((mul[0], add[0])):
                 if word >= 0:
                     place = 0, len(some), rows, len(some)
-                    _draw(z[part], place, words, work, first // 4, some, (epoch, word, key0, key1))
+                    _draw(z[part], place, words, work, first // 4, some, (epoch[0], word, key0, key1))
             for p in range(population):
                 if key_of[p % len(key_of)] == key:
                     place = first * batch + column, batch, rows, len(some)
@@ -307,22 +308,29 @@ def fill_normals(
         normals(out, ids, epoch, word, key0, key1)
 
 
-def apply_draws(
-    x: Array, y: Array, m: Array | None, multiplier: Draws | None, offset: Draws | None, add_first: bool
-) -> None:
-    """Write y = x·M + D, or (x + D)·M = x·M + D·M if `add_first`, and M to m, as `Backend.apply_draws` does.
+def apply_arguments(
+    x: Array,
+    y: Array,
+    m: Array | None,
+    multiplier: Draws | None,
+    offset: Draws | None,
+    add_first: bool,
+    epoch: Array | None = None,
+) -> tuple[Any, ...]:
+    """Return the arguments with which `apply` does what `Backend.apply_draws` does.
 
     x: (P|1, F, B); y: (P, F, B); m: (P, F, B), or (1, F, B) where all members have the same M, or None where
     there is no M or it is not wanted; C-contiguous, of one dtype. Both parts have the same seeds, samples and
-    epoch. Arrays that do not fit, and whatever `wn.random.normals` refuses, raise WnError.
+    epoch. `epoch` (1,), int64, is where the kernel shall find the epoch, an array of its own by default.
+    Arrays that do not fit, and whatever `wn.random.normals` refuses, raise WnError.
     """
     key = _common_key(multiplier, offset)
     ids = random.checked_samples(np, key.samples)
     keys, key_of = _keys(key.seeds, tuple(map(type, key.seeds)))
-    epoch, mul, add = random.checked_integer("epoch", key.epoch, 32), _part(multiplier, y), _part(offset, y)
+    number, mul, add = random.checked_integer("epoch", key.epoch, 32), _part(multiplier, y), _part(offset, y)
     _check_arrays(x, y, m, len(ids), len(key_of), members(multiplier), (*mul[1:], *add[1:]))
-    if y.size:
-        apply(x, y, y[:0] if m is None else m, keys, key_of, ids, epoch, mul, add, add_first)
+    epoch = np.array([number], np.int64) if epoch is None else epoch
+    return x, y, y[:0] if m is None else m, keys, key_of, ids, epoch, mul, add, add_first
 
 
 def members(draws: Draws | None) -> int:

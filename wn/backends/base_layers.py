@@ -1,0 +1,255 @@
+"""The primitives of layers in plain array code over a namespace `xp`: see `base`."""
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from wn.backends import windows
+from wn.backends.windows import Block, Pair, Sliding
+
+# Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
+SAMPLE_TILE = 256
+
+# NumPy's and CuPy's arrays share an interface but no base class.
+Array = Any
+
+
+class Layers:
+    """Products, element-wise functions, loss, convolution, pooling and batch norm."""
+
+    xp: ModuleType
+
+    def constant(self, values: Any, dtype: Any = None) -> Array:
+        """Return `values` as an array that may be used again, and is not to be changed."""
+        return self.xp.asarray(values, dtype)
+
+    # ---- products ---------------------------------------------------------------------------------------
+
+    def linear(self, w: Array, x: Array, b: Array) -> Array:
+        """Return y[p] = w[p] x[p] + b[p]: (P|1, O, I) · (P|1, I, B), (P|1, O) → (P, O, B).
+
+        BLAS may round a column differently according to its place among the others. Products are therefore
+        taken member by member and in tiles of SAMPLE_TILE columns: a member's result does not depend on the
+        population, nor a sample's on the batch, if batches begin at multiples of the tile.
+        """
+        batch = x.shape[2]
+        y = self.xp.empty((max(len(w), len(x)), w.shape[1], batch), x.dtype)
+        for start in range(0, batch, SAMPLE_TILE):
+            tile = slice(start, start + SAMPLE_TILE)
+            self.xp.matmul(w, x[:, :, tile], out=y[:, :, tile])
+        y += b[:, :, None]
+        return y
+
+    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
+        """Return dw[p] = dy[p] x[p]ᵀ and db[p] = Σ_n dy[p]: (P, O, B), (P|1, I, B) → (P, O, I), (P, O)."""
+        return self.xp.matmul(dy, x.transpose(0, 2, 1)), dy.sum(axis=2)
+
+    def linear_input_gradient(self, w: Array, dy: Array) -> Array:
+        """Return dx[p] = w[p]ᵀ dy[p]: (P|1, O, I) · (P, O, B) → (P, I, B)."""
+        return self.xp.matmul(w.transpose(0, 2, 1), dy)
+
+    def linear_backward(
+        self, dy: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """Return dx (None unless `need_dx`), dw, db: `linear_input_gradient` and `linear_gradients`."""
+        dw, db = self.linear_gradients(dy, x)
+        return (self.linear_input_gradient(w, dy) if need_dx else None), dw, db
+
+    # ---- element-wise -----------------------------------------------------------------------------------
+
+    def relu(self, x: Array) -> Array:
+        """Return max(x, 0); NaN stays NaN."""
+        return self.xp.maximum(x, 0)
+
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        """Return dy where y > 0, else 0."""
+        return self.xp.where(y > 0, dy, dy.dtype.type(0))
+
+    # ---- loss -------------------------------------------------------------------------------------------
+
+    def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
+        """Return each sample's share of the mean loss (B,): 1/B, or its class's weight / the sum of all."""
+        if class_weights is None:
+            return self.xp.full(len(labels), 1 / len(labels), dtype)
+        weights = self.constant(class_weights, dtype)[labels]
+        return weights / weights.sum()
+
+    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
+        """Return −Σ_n shares_n log softmax(logits)[label_n], (P,), and log softmax(logits), (P, K, B)."""
+        log_probabilities = self.log_softmax(logits)  # (P, K, B)
+        picked = log_probabilities[:, labels, self.xp.arange(len(labels))]  # (P, B)
+        return -(picked * shares).sum(axis=1), log_probabilities
+
+    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
+        """Return dlogits[p,k,n] = shares_n (exp(log_probabilities[p,k,n]) − [k = label_n]): (P, K, B)."""
+        dlogits = self.xp.exp(log_probabilities)
+        dlogits[:, labels, self.xp.arange(len(labels))] -= 1
+        dlogits *= shares
+        return dlogits
+
+    def log_softmax(self, logits: Array) -> Array:
+        """Return logits − log Σ exp(logits) over the classes (axis 1), shifted so that nothing overflows."""
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
+
+    def count_correct(self, logits: Array, labels: Array) -> Array:
+        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,)."""
+        logits = logits[:, :, : len(labels)]
+        finite = self.xp.isfinite(logits).all(axis=(1, 2))
+        return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)
+
+    # ---- convolution and pooling ------------------------------------------------------------------------
+
+    # About so many values are laid out as columns at a time: 4 MiB in float32 stay in a third-level cache.
+    columns_limit = 1 << 20
+
+    def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
+        """Return w ∗ x + b: (P|1, C, H, W, B), (P|1, O, C, KH, KW), (P|1, O) → (P, O, H', W', B)."""
+        sliding = Sliding(w.shape[3:], stride, padding)
+        height, width = sliding.places(*x.shape[2:4])
+        population, outputs, batch = max(x.shape[0], w.shape[0]), w.shape[1], x.shape[4]
+        y = self.xp.empty((population, outputs, height, width, batch), x.dtype)
+        kernels, bias = windows.flat_kernels(w), b[:, :, None, None, None]
+        for block, columns in self._columns(x, sliding):
+            part = y[block.members, :, block.rows, :, block.samples]
+            self._product_into(part, windows.of_members(kernels, block.members), columns)
+            part += windows.of_members(bias, block.members)
+        return y
+
+    def _product_into(self, part: Array, w: Array, x: Array) -> None:
+        """Write the products w[p] x[p], member by member, to a part (P, O, rows, W', samples) of y."""
+        part[...] = self.xp.matmul(w, x).reshape(part.shape)
+
+    def convolution_gradients(
+        self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
+    ) -> tuple[Array, Array]:
+        """Return dw (P, O, C, KH, KW) and db (P, O): dy (P, O, H', W', B), x (P|1, C, H, W, B)."""
+        population, outputs = dy.shape[:2]
+        dw = self.xp.zeros((population, outputs, x.shape[1] * kernel[0] * kernel[1]), dy.dtype)
+        for block, columns in self._columns(x, Sliding(kernel, stride, padding)):
+            part = windows.part_of_output(dy, block)
+            dw[block.members] += self.xp.matmul(part, columns.transpose(0, 2, 1))
+        return dw.reshape(population, outputs, x.shape[1], *kernel), dy.sum(axis=(2, 3, 4))
+
+    def convolution_input_gradient(
+        self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
+    ) -> Array:
+        """Return dx of `convolution`: (P|1, O, C, KH, KW), (P, O, H', W', B) → (P, C, H, W, B)."""
+        channels, kernel_h, kernel_w = w.shape[2:]
+        population, _, rows, columns, batch = dy.shape
+        height, width = (length + 2 * zeros for length, zeros in zip(size, padding, strict=True))
+        dx = self.xp.zeros((population, channels, height, width, batch), dy.dtype)
+        per_row = channels * kernel_w * columns
+        for block in windows.blocks(population, rows, batch, per_row, self.columns_limit, SAMPLE_TILE):
+            part, dpart = dx[block.members, ..., block.samples], windows.part_of_output(dy, block)
+            for i in range(kernel_h):  # one row of the kernel at a time: its columns stay in the cache
+                kernel_row = windows.of_members(windows.flat_kernels(w[:, :, :, i]), block.members)
+                dcolumns = self.linear_input_gradient(kernel_row, dpart)  # (members, C·KW, rows·W'·samples)
+                windows.add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
+        return dx[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
+
+    def _columns(self, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
+        """Yield the columns of x block by block; where x is shared, a block is for all members."""
+        view = windows.seen(self.xp, windows.pad(self.xp, x, sliding.padding), sliding)
+        members, channels, kernel_h, kernel_w, height, width, batch = view.shape
+        per_row = channels * kernel_h * kernel_w * width
+        for block in windows.blocks(members, height, batch, per_row, self.columns_limit, SAMPLE_TILE):
+            everyone = block if members > 1 else block._replace(members=slice(None))
+            yield everyone, windows.columns(view, block)
+
+    def max_pool(self, x: Array, window: Pair) -> Array:
+        """Return the largest value of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
+        first, *others = windows.tiles(x, window)
+        y = first.copy()
+        for tile in others:
+            self.xp.maximum(y, tile, out=y)
+        return y
+
+    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
+        """Return dx of `max_pool`: dy where a window's largest value (or a NaN) stands first, 0 elsewhere."""
+        dx = windows.tiled(self.xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
+        free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
+        for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
+            found = tile == y
+            found |= tile != tile
+            found &= free
+            free ^= found
+            dtile[...] = self.xp.where(found, dy, dy.dtype.type(0))
+        return dx
+
+    def average_pool(self, x: Array, window: Pair) -> Array:
+        """Return the mean of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
+        first, *others = windows.tiles(x, window)
+        y = first.copy()
+        for tile in others:
+            y += tile
+        y /= window[0] * window[1]
+        return y
+
+    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
+        """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
+        dx = windows.tiled(self.xp, (*dy.shape[:2], *size, dy.shape[4]), window, dy.dtype)
+        share = dy / (window[0] * window[1])
+        for dtile in windows.tiles(dx, window):
+            dtile[...] = share
+        return dx
+
+    # ---- batch norm: rows (P|1, F, N), where N runs over everything that a mean is taken over -------------
+
+    def batch_norm(
+        self, rows: Array, gamma: Array, beta: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return gamma (rows − mean)·inverse + beta, (P, F, N), and mean, variance, inverse, (P|1, F).
+
+        inverse = 1/√(variance + epsilon), with the biased variance of each row.
+        """
+        mean, variance = self.moments(rows)
+        inverse = (variance + epsilon) ** -0.5
+        return self.normalise(rows, mean, gamma * inverse, beta), mean, variance, inverse
+
+    def batch_norm_backward(
+        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F)."""
+        count = rows.shape[2]
+        dgamma, dbeta = self.normalise_sums(drows, rows, mean, inverse)
+        slope, shift = -inverse * dgamma / count, -dbeta / count  # (P, F)
+        dx = self.normalise_backward(drows, rows, mean, slope, shift, gamma * inverse)
+        return dx, dgamma, dbeta
+
+    def moments(self, rows: Array) -> tuple[Array, Array]:
+        """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""
+        mean = rows.mean(axis=2)
+        deviations = rows - mean[:, :, None]
+        deviations *= deviations
+        return mean, deviations.mean(axis=2)
+
+    def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
+        """Return (1 − share)·old + share·(new·factor), each step rounded to the dtype; new: (P|1, F)."""
+        return (1 - share) * old + share * (new * factor)
+
+    def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
+        """Return (rows − mean)·scale + shift; the others (P|1, F); result (P, F, N)."""
+        population = max(len(array) for array in (rows, mean, scale, shift))
+        y = self.xp.empty((population, *rows.shape[1:]), rows.dtype)
+        self.xp.subtract(rows, mean[:, :, None], out=y)
+        y *= scale[:, :, None]
+        y += shift[:, :, None]
+        return y
+
+    def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
+        """Return Σ_n drows·(rows − mean)·inverse and Σ_n drows, (P, F)."""
+        products = (rows - mean[:, :, None]) * drows
+        return products.sum(axis=2) * inverse, drows.sum(axis=2)
+
+    def normalise_backward(
+        self, drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array
+    ) -> Array:
+        """Return (drows + (rows − mean)·slope + shift)·scale: (P, F, N); slope, shift, scale: (P, F)."""
+        dx = self.xp.empty(drows.shape, drows.dtype)
+        self.xp.subtract(rows, mean[:, :, None], out=dx)
+        dx *= slope[:, :, None]
+        dx += drows
+        dx += shift[:, :, None]
+        dx *= scale[:, :, None]
+        return dx
