@@ -302,6 +302,12 @@ def test_permutation_sorts_the_keys_of_the_reference(seed: int, n: int, epoch: i
     assert order.tolist() == sorted(range(n), key=keys.__getitem__)
 
 
+def test_equal_keys_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.tile(np.array([5, 0, 3, 0], np.uint32), 50)  # keys 5, 3, 5, 3, …
+    monkeypatch.setattr(random, "_block_words", lambda *_: words)
+    np.testing.assert_array_equal(random.permutation(0, 100, 0), [*range(1, 100, 2), *range(0, 100, 2)])
+
+
 def test_permutations_are_uniform() -> None:
     """All 24 orders of four, and each of ten items at each of ten places, equally often."""
     orders = np.array([random.permutation(41, 4, epoch) for epoch in range(2400)])

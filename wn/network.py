@@ -12,6 +12,7 @@ from wn.backends.base import Array, Backend
 from wn.errors import WnError
 from wn.layers import noise as noise_layer
 from wn.layers.base import Layer, Shape
+from wn.layers.relu import Relu, ReluCache
 from wn.noise import Noise, SiteNoise
 from wn.random import Purpose
 
@@ -170,11 +171,18 @@ class Network:
         """Return (dx or None, gradients in the structure of the parameters)."""
         dy: Array | None = dlogits
         grads: list[Any] = []
+        masked = False
         first_learning = next((i for i, step in enumerate(self.steps) if step.layer.learns), 0)
         for index in reversed(range(len(self.steps))):
             dy = _noise_backward(be, dy, cache.noise[index + 1])
+            if masked:  # the layer behind this ReLU has done its part
+                masked = False
+                grads.append(())
+                continue
             needed = need_dx or index > first_learning
-            dy, layer_grads = self.steps[index].layer.backward(be, dy, cache.layers[index], needed)
+            layer = self.steps[index].layer
+            masked = needed and layer.relu_before and self._is_relu(index - 1) and cache.noise[index] is None
+            dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
             grads.append(layer_grads)
             if not needed:
                 grads += [()] * index  # the layers before have no parameters
@@ -193,15 +201,19 @@ class Network:
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         start = self.site_steps[first_site]
         site = first_site
-        layer_caches, new_states = [], list(states)
+        layer_caches, new_states, fused = [], list(states), False
         with np.errstate(over="ignore", invalid="ignore"):  # who reads the logits checks that they are finite
             x, noise_cache = _noise_forward(be, x, run, site, keep)
             noise_caches = [noise_cache]
             for index in range(start, len(self.steps)):
                 step = self.steps[index]
-                x, layer_cache, new_states[index] = step.layer.forward(
-                    be, params[index], x, states[index], run.training
-                )
+                if fused:  # the layer before this ReLU has done its part
+                    fused, layer_cache = False, ReluCache(x)
+                else:
+                    fused = self._takes_relu(index, site, run)
+                    x, layer_cache, new_states[index] = step.layer.forward(
+                        be, params[index], x, states[index], run.training, relu=fused
+                    )
                 noise_cache = None
                 if step.site:
                     site += 1
@@ -209,6 +221,17 @@ class Network:
                 layer_caches.append(layer_cache if keep else None)
                 noise_caches.append(noise_cache if keep else None)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
+
+    def _is_relu(self, index: int) -> bool:
+        return 0 <= index < len(self.steps) and isinstance(self.steps[index].layer, Relu)
+
+    def _takes_relu(self, index: int, site: int, run: Pass) -> bool:
+        """Whether layer `index`, behind `site`, can do the ReLU after it too: no noise comes between."""
+        step = self.steps[index]
+        if not (step.layer.relu_after and self._is_relu(index + 1)):
+            return False
+        noise = run.noise.get(site + 1) if step.site else None
+        return noise is None or not noise.active(run.training)
 
 
 def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> tuple[Array, Any]:

@@ -249,7 +249,11 @@ def permutation(seed: int, n: int, epoch: int, purpose: Purpose = Purpose.SHUFFL
     blocks = (checked_integer("n", n, 32) + 1) // 2
     words = _block_words(np, seed, blocks, purpose, 0, epoch).astype(np.uint64)
     keys = words[0::2] | words[1::2] << np.uint64(32)
-    return np.argsort(keys[:n], kind="stable").astype(np.int64)
+    keys = keys[:n]
+    order = np.argsort(keys)  # twice as fast as a stable one, and the same unless two keys are equal
+    if (np.diff(keys[order]) == 0).any():
+        order = np.argsort(keys, kind="stable")
+    return order.astype(np.int64)
 
 
 def member_seed(seed: int, repeat: int) -> int:

@@ -1,4 +1,4 @@
-"""Trainings on the stand-in for a GPU: what crosses, what is recorded and repeated, and what happens without memory."""
+"""Trainings on the stand-in for a GPU: what crosses, what is recorded, and what happens without memory."""
 
 import gc
 import logging
@@ -241,7 +241,7 @@ def test_no_step_is_done_twice(be: Any) -> None:
 
     be.linear = linear
     walked(be, plan)
-    # Place by place: two steps of three members, then one of one member and one of two; and the clean network.
+    # Place by place: two steps of three members, then one of one member and one of two; the clean network.
     assert sizes.count(2) == 1 + 3
     assert sizes.count(3) == 2
     assert sizes.count(1) == 1 + 3 + 3

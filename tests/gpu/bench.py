@@ -1,8 +1,9 @@
-"""How fast the GPU is: its own limits, the kernels against them, and a population of LeNet-5 against its peers."""
+"""How fast the GPU is: its own limits, the kernels against them, and a population of LeNet-5."""
 
 import gc
 import time
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,30 +11,59 @@ import numpy as np
 from tests.small_walks import small_data
 from wn import models, optim
 from wn.backends.base import Backend, DrawKey, Draws
-from wn.data.dataset import Dataset
 from wn.noise import additive
 from wn.random import Purpose
 from wn.training import Monitor, TrainSettings, train
 
 BATCH, MEMBERS, SIGMA = 128, 256, 0.1
+POPULATIONS = (1, 16, 64, MEMBERS)
 BATCHES = 40  # of an epoch
 
 
 class Limits(NamedTuple):
-    """What the GPU does in a float32 product, in floating-point operations, and in a copy, in bytes read and
-    written: per second."""
+    """What the GPU reaches per second: operations of a float32 product, bytes read and written by a copy."""
 
     product: float
     copy: float
 
 
 class Measured(NamedTuple):
-    """A kernel: seconds, and its share of the limit that it is nearer to."""
+    """A kernel: seconds, and its share of the limit that it is nearer to, `product` or `copy`."""
 
     name: str
     seconds: float
     share: float
     limit: str
+
+
+class Work(NamedTuple):
+    """What is timed: how many operations it has to do, and how many float32 values to read and write."""
+
+    name: str
+    run: Callable[[], object]
+    operations: float
+    values: float
+
+
+class Convolved(NamedTuple):
+    """A convolution: population, channels of x and y, rows and columns of x, kernel and padding."""
+
+    name: str
+    members: int
+    inputs: int
+    outputs: int
+    size: int
+    kernel: int
+    padding: int
+    shared: bool = False  # whether all members see the same x
+
+
+CONVOLUTIONS = (
+    Convolved("LeNet-5 conv1", MEMBERS, 1, 6, 28, 5, 0, shared=True),
+    Convolved("LeNet-5 conv2", MEMBERS, 6, 16, 12, 5, 0),
+    Convolved("VGG-11 conv2", 4, 64, 128, 16, 3, 1),
+    Convolved("VGG-11 conv6", 4, 512, 512, 4, 3, 1),
+)
 
 
 class Speed(NamedTuple):
@@ -53,13 +83,18 @@ def seconds(be: Any, work: Callable[[], object], repeats: int = 20) -> float:
         work()
         ended.record()
     cuda.get_current_stream().synchronize()
-    times = [cuda.get_elapsed_time(*pair) / 1e3 for pair in events]
-    return float(np.median(times))
+    return float(np.median([cuda.get_elapsed_time(*pair) / 1e3 for pair in events]))
+
+
+def drawn(be: Any, *shape: int) -> Any:
+    """Return standard normal values, float32, on the device."""
+    ids = be.asarray(np.arange(shape[-1], dtype=np.uint32))
+    return be.normals(DrawKey((1,), ids, 0, Purpose.TRAIN_ADD, 0), prod(shape[:-1])).reshape(shape)
 
 
 def limits(be: Any, size: int = 8192, elements: int = 1 << 29) -> Limits:
-    """Measure the limits."""
-    a, b = (be.xp.random.standard_normal((1, size, size), dtype=np.float32) for _ in range(2))
+    """Measure the limits: a product of square matrices, and a copy."""
+    a, b = (drawn(be, 1, size, size) for _ in range(2))
     c = be.xp.empty_like(a)
     product = 2 * size**3 / seconds(be, lambda: be._product(a, b, c), 5)
     x = be.xp.zeros(elements, np.float32)
@@ -71,72 +106,105 @@ def limits(be: Any, size: int = 8192, elements: int = 1 << 29) -> Limits:
 # ---- kernels ----------------------------------------------------------------------------------------------
 
 
-def kernels(be: Any, limit: Limits, members: int = MEMBERS) -> Iterator[Measured]:
-    """Measure the kernels in the sizes of LeNet-5, and convolutions of VGG-11, against what they have to do."""
-    xp, draw = be.xp, lambda *shape: be.xp.random.standard_normal(shape, dtype=np.float32)
+def kernels(
+    be: Any,
+    limit: Limits,
+    members: int = MEMBERS,
+    batch: int = BATCH,
+    convolutions: tuple[Convolved, ...] = CONVOLUTIONS,
+    repeats: int = 20,
+) -> Iterator[Measured]:
+    """Measure kernels against what they have to do: in the sizes of LeNet-5, and some of VGG-11."""
+    groups = [lambda: _noise(be, members, batch), lambda: _activations(be, members, batch)]
+    groups += [lambda one=one: _convolution(be, one, batch) for one in convolutions]
+    groups += [lambda: _linear_and_adam(be, members, batch)]
+    for group in groups:
+        for work in group():
+            yield _measured(be, limit, work, repeats)
+        gc.collect()
+        be.release()
 
-    def measured(name: str, work: Callable[[], object], operations: float, values: float) -> Measured:
-        took = seconds(be, work)
-        shares = {"product": operations / limit.product / took, "copy": 4 * values / limit.copy / took}
-        nearer = max(shares, key=lambda which: shares[which])
-        return Measured(name, took, shares[nearer], nearer)
 
-    x = draw(members, 6, 24, 24, BATCH)
-    y, dy = xp.maximum(x, 0), draw(*x.shape)
-    ids = be.asarray(np.arange(BATCH, dtype=np.uint32))
+def _measured(be: Any, limit: Limits, work: Work, repeats: int) -> Measured:
+    took = seconds(be, work.run, repeats)
+    shares = {"product": work.operations / limit.product / took, "copy": 4 * work.values / limit.copy / took}
+    nearer = max(shares, key=lambda which: shares[which])
+    return Measured(work.name, took, shares[nearer], nearer)
+
+
+def _noise(be: Any, members: int, batch: int) -> list[Work]:
+    x = drawn(be, members, 6, 24, 24, batch)
+    ids = be.asarray(np.arange(batch, dtype=np.uint32))
+    one = np.full(members, 0.1, np.float32)
+    found = []
     for label, seeds in (("one seed", (1,) * members), ("own seeds", tuple(range(members)))):
-        one = np.full(members, 0.1, np.float32)
         offset = Draws(DrawKey(seeds, ids, 1, Purpose.TRAIN_ADD, 1), one, 0 * one)
         multiplier = Draws(offset.key._replace(purpose=Purpose.TRAIN_MUL), one, one)
-        work = lambda offset=offset: be.apply_draws(x, None, offset, False, False)  # noqa: E731
-        yield measured(f"noise, additive, {label}", work, 0, 2 * x.size)
-        work = lambda pair=(multiplier, offset): be.apply_draws(x, *pair, False, True)  # noqa: E731
-        yield measured(f"noise, mixed, {label}", work, 0, 3 * x.size)
-    yield measured("relu", lambda: be.relu(x), 0, 2 * x.size)
-    yield measured("relu backward", lambda: be.relu_backward(dy, y), 0, 3 * x.size)
-    yield measured("max pooling", lambda: be.max_pool(x, (2, 2)), 0, 1.25 * x.size)
-    small, dsmall = be.max_pool(x, (2, 2)), draw(members, 6, 12, 12, BATCH)
-    work = lambda: be.max_pool_backward(dsmall, x, small, (2, 2))  # noqa: E731
-    yield measured("max pooling backward", work, 0, 2.5 * x.size)
-    rows, gamma = x.reshape(members, 6, -1), draw(members, 6)
-    yield measured("batch norm", lambda: be.batch_norm(rows, gamma, gamma, 1e-5), 0, 2 * x.size)
-    del x, y, dy, small, dsmall, rows
-    gc.collect()
-    be.release()
-    for name, count, channels, outputs, size, kernel, padding in (
-        ("LeNet-5 conv1", members, 1, 6, 28, 5, 0),
-        ("LeNet-5 conv2", members, 6, 16, 12, 5, 0),
-        ("VGG-11 conv2", 4, 64, 128, 16, 3, 1),
-        ("VGG-11 conv6", 4, 512, 512, 4, 3, 1),
-    ):
-        places = size + 2 * padding - kernel + 1
-        x = draw(1 if name.endswith("conv1") else count, channels, size, size, BATCH)
-        w, b, dy = draw(count, outputs, channels, kernel, kernel), draw(count, outputs), None
-        dy = draw(count, outputs, places, places, BATCH)
-        sliding = (1, 1), (padding, padding)
-        operations = 2.0 * dy.size * channels * kernel**2
-        values = x.size + dy.size
-        ways: dict[str, Callable[[], object]] = {
-            "forward": lambda: be.convolution(x, w, b, *sliding),
-            "kernel's gradient": lambda: be.convolution_gradients(dy, x, (kernel, kernel), *sliding),
-            "input's gradient": lambda: be.convolution_input_gradient(w, dy, (size, size), *sliding),
-            "forward, by columns and cuBLAS": lambda: Backend.convolution(be, x, w, b, *sliding),
-        }
-        for way, work in ways.items():
-            yield measured(f"{name}, {way}", work, operations, values)
-        be.release()
-    x, w, b = draw(members, 256, BATCH), draw(members, 120, 256), draw(members, 120)
-    operations = 2.0 * w.size * BATCH
-    yield measured(
-        "LeNet-5 fc1", lambda: be.linear(w, x, b), operations, x.size + w.size + 2 * members * 120 * BATCH
-    )
-    params = [[draw(members, 61_706)] for _ in range(4)]
-    params[3] = [abs(params[3][0])]
-    constants = (
-        optim.adam_constants(5, 1e-3) if hasattr(optim, "adam_constants") else (1e-3, 0.9, 0.999, 1.0, 1e-8)
-    )
-    work = lambda: be.adam_updates(*params, constants)  # noqa: E731
-    yield measured("Adam", work, 0, 7 * params[0][0].size)
+
+        def add(offset: Draws = offset) -> None:
+            be.apply_draws(x, None, offset, False, False)
+
+        def mix(multiplier: Draws = multiplier, offset: Draws = offset) -> None:
+            be.apply_draws(x, multiplier, offset, False, True)
+
+        found.append(Work(f"noise, additive, {label}", add, 0, 2 * x.size))
+        found.append(Work(f"noise, mixed, {label}", mix, 0, (3 if len(set(seeds)) > 1 else 2) * x.size))
+    return found
+
+
+def _activations(be: Any, members: int, batch: int) -> list[Work]:
+    x = drawn(be, members, 6, 24, 24, batch)
+    y, dy, pooled = be.relu(x), drawn(be, *x.shape), be.max_pool(x, (2, 2))
+    dpooled = drawn(be, *pooled.shape)
+    rows, drows, gamma = x.reshape(members, 6, -1), dy.reshape(members, 6, -1), drawn(be, members, 6)
+    _, mean, _, inverse = be.batch_norm(rows, gamma, gamma, 1e-5)
+    return [
+        Work("ReLU", lambda: be.relu(x), 0, 2 * x.size),
+        Work("ReLU, backward", lambda: be.relu_backward(dy, y), 0, 3 * x.size),
+        Work("max pooling", lambda: be.max_pool(x, (2, 2)), 0, 1.25 * x.size),
+        Work(
+            "max pooling, backward",
+            lambda: be.max_pool_backward(dpooled, x, pooled, (2, 2)),
+            *(0, 2.5 * x.size),
+        ),
+        Work("batch norm", lambda: be.batch_norm(rows, gamma, gamma, 1e-5), 0, 2 * x.size),
+        Work(
+            "batch norm, backward",
+            lambda: be.batch_norm_backward(drows, rows, gamma, mean, inverse),
+            *(0, 3 * x.size),
+        ),
+    ]
+
+
+def _convolution(be: Any, one: Convolved, batch: int) -> list[Work]:
+    places = one.size + 2 * one.padding - one.kernel + 1
+    x = drawn(be, 1 if one.shared else one.members, one.inputs, one.size, one.size, batch)
+    w = drawn(be, one.members, one.outputs, one.inputs, one.kernel, one.kernel)
+    b, dy = drawn(be, one.members, one.outputs), drawn(be, one.members, one.outputs, places, places, batch)
+    kernel, size, how = (one.kernel,) * 2, (one.size,) * 2, ((1, 1), (one.padding,) * 2)
+    ways: dict[str, Callable[[], object]] = {
+        "forward": lambda: be.convolution(x, w, b, *how),
+        "forward by columns and cuBLAS": lambda: Backend.convolution(be, x, w, b, *how),
+        "kernel's gradient": lambda: be.convolution_gradients(dy, x, kernel, *how),
+        "input's gradient": lambda: be.convolution_input_gradient(w, dy, size, *how),
+    }
+    operations = 2.0 * dy.size * one.inputs * one.kernel**2
+    return [Work(f"{one.name}, {way}", run, operations, x.size + dy.size) for way, run in ways.items()]
+
+
+def _linear_and_adam(be: Any, members: int, batch: int) -> list[Work]:
+    x, w, b = drawn(be, members, 256, batch), drawn(be, members, 120, 256), drawn(be, members, 120)
+    dy = drawn(be, members, 120, batch)
+    arrays = [[drawn(be, members, 61_706)] for _ in range(4)]  # as many parameters as LeNet-5 has
+    arrays[3][0] *= arrays[3][0]
+    constants = optim.adam_constants(5, 1e-3)
+    operations, values = 2.0 * w.size * batch, x.size + w.size + dy.size
+    return [
+        Work("LeNet-5 fc1, forward", lambda: be.linear(w, x, b), operations, values),
+        Work("LeNet-5 fc1, weights' gradient", lambda: be.linear_gradients(dy, x), operations, values),
+        Work("LeNet-5 fc1, input's gradient", lambda: be.linear_input_gradient(w, dy), operations, values),
+        Work("Adam", lambda: be.adam_updates(*arrays, constants), 0, 7 * arrays[0][0].size),
+    ]
 
 
 # ---- a population -----------------------------------------------------------------------------------------
@@ -153,9 +221,9 @@ class _Epochs(Monitor):
         self.times.append(time.perf_counter())
 
 
-def training(be: Any, members: int, graphs: bool, data: Dataset | None = None) -> float:
+def training(be: Any, members: int, graphs: bool, batch: int = BATCH, batches: int = BATCHES) -> float:
     """Return the network-images per second of a population of LeNet-5 under additive noise at every site."""
-    data = small_data(BATCHES * BATCH, 10) if data is None else data
+    data = small_data(batches * batch, 10)
     network = models.build("lenet5", data.image_shape, 10)
     noise = dict.fromkeys(range(len(network.site_names)), additive(np.full(members, SIGMA)))
     monitor, before = _Epochs(), be.graphs
@@ -163,7 +231,7 @@ def training(be: Any, members: int, graphs: bool, data: Dataset | None = None) -
     try:
         with be.working():
             train(
-                *(be, network, data, TrainSettings(4, BATCH, 1e-3)),
+                *(be, network, data, TrainSettings(4, batch, 1e-3)),
                 seeds=tuple(range(members)),
                 noise=noise,
                 monitor=monitor,
@@ -174,19 +242,13 @@ def training(be: Any, members: int, graphs: bool, data: Dataset | None = None) -
     return float(members * len(data.train) / np.median(took))
 
 
-def populations(be: Any) -> Iterator[Speed]:
-    """Yield our speed and that of the peers on the same GPU."""
-    for members in (1, 16, 64, MEMBERS):
+def populations(
+    be: Any, sizes: tuple[int, ...] = POPULATIONS, batch: int = BATCH, batches: int = BATCHES
+) -> Iterator[Speed]:
+    """Yield the speeds of populations, with recorded steps and without."""
+    for members in sizes:
         for graphs in (False, True):
-            name = f"wn, {members} networks{', CUDA graph' if graphs else ''}"
-            yield Speed(name, training(be, members, graphs))
+            name = f"wn, {members} networks, {'CUDA graph' if graphs else 'launch by launch'}"
+            yield Speed(name, training(be, members, graphs, batch, batches))
             gc.collect()
             be.release()
-    try:
-        from tests.gpu import peers
-    except ImportError:
-        return
-    for name, peer in peers.PEERS.items():
-        yield Speed(f"{name}, one network", BATCH / peer(BATCH, SIGMA))
-    took = peers.population(BATCH, SIGMA, MEMBERS)
-    yield Speed(f"torch.func.vmap, {MEMBERS} networks", MEMBERS * BATCH / took)

@@ -1,84 +1,90 @@
-"""The same LeNet-5 under additive noise in PyTorch on the GPU: eager, as a CUDA graph, and under torch.func.vmap.
+"""The same LeNet-5 under additive noise in PyTorch: eager, as a CUDA graph, and under torch.func.vmap.
 
-Each returns the seconds of one training step. The network is the twin of reference/torch_peer.py; images are on the device
-already, and float32 means float32.
+The network is the twin of reference/torch_peer.py. A batch of images is on the device already, which favours
+the peers: ours takes a new one in each step. float32 means float32.
 """
 
 # mypy: allow-untyped-calls
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from reference import torch_peer
+from tests.gpu.bench import BATCH, MEMBERS, SIGMA, Speed
 
-DEVICE = "cuda"
 RATE = 1e-3
 WARM_UP = 10
 
 
-def noisy_twin(sigma: float) -> Any:
-    """Return the network with noise at every site, on the GPU."""
+class Setting(NamedTuple):
+    """Where and how large: a device of PyTorch, the batch, and how many steps are timed."""
+
+    device: str = "cuda"
+    batch: int = BATCH
+    steps: int = 200
+
+
+def noisy_twin(setting: Setting) -> Any:
+    """Return the network with noise at every site, on the device."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     twin = torch_peer.build_twin("lenet5", (1, 28, 28), 10)
     for site in torch_peer.sites(twin).values():
-        site.noise = torch_peer.of_kind("additive", sigma)
-    return twin.to(DEVICE)
+        site.noise = torch_peer.of_kind("additive", SIGMA)
+    return twin.to(setting.device)
 
 
-def batches(batch: int) -> tuple[Any, Any]:
+def images(setting: Setting) -> tuple[Any, Any]:
     """Return a batch of images and labels."""
-    generator = torch.Generator(DEVICE).manual_seed(1)
-    x = torch.randn(batch, 1, 28, 28, device=DEVICE, generator=generator)
-    return x, torch.randint(0, 10, (batch,), device=DEVICE, generator=generator)
+    device, batch = setting.device, setting.batch
+    generator = torch.Generator(device).manual_seed(1)
+    x = torch.randn(batch, 1, 28, 28, device=device, generator=generator)
+    return x, torch.randint(0, 10, (batch,), device=device, generator=generator)
 
 
-def seconds_per_step(step: Callable[[], object], steps: int) -> float:
+def seconds_per_step(step: Callable[[], object], setting: Setting) -> float:
     """Return the mean time of a step, after some to warm up."""
-    for _ in range(WARM_UP):
+    for _ in range(min(WARM_UP, setting.steps)):
         step()
-    wait()
+    _wait(setting)
     started = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(setting.steps):
         step()
-    wait()
-    return (time.perf_counter() - started) / steps
+    _wait(setting)
+    return (time.perf_counter() - started) / setting.steps
 
 
-def wait() -> None:
-    """Wait until the GPU is done."""
-    if DEVICE == "cuda":
+def _wait(setting: Setting) -> None:
+    if setting.device == "cuda":
         torch.cuda.synchronize()
 
 
-def eager(batch: int, sigma: float, steps: int = 200) -> float:
-    """One network, step by step."""
-    twin, (x, y) = noisy_twin(sigma), batches(batch)
-    optimiser = torch.optim.Adam(twin.parameters(), RATE)
-
-    def step() -> None:
-        optimiser.zero_grad()
-        functional.cross_entropy(twin(x), y).backward()
-        optimiser.step()
-
-    return seconds_per_step(step, steps)
-
-
-def graph(batch: int, sigma: float, steps: int = 1000) -> float:
-    """One network, its step recorded as a CUDA graph."""
-    twin, (x, y) = noisy_twin(sigma), batches(batch)
-    optimiser = torch.optim.Adam(twin.parameters(), RATE, capturable=True)
+def training_step(setting: Setting, **options: Any) -> Callable[[], None]:
+    """Return a step of one network; the options are Adam's."""
+    twin, (x, y) = noisy_twin(setting), images(setting)
+    optimiser = torch.optim.Adam(twin.parameters(), RATE, **options)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
         functional.cross_entropy(twin(x), y).backward()
         optimiser.step()
 
+    return step
+
+
+def eager(setting: Setting) -> float:
+    """Return the seconds of a step of one network."""
+    return seconds_per_step(training_step(setting), setting)
+
+
+def graph(setting: Setting) -> float:
+    """Return the seconds of a step of one network that is recorded as a CUDA graph."""
+    step = training_step(setting, capturable=True)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -86,15 +92,14 @@ def graph(batch: int, sigma: float, steps: int = 1000) -> float:
             step()
     torch.cuda.current_stream().wait_stream(side)
     recorded = torch.cuda.CUDAGraph()
-    optimiser.zero_grad(set_to_none=True)
     with torch.cuda.graph(recorded):
         step()
-    return seconds_per_step(recorded.replay, steps)
+    return seconds_per_step(recorded.replay, setting)
 
 
-def population(batch: int, sigma: float, members: int, steps: int = 20) -> float:
-    """A population side by side: vmap over the parameters, noise of its own for each."""
-    twin, (x, y) = noisy_twin(sigma), batches(batch)
+def population(setting: Setting, members: int) -> float:
+    """Return the seconds of a step of a population: vmap over the parameters, noise of its own for each."""
+    twin, (x, y) = noisy_twin(setting), images(setting)
     params = {
         name: value.detach().expand(members, *value.shape).clone() for name, value in twin.named_parameters()
     }
@@ -110,7 +115,15 @@ def population(batch: int, sigma: float, members: int, steps: int = 20) -> float
             params[name].grad = gradient
         optimiser.step()
 
-    return seconds_per_step(step, steps)
+    return seconds_per_step(step, setting)
 
 
-PEERS = {"torch eager": eager, "torch CUDA graph": graph}
+def speeds(setting: Setting | None = None, members: int = MEMBERS) -> Iterator[Speed]:
+    """Yield the network-images per second of each way; a CUDA graph only where there is CUDA."""
+    setting = setting or Setting()
+    yield Speed("torch eager, one after the other", setting.batch / eager(setting))
+    if setting.device == "cuda":
+        yield Speed("torch CUDA graph, one after the other", setting.batch / graph(setting))
+    few = setting._replace(steps=max(setting.steps // 10, 1))
+    took = population(few, members)
+    yield Speed(f"torch.func.vmap, {members} networks", members * setting.batch / took)

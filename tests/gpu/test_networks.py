@@ -1,4 +1,4 @@
-"""Whole trainings on the GPU: they agree with NumPy's, repeat themselves bit by bit, and take no more memory."""
+"""Whole trainings on the GPU: they agree with NumPy's, repeat themselves bit by bit, take no more memory."""
 
 from typing import Any
 

@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.gpu import MISSING, REASON
+
+if MISSING is not None:
+    pytest.skip(REASON, allow_module_level=True)  # in one line, not one for each test
+
 from tests.backends.cuda import OnHost, test_layers, test_noise
 from tests.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
 from tests.backends.cuda.test_noise import *  # noqa: F403

@@ -65,6 +65,36 @@ class Layers:
         """Return dy where y > 0, else 0."""
         return self.xp.where(y > 0, dy, dy.dtype.type(0))
 
+    # ---- ReLU with its neighbours: the same bits as one after the other, a backend may do them at once -----
+
+    def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
+        """Return relu(linear(w, x, b))."""
+        return self.relu(self.linear(w, x, b))
+
+    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
+        """Return `linear_backward` where x came out of a ReLU, with the gradient of what went into it."""
+        dx, dw, db = self.linear_backward(dy, x, w, True)
+        return self.relu_backward(dx, x), dw, db
+
+    def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
+        """Return relu(convolution(x, w, b, stride, padding))."""
+        return self.relu(self.convolution(x, w, b, stride, padding))
+
+    def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
+        """Return `max_pool_backward` where x came out of a ReLU: the gradient of what went into it."""
+        return self.relu_backward(self.max_pool_backward(dy, x, y, window), x)
+
+    def batch_norm_relu(
+        self, rows: Array, gamma: Array, beta: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return `batch_norm` with relu(y) in place of y."""
+        y, *statistics = self.batch_norm(rows, gamma, beta, epsilon)
+        return self.relu(y), *statistics
+
+    def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
+        """Return relu(normalise(rows, mean, scale, shift))."""
+        return self.relu(self.normalise(rows, mean, scale, shift))
+
     # ---- loss -------------------------------------------------------------------------------------------
 
     def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:

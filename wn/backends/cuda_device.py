@@ -2,14 +2,20 @@
 
 import ctypes
 import sys
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from typing import Any
 
 from wn.errors import WnError
 
+DISTRIBUTIONS = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 INSTALL = "pip install 'wn[gpu]' for CUDA 12, or pip install 'cupy-cuda13x[ctk]' for CUDA 13"
-LIBRARIES = "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', whichever of the two is installed"
+LIBRARIES = (
+    "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', whichever of the two is installed, "
+    "or update NVIDIA's driver"
+)
 
 
 def missing() -> str | None:
@@ -36,6 +42,15 @@ def gpu_count() -> int:
     return 0 if failed else count.value
 
 
+def distributions() -> tuple[str, ...]:
+    """Return under which name CuPy is installed: it has one for each version of CUDA."""
+    found = []
+    for name in DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            found.append(distribution(name).metadata["Name"])
+    return tuple(found)
+
+
 def import_cupy() -> Any:
     """Return the module `cupy`, after a look at all that the backend needs of it.
 
@@ -45,13 +60,20 @@ def import_cupy() -> Any:
     if reason is None:
         try:
             import cupy
-            import cupy.cuda.cublas  # a library that is not there is noticed here
 
-            cupy.cuda.nvrtc.getVersion()  # and here
-            cupy.cuda.runtime.getDeviceCount()
+            _ask_libraries(cupy)
         except Exception as error:  # of many kinds: ImportError, CUDARuntimeError, RuntimeError
             first = str(error).strip().partition("\n")[0] or type(error).__name__
             reason = f"CuPy does not find what it needs of CUDA ({first}): {LIBRARIES}"
         else:
             return cupy
     raise WnError(f"backend cupy can't be used: {reason}")
+
+
+def _ask_libraries(cupy: Any) -> tuple[Any, ...]:
+    """Ask each library of CUDA that is needed for something: one that is not there raises an error.
+
+    cuBLAS is an attribute of `cupy.cuda` that is loaded when it is asked for, and no module to be imported.
+    """
+    cuda = cupy.cuda
+    return cuda.runtime.getDeviceCount(), cuda.nvrtc.getVersion(), cuda.cublas, cuda.Device().cublas_handle

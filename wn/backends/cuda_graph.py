@@ -6,17 +6,16 @@ that a recorded step uses for its intermediate results comes from a pool of its 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from wn.backends.base import TrainingStep
 from wn.errors import WnError
 
 WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, and memory is taken
 
 log = logging.getLogger("wn")
-
-Step = Callable[[Any, int, Sequence[float]], None]  # (sample ids (B,) on the device, epoch, Adam's constants)
 
 
 class NotRecordable(RuntimeError):
@@ -26,7 +25,7 @@ class NotRecordable(RuntimeError):
 class RecordedStep:
     """A step that does what `step` does; from its third call with so many samples on, as a graph."""
 
-    def __init__(self, be: Any, step: Step) -> None:
+    def __init__(self, be: Any, step: TrainingStep) -> None:
         self._be, self._step = be, step
         self._recordings: dict[int, _Recording] = {}
 
@@ -44,7 +43,7 @@ class RecordedStep:
 class _Recording:
     """The steps with so many samples: where their ids are, the memory that they use, and their graph."""
 
-    def __init__(self, be: Any, step: Step, batch: int) -> None:
+    def __init__(self, be: Any, step: TrainingStep, batch: int) -> None:
         self.be, self.step, self.cupy = be, step, be.xp
         self.samples = self.cupy.empty(batch, self.cupy.uint32)
         self.pool = self.cupy.cuda.MemoryPool()

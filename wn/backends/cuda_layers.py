@@ -288,6 +288,16 @@ class CudaLayers(Backend):
         self._by_row("normalise", y, (rows, mean, scale, shift, y), len(rows), len(mean))
         return y
 
+    def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
+        """See `Backend.running_average`: the same bits."""
+        old, new = self._contiguous(old, new)
+        result, real = self.xp.empty_like(old), old.dtype.type
+        self._kernel(
+            *("running_average", old.dtype, *by_element(old.size, 1), old, new, result),
+            *(real(1 - share), real(share), real(factor), np.int64(old.size), np.int64(new.size)),
+        )
+        return result
+
     def _by_row(self, name: str, y: Array, given: tuple[Any, ...], rows: int, gamma: int) -> None:
         """Launch a kernel with a block for each row of y (P, F, N); rows and gamma have so many members."""
         members, features, size = y.shape

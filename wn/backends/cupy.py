@@ -9,9 +9,9 @@ import numpy as np
 
 from wn import random
 from wn.backends import cuda_device
-from wn.backends.base import Array, DrawKey, Draws
-from wn.backends.cuda_graph import NotRecordable, RecordedStep, Step
-from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_sample, packed
+from wn.backends.base import Array, DrawKey, Draws, TrainingStep
+from wn.backends.cuda_graph import NotRecordable, RecordedStep
+from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, packed
 from wn.backends.cuda_layers import CudaLayers
 from wn.random import Purpose
 
@@ -36,6 +36,7 @@ class CuPyBackend(CudaLayers):
         cupy = cuda_device.import_cupy()
         super().__init__(cupy, tf32)
         self.name = "cupy-tf32" if tf32 else "cupy"
+        self.libraries = cuda_device.distributions()
         self.graphs = True  # whether training steps may be recorded
         self._stream: Any = None
         self._recording = False
@@ -52,6 +53,14 @@ class CuPyBackend(CudaLayers):
     def all_finite(self, array: Array) -> bool:
         """Say yes without a look, which would stop the device: `batch_norm` makes NaN of the infinite."""
         return True
+
+    def accumulate(self, total: Array, values: Array, factor: int) -> None:
+        """See `Backend.accumulate`: the same bits. It takes no memory: a step is done as a whole or not."""
+        (values,) = self._contiguous(values)
+        sizes = by_element(total.size, 1)
+        self._kernel(
+            "accumulate", values.dtype, *sizes, total, values, np.float64(factor), np.int64(total.size)
+        )
 
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
@@ -94,7 +103,7 @@ class CuPyBackend(CudaLayers):
 
     # ---- recorded steps ---------------------------------------------------------------------------------
 
-    def recorded(self, step: Step) -> Step:
+    def recorded(self, step: TrainingStep) -> TrainingStep:
         """Return a function that does what `step` does, in one launch once it knows the step."""
         return RecordedStep(self, step)
 
@@ -212,11 +221,6 @@ class CuPyBackend(CudaLayers):
                 *(np.uint32(word), np.int32(features), np.int32(len(ids))),
             )
         return z
-
-    def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
-        """See `Backend.draw`: the same bits."""
-        on_device = draws._replace(scale=self.constant(draws.scale), shift=self.constant(draws.shift))
-        return super().draw(on_device, x, repetition)
 
     def apply_draws(
         self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool

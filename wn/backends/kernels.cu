@@ -466,6 +466,13 @@ KERNEL normalise(const REAL* rows, const REAL* mean, const REAL* scale, const RE
         y[blockIdx.x * s.size + i] = (x[i] - centre) * factor + offset;
 }
 
+// new = (1 - share) old + share (batch factor), rounded step by step; keep: 1 - share.
+KERNEL running_average(const REAL* old, const REAL* batch, REAL* result, REAL keep, REAL share, REAL factor,
+                       i64 size, i64 batch_size) {
+    for EACH(i, size)
+        result[i] = plus(times(keep, old[i]), times(share, times(batch[i % batch_size], factor)));
+}
+
 // ---- loss: a block has a member; grid: members ------------------------------------------------------------------------
 
 KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* shares, REAL* log_probabilities, REAL* values,
@@ -482,6 +489,11 @@ KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* shares, 
     }
     loss = block_sum(loss);
     if (threadIdx.x == 0) values[blockIdx.x] = loss;
+}
+
+// total += values factor, in float64.
+KERNEL accumulate(double* total, const REAL* values, double factor, i64 size) {
+    for EACH(i, size) total[i] = plus(total[i], times((double)values[i], factor));
 }
 
 // Grid: rows (P K), parts of the batch.

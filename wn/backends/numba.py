@@ -55,13 +55,16 @@ class NumbaBackend(NumbaLayers):
         if pace is None or pace.most == 1:
             yield
             return
-        numba.set_num_threads(pace.threads())
+        threads = pace.threads()
+        if threads != pace.most:
+            numba.set_num_threads(threads)
         started = time.perf_counter()
         try:
             yield
         finally:
             pace.step(time.perf_counter() - started)
-            numba.set_num_threads(pace.most)
+            if threads != pace.most:
+                numba.set_num_threads(pace.most)
 
     # ---- recorded steps ---------------------------------------------------------------------------------
 

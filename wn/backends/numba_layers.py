@@ -83,22 +83,40 @@ class NumbaLayers(NumpyBackend):
 
     def linear(self, w: Array, x: Array, b: Array) -> Array:
         """See `Backend.linear`: products in parts of so many samples."""
+        return self._linear(w, x, b, relu=False)
+
+    def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
+        """See `Backend.linear_relu`."""
+        return self._linear(w, x, b, relu=True)
+
+    def _linear(self, w: Array, x: Array, b: Array, relu: bool) -> Array:
         w, x, b = self._contiguous(w, x, b)
         y = self._empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
-        self._run(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]))
+        self._run(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]), relu)
         return y
 
     def linear_backward(
         self, dy: Array, x: Array, w: Array, need_dx: bool
     ) -> tuple[Array | None, Array, Array]:
         """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
+        return self._linear_backward(dy, x, w, need_dx, relu=False)
+
+    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
+        """See `Backend.linear_backward_relu`."""
+        dx, dw, db = self._linear_backward(dy, x, w, need_dx=True, relu=True)
+        return dx, dw, db
+
+    def _linear_backward(
+        self, dy: Array, x: Array, w: Array, need_dx: bool, relu: bool
+    ) -> tuple[Array, Array, Array]:
         dy, x, w = self._contiguous(dy, x, w)
         members, outputs, batch = dy.shape
         inputs = x.shape[1]
         dx = self._empty((members if need_dx else 0, inputs, batch), dy.dtype)
         dw = self._empty((members, outputs, inputs), dy.dtype)
         db = np.empty((members, outputs), dy.dtype)
-        self._run(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, _part(batch), INPUTS)
+        parts = _part(batch), INPUTS
+        self._run(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
         return (dx if need_dx else None), dw, db
 
     def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
@@ -151,11 +169,20 @@ class NumbaLayers(NumpyBackend):
 
     def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """See `Backend.convolution`."""
+        return self._convolution(x, w, b, stride, padding, relu=False)
+
+    def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
+        """See `Backend.convolution_relu`."""
+        if not convolution.prefers_direct(w.shape[1], stride[1]):
+            return self.relu(self.convolution(x, w, b, stride, padding))
+        return self._convolution(x, w, b, stride, padding, relu=True)
+
+    def _convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair, relu: bool) -> Array:
         x, w, b = self._contiguous(x, w, b)
         places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
         y = self._empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
         if convolution.prefers_direct(w.shape[1], stride[1]):
-            self._run(convolution.convolution, x, w, b, y, *stride, *padding)
+            self._run(convolution.convolution, x, w, b, y, *stride, *padding, relu)
         else:
             self._run(convolution_columns.convolution, self._gemm[x.dtype], x, w, b, y, *stride, *padding)
         return y
@@ -198,9 +225,16 @@ class NumbaLayers(NumpyBackend):
 
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
         """See `Backend.max_pool_backward`: the same bits."""
+        return self._max_pool_backward(dy, x, y, window, relu=False)
+
+    def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
+        """See `Backend.max_pool_backward_relu`: the same bits."""
+        return self._max_pool_backward(dy, x, y, window, relu=True)
+
+    def _max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair, relu: bool) -> Array:
         dy, x, y = self._contiguous(dy, x, y)
         dx = self._empty((len(dy), *x.shape[1:]), dy.dtype)
-        self._run(pooling.max_pool_backward, dy, x, y, dx, *window)
+        self._run(pooling.max_pool_backward, dy, x, y, dx, *window, relu)
         return dx
 
     def average_pool(self, x: Array, window: Pair) -> Array:
@@ -227,10 +261,21 @@ class NumbaLayers(NumpyBackend):
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
     ) -> tuple[Array, Array, Array, Array]:
         """See `Backend.batch_norm`."""
+        return self._batch_norm(rows, gamma, beta, epsilon, relu=False)
+
+    def batch_norm_relu(
+        self, rows: Array, gamma: Array, beta: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """See `Backend.batch_norm_relu`."""
+        return self._batch_norm(rows, gamma, beta, epsilon, relu=True)
+
+    def _batch_norm(
+        self, rows: Array, gamma: Array, beta: Array, epsilon: float, relu: bool
+    ) -> tuple[Array, Array, Array, Array]:
         rows, gamma, beta = self._contiguous(rows, gamma, beta)
         y = self._empty((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
         mean, variance, inverse = (np.empty(rows.shape[:2], rows.dtype) for _ in range(3))
-        self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, mean, variance, inverse)
+        self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, mean, variance, inverse, relu)
         return y, mean, variance, inverse
 
     def batch_norm_backward(
@@ -252,10 +297,17 @@ class NumbaLayers(NumpyBackend):
 
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """See `Backend.normalise`."""
+        return self._normalise(rows, mean, scale, shift, relu=False)
+
+    def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
+        """See `Backend.normalise_relu`."""
+        return self._normalise(rows, mean, scale, shift, relu=True)
+
+    def _normalise(self, rows: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
         rows, mean, scale, shift = self._contiguous(rows, mean, scale, shift)
         population = max(len(array) for array in (rows, mean, scale, shift))
         y = self._empty((population, *rows.shape[1:]), rows.dtype)
-        self._run(batch_norm.normalise, rows, mean, scale, shift, y)
+        self._run(batch_norm.normalise, rows, mean, scale, shift, relu, y)
         return y
 
     def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:

@@ -21,6 +21,8 @@ class Layer(Protocol):
     """
 
     learns: ClassVar[bool]  # whether it has parameters
+    relu_after: ClassVar[bool]  # whether its forward can include a ReLU of its output
+    relu_before: ClassVar[bool]  # whether its backward can include that of the ReLU its input came from
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample; raise WnError if `shape` does not fit."""
@@ -35,13 +37,18 @@ class Layer(Protocol):
         ...
 
     def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
     ) -> tuple[Array, Any, Any]:
-        """Return (y, cache, new state)."""
+        """Return (y, cache, new state), relu(y) in place of y with `relu`: for layers with `relu_after`."""
         ...
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """Return (dx or None, grads)."""
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
+        """Return (dx or None, grads).
+
+        With `relu`, for layers with `relu_before`, x came out of a ReLU: dx is the gradient of what went in.
+        """
         ...
 
 
@@ -49,6 +56,8 @@ class Stateless:
     """Defaults for a layer without parameters and state."""
 
     learns: ClassVar[bool] = False
+    relu_after: ClassVar[bool] = False
+    relu_before: ClassVar[bool] = False
 
     def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
         """Return no parameters."""
@@ -76,12 +85,14 @@ class Pooling(Stateless):
         return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
 
     def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
     ) -> tuple[Array, Any, Any]:
         """See `forward` of the kind's module."""
         y, cache = self.pool(be, params, x, self.window)
         return y, cache, state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
         """See `backward` of the kind's module."""
         return self.pool_backward(be, dy, cache)

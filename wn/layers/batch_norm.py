@@ -61,13 +61,14 @@ class InferenceCache(NamedTuple):
 
 
 def forward_training(
-    be: Backend, params: BatchNormParams, x: Array
+    be: Backend, params: BatchNormParams, x: Array, relu: bool = False
 ) -> tuple[Array, TrainingCache, BatchStatistics]:
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
     mean = Σ_n x_n / N, variance = Σ_n (x_n − mean)² / N, y = γ (x − mean)/√(variance + ε) + β, ε = 1e-5.
 
-    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …); statistics: (P|1, F).
+    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …), relu(y) with `relu`;
+    statistics: (P|1, F).
     Raises WnError if N is 1, and where the variance is beyond the dtype's range.
     Ioffe and Szegedy 2015, algorithm 1; derived in docs/layers/batch_norm.md.
     """
@@ -79,7 +80,8 @@ def forward_training(
             "a single value is 0, and every output would be beta; use a larger batch"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
-        y, mean, variance, inverse = be.batch_norm(rows, params.gamma, params.beta, EPSILON)
+        normalised = be.batch_norm_relu if relu else be.batch_norm
+        y, mean, variance, inverse = normalised(rows, params.gamma, params.beta, EPSILON)
     be.check_finite(variance, f"batch norm: {_TOO_LARGE[np.dtype(x.dtype)]}")
     cache = TrainingCache(x, params.gamma, mean, inverse)
     return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count)
@@ -100,14 +102,15 @@ def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Arr
 
 
 def forward_inference(
-    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array
+    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, relu: bool = False
 ) -> tuple[Array, InferenceCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
     y = γ (x − mean)/√(variance + ε) + β with the running mean and variance. Shapes as `forward_training`.
     """
     inverse = (running.variance + EPSILON) ** -0.5
-    y = be.normalise(_rows(x), running.mean, params.gamma * inverse, params.beta)
+    normalise = be.normalise_relu if relu else be.normalise
+    y = normalise(_rows(x), running.mean, params.gamma * inverse, params.beta)
     return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, running.mean, inverse)
 
 
@@ -139,6 +142,8 @@ class BatchNorm:
     """A batch norm in a network; its state is the `RunningStatistics`."""
 
     learns: ClassVar[bool] = True
+    relu_after: ClassVar[bool] = True
+    relu_before: ClassVar[bool] = False
 
     def output_shape(self, shape: Shape) -> Shape:
         """(F,) and (C, H, W) stay as they are."""
@@ -157,16 +162,18 @@ class BatchNorm:
         return RunningStatistics(be.xp.zeros(size, dtype), be.xp.ones(size, dtype))
 
     def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
     ) -> tuple[Array, Any, Any]:
         """Use the batch's statistics and update the running ones in training, else use the running ones."""
         if not training:
-            y, inference_cache = forward_inference(be, params, state, x)
+            y, inference_cache = forward_inference(be, params, state, x, relu)
             return y, inference_cache, state
-        y, cache, statistics = forward_training(be, params, x)
+        y, cache, statistics = forward_training(be, params, x, relu)
         return y, cache, update_running(be, state, statistics)
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
         """See `backward_training` and `backward_inference`."""
         if isinstance(cache, InferenceCache):
             return backward_inference(be, dy, cache)

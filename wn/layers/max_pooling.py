@@ -1,6 +1,6 @@
 """Max pooling: the largest value of each window. Derived in docs/layers/max_pooling.md."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wn.backends.base import Array, Backend
 from wn.backends.windows import Pair
@@ -27,18 +27,28 @@ def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Arr
     return y, MaxPoolingCache(x, y, window)
 
 
-def backward(be: Backend, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
+def backward(be: Backend, dy: Array, cache: MaxPoolingCache, relu: bool = False) -> tuple[Array, tuple[()]]:
     """Return dx: dy at the place of each window's largest value, 0 elsewhere.
 
     Where several are equally large, the first in row-major order of the window gets all of dy, as in PyTorch.
-    dy: (P, C, H', W', B); dx: (P, C, H, W, B).
+    dy: (P, C, H', W', B); dx: (P, C, H, W, B). With `relu`, x came out of a ReLU, and dx is the gradient of
+    what went into it.
     """
-    return be.max_pool_backward(dy, cache.x, cache.y, cache.window), ()
+    return (be.max_pool_backward_relu if relu else be.max_pool_backward)(
+        dy, cache.x, cache.y, cache.window
+    ), ()
 
 
 class MaxPooling(Pooling):
     """A max pooling with stride = window (height, width) in a network."""
 
     kind = "a max pooling"
+    relu_before = True
     pool = staticmethod(forward)
     pool_backward = staticmethod(backward)
+
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
+        """See `backward` of this module."""
+        return backward(be, dy, cache, relu)

@@ -39,12 +39,14 @@ class Relu(Stateless):
         return shape
 
     def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
     ) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
         y, cache = forward(be, params, x)
         return y, cache, state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
         return backward(be, dy, cache)

@@ -19,15 +19,16 @@ IN_PLACE = ("adam_update", "adam_updates", "clip")
 PRIMITIVES = (
     *("gather", "gather_augmented", "standardise", "linear", "linear_gradients", "linear_input_gradient"),
     *("relu", "relu_backward", "normals", "draw", "apply_draws", "multiply"),
-    *("cross_entropy", "cross_entropy_backward", "log_softmax", "count_correct", *IN_PLACE),
+    *("shares", "cross_entropy", "cross_entropy_backward", "log_softmax", "count_correct", *IN_PLACE),
     *("convolution", "convolution_gradients", "convolution_input_gradient"),
     *("max_pool", "max_pool_backward", "average_pool", "average_pool_backward"),
-    *("batch_norm", "batch_norm_backward", "moments", "normalise", "normalise_sums", "normalise_backward"),
+    *("batch_norm", "batch_norm_backward", "moments", "running_average"),
+    *("normalise", "normalise_sums", "normalise_backward"),
 )
 
 
 class OnHost(Backend):
-    """A backend of a device for arrays of the host: each primitive sends its arrays there and fetches the results."""
+    """A backend of a device for arrays of the host: a primitive sends them there and fetches its results."""
 
     xp = np
 

@@ -1,7 +1,8 @@
-"""A stand-in for CuPy on a machine without a GPU: NumPy's functions on `fake_device`, kernels built by the host."""
+"""A stand-in for CuPy where there is no GPU: NumPy's functions on `fake_device`, kernels of the host."""
 
 import ctypes
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -90,13 +91,12 @@ class RawModule:
 
 
 def gemm(
-    *sizes: int,  # handle, whether B and A are transposed, columns of C, rows of C, the sum's length, its factor
+    *sizes: int,  # handle, are B and A transposed, columns of C, rows of C, the sum's length, its factor
 ) -> None:
     """cublasGemmStridedBatchedEx: C = op(A) op(B) as cuBLAS sees them, first columns, then rows."""
-    handle, transpose_a, transpose_b, m, n, k, alpha, a, kind, lda, step_a, b, kind_b, ldb, step_b = sizes[
-        :15
-    ]
-    beta, c, kind_c, ldc, step_c, count, compute, algorithm = sizes[15:]
+    handle, transpose_a, transpose_b, m, n, k, alpha, *rest = sizes
+    a, kind, lda, step_a, b, kind_b, ldb, step_b, beta, c, kind_c, ldc, step_c, *rest = rest
+    count, compute, algorithm = rest
     assert (handle, algorithm, kind_b, kind_c) == (HANDLE, CUBLAS["CUBLAS_GEMM_DEFAULT"], kind, kind)
     dtype = np.dtype((np.float32, np.float64)[kind])
     assert compute in ((68, 77), (70,))[kind]
@@ -198,7 +198,21 @@ class Stream:
         DEVICE.recording, DEVICE.kept = None, []
         for whole, contents in self.before:
             whole[...] = contents
+        self.before = []
         return graph
+
+
+class Event:
+    """A point in time: work on the fake is done when the call returns."""
+
+    def record(self, stream: Any = None) -> None:
+        """Take the time."""
+        self.time = time.perf_counter()
+
+
+def get_elapsed_time(start: Event, end: Event) -> float:
+    """Return the time between two events, in milliseconds."""
+    return 1e3 * (end.time - start.time)
 
 
 class MemoryPool:
@@ -219,7 +233,7 @@ class MemoryPool:
 class GpuDevice:
     """The one GPU."""
 
-    cublas_handle = HANDLE
+    cublas_handle, id = HANDLE, 0
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -251,13 +265,19 @@ class FakeCupy(ModuleType):
 
 
 def modules() -> dict[str, ModuleType]:
-    """Return the modules `cupy`, `cupy.cuda` and `cupy.cuda.cublas`."""
+    """Return the modules `cupy` and `cupy.cuda`; in CuPy too cublas is no module to be imported."""
     fake, cuda, cublas = FakeCupy("cupy"), ModuleType("cupy.cuda"), ModuleType("cupy.cuda.cublas")
     for module in (fake, cuda, cublas):
         module.__spec__ = ModuleSpec(module.__name__, None)
     vars(cublas).update(CUBLAS, gemmStridedBatchedEx=gemm)
     runtime = SimpleNamespace(
-        CUDA_R_32F=0, CUDA_R_64F=1, getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError
+        CUDA_R_32F=0,
+        CUDA_R_64F=1,
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda device: {"name": b"stand-in"},
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
     )
     vars(cuda).update(
         cublas=cublas,
@@ -267,10 +287,13 @@ def modules() -> dict[str, ModuleType]:
         Device=GpuDevice,
         Stream=Stream,
         MemoryPool=MemoryPool,
+        Event=Event,
+        get_elapsed_time=get_elapsed_time,
         using_allocator=using_allocator,
         get_current_stream=lambda: Stream.current[-1] if Stream.current else NULL,
     )
     vars(fake).update(
+        __version__="0",
         cuda=cuda,
         ndarray=DeviceArray,
         RawModule=RawModule,
@@ -282,13 +305,13 @@ def modules() -> dict[str, ModuleType]:
         lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided)),
         get_default_memory_pool=lambda: POOL,
     )
-    return {"cupy": fake, "cupy.cuda": cuda, "cupy.cuda.cublas": cublas}
+    return {"cupy": fake, "cupy.cuda": cuda}
 
 
 @contextmanager
 def installed() -> Iterator[None]:
     """Let `import cupy` find the fake, and a GPU answer."""
-    with mock.patch.dict(sys.modules, modules()), mock.patch.object(cuda_device, "gpu_count", lambda: 1):
+    with mock.patch.dict(sys.modules, modules()), mock.patch.object(cuda_device, "gpu_count", return_value=1):
         yield
 
 

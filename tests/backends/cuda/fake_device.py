@@ -1,7 +1,7 @@
 """The device of the stand-in for CuPy: its memory, and its arrays, which are NumPy's behind CuPy's interface.
 
-It is as strict as CuPy: its arrays don't mix with NumPy's, and become none unless asked to. It counts what crosses
-between host and device, has as much memory as it is given, marks what nobody has written to, finds
+It is as strict as CuPy: its arrays don't mix with NumPy's, and become none unless asked to. It counts what
+crosses between host and device, has as much memory as it is given, marks what nobody has written to, finds
 kernels that write beside their arrays, and records what is done like a CUDA graph.
 """
 
@@ -35,6 +35,7 @@ class Device:
 
     def __init__(self) -> None:
         self.limit, self.used, self.peak = 1 << 40, 0, 0
+        self.allocations, self.refused = 0, 0  # how many there were
         self.crossed = Crossings()
         self.blocks: dict[int, Any] = {}  # address → (bytes with guards, size)
         self.recording: list[Callable[[], None]] | None = None
@@ -47,10 +48,12 @@ class Device:
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if self.used + size > self.limit:
+            self.refused += 1
             raise OutOfMemoryError(f"out of memory allocating {size} bytes")
         whole = np.full(size + 2 * GUARD, 0xFF, np.uint8)
         array = whole[GUARD : GUARD + size].view(dtype).reshape(shape)
         self.used += size
+        self.allocations += 1
         self.peak = max(self.peak, self.used)
         address = whole.ctypes.data
         self.blocks[address] = weakref.ref(whole), size

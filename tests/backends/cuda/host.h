@@ -4,6 +4,7 @@
 // every barrier is where it is on a GPU, and a missing one shows: a thread reads what another has not written yet. They can
 // run in either order. A kernel without barriers is a plain loop.
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -56,9 +57,14 @@ static inline unsigned __umulhi(unsigned a, unsigned b) { return (std::uint64_t)
 
 // ---- threads of a block -------------------------------------------------------------------------------------
 
+struct Resting {
+    jmp_buf place;
+};
+
 static const std::size_t STACK = 64 << 10;
-static ucontext_t scheduler;
-static std::vector<ucontext_t> fibers;
+static ucontext_t entry;
+static jmp_buf resting;               // where a thread goes back to when it rests
+static std::vector<Resting> places;   // where each thread goes on
 static std::vector<std::vector<char>> stacks;
 static std::vector<char> finished;
 static std::function<void()> body;
@@ -67,43 +73,43 @@ static bool in_fiber, met_barrier, barrier_missed;
 
 static void __syncthreads() {
     met_barrier = true;
-    if (in_fiber)
-        swapcontext(&fibers[current], &scheduler);
-    else
+    if (in_fiber) {
+        if (_setjmp(places[current].place) == 0) _longjmp(resting, 1);
+    } else
         barrier_missed = true;  // the first block met none, or this thread would be a fiber
 }
 
 static void fiber_main() {
     body();
     finished[current] = 1;
+    _longjmp(resting, 1);
 }
 
-static void resume(unsigned thread) {
+// A thread gets its stack by makecontext; from then on jumps are enough, which ask nothing of the system.
+static void run(unsigned thread, bool first) {
     current = thread, threadIdx = {thread, 0, 0}, in_fiber = true;
-    swapcontext(&scheduler, &fibers[thread]);
+    if (_setjmp(resting) == 0) {
+        if (!first) _longjmp(places[thread].place, 1);
+        getcontext(&entry);
+        entry.uc_stack.ss_sp = stacks[thread].data();
+        entry.uc_stack.ss_size = STACK;
+        makecontext(&entry, fiber_main, 0);
+        finished[thread] = 0;
+        setcontext(&entry);
+    }
     in_fiber = false;
-}
-
-static void begin(unsigned thread) {
-    getcontext(&fibers[thread]);
-    fibers[thread].uc_stack.ss_sp = stacks[thread].data();
-    fibers[thread].uc_stack.ss_size = STACK;
-    fibers[thread].uc_link = &scheduler;
-    makecontext(&fibers[thread], fiber_main, 0);
-    finished[thread] = 0;
-    resume(thread);
 }
 
 // Run all threads of a block from barrier to barrier; false if some end where others wait.
 static bool run_block(bool backwards) {
     const unsigned count = blockDim.x;
     while (stacks.size() < count) stacks.emplace_back(STACK);
-    fibers.resize(stacks.size()), finished.resize(stacks.size());
+    places.resize(stacks.size()), finished.resize(stacks.size());
     for (bool first = true;; first = false) {
         unsigned ended = 0;
         for (unsigned i = 0; i < count; ++i) {
             const unsigned thread = backwards ? count - 1 - i : i;
-            first ? begin(thread) : resume(thread);
+            run(thread, first);
             ended += finished[thread];
         }
         if (ended == count) return true;

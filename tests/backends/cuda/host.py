@@ -20,6 +20,7 @@ NO_COMPILER = "kernels.cu is tested by building it with a C++ compiler: none is 
 FLAGS = (
     "-std=c++17",
     "-O1",
+    "-U_FORTIFY_SOURCE",  # its check of jumps does not know stacks of our own
     "-ffp-contract=off",
     "-shared",
     "-fPIC",
@@ -70,14 +71,14 @@ class HostKernel:
         return (ctypes.c_char * size).from_buffer_copy(argument.tobytes())
 
 
-@cache
 def library(dtype: str) -> dict[str, HostKernel]:
-    """Return the kernels of kernels.cu for float32 or float64, by name; they are built once."""
+    """Return the kernels of kernels.cu for float32 or float64, by name."""
     return built(dtype, "")
 
 
+@cache
 def built(dtype: str, more: str) -> dict[str, HostKernel]:
-    """Return the kernels of kernels.cu, or those of another text that uses its macros."""
+    """Return the kernels of kernels.cu, or of another text that uses its macros; they are built once."""
     assert COMPILER is not None, NO_COMPILER
     source = SOURCE.read_text(encoding="utf-8")
     source = source if not more else source[: source.index("// ---- arithmetic")] + more

@@ -1,5 +1,6 @@
-"""Kernels of layers, loss, batches and optimiser against the NumPy backend, and gradients against differences."""
+"""Kernels of layers, loss, batches and optimiser against the NumPy backend; gradients against differences."""
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
+from tests.backends.cuda.fake_device import DEVICE
 from wn import backends
 from wn.backends import cuda_layers
 from wn.backends.base import Backend
@@ -22,7 +24,7 @@ from wn.testing import strategies as shapes
 pytestmark = [needs_compiler, pytest.mark.usefixtures("order_of_threads")]
 NUMPY, CUDA = backends.get("numpy"), on_host()
 BATCHES = st.integers(1, 12) | st.sampled_from([31, 32, 33, 129, 257])
-FEW = settings(max_examples=30)
+FEW = settings(max_examples=6)  # of each case, in two types and orders
 
 
 def draw(seed: int, *sizes: tuple[int, ...], dtype: Any = np.float32) -> list[Any]:
@@ -211,6 +213,25 @@ def test_a_variance_out_of_range_makes_nan_of_the_row(bad: float) -> None:
     assert np.isnan(inverse[0, 0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_totals_have_the_same_bits_and_take_no_memory(dtype: Any) -> None:
+    total, losses = draw(6, (500,), (500,), dtype=np.float64)
+    losses = losses.astype(dtype)
+    there, values = CUDA.be.asarray(total), CUDA.be.asarray(losses)
+    before = DEVICE.allocations
+    CUDA.be.accumulate(there, values, 33)
+    assert DEVICE.allocations == before
+    NUMPY.accumulate(total, losses, 33)
+    assert same_bits(there.get(), total)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shared", [False, True])
+def test_running_averages_have_the_same_bits(shared: bool, dtype: Any) -> None:
+    old, new = draw(3, (3, 7), (1 if shared else 3, 7), dtype=dtype)
+    assert same_bits(*both("running_average", old, new, 0.1, 33 / 32))
+
+
 # ---- loss -----------------------------------------------------------------------------------------------
 
 
@@ -221,6 +242,9 @@ def test_loss(dtype: Any, population: int, classes: int, batch: int, seed: int, 
     generator = np.random.default_rng(seed)
     logits = draw(seed, (population, classes, batch), dtype=dtype)[0] * dtype(size)
     labels, shares = generator.integers(0, classes, batch), generator.uniform(0, 1, batch).astype(dtype)
+    weights = tuple(generator.uniform(0.5, 2, classes))
+    assert same_bits(*both("shares", labels, None, dtype))
+    check_close(*both("shares", labels, weights, dtype), batch, 2.0)
     found, expected = both("cross_entropy", logits, labels, shares)
     check_close(found[0], expected[0], batch, 20.0 * size * batch)
     check_close(found[1], expected[1], classes, 20.0 * size)
@@ -252,8 +276,8 @@ def test_adam_of_all_parameters_has_the_bits_of_one_by_one(count: int, dtype: An
         assert len(CUDA.be._kept) == before
         for arrays in zip(*theirs, strict=True):
             Backend.adam_update(NUMPY, *arrays, constants)
-    for one, other in zip(sum(ours, []), sum(theirs, []), strict=True):
-        assert same_bits(one, other)
+    for pair in zip(chain(*ours), chain(*theirs), strict=True):
+        assert same_bits(*pair)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

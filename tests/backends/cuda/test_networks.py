@@ -1,4 +1,4 @@
-"""Whole networks through the CuPy backend, on the stand-in: they agree with NumPy's, and nothing crosses unasked."""
+"""Whole networks through the CuPy backend, on the stand-in: they agree with NumPy's."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.backends.cuda import host, needs_compiler
-from tests.backends.cuda.fake_cupy import backend
+from tests.backends.cuda.fake_cupy import backend, installed
 from tests.backends.cuda.fake_device import DEVICE
 from tests.small_walks import NOISES, images, small_data
-from wn import backends, models
+from wn import api, backends, models
 from wn.backends.base import DrawKey
 from wn.data.dataset import Dataset
 from wn.network import Network
@@ -95,6 +95,17 @@ def test_float32_stays_float32_on_the_device() -> None:
     found = trained(CUDA, network, noise_of(network, "mixed"), np.float32, (4, 5))
     assert {array.dtype for array in arrays(tuple(found)[:2])} == {np.dtype(np.float32)}
     assert not any(np.isnan(array).any() for array in on_host(found))
+
+
+@pytest.mark.parametrize("name", ["cupy", "cupy-tf32"])
+def test_a_record_says_whether_products_were_rounded(name: str) -> None:
+    backends._made.cache_clear()
+    sizes: dict[str, Any] = {"train_limit": 40, "test_limit": 40, "epochs": 1, "batch_size": 32}
+    with installed():
+        found = api.train(dataset="fashion-mini", model="mlp-8", backend=name, **sizes)
+    backends._made.cache_clear()
+    assert found.record["backend"] == name
+    assert found.total == 40
 
 
 def test_all_kernels_are_used() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
@@ -21,9 +21,11 @@ SEEDS = st.integers(0, 2**64 - 1)
 ADDRESSES = st.integers(0, 4095)
 FEATURES = st.integers(1, 40)
 BATCHES = st.integers(1, 40) | st.sampled_from([127, 128, 129, 300])
+FEW = settings(max_examples=15)  # of each case, in two types and orders
 KINDS = [("additive", False), ("multiplicative", False), ("mixed", False), ("mixed", True)]
 
 
+@FEW
 @given(FEATURES, BATCHES, st.lists(SEEDS, min_size=1, max_size=3), WORDS, WORDS, ADDRESSES, ADDRESSES)
 @example(1, 1, [0], 0, 0, 0, 0)
 @example(2, 1, [2**64 - 1], 2**32 - 1, 2**32 - 1, 4095, 4095)
@@ -100,6 +102,7 @@ def check_applied(x: Any, parts: tuple[Draws | None, Draws | None], add_first: b
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("kind", "add_first"), KINDS)
+@FEW
 @given(
     population=st.integers(1, 5),
     shared=st.tuples(st.booleans(), st.booleans(), st.booleans()),

@@ -22,7 +22,7 @@ def forward(rows: Any, gamma: Any, beta: Any) -> tuple[Any, ...]:
     """(y, mean, variance, inverse)."""
     y = blank((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
     statistics = tuple(blank(rows.shape[:2], rows.dtype) for _ in range(3))
-    batch_norm.forward_training(rows, gamma, beta, EPSILON, y, *statistics)
+    batch_norm.forward_training(rows, gamma, beta, EPSILON, y, *statistics, False)
     return y, *statistics
 
 
@@ -41,7 +41,7 @@ def moments(rows: Any) -> tuple[Any, Any]:
 
 def normalise(rows: Any, mean: Any, scale: Any, shift: Any) -> Any:
     y = blank((max(map(len, (rows, mean, scale, shift))), *rows.shape[1:]), rows.dtype)
-    batch_norm.normalise(rows, mean, scale, shift, y)
+    batch_norm.normalise(rows, mean, scale, shift, False, y)
     return y
 
 

@@ -51,7 +51,7 @@ def forward(way: str, given: Problem) -> Any:
     x, w, b, dy, *sliding = given
     y, steps = blank(dy.shape, x.dtype), (*sliding[0], *sliding[1])
     if way == "direct":
-        convolution.convolution(x, w, b, y, *steps)
+        convolution.convolution(x, w, b, y, *steps, False)
     else:
         convolution_columns.convolution(GEMM[x.dtype], x, w, b, y, *steps)
     return y

@@ -35,7 +35,7 @@ def max_pool(x: Any, window: Window) -> Any:
 
 def max_pool_backward(dy: Any, x: Any, y: Any, window: Window) -> Any:
     dx = blank((len(dy), *x.shape[1:]), dy.dtype)
-    pooling.max_pool_backward(dy, x, y, dx, *window)
+    pooling.max_pool_backward(dy, x, y, dx, *window, False)
     return dx
 
 

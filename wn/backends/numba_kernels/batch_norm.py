@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from wn.backends.numba_kernels.compile import FUSED, SUMS, parallel, serial
+from wn.backends.numba_kernels.rectifier import cut_off
 
 Array = Any
 
@@ -33,10 +34,12 @@ def forward_training(
     mean: Array,
     variance: Array,
     inverse: Array,
+    relu: bool,
 ) -> None:
     """Write y = γ (rows − mean)·inverse + β, with inverse = 1/√(variance + ε) and the biased variance.
 
     rows: (P|1, F, N); gamma, beta: (P|1, F); y: (P, F, N); mean, variance, inverse: (P|1, F) as rows.
+    With `relu`, what is negative in y is cut off.
     """
     sources, features, _ = rows.shape
     members = len(y) // sources  # that take a row: all of them where rows are shared, else one
@@ -50,7 +53,7 @@ def forward_training(
         inverse[s, f] = one / np.sqrt(spread + rows.dtype.type(epsilon))
         for p in range(s, s + members):
             scale, shift = gamma[p % len(gamma), f] * inverse[s, f], beta[p % len(beta), f]
-            _normalise(row, centre, scale, shift, y[p, f])
+            _normalise(row, centre, scale, shift, relu, y[p, f])
 
 
 @parallel(FUSED)
@@ -96,15 +99,14 @@ def moments(rows: Array, mean: Array, variance: Array) -> None:
 
 
 @parallel()
-def normalise(rows: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
-    """Write y = (rows − mean)·scale + shift, (P, F, N)."""
+def normalise(rows: Array, mean: Array, scale: Array, shift: Array, relu: bool, y: Array) -> None:
+    """Write y = (rows − mean)·scale + shift, (P, F, N); with `relu`, what is negative is cut off."""
     members, features, _ = y.shape
     for item in numba.prange(members * features):
         p, f = item // features, item % features
         centre = mean[p % len(mean), f]
-        _normalise(
-            rows[p % len(rows), f], centre, scale[p % len(scale), f], shift[p % len(shift), f], y[p, f]
-        )
+        factor, summand = scale[p % len(scale), f], shift[p % len(shift), f]
+        _normalise(rows[p % len(rows), f], centre, factor, summand, relu, y[p, f])
 
 
 @parallel()
@@ -194,9 +196,13 @@ def _sums(drow: Array, row: Array, centre: Any) -> Any:
 
 
 @serial(FUSED)
-def _normalise(row: Array, centre: Any, scale: Any, shift: Any, y: Array) -> None:
-    for n in range(len(y)):
-        y[n] = (row[n] - centre) * scale + shift
+def _normalise(row: Array, centre: Any, scale: Any, shift: Any, relu: bool, y: Array) -> None:
+    for start in range(0, len(y), BLOCK):
+        part = y[start : start + BLOCK]
+        for n in range(len(part)):
+            part[n] = (row[start + n] - centre) * scale + shift
+        if relu:
+            cut_off(part)
 
 
 @serial(FUSED)

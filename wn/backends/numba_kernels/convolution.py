@@ -24,6 +24,7 @@ import numba
 import numpy as np
 
 from wn.backends.numba_kernels.compile import FUSED, SUMS, parallel, serial
+from wn.backends.numba_kernels.rectifier import cut_off
 
 Array = Any
 Pair = tuple[int, int]  # along height and width
@@ -63,17 +64,21 @@ def prefers_direct_input_gradient(outputs: int, stride_w: int, kernel_w: int, co
 
 @parallel()
 def convolution(
-    x: Array, w: Array, b: Array, y: Array, stride_h: int, stride_w: int, pad_h: int, pad_w: int
+    x: Array, w: Array, b: Array, y: Array, stride_h: int, stride_w: int, pad_h: int, pad_w: int, relu: bool
 ) -> None:
     """Write y[p,o,u,v,n] = b[p,o] + Σ_c,i,j w[p,o,c,i,j] x[p, c, u·SH + i − PH, v·SW + j − PW, n].
 
     x outside the image is 0. x: (P|1, C, H, W, B); w: (P|1, O, C, KH, KW); b: (P|1, O); y: (P, O, U, V, B).
+    With `relu`, what is negative is cut off.
     """
     members, rows = len(y), y.shape[2]
     for item in numba.prange(members * rows):
         p, u = item // rows, item % rows
         sliding = (stride_h, stride_w), (pad_h, pad_w)
         _row_of_outputs(x[p % len(x)], w[p % len(w)], b[p % len(b)], y[p], u, *sliding)
+        if relu:
+            for o in range(y.shape[1]):
+                cut_off(y[p, o, u].reshape(-1))
 
 
 @parallel()

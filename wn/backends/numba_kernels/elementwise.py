@@ -28,7 +28,7 @@ _pointer: Any = intrinsic(_pointer_to)  # called with all arguments but the firs
 
 CHUNK = 2048  # values in a chunk: enough to hide its cost, few enough for an even share of small arrays
 ALONE = 8192  # up to so many values one thread is faster: to start the others takes a few microseconds
-PIXELS, SAMPLES = 256, 128  # a tile of gathered images, at most: 32 KiB of bytes
+PIXELS, SAMPLES = 392, 128  # a tile of gathered images, at most: 49 KiB of bytes
 
 
 # ---- ReLU -----------------------------------------------------------------------------------------------
@@ -179,16 +179,20 @@ def gather(images: Array, samples: Array, scale: float, mean: Array, std: Array,
     side = -(-pixels // tiles)  # tiles of about one size
     for item in numba.prange(channels * tiles):
         c, first = item // tiles, item % tiles * side
-        last = min(first + side, pixels)
-        tile = np.empty((SAMPLES, side), images.dtype)
+        count = min(side, pixels - first)
+        centre, width = mean[c % len(mean)], std[c % len(std)]
+        tile = np.empty((SAMPLES, PIXELS), images.dtype)  # a width known when it is compiled: twice as fast
         for start in range(0, batch, SAMPLES):
             stop = min(start + SAMPLES, batch)
             for n in range(stop - start):
-                tile[n, : last - first] = images[samples[start + n], c, first:last]
-            for i in range(last - first):
-                y = x[c, first + i, start:stop]
-                for n in range(len(y)):
-                    y[n] = number(tile[n, i]) / divisor
-                if mean[c % len(mean)] != 0 or std[c % len(std)] != 1:  # else the same bits
+                tile[n, :count] = images[samples[start + n], c, first : first + count]
+            if centre == 0 and width == 1:  # the same bits as below: divisions are slow
+                for i in range(count):
+                    y = x[c, first + i, start:stop]
                     for n in range(len(y)):
-                        y[n] = (y[n] - mean[c % len(mean)]) / std[c % len(std)]
+                        y[n] = number(tile[n, i]) / divisor
+            else:
+                for i in range(count):
+                    y = x[c, first + i, start:stop]
+                    for n in range(len(y)):
+                        y[n] = (number(tile[n, i]) / divisor - centre) / width

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from wn.backends.numba_kernels.compile import parallel, serial
+from wn.backends.numba_kernels.rectifier import mask
 
 Array = Any
 
@@ -56,11 +57,14 @@ def _largest(image: Array, y: Array, kernel_w: int) -> None:
 
 
 @parallel()
-def max_pool_backward(dy: Array, x: Array, y: Array, dx: Array, kernel_h: int, kernel_w: int) -> None:
+def max_pool_backward(
+    dy: Array, x: Array, y: Array, dx: Array, kernel_h: int, kernel_w: int, relu: bool
+) -> None:
     """Write dx = dy at the first place of each window, row by row, that is its largest value or NaN; else 0.
 
     dy: (P, C, U, V, B); x: (P|1, C, H, W, B); y: (P|1, C, U, V, B); dx: (P, C, H, W, B). Pixels without a
     window get 0. The plain code multiplies by 0 instead, which turns an infinite dy into NaN.
+    With `relu`, x came out of a ReLU, and dx is what goes into it.
     """
     members, channels, rows, _, _ = dy.shape
     for item in numba.prange(members * channels * rows):
@@ -69,6 +73,8 @@ def max_pool_backward(dy: Array, x: Array, y: Array, dx: Array, kernel_h: int, k
         image, largest = x[shared, c, u * kernel_h : (u + 1) * kernel_h], y[shared, c, u]
         dimage = dx[p, c, u * kernel_h : (u + 1) * kernel_h]  # (KH, W, B)
         _to_largest(dy[p, c, u], image, largest, dimage, kernel_w)
+        if relu:
+            mask(dimage.reshape(-1), image.reshape(-1))
         _clear_rest(dx[p, c], u, dy.shape[2:4], kernel_h, kernel_w)
 
 

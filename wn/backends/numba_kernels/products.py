@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
 from wn.backends.numba_kernels.compile import SUMS, parallel, serial
+from wn.backends.numba_kernels.rectifier import cut_off, mask
 
 NO, YES = ord("N"), ord("T")  # transposed?
 
@@ -81,8 +82,11 @@ gemm: Any = intrinsic(_gemm)  # called with all arguments but the first
 
 
 @parallel()
-def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int) -> None:
-    """y[p] = w[p] x[p] + b[p], in tiles of samples: (P|1, O, I), (P|1, I, B), (P|1, O) → (P, O, B)."""
+def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int, relu: bool) -> None:
+    """y[p] = w[p] x[p] + b[p], in tiles of samples: (P|1, O, I), (P|1, I, B), (P|1, O) → (P, O, B).
+
+    With `relu`, what is negative is cut off.
+    """
     members, outputs, batch = y.shape
     inputs = w.shape[2]
     tiles = (batch + tile - 1) // tile
@@ -93,17 +97,20 @@ def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int) -> None:
             y[p, o, start:stop] = b[p % len(b), o]
         xs, ys, ws = x[p % len(x), :, start:], y[p, :, start:], w[p % len(w)]
         gemm(address, NO, NO, stop - start, outputs, inputs, xs, batch, ws, inputs, 1.0, ys, batch)
+        if relu:
+            for o in range(outputs):
+                cut_off(y[p, o, start:stop])
 
 
 @parallel()
 def linear_backward(
-    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int
+    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int, relu: bool
 ) -> None:
     """dx[p] = w[p]ᵀ dy[p] in tiles of samples, dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p].
 
     dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
     dw: (P, O, I); db: (P, O). All tiles are items of one loop: one thread may have those of dx, another
-    those of dw.
+    those of dw. With `relu`, x came out of a ReLU, and dx is what goes into it.
     """
     members = len(dy)
     dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
@@ -111,7 +118,11 @@ def linear_backward(
     for item in prange((dx_tiles + dw_tiles) * members):  # a tile of a shared x: one member after the other
         p, tile = item % members, item // members
         if tile < dx_tiles:
-            _input_gradient(address, w[p % len(w)], dy[p], dx[p], tile * samples, samples)
+            start = tile * samples
+            _input_gradient(address, w[p % len(w)], dy[p], dx[p], start, samples)
+            if relu:
+                for i in range(x.shape[1]):
+                    mask(dx[p, i, start : start + samples], x[p % len(x), i, start : start + samples])
         else:
             start = (tile - dx_tiles) * inputs
             _weight_gradient(address, dy[p], x[p % len(x)], dw[p], start, inputs)
