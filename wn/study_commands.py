@@ -52,11 +52,11 @@ def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | No
 
 def _number(workers: int | None) -> int:
     """Return the number of worker processes: as asked for, else one per processor."""
-    from wn.api import thread_count
+    from wn.study.executors import processors
 
     if workers is not None and workers < 1:
         raise WnError(f"--workers is {workers}: it must be at least 1")
-    return thread_count(workers)
+    return processors() if workers is None else workers
 
 
 @study.command()

@@ -1,9 +1,10 @@
-"""Benchmark of the store: time and peak memory of each stage for 63,500 and 635,000 units.
+"""Benchmark of the store: time and peak memory of each stage for 63,500 and 635,000 units, as JSON.
 
     python -m tests.bench.store [--units 635000 …] [--dir FOLDER]
 
-Each stage is a process of its own, so that its peak memory is its own. 635,000 units are about as many as the
-authors' full grid has; they are synthetic here, in blocks of 49 σ, with results for all.
+Each stage is a process of its own, so that its peak memory is its own; "nothing" has that of Python and
+the libraries. 635,000 units are about as many as the authors' full grid has; they are synthetic here, in
+blocks of 49 σ, with results for all.
 """
 
 import argparse
@@ -17,9 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tests.bench import machine
 from wn.study.store import Store
 from wn.study.store_rows import Environment, Result, UnitRow
 from wn.study.table import read_table
@@ -127,20 +130,33 @@ STAGES: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-def measure(stage: str, folder: Path, number: int) -> tuple[float, float, float]:
-    """Run a stage in a process of its own; return wall seconds, CPU seconds and peak memory in MiB."""
+def measure(stage: str, folder: Path, number: int) -> dict[str, float]:
+    """Run a stage in a process of its own; return wall seconds, CPU seconds and peak memory."""
     command = [sys.executable, "-m", "tests.bench.store", "--stage", stage]
     command += ["--units", str(number), "--dir", str(folder.absolute())]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
-    wall, cpu, peak = json.loads(done.stdout)
-    return wall, cpu, peak
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measured(number: int, parent: Path | None) -> dict[str, Any]:
+    """Return the figures of all stages for a number of units."""
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        stages = {stage: measure(stage, Path(folder), number) for stage in STAGES}
+        size = (Path(folder) / "study.sqlite").stat().st_size
+    return {"units": number, "stages": stages, "bytes_per_unit": round(size / number)}
 
 
 def run(stage: str, folder: Path, number: int) -> None:
     start, cpu = time.perf_counter(), time.process_time()
     STAGES[stage](folder, number)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux has KiB
-    print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, peak]))
+    found = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mib": peak,
+    }
+    print(json.dumps({name: round(value, 2) for name, value in found.items()}))
 
 
 def main() -> None:
@@ -152,14 +168,9 @@ def main() -> None:
     if chosen.stage:
         run(chosen.stage, chosen.dir, chosen.units[0])
         return
-    for number in chosen.units:
-        print(f"\n{number:,} units  {'wall s':>12} {'CPU s':>8} {'peak MiB':>9}")
-        with tempfile.TemporaryDirectory(dir=chosen.dir) as folder:
-            for stage in STAGES:
-                wall, cpu, peak = measure(stage, Path(folder), number)
-                print(f"{stage:20} {wall:8.2f} {cpu:8.2f} {peak:9.0f}", flush=True)
-            size = (Path(folder) / "study.sqlite").stat().st_size / 2**20
-            print(f"study.sqlite: {size:.0f} MiB, {size * 2**20 / number:.0f} bytes per unit")
+    found = [measured(number, chosen.dir) for number in chosen.units]
+    about = {"processor": machine.processor(), "load": machine.load(), "versions": machine.versions()}
+    print(json.dumps(about | {"measured": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.check_study_kills import SAME, session
-from tests.command_line import process
+from tests.command_line import ROOT, process
 from wn.study import parse_study
 from wn.study.driver import Progress
 from wn.study.executors import Workers
@@ -120,16 +121,26 @@ def failures(folder: Path) -> dict[str, list[tuple[str, float, str]]]:
 
 
 @contextmanager
-def driver(*arguments: str | Path, **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Have `wn study …` run until the end of the block, in a session of its own."""
+def driver(*arguments: str | Path, gated: bool = False) -> Iterator["subprocess.Popen[str]"]:
+    """Have `wn study …` run until the end of the block, in a session of its own.
+
+    With `gated` all but its first tasks wait: see `tests.study.gate`.
+    """
     words = ["study", *map(str, arguments)]
-    started = process(*words, start_new_session=True, **options)
+    started = gated_process(*words) if gated else process(*words, start_new_session=True)
     try:
         yield started
     finally:
         started.kill()
         started.communicate()
         wait_for(lambda: not session(started.pid))
+
+
+def gated_process(*words: str) -> "subprocess.Popen[str]":
+    code = "from tests.study.gate import command_line; command_line()"
+    command = [sys.executable, "-c", code, *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def workers_of(leader: int) -> list[int]:

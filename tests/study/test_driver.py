@@ -24,9 +24,10 @@ from tests.study.runs import (
     run_on,
 )
 from wn.study import Unit, parse_study, planned_facts, units
-from wn.study.driver import Progress
+from wn.study.driver import LOOK_AHEAD, Progress
 from wn.study.executors import Workers
-from wn.study.run import run_study
+from wn.study.run import fingerprint, run_study
+from wn.study.store import Store
 from wn.study.tasks import UNITS_PER_TASK, cost, tasks
 from wn.study.work import greet
 from wn.walking import MEMBERS_AT_ONCE
@@ -44,6 +45,31 @@ def test_a_study_is_run_once(whole: Path) -> None:
     assert executor.tasks == []
     assert exported(whole) == before
     assert counts(whole) == (0, UNITS, 0)
+
+
+def test_the_same_study_has_the_same_units(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not looked up again; a change of the study, of its data or of the numerics says so."""
+    added = list[Path]()
+    add_units = Store.add_units
+
+    def counted(store: Store, *arguments: Any) -> int:
+        added.append(store.folder)
+        return add_units(store, *arguments)
+
+    monkeypatch.setattr(Store, "add_units", counted)
+    for times, text in enumerate([TINY, 'description = "words"' + TINY, TINY]):
+        run(copy, text)
+        run(copy, text)
+        assert len(added) == times
+    spec = parse_study(TINY)
+    facts = planned_facts(spec)
+    first = fingerprint(spec, facts)
+    (name,) = facts
+    other = {name: msgspec.structs.replace(facts[name], checksum="of other data")}
+    assert first == fingerprint(spec, facts)
+    assert first != fingerprint(spec, other)
+    monkeypatch.setattr("wn.study.run.NUMERICS", 0)
+    assert first != fingerprint(spec, facts)
 
 
 def test_workers_are_not_started_for_nothing(whole: Path) -> None:
@@ -131,6 +157,17 @@ def test_the_order_of_tasks_changes_nothing(whole: Path, tmp_path: Path) -> None
         run(tmp_path / "parts", TINY.replace(SIGMA, sigma))
     assert run(tmp_path / "parts").finished < UNITS
     assert exported(tmp_path / "parts") == exported(whole)
+
+
+def test_of_the_last_tasks_the_longest_come_first(tmp_path: Path) -> None:
+    """Until no more come, they are handed out in the order of the study."""
+    executor = Immediate()
+    run(tmp_path, TINY.replace("repeats = 2", "repeats = 6"), executor)
+    repeats = [task.units[0].repeat for task in executor.tasks]
+    assert sorted(repeats) == sorted([*range(6)] * 4)
+    assert max(repeats[:8]) <= 3
+    last = phases(executor.tasks[-LOOK_AHEAD:])
+    assert last == ["training"] * (LOOK_AHEAD - 2) + ["inference"] * 2
 
 
 # ---- clean networks on disk -------------------------------------------------------------------------------

@@ -164,7 +164,10 @@ def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
 
 
-def test_a_second_driver_in_the_same_process_is_refused(tmp_path: Path) -> None:
+def test_a_second_driver_in_the_same_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wn.study.store_lock.PATIENCE", 0.1)
     with Store.create_or_open(tmp_path) as store:
         with pytest.raises(WnError, match=f"process {os.getpid()} on"):
             Store.create_or_open(tmp_path)

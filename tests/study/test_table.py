@@ -32,7 +32,7 @@ from tests.study.stores import (
 from wn.errors import WnError
 from wn.study import table_export
 from wn.study.store import Store
-from wn.study.table import COLUMNS, RESULTS, read_chunks, read_table
+from wn.study.table import COLUMNS, RESULTS, provenance, read_chunks, read_table, results
 from wn.study.table_export import TABLES, export
 from wn.study.unit import NoiseSpec, Unit
 
@@ -139,6 +139,31 @@ def test_the_cells_of_a_csv_file(tmp_path: Path) -> None:
         (units[2].key, "0", 1.0),
         (units[2].key, "2", math.sqrt(3)),
     ]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_lines_are_rows(tmp_path: Path, whole: bool) -> None:
+    """Rows are those of the views; lines, which are quick to write, what the csv module makes of them."""
+    mixed = NoiseSpec(kind="mixed", ratio=0.3)
+    units = [*study(repeats=2), *study(site_name='a, "b"\nc', noise=mixed, clamp_weights=True)[1:]]
+    with Store.create_or_open(tmp_path) as store:
+        store.add_units(rows(units))
+        finish(store, units[::2], where=THERE)
+        finish(store, units[1::2])
+        store.add_units(rows(units[:40]))
+        view = "all_results" if whole else "results"
+        order = "position IS NULL, position, key"
+        for table in (results(store, whole), provenance(store, whole)):
+            columns = ", ".join(f'"{name}"' for name in table.columns)
+            found = list(store.rows(f"SELECT {columns} FROM {view} ORDER BY {order}"))
+            assert list(table.rows) == found
+            assert len(found) == (len(units) if whole else 40)
+            if "clamp_weights" in table.columns:
+                found = [(*row[:3], "true" if row[3] else "false", *row[4:]) for row in found]
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(found)
+            assert table.lines is not None
+            assert "".join(table.lines) == text.getvalue()
 
 
 def test_settings_say_everything_else(tmp_path: Path) -> None:

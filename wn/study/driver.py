@@ -17,11 +17,12 @@ from wn.study.clean_networks import Arrays, CleanNetworks
 from wn.study.executors import Workers
 from wn.study.store import Store
 from wn.study.tasks import cost, tasks
-from wn.study.unit import INFERENCE, NUMERICS, Unit
+from wn.study.unit import CLEAN, INFERENCE, NUMERICS, Unit
 from wn.study.work import Report, Task, Units, greet, run_task
 
 ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
 AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
+LOOK_AHEAD = 4  # tasks per worker that are known beyond these, so that the last ones can be sorted
 LOOK_EVERY = 10.0  # seconds, for workers that have joined
 
 CHECKPOINTS = "checkpoints"
@@ -52,6 +53,11 @@ class _Given(NamedTuple):
         """Whether nothing else may be computed meanwhile."""
         return self.attempt == ATTEMPTS
 
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """What the last tasks are sorted by: networks that others wait for, then the longest."""
+        return self.units[0].phase == CLEAN, cost(self.units[0]) * len(self.units)
+
 
 class Driver:
     """Runs what is pending in a store.
@@ -74,6 +80,7 @@ class Driver:
         self.checkpoints = store.folder.absolute() / CHECKPOINTS
         self.finished = self.failed = self.total = 0
         self.cost = self.done_cost = 0.0
+        self.more = True  # whether there may be tasks beyond those that are ready
         self.ready: deque[_Given] = deque()
         self.waiting: dict[str, list[Units]] = {}  # for their clean network, by its key
         self.given: dict[Future[Report], _Given] = {}
@@ -85,9 +92,9 @@ class Driver:
         """
         self.networks.tidy()
         tidy(self.checkpoints)
-        for unit in self._pending():
-            self.total += 1
-            self.cost += cost(unit)
+        for spec, number in self.store.pending_counts():
+            self.total += number
+            self.cost += number * cost(msgspec.convert(spec, Unit))
         self.report(self._progress())
         if self.total:
             self.workers = self._hired()
@@ -113,7 +120,11 @@ class Driver:
         """Return new workers, of which one has shown that it can work; WnError if it can't."""
         workers = self.make_workers()
         try:
-            workers.executor.submit(greet, self.backend, NUMERICS).result()
+            # As many as there are: so processes start side by side
+            greetings = [
+                workers.executor.submit(greet, self.backend, NUMERICS) for _ in range(workers.at_once())
+            ]
+            wait(greetings, return_when=FIRST_COMPLETED).done.pop().result()
         except BaseException as error:
             workers.stop()
             if isinstance(error, BrokenProcessPool):
@@ -133,11 +144,11 @@ class Driver:
         """Keep the workers busy with what can be computed now."""
         most = AHEAD * self.workers.at_once()
         while len(self.given) < most and not any(given.alone for given in self.given.values()):
-            if not self.ready and not self._next(source):
+            self._look_ahead(source)
+            given = self._first()
+            if given is None or (given.alone and self.given):
                 return
-            if self.ready[0].alone and self.given:
-                return
-            given = self.ready.popleft()
+            self.ready.remove(given)
             arrays = self._arrays(given.units)
             if arrays is None:
                 self._wait_for_network(given.units)
@@ -149,6 +160,25 @@ class Driver:
             except BrokenProcessPool:
                 self.ready.appendleft(given)
                 self._replace_workers()
+            except Exception:
+                self.workers.check()  # says it in one line if the scheduler is gone
+                raise
+
+    def _look_ahead(self, source: Iterator[Units]) -> None:
+        """Have some tasks ready beyond the next, as long as there are any."""
+        wanted = LOOK_AHEAD * self.workers.at_once()
+        while self.more and len(self.ready) < wanted:
+            self.more = self._next(source)
+
+    def _first(self) -> _Given | None:
+        """Return the task to hand out next, None if none is ready.
+
+        Tasks go in the order of the study; of the last ones the longest go first, so that no worker has a
+        long one left when the others are done.
+        """
+        if self.more or not self.ready:
+            return self.ready[0] if self.ready else None
+        return max(self.ready, key=lambda given: given.urgency)
 
     def _next(self, source: Iterator[Units]) -> bool:
         """Make the next task ready; False if there is none left."""
@@ -202,9 +232,9 @@ class Driver:
         except CancelledError:  # the connection to a cluster was lost
             self.workers.check()
             self.ready.append(given)
-        except (
-            Exception
-        ):  # Dask has tried several workers, all of which died, or what they sent can't be read
+        except Exception:
+            self.workers.check()  # if the scheduler is gone, the units are not to blame
+            # Dask has tried several workers, all of which died, or what they sent can't be read
             last = given._replace(attempt=max(given.attempt, ATTEMPTS - 1))
             self._try_again(last, traceback.format_exc())
         else:

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from wn.errors import WnError
 MISSING = "a Dask cluster needs the package distributed: install wn[cluster]"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
 LAST_WORDS = 5.0  # seconds that a worker process has to end
+TALKATIVE = ("distributed", "dask", "tornado", "asyncio")  # loggers of Dask and of what it is built on
 
 log = logging.getLogger("wn")
 
@@ -39,6 +40,11 @@ class Workers(NamedTuple):
     check: Callable[[], None] = lambda: None
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # ---- processes on this machine ----------------------------------------------------------------------------
 
 
@@ -46,8 +52,8 @@ class _Pool(ProcessPoolExecutor):
     """Worker processes that Ctrl-C never reaches: it is the driver's to handle."""
 
     def submit(self, /, *arguments: Any, **options: Any) -> "Future[Any]":
-        """Hand out a call, and start a process for it if need be: with the signals that are blocked here."""
-        with _blocked(signal.SIGINT):
+        """Hand out a call, and start a process for it if need be."""
+        with _without_interrupts():
             return super().submit(*arguments, **options)
 
 
@@ -71,13 +77,26 @@ def processes(count: int) -> Workers:
 
 
 @contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    """Hold a signal back from this thread; processes that it starts meanwhile never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done; processes that are started in it never see it.
+
+    What is blocked here the system may give to another thread of this process, and Python then interrupts the
+    main thread all the same: half of what a new process has to be told would be all that it gets.
+    """
+    held: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what has come meanwhile is seen here
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _prepare(first: Semaphore) -> None:
@@ -88,7 +107,7 @@ def _prepare(first: Semaphore) -> None:
     log.setLevel(logging.INFO if first.acquire(block=False) else logging.WARNING)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
 def _end_with(sentinel: int) -> None:
@@ -114,8 +133,7 @@ def cluster(address: str | None = None, scheduler_file: Path | None = None) -> W
     if scheduler_file is not None:
         address = _address_in(scheduler_file)
     connect: Any = distributed.Client  # Any: Dask has types for some of its functions
-    # A large network goes to the workers with its tasks, and Dask advises against it
-    warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+    _silence_dask()
     try:
         client = connect(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError, TypeError) as error:
@@ -151,6 +169,18 @@ def cluster(address: str | None = None, scheduler_file: Path | None = None) -> W
 
     # pure=False: Dask would take two tasks with the same content for one
     return Workers(client.get_executor(pure=False), at_once, client.close, check)
+
+
+def _silence_dask() -> None:
+    """Keep from this process's output what Dask says: what matters of it is said by `cluster`.
+
+    When a scheduler goes, Dask and its event loop log a traceback for each of the connections to it. A large
+    network goes to the workers with its tasks, and Dask advises against it.
+    """
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
 
 
 class _SchedulerFile(msgspec.Struct):

@@ -1,10 +1,12 @@
 """Run a study in a folder: what it has not found yet, and nothing twice."""
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
+import wn
 from wn import backends
 from wn.data import catalogue
 from wn.study.driver import Driver, Progress
@@ -13,7 +15,9 @@ from wn.study.schema import StudySpec, as_axis
 from wn.study.spec import to_toml
 from wn.study.store import Store
 from wn.study.store_rows import UnitRow
-from wn.study.units import Facts, blocks, facts_of
+from wn.study.units import NUMERICS, Facts, blocks, facts_of
+
+UNITS = "units"  # the entry of the store's record that says which units it has
 
 
 def run_study(
@@ -36,7 +40,11 @@ def run_study(
     facts = load_facts(spec, where)
     with Store.create_or_open(folder) as store:
         meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or ""}
-        store.add_units(unit_rows(spec, facts), meta)
+        units = {UNITS: fingerprint(spec, facts)}
+        if store.meta.get(UNITS) == units[UNITS]:
+            store.write_meta(meta)
+        else:
+            store.add_units(unit_rows(spec, facts), meta | units)
         return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()
 
 
@@ -69,6 +77,12 @@ def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
     """Return what units need to know about the data sets of a study, from their files."""
     names = as_axis("data.names", spec.data.names)
     return {name: facts_of(catalogue.load(name, data_dir)) for name in names}
+
+
+def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:
+    """Return a digest of all that the units of a study follow from: equal ones have the same units."""
+    content = (NUMERICS, wn.__version__, to_toml(spec), facts)
+    return sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
 def unit_rows(spec: StudySpec, facts: dict[str, Facts]) -> Iterator[UnitRow]:

@@ -61,6 +61,20 @@ class Reader:
         for key, clean_key, spec, _ in self._units("pending", "NULL", phase):
             yield Waiting(key, clean_key, spec)
 
+    def pending_counts(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the spec of each curve that has pending units, with one σ and repeat of it, and how many."""
+        counts = self.rows(
+            """SELECT settings.spec, curves.spec, counts.sigma, counts.repeat, counts.number
+               FROM (SELECT curve, min(position) AS position, sigma, repeat, count(*) AS number
+                     FROM study CROSS JOIN units ON units.id = study.unit
+                     WHERE units.status = 'pending' GROUP BY curve) AS counts
+                   JOIN curves ON curves.id = counts.curve
+                   JOIN settings ON settings.id = curves.settings
+               ORDER BY counts.position"""
+        )
+        for settings, curve, sigma, repeat, number in counts:
+            yield _spec(settings, curve, sigma, repeat), number
+
     def failures(self) -> Iterator[Failure]:
         """Yield the units that failed, in the order of the study."""
         traceback = "(SELECT traceback FROM failures WHERE failures.id = units.failure)"
@@ -118,9 +132,14 @@ class Reader:
         last = -1
         while page := list(self.rows(query, (last, status, phase, phase, AT_ONCE))):
             for _, key, clean_key, sigma, repeat, value, settings, curve in page:
-                spec = {**_object(settings), **_object(curve), "sigma": sigma, "repeat": repeat}
+                spec = _spec(settings, curve, sigma, repeat)
                 yield key.hex(), clean_key.hex() if clean_key else None, spec, value
             last = page[-1][0]
+
+
+def _spec(settings: str, curve: str, sigma: float, repeat: int) -> dict[str, Any]:
+    """Return the spec of a unit, as JSON gives it, from the parts that the file has."""
+    return {**_object(settings), **_object(curve), "sigma": sigma, "repeat": repeat}
 
 
 @lru_cache(maxsize=64)

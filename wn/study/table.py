@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import WnError
+from wn.study import table_units
 from wn.study.store import Store
 from wn.study.store_reader import AT_ONCE, Reader, Row
 from wn.study.store_rows import STATISTICS, unpacked
@@ -61,10 +62,14 @@ NUMPY = {"bool": "?", "int": "i8", "unsigned": "u8", "float": "f8"}
 
 
 class Table(NamedTuple):
-    """The columns of a table by kind, and its rows; missing numbers are None."""
+    """The columns of a table by kind, and its rows; missing numbers are None.
+
+    `lines`, where there are some, are the rows as csv, which are quicker to write.
+    """
 
     columns: dict[str, str]
     rows: Iterator[Row]
+    lines: Iterator[str] | None = None
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None, **equal: Any) -> NDArray[Any]:
@@ -150,17 +155,14 @@ def _quoted(names: Sequence[str]) -> str:
 
 def results(store: Reader, whole: bool = False) -> Table:
     """What was found, one row per finished unit; with `whole` also of units that the study has no more."""
-    return Table(RESULTS, _finished(store, RESULTS, whole))
+    rows, lines = table_units.result_rows(store, whole), table_units.result_lines(store, whole)
+    return Table(RESULTS, rows, lines)
 
 
 def provenance(store: Reader, whole: bool = False) -> Table:
     """Where and when each result was computed, row by row as `results`."""
-    return Table(PROVENANCE, _finished(store, PROVENANCE, whole))
-
-
-def _finished(store: Reader, columns: dict[str, str], whole: bool) -> Iterator[Row]:
-    view, order = ("all_results", "position IS NULL, position, key") if whole else ("results", "position")
-    return store.rows(f"SELECT {_quoted(list(columns))} FROM {view} WHERE status = 'done' ORDER BY {order}")
+    rows, lines = table_units.provenance_rows(store, whole), table_units.provenance_lines(store, whole)
+    return Table(PROVENANCE, rows, lines)
 
 
 def settings(store: Reader) -> Table:

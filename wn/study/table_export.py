@@ -63,6 +63,9 @@ def _write_csv(path: Path, source: Table) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(source.columns)
+        if source.lines is not None:
+            file.writelines(source.lines)
+            return
         writer.writerows(_with_words(source.rows, bools) if bools else source.rows)
 
 
@@ -94,7 +97,8 @@ def _parquet_writer() -> Callable[[Path, Table], None]:
 
     def write(path: Path, source: Table) -> None:
         schema = pyarrow.schema([(name, types[kind]) for name, kind in source.columns.items()])
-        with parquet.ParquetWriter(path, schema) as writer:
+        repeating = [name for name in source.columns if name != "key"]
+        with parquet.ParquetWriter(path, schema, use_dictionary=repeating) as writer:
             while rows := list(islice(source.rows, ROWS_AT_ONCE)):
                 columns = [
                     pyarrow.array(map(convert[kind], column) if kind in convert else column, types[kind])
