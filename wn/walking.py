@@ -38,6 +38,7 @@ MAPPED = -2  # site number of mapped noise in results
 
 # Members side by side: enough to share draws and batches, few enough for their activations to stay small.
 MEMBERS_AT_ONCE = 16
+EVALUATED_PER_TRAINED = 2  # members side by side at inference, for each that is trained
 BYTES_PER_JOB = 2**30  # about what the arrays of one job may take
 
 
@@ -218,18 +219,25 @@ def walk_inference(
     noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
     """
     monitor = Monitor() if monitor is None else monitor
-    parts = _parts(plan)
+    # Without gradients a member needs half the memory; 1 is what is left where memory has ended
+    together = plan.members if plan.members == 1 else EVALUATED_PER_TRAINED * plan.members
+    parts = _parts(plan._replace(members=together))
     correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)
+    noises_at = [[_noise_at(plan, place, part) for part in parts] for place in plan.places]
     batches = evaluation_batches(be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype)
     for x, run, labels in batches:
         clean = plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
         for row, place in enumerate(plan.places):
             first = min(place.factors) if reuse else 0
-            for part in parts:
+            for part, noise in zip(parts, noises_at[row], strict=True):
                 with _naming(place, plan.sigma[part]):
-                    noisy = run._replace(noise=place.noise(plan.noise(plan.sigma[part])))
                     logits = plan.network.forward_from_site(
-                        be, population.params, population.states, clean[first], noisy, first
+                        be,
+                        population.params,
+                        population.states,
+                        clean[first],
+                        run._replace(noise=noise),
+                        first,
                     )
                     correct[row, part] += count_correct(be, logits, labels)
                 monitor.step()
@@ -238,6 +246,11 @@ def walk_inference(
         Curve("inference", place, repeat, plan.sigma, correct[row], total)
         for row, place in enumerate(plan.places)
     ]
+
+
+def _noise_at(plan: WalkPlan, place: Place, part: slice) -> SiteNoise:
+    with _naming(place, plan.sigma[part]):
+        return place.noise(plan.noise(plan.sigma[part]))
 
 
 def _clean_job(plan: WalkPlan, repeat: int) -> Job:
