@@ -9,9 +9,12 @@ import numpy as np
 
 from wn import random
 from wn.backends.base import Array, Backend
+from wn.backends.windows import Pair
 from wn.errors import WnError
 from wn.layers import noise as noise_layer
 from wn.layers.base import Layer, Shape
+from wn.layers.batch_norm import BatchNorm, forward_pooled
+from wn.layers.max_pooling import MaxPooling
 from wn.layers.relu import Relu, ReluCache
 from wn.noise import Noise, SiteNoise
 from wn.random import Purpose
@@ -201,16 +204,21 @@ class Network:
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         start = self.site_steps[first_site]
         site = first_site
-        layer_caches, new_states, fused = [], list(states), False
+        layer_caches, new_states, done = [], list(states), 0
         with np.errstate(over="ignore", invalid="ignore"):  # who reads the logits checks that they are finite
             x, noise_cache = _noise_forward(be, x, run, site, keep)
             noise_caches = [noise_cache]
             for index in range(start, len(self.steps)):
                 step = self.steps[index]
-                if fused:  # the layer before this ReLU has done its part
-                    fused, layer_cache = False, ReluCache(x)
+                window = None if keep or done else self._takes_pooling(index, site, run)
+                if done:  # a layer before this one has done its part; if that is kept, this is a ReLU
+                    done, layer_cache = done - 1, ReluCache(x)
+                elif window is not None:
+                    x, layer_cache = forward_pooled(be, params[index], states[index], x, window), None
+                    done = 2
                 else:
                     fused = self._takes_relu(index, site, run)
+                    done = int(fused)
                     x, layer_cache, new_states[index] = step.layer.forward(
                         be, params[index], x, states[index], run.training, relu=fused
                     )
@@ -230,14 +238,30 @@ class Network:
         step = self.steps[index]
         if not (step.layer.relu_after and self._is_relu(index + 1)):
             return False
-        noise = run.noise.get(site + 1) if step.site else None
-        return noise is None or not noise.active(run.training)
+        return not step.site or _silent(run, site + 1)
+
+    def _takes_pooling(self, index: int, site: int, run: Pass) -> Pair | None:
+        """Return the window of the max pooling that batch norm `index` can do after its ReLU, if it can."""
+        group = self.steps[index : index + 3]
+        if run.training or len(group) < 3 or not self._takes_relu(index, site, run):
+            return None
+        norm, _, pooling = (step.layer for step in group)
+        behind_relu = site + group[0].site + group[1].site
+        if not isinstance(norm, BatchNorm) or not isinstance(pooling, MaxPooling):
+            return None
+        return pooling.window if not group[1].site or _silent(run, behind_relu) else None
+
+
+def _silent(run: Pass, site: int) -> bool:
+    """Whether no noise is active at a site."""
+    noise = run.noise.get(site)
+    return noise is None or not noise.active(run.training)
 
 
 def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> tuple[Array, Any]:
-    noise: Noise | None = run.noise.get(site)
-    if noise is None or not noise.active(run.training):
+    if _silent(run, site):
         return x, None
+    noise: Noise = run.noise[site]
     if run.watch is not None:
         run.watch(site, x)
     streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)

@@ -11,8 +11,9 @@ from wn import models
 from wn import noise as noises
 from wn.backends.base_layers import Layers
 from wn.backends.numba import NumbaBackend
+from wn.data.dataset import batch
 from wn.layers.relu import Relu
-from wn.network import Network
+from wn.network import Network, Pass
 from wn.optim import arrays
 from wn.training import TrainSettings, train
 
@@ -72,6 +73,50 @@ def test_batch_norm(shared: bool, dtype: Any) -> None:
     gamma, beta = normals((2, 4), dtype, 1), normals((2, 4), dtype, 2)
     check("batch_norm_relu", rows, gamma, beta, 1e-5)
     check("normalise_relu", rows, normals((2, 4), dtype, 3), gamma, beta)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [(2, 2), (3, 2)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_batch_norm_and_pooling(shared: bool, window: tuple[int, int], dtype: Any) -> None:
+    x = normals((1 if shared else 2, 6, 7, 9, 10), dtype, 0)
+    mean, scale, shift = normals((3, 2, 6), dtype, 1)  # some scales are negative
+    assert (scale < 0).any()
+    assert (scale > 0).any()
+    check("normalise_relu_pool", x, mean, scale, shift, window)
+    x[:, :, 2, 3] = np.nan
+    found = NUMBA.normalise_relu_pool(x, mean, scale, shift, window)
+    np.testing.assert_array_equal(
+        np.isnan(found), np.isnan(Layers.normalise_relu_pool(NUMBA, x, mean, scale, shift, window))
+    )
+
+
+class Pooled(NumbaBackend):
+    """Counts the poolings that are done with the batch norm before them."""
+
+    count = 0
+
+    def normalise_relu_pool(self, *arguments: Any) -> Any:
+        self.count += 1
+        return super().normalise_relu_pool(*arguments)
+
+
+def test_evaluations_have_the_bits_of_those_with_every_layer_on_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = small_data(64, 10)
+    network = models.build("lenet5", data.image_shape, 10, "sites")
+    population = train(NUMBA, network, data, TrainSettings(1, 32), seeds=(1, 2))
+    together = Pooled()
+    x = batch(together, data.test, np.arange(10, dtype=np.uint32), data.recipe.preprocessing)
+    for site, name in enumerate(network.site_names):
+        run = Pass({site: noises.mixed(0.3, 0.5)}, (1, 2), np.arange(10, dtype=np.uint32), 0, training=False)
+        together.count = 0
+        found = network.forward_from_site(together, *population[:2], x, run, 0)
+        with monkeypatch.context() as apart:
+            apart.setattr(Network, "_is_relu", lambda self, index: False)
+            assert same_bits(found, network.forward_from_site(NUMBA, *population[:2], x, run, 0))
+        assert together.count == 2 - (name.startswith(("bn1", "relu1", "bn2", "relu2"))), name
 
 
 def test_nan_infinity_and_negative_zero() -> None:

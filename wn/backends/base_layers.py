@@ -95,6 +95,11 @@ class Layers:
         """Return relu(normalise(rows, mean, scale, shift))."""
         return self.relu(self.normalise(rows, mean, scale, shift))
 
+    def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
+        """Return max_pool(relu(normalise(…)), window) of images: (P|1, C, H, W, B) → (P, C, H', W', B)."""
+        y = self.normalise_relu(x.reshape(*x.shape[:2], -1), mean, scale, shift)
+        return self.max_pool(y.reshape(-1, *x.shape[1:]), window)
+
     # ---- loss -------------------------------------------------------------------------------------------
 
     def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:

@@ -251,9 +251,10 @@ class NumbaLayers(NumpyBackend):
         self._run(pooling.average_pool_backward, dy, dx, *window)
         return dx
 
-    def _pooled(self, x: Array, window: Pair) -> Array:
+    def _pooled(self, x: Array, window: Pair, population: int | None = None) -> Array:
         members, channels, height, width, batch = x.shape
-        return self._empty((members, channels, height // window[0], width // window[1], batch), x.dtype)
+        size = height // window[0], width // window[1]
+        return self._empty((population or members, channels, *size, batch), x.dtype)
 
     # ---- batch norm -------------------------------------------------------------------------------------
 
@@ -308,6 +309,14 @@ class NumbaLayers(NumpyBackend):
         population = max(len(array) for array in (rows, mean, scale, shift))
         y = self._empty((population, *rows.shape[1:]), rows.dtype)
         self._run(batch_norm.normalise, rows, mean, scale, shift, relu, y)
+        return y
+
+    def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
+        """See `Backend.normalise_relu_pool`: the same bits, but where scale is 0 and x infinite."""
+        x, mean, scale, shift = self._contiguous(x, mean, scale, shift)
+        population = max(len(array) for array in (x, mean, scale, shift))
+        y = self._pooled(x, window, population)
+        self._run(batch_norm.normalise_relu_pool, x, mean, scale, shift, y, *window)
         return y
 
     def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:

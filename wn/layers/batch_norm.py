@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.backends.base import Array, Backend
+from wn.backends.windows import Pair
 from wn.errors import WnError
 from wn.layers.base import DrawUniform, Shape
 
@@ -112,6 +113,17 @@ def forward_inference(
     normalise = be.normalise_relu if relu else be.normalise
     y = normalise(_rows(x), running.mean, params.gamma * inverse, params.beta)
     return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, running.mean, inverse)
+
+
+def forward_pooled(
+    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, window: Pair
+) -> Array:
+    """Return what a max pooling makes of the ReLU of `forward_inference`; nothing is kept for backward.
+
+    x: (P|1, C, H, W, B); y: (P, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
+    """
+    inverse = (running.variance + EPSILON) ** -0.5
+    return be.normalise_relu_pool(x, running.mean, params.gamma * inverse, params.beta, window)
 
 
 def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[Array, BatchNormParams]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -89,10 +90,15 @@ def test_cublas_that_is_not_there_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("command", ["walk", "train"])
 @pytest.mark.parametrize(("put", "message"), CASES[:2], ids=["cupy", "gpu"])
 def test_a_command_ends_at_once_with_one_line_and_exit_code_2(
-    command: str, put: Callable[[pytest.MonkeyPatch], None], message: str, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    put: Callable[[pytest.MonkeyPatch], None],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     put(monkeypatch)
-    outcome = run(command, "--backend", "cupy", "--dataset", "fashion-mini")
+    out = str(tmp_path / "out")
+    outcome = run(command, "--backend", "cupy", "--dataset", "fashion-mini", "--out", out)
     assert outcome.code == 2
     assert message in one_line(outcome)
 

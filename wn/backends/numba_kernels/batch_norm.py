@@ -109,6 +109,30 @@ def normalise(rows: Array, mean: Array, scale: Array, shift: Array, relu: bool, 
         _normalise(rows[p % len(rows), f], centre, factor, summand, relu, y[p, f])
 
 
+@parallel(FUSED)
+def normalise_relu_pool(
+    x: Array, mean: Array, scale: Array, shift: Array, y: Array, kernel_h: int, kernel_w: int
+) -> None:
+    """Write y = max over each window of max((x − mean)·scale + shift, 0).
+
+    The function is monotone in x, roundings included: its largest value in a window is that of the largest x,
+    or of the smallest x where scale < 0.
+    x: (P|1, C, H, W, B); mean, scale, shift: (P|1, C); y: (P, C, U, V, B).
+    """
+    members, channels, rows, columns, batch = y.shape
+    for item in numba.prange(members * channels * rows):
+        u, c, p = item % rows, item // rows % channels, item // rows // channels
+        image = x[p % len(x), c, u * kernel_h : (u + 1) * kernel_h]  # (KH, W, B)
+        centre, factor = mean[p % len(mean), c], scale[p % len(scale), c]
+        extreme = np.empty(batch, x.dtype)
+        for v in range(columns):
+            if factor < 0:
+                _smallest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
+            else:
+                _largest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
+            _normalise(extreme, centre, factor, shift[p % len(shift), c], True, y[p, c, u, v])
+
+
 @parallel()
 def normalise_sums(
     drows: Array, rows: Array, mean: Array, inverse: Array, dgamma: Array, dbeta: Array
@@ -193,6 +217,28 @@ def _sums(drow: Array, row: Array, centre: Any) -> Any:
         products += block_products
         total += block_total
     return row.dtype.type(products), row.dtype.type(total)
+
+
+@serial()
+def _largest(window: Array, found: Array) -> None:
+    """Write the largest value of a window (KH, KW, B), NaN if there is one, to (B,)."""
+    found[:] = window[0, 0]
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
+            pixel = window[i, j]
+            for n in range(len(found)):
+                found[n] = np.maximum(pixel[n], found[n])
+
+
+@serial()
+def _smallest(window: Array, found: Array) -> None:
+    """Write the smallest value of a window (KH, KW, B), NaN if there is one, to (B,)."""
+    found[:] = window[0, 0]
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
+            pixel = window[i, j]
+            for n in range(len(found)):
+                found[n] = np.minimum(pixel[n], found[n])
 
 
 @serial(FUSED)
