@@ -240,7 +240,7 @@ def test_a_training_that_leaves_the_range_of_its_type() -> None:
 
 
 def test_every_result_knows_where_it_comes_from() -> None:
-    report = run_task(Task((study()[0],), "auto"))
+    report = run_task(Task((study()[0],), "numba"))
     assert report.environment.backend == "numba"
     assert "numba" in report.environment.versions
     assert report.results[0].seconds > 0

@@ -75,7 +75,7 @@ class Checkpoint:
         tensors: Tensors = {
             f"{number}": np.ascontiguousarray(self.be.to_numpy(array)) for number, array in enumerate(arrays)
         }
-        tensors["losses"] = state.losses
+        tensors["losses"] = np.ascontiguousarray(self.be.to_numpy(state.losses))
         tensors |= {f"epoch {number}": values for number, values in enumerate(statistics)}
         counts = (state.epoch, state.batches, state.steps, len(arrays), len(statistics))
         header = _Header(self.identity, *counts)
@@ -105,7 +105,7 @@ class Checkpoint:
         arrays = (self.be.asarray(tensors[f"{number}"]) for number in range(header.arrays))
         params, states, adam = optim.rebuilt((start.params, start.states, start.adam), arrays)
         counts = (header.epoch, header.batches, header.steps)
-        state = TrainingState(params, states, adam, *counts, tensors["losses"])
+        state = TrainingState(params, states, adam, *counts, self.be.asarray(tensors["losses"]))
         return state, [tensors[f"epoch {number}"] for number in range(header.epochs)]
 
     def _read(self) -> tuple[_Header, Tensors]:

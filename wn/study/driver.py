@@ -112,6 +112,8 @@ class Driver:
             if not self.given:
                 return
             done, _ = wait(self.given, LOOK_EVERY, FIRST_COMPLETED)
+            if not done:
+                self.report(self._progress())
             broken = [self._collect(future) for future in done]
             if any(broken):
                 self._replace_workers()

@@ -9,6 +9,7 @@ import msgspec
 import wn
 from wn import backends
 from wn.data import catalogue
+from wn.errors import WnError
 from wn.study.driver import Driver, Progress
 from wn.study.executors import Workers
 from wn.study.schema import StudySpec, as_axis
@@ -18,6 +19,7 @@ from wn.study.store_rows import UnitRow
 from wn.study.units import NUMERICS, Facts, blocks, facts_of
 
 UNITS = "units"  # the entry of the store's record that says which units it has
+NUMBERS = "numerics"  # and the one that says with which version of the numerics
 
 
 def run_study(
@@ -39,7 +41,7 @@ def run_study(
     where = _absolute(data_dir or spec.data.dir)
     facts = load_facts(spec, where)
     with Store.create_or_open(folder) as store:
-        meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or ""}
+        meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or "", NUMBERS: str(NUMERICS)}
         units = {UNITS: fingerprint(spec, facts)}
         if store.meta.get(UNITS) == units[UNITS]:
             store.write_meta(meta)
@@ -63,6 +65,10 @@ def retry_study(
     backends.check_name(backend)
     Store.read(folder).close()  # does not make one
     with Store.create_or_open(folder) as store:
+        if store.meta.get(NUMBERS) != str(NUMERICS):
+            raise WnError(
+                f"{folder} has units of another version of wn: run `wn study run FILE --out {folder}` instead"
+            )
         where = _absolute(data_dir or store.meta.get("data_dir"))
         store.retry_failed()
         return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()

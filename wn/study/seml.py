@@ -44,11 +44,13 @@ def import_seml(path: str | Path) -> Imported:
         chosen, reasons, left_out = _agreeing(translated)
         notes += _without_place(chosen) + reasons
         spec = _study(_name(document, path), chosen)
-        runs = sum(leaf.runs for leaf in found)
+        runs, again = sum(leaf.runs for leaf in found), duplicates(found)
+        if again:
+            notes.append(f"{again} runs have the parameters of another one: seml adds them once")
         comments = (f"{path.name}, an experiment file of seml with {runs} runs.", *dict.fromkeys(notes))
         toml = to_toml(spec, comments)
         parse_study(toml, "as a study")
-    return Imported(toml, runs, duplicates(found), left_out, tuple(dict.fromkeys(notes)))
+    return Imported(toml, runs, again, left_out, tuple(dict.fromkeys(notes)))
 
 
 class _Part(NamedTuple):
