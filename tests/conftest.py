@@ -19,3 +19,11 @@ def one_blas_thread() -> Iterator[None]:
     """As in a walk: small products are faster so, and their bits do not depend on the number of threads."""
     with single_threaded_blas():
         yield
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case whose parameter is bytes by the argument: a file's bytes may hold the time of day.
+
+    Processes that share the tests between them have to find the same names.
+    """
+    return argname if isinstance(val, bytes) else None
