@@ -219,7 +219,7 @@ def walk_inference(
     noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
     """
     monitor = Monitor() if monitor is None else monitor
-    # Without gradients a member needs half the memory; 1 is what is left where memory has ended
+    # Without backward only a layer's input and output are in memory; 1 is what is left where memory has ended
     together = plan.members if plan.members == 1 else EVALUATED_PER_TRAINED * plan.members
     parts = _parts(plan._replace(members=together))
     correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)

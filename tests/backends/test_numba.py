@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 
+from tests.backends.recording import Anew, Watched
 from tests.twin import same_bits
 from wn import backends, models
 from wn.backends.work_arrays import SMALL, WorkArrays
@@ -113,7 +114,8 @@ def test_bits_of_a_member_do_not_depend_on_the_population(model: str) -> None:
 # ---- memory ---------------------------------------------------------------------------------------------
 
 
-def test_a_step_of_lenet5_allocates_nothing_large_after_the_first() -> None:
+@pytest.mark.parametrize("backend", [Watched, Anew])
+def test_a_step_of_lenet5_allocates_nothing_large_after_the_first(backend: type[Anew]) -> None:
     class Memory(Monitor):
         def __init__(self) -> None:
             self.peaks: list[int] = []
@@ -124,23 +126,23 @@ def test_a_step_of_lenet5_allocates_nothing_large_after_the_first() -> None:
             self.peaks.append(peak - self.before if self.peaks else peak)
             tracemalloc.reset_peak()
             self.before = now
-            self.blocks.append(len(NUMBA._work.blocks))
+            self.blocks.append(be.blocks)
 
+    be = backend()
     network = network_of("lenet5")
     monitor = Memory()
-    with NUMBA.working():
-        pass  # gives back what other tests have left
     tracemalloc.start()
     try:
         settings = TrainSettings(2, 64)
         noise = noise_of(network, "mixed")
-        train(NUMBA, network, DATA.limited(128), settings, seeds=(1,), noise=noise, monitor=monitor)
+        train(be, network, DATA.limited(128), settings, seeds=(1,), noise=noise, monitor=monitor)
     finally:
         tracemalloc.stop()
     first, *others = monitor.peaks
     assert first > 10 * 2**20  # or it would not be counted at all
     assert len(others) == 3
     assert max(others) < first / 20  # arrays below SMALL, together
+    assert monitor.blocks[0] > 0
     assert monitor.blocks[1:] == monitor.blocks[:1] * 3
 
 

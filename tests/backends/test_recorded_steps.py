@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike
 
+from tests.backends.recording import Anew, Watched
 from tests.small_walks import small_data
 from tests.twin import same_bits
 from wn import models
 from wn import noise as noises
 from wn.backends.numba import NumbaBackend
-from wn.backends.recorded_calls import RecordedStep
 from wn.backends.work_arrays import SMALL, WorkArrays
 from wn.errors import WnError
 from wn.optim import arrays
@@ -21,29 +22,19 @@ BATCH = 64  # the last batch has 32: recorded on its own
 WEIGHTS = tuple(range(1, 11))
 
 
-class Anew(NumbaBackend):
-    """Does every step anew."""
-
-    def recorded(self, step: Any) -> Any:
-        return step
-
-
-class Watched(NumbaBackend):
-    """Keeps its last recorded step."""
-
-    last: RecordedStep
-
-    def recorded(self, step: Any) -> Any:
-        self.last = RecordedStep(self.recording, step)
-        return self.last
-
-
-def trained(be: NumbaBackend, model: str, batch_norm: str, operator: Any, data: Any = DATA) -> Population:
+def trained(
+    be: NumbaBackend,
+    model: str,
+    batch_norm: str,
+    operator: Any,
+    data: Any = DATA,
+    dtype: DTypeLike = np.float32,
+) -> Population:
     network = models.build(model, data.image_shape, 10, batch_norm)
     noise = {} if operator is None else noises.everywhere(len(network.site_names), operator)
     settings = TrainSettings(3, BATCH, 1e-2, clamp_weights=True, class_weights=WEIGHTS)
     with be.working(2):
-        return train(be, network, data, settings, seeds=(3, 4), noise=noise)
+        return train(be, network, data, settings, seeds=(3, 4), noise=noise, dtype=dtype)
 
 
 def assert_same(one: Population, other: Population) -> None:
@@ -61,11 +52,26 @@ def test_recorded_steps_have_the_bits_of_steps_done_anew(model: str, batch_norm:
     assert sorted(be.last.recorded) == [DATA.train.labels.size % BATCH, BATCH]
 
 
+def test_columns_and_blas_are_recorded_too() -> None:
+    be = Watched()
+    here = trained(be, "cnn-s", "sites", noises.of_kind("mixed", 0.2), small_data(16, 10))
+    assert_same(here, trained(Anew(), "cnn-s", "sites", noises.of_kind("mixed", 0.2), small_data(16, 10)))
+    assert sorted(be.last.recorded) == [16]
+
+
+def test_steps_in_float64_are_recorded() -> None:
+    be, operator = Watched(), noises.of_kind("mixed", 0.2)
+    here = trained(be, "lenet5", "sites", operator, dtype=np.float64)
+    assert_same(here, trained(Anew(), "lenet5", "sites", operator, dtype=np.float64))
+    assert sorted(be.last.recorded) == [32, 64]
+
+
 def test_what_cannot_be_repeated_is_done_anew() -> None:
     operator = noises.of_kind("mixed", 0.2, repetitions=2, execution="each")  # averages in plain array code
     be = Watched()
     assert_same(trained(be, "mlp-8", "sites", operator), trained(Anew(), "mlp-8", "sites", operator))
     assert be.last.recorded == {}
+    assert not be.last._work.blocks  # what the attempt took is given back
 
 
 def test_random_crops_are_not_recorded() -> None:

@@ -21,8 +21,8 @@ class Settings:
     repeats: int = 7
     data_dir: Path | None = None  # with the IDX files of MNIST; None: random images of that shape
     images: int = 60_000  # of an epoch
-    mlp_steps: int = 300  # training steps that are timed, of an epoch's 469: more of the short ones
-    conv_steps: int = 100
+    mlp_steps: int = 469  # training steps that are timed: a whole epoch of the short ones,
+    conv_steps: int = 40  # and part of it
     population_steps: int = 20
     normals: int = 1 << 24
     walk_images: int = 2_000  # of 10,000

@@ -97,7 +97,8 @@ class Backend(Layers):
     def recorded(self, step: TrainingStep) -> TrainingStep:
         """Return what does the same as `step`; it may repeat a recording of what `step` did before.
 
-        So whatever differs from step to step has to be in its arguments, and it changes arrays in place.
+        So whatever differs from step to step has to be in its arguments, and it changes arrays in place, by
+        primitives of the backend alone: an operator between arrays would be done in the recording only.
         """
         return step
 

@@ -152,7 +152,7 @@ class NumbaBackend(NumbaLayers):
     ) -> None:
         """See `Backend.adam_updates`."""
         recording = self._local.recording
-        if recording is None:
+        if recording is None or not parameters:
             super().adam_updates(parameters, gradients, first, second, np.array(constants, np.float64))
             return
         arrays = [self._contiguous(*kind) for kind in (parameters, gradients, first, second)]

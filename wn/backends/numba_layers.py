@@ -23,7 +23,7 @@ from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
 
 # Parts of a matrix product, one thread's work each. They depend on the shapes of one member alone, since BLAS
-# rounds an element by its place in a part. docs/backends.md says what was measured.
+# rounds an element by its place in a part.
 SAMPLES = 64  # columns of y and dx where the batch has up to 128,
 MORE_SAMPLES = 128  # and where it has more
 INPUTS = 392  # columns of dw: half of an MNIST image
@@ -118,11 +118,6 @@ class NumbaLayers(NumpyBackend):
         parts = _part(batch), INPUTS
         self._run(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
         return (dx if need_dx else None), dw, db
-
-    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
-        """See `Backend.linear_gradients`."""
-        _, dw, db = self.linear_backward(dy, x, np.empty((1, dy.shape[1], x.shape[1]), dy.dtype), False)
-        return dw, db
 
     # ---- element-wise -----------------------------------------------------------------------------------
 
@@ -289,13 +284,6 @@ class NumbaLayers(NumpyBackend):
         self._run(batch_norm.backward_training, drows, rows, gamma, mean, inverse, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
 
-    def moments(self, rows: Array) -> tuple[Array, Array]:
-        """See `Backend.moments`."""
-        (rows,) = self._contiguous(rows)
-        mean, variance = (np.empty(rows.shape[:2], rows.dtype) for _ in range(2))
-        self._run(batch_norm.moments, rows, mean, variance)
-        return mean, variance
-
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """See `Backend.normalise`."""
         return self._normalise(rows, mean, scale, shift, relu=False)
@@ -325,15 +313,6 @@ class NumbaLayers(NumpyBackend):
         dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
         self._run(batch_norm.normalise_sums, drows, rows, mean, inverse, dgamma, dbeta)
         return dgamma, dbeta
-
-    def normalise_backward(
-        self, drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array
-    ) -> Array:
-        """See `Backend.normalise_backward`."""
-        drows, rows, mean, slope, shift, scale = self._contiguous(drows, rows, mean, slope, shift, scale)
-        dx = self._empty(drows.shape, drows.dtype)
-        self._run(batch_norm.normalise_backward, drows, rows, mean, slope, shift, scale, dx)
-        return dx
 
 
 def _part(samples: int) -> int:

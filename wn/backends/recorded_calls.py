@@ -83,6 +83,7 @@ class RecordedStep:
                 self._step(calls.samples, epoch, constants)
         except NotRecordable:
             self._repeatable = False
+            self._work.clear()  # nothing will use it again
             return False
         self.recorded[len(samples)] = calls
         return True

@@ -89,16 +89,6 @@ def backward_training(
 
 
 @parallel()
-def moments(rows: Array, mean: Array, variance: Array) -> None:
-    """Write the mean and the biased variance of each row: (P|1, F)."""
-    sources, features, _ = rows.shape
-    for item in numba.prange(sources * features):
-        s, f = item // features, item % features
-        mean[s, f] = _mean(rows[s, f])
-        variance[s, f] = _mean_square(rows[s, f], mean[s, f])
-
-
-@parallel()
 def normalise(rows: Array, mean: Array, scale: Array, shift: Array, relu: bool, y: Array) -> None:
     """Write y = (rows − mean)·scale + shift, (P, F, N); with `relu`, what is negative is cut off."""
     members, features, _ = y.shape
@@ -143,21 +133,6 @@ def normalise_sums(
         p, f = item // features, item % features
         products, dbeta[p, f] = _sums(drows[p, f], rows[p % len(rows), f], mean[p % len(mean), f])
         dgamma[p, f] = products * inverse[p % len(inverse), f]
-
-
-@parallel()
-def normalise_backward(
-    drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array, dx: Array
-) -> None:
-    """Write dx = (drows + (rows − mean)·slope + shift)·scale, (P, F, N)."""
-    members, features, _ = drows.shape
-    for item in numba.prange(members * features):
-        p, f = item // features, item % features
-        row, centre = rows[p % len(rows), f], mean[p % len(mean), f]
-        row_slope, row_shift = slope[p % len(slope), f], shift[p % len(shift), f]
-        _normalise_backward(
-            drows[p, f], row, centre, row_slope, row_shift, scale[p % len(scale), f], dx[p, f]
-        )
 
 
 # ---- a row ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ column if the kernel moves by more than one. The gradient of x is such a sum too
 has the tables of y and sums products of slices.
 
 Two outputs at a time share each value of x, and five taps at a time share each value of y: their ten weights
-stay in registers. docs/backends.md says what was measured.
+stay in registers. docs/benchmarks.md says what was measured.
 
 Letters: P members, O outputs, C channels, H×W pixels, KH×KW taps, U×V places of the kernel, B samples.
 """

@@ -56,10 +56,7 @@ def _relu(x: Array, y: Array) -> None:
 
 @parallel()
 def relu_backward(dy: Array, y: Array, dx: Array) -> None:
-    """Write dx = dy where y > 0, else 0, whatever dy is there. dy, dx: (P, N); y: (P|1, N).
-
-    The plain code multiplies by 0 instead, which turns an infinite dy into NaN and gives zeros a sign.
-    """
+    """Write dx = dy where y > 0, else 0, whatever dy is there. dy, dx: (P, N); y: (P|1, N)."""
     members, size = dy.shape
     if members * size <= ALONE:
         for p in range(members):

@@ -63,8 +63,7 @@ def max_pool_backward(
     """Write dx = dy at the first place of each window, row by row, that is its largest value or NaN; else 0.
 
     dy: (P, C, U, V, B); x: (P|1, C, H, W, B); y: (P|1, C, U, V, B); dx: (P, C, H, W, B). Pixels without a
-    window get 0. The plain code multiplies by 0 instead, which turns an infinite dy into NaN.
-    With `relu`, x came out of a ReLU, and dx is what goes into it.
+    window get 0. With `relu`, x came out of a ReLU, and dx is what goes into it.
     """
     members, channels, rows, _, _ = dy.shape
     for item in numba.prange(members * channels * rows):
