@@ -164,7 +164,7 @@ class _How(NamedTuple):
 
 def _step(how: _How, dataset: Dataset, at: TrainingState) -> TrainingStep:
     """Return the step of a training: it changes the arrays of its state `at` in place."""
-    be, split = how.be, dataset.train.on(how.be.xp)
+    be, split = how.be, dataset.train.on(how.be)
 
     def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
         draw = Draw(how.data_seed, epoch)
@@ -261,7 +261,7 @@ def evaluation_batches(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise WnError(f"the evaluation batch size is {batch_size!r}: it must be an integer of at least 1")
     batch_size += -batch_size % SAMPLE_TILE
-    split: Split = dataset.test.on(be.xp)
+    split: Split = dataset.test.on(be)
     preprocessing: Preprocessing = dataset.recipe.preprocessing
     with single_threaded_blas():
         for samples in _batches(np.arange(len(split), dtype=np.uint32), batch_size):

@@ -15,6 +15,7 @@ from tests.backends.cuda.fake_device import DEVICE, CUDARuntimeError
 from tests.backends.cuda.test_networks import network_of, noise_of
 from tests.small_walks import images, plain, plan_for, small_data
 from wn import backends, walking
+from wn.data.dataset import Split
 from wn.errors import WnError
 from wn.optim import arrays
 from wn.training import Monitor, Population, TrainSettings, train
@@ -161,6 +162,23 @@ def test_nothing_crosses_during_an_epoch(be: Any, model: str, graphs: bool) -> N
         else:
             assert sent == []
             assert fetched == []
+
+
+def test_a_data_set_is_sent_once_and_leaves_with_the_host(be: Any) -> None:
+    data = replace(DATA, train=Split(DATA.train.images.copy(), DATA.train.labels.copy()))
+    network, size = network_of("mlp-8"), data.train.images.size
+
+    def sent_by_a_training() -> int:
+        DEVICE.crossed.to_device.clear()
+        train(be, network, data, TrainSettings(1, 32), seeds=(4,))
+        return DEVICE.crossed.to_device.count(size)
+
+    assert [sent_by_a_training(), sent_by_a_training()] == [1, 0]
+    gc.collect()
+    before, there = DEVICE.used, data.train.images.nbytes + data.train.labels.nbytes
+    del data
+    gc.collect()
+    assert before - DEVICE.used == there
 
 
 def test_augmentation_has_the_bits_of_numpy(be: Any) -> None:

@@ -138,7 +138,7 @@ def test_a_batch_is_a_copy() -> None:
 
 def test_a_split_can_be_moved_and_counted() -> None:
     split = split_of(np.arange(4))
-    moved = split.on(np)
+    moved = split.on(NUMPY)
     assert len(moved) == 4
     assert np.array_equal(moved.images, split.images)
 

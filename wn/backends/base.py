@@ -57,6 +57,10 @@ class Backend(Layers):
         """Return `values` as an array that may be used again, and is not to be changed."""
         return self.asarray(values, dtype)
 
+    def resident(self, values: Any) -> Array:
+        """Return an array of the host that never changes, as one of this backend; it may be sent there once."""
+        return self.asarray(values)
+
     def to_numpy(self, array: Array) -> Any:
         """Return `array` in the host's memory."""
         return array

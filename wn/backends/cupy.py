@@ -1,5 +1,6 @@
 """The backend on NVIDIA GPUs: CuPy's arrays, the kernels of kernels.cu, matrix products by cuBLAS."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -41,6 +42,7 @@ class CuPyBackend(CudaLayers):
         self._stream: Any = None
         self._recording = False
         self._kept: dict[Any, Array] = {}
+        self._resident: dict[int, Array] = {}  # by the array of the host
         self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
         self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
 
@@ -49,6 +51,16 @@ class CuPyBackend(CudaLayers):
     def to_numpy(self, array: Array) -> Any:
         """See `Backend.to_numpy`; waits until the array is computed."""
         return self.xp.asnumpy(array)
+
+    def resident(self, values: Any) -> Array:
+        """See `Backend.resident`: it is sent once, and stays on the device as long as the host has it."""
+        if not isinstance(values, np.ndarray):
+            return self.asarray(values)
+        key = id(values)  # of no other array before this one is gone
+        if key not in self._resident:
+            self._resident[key] = self.asarray(values)
+            weakref.finalize(values, self._resident.pop, key, None).atexit = False
+        return self._resident[key]
 
     def all_finite(self, array: Array) -> bool:
         """Say yes without a look, which would stop the device: `batch_norm` makes NaN of the infinite."""
@@ -86,8 +98,8 @@ class CuPyBackend(CudaLayers):
         return int(SHARE * (free + self.xp.get_default_memory_pool().free_bytes()))
 
     def kept(self) -> list[Array]:
-        """Return all that `constant` has sent to the device and keeps there."""
-        return list(self._kept.values())
+        """Return all that `constant` and `resident` have sent to the device and keep there."""
+        return [*self._kept.values(), *self._resident.values()]
 
     def constant(self, values: Any, dtype: Any = None) -> Array:
         """See `Backend.constant`: the same values are sent to the device once."""

@@ -25,9 +25,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def on(self, xp: Any) -> "Split":
-        """The same split with its arrays in the memory of `xp` (NumPy or CuPy)."""
-        return Split(xp.asarray(self.images), xp.asarray(self.labels))
+    def on(self, be: Any) -> "Split":
+        """The same split with its arrays in the memory of a `wn.backends.Backend`, where they stay for others."""
+        return Split(be.resident(self.images), be.resident(self.labels))
 
     def take(self, indices: NDArray[np.int64]) -> "Split":
         """The samples at `indices`, in that order; they are numbered anew."""
@@ -109,7 +109,7 @@ def batch(
     Formula: (x / scale − mean) / std with mean and std per channel, each step rounded to `dtype`.
     With `draw` (training) the images are first cropped and flipped as the preprocessing asks; without
     (evaluation) they never are. `be` is a `wn.backends.Backend`; `split` must live in the memory of its
-    arrays: `split.on(be.xp)`.
+    arrays: `split.on(be)`.
     """
     samples = be.asarray(indices)
     standard = (preprocessing.scale, preprocessing.mean, preprocessing.std, dtype)
