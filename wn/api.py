@@ -227,7 +227,7 @@ def walk_plan(
         seed=chosen.seed,
         dtype=np.dtype(chosen.dtype),
         evaluation_batch=chosen.evaluation_batch,
-        members=walking.members_at_once(network, train_settings, chosen.dtype, be),
+        members=walking.members_at_once(network, train_settings, chosen.dtype, be.room),
     )
 
 

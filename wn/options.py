@@ -96,7 +96,14 @@ Execution = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Base seed of all randomness, ≥ 0.", rich_help_panel="Run")]
-BackendName = Annotated[str, typer.Option("--backend", help="numpy, numba or auto.", rich_help_panel="Run")]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="numpy, numba, cupy, cupy-tf32, or auto: cupy if a GPU answers, else numba.",
+        rich_help_panel="Run",
+    ),
+]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Run")]
 Threads = Annotated[int | None, typer.Option(help="Processors to use; default: all.", rich_help_panel="Run")]
 EvaluationBatch = Annotated[

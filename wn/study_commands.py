@@ -9,7 +9,7 @@ import typer
 
 from wn.commands import messages, output
 from wn.errors import WnError
-from wn.options import BackendName, DataDir, Overwrite
+from wn.options import DataDir, Overwrite
 
 study = typer.Typer(
     no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."
@@ -21,7 +21,19 @@ _STUDY = typer.Argument(help="A study's TOML file, or a preset; `wn study preset
 _FOLDER = typer.Argument(help="The folder of a study that was run.", show_default=False)
 
 Workers = Annotated[
-    int | None, typer.Option(help="Worker processes; default: one per processor.", rich_help_panel="Workers")
+    int | None,
+    typer.Option(
+        help="Worker processes; default: one per processor, a single one on a GPU.", rich_help_panel="Workers"
+    ),
+]
+StudyBackend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="numpy, numba, cupy, cupy-tf32 or auto: the one that the folder was begun with, else cupy if "
+        "this machine has a GPU, numba if not.",
+        rich_help_panel="Run",
+    ),
 ]
 Scheduler = Annotated[
     str | None,
@@ -38,25 +50,21 @@ Out = Annotated[
 ]
 
 
-def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | None) -> Callable[[], Any]:
-    """Return what makes the workers that the flags ask for."""
+def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | None) -> Callable[[str], Any]:
+    """Return what makes the workers that the flags ask for, given the name of their backend."""
     from wn.study import executors
 
     if sum(given is not None for given in (count, scheduler, scheduler_file)) > 1:
         raise WnError("--workers, --scheduler and --scheduler-file exclude each other")
-    number = _number(count)
+    _check(count)
     if scheduler is not None or scheduler_file is not None:
-        return lambda: executors.cluster(scheduler, scheduler_file)
-    return lambda: executors.processes(number)
+        return lambda backend: executors.cluster(scheduler, scheduler_file)
+    return lambda backend: executors.processes(count or executors.suitable(backend))
 
 
-def _number(workers: int | None) -> int:
-    """Return the number of worker processes: as asked for, else one per processor."""
-    from wn.study.executors import processors
-
+def _check(workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise WnError(f"--workers is {workers}: it must be at least 1")
-    return processors() if workers is None else workers
 
 
 @study.command()
@@ -73,16 +81,18 @@ def plan(
     file: Annotated[str, _STUDY],
     data_dir: DataDir = None,
     workers: Workers = None,
-    backend: BackendName = "auto",
+    backend: StudyBackend = "auto",
 ) -> None:
     """Print what a study would run: trainings, evaluations, epochs, time on this machine, size on disk."""
     from wn import study_console
     from wn.study import find_study
+    from wn.study.executors import suitable
     from wn.study.plan import plan_study
 
-    spec, number = find_study(file), _number(workers)
+    spec = find_study(file)
+    _check(workers)
     with study_console.calibrating(messages):
-        planned = plan_study(spec, backend, number)
+        planned = plan_study(spec, backend, workers or suitable(backend))
     study_console.print_plan(output, planned)
 
 
@@ -94,11 +104,12 @@ def run(
     workers: Workers = None,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
-    backend: BackendName = "auto",
+    backend: StudyBackend = "auto",
 ) -> None:
     """Run a study, or what is left of it: the same command again resumes it.
 
-    It may be killed at any time. Exit code 1 if units failed: `wn study retry` runs those again.
+    It may be killed at any time. Exit code 1 if units failed: `wn study retry` runs those again. A folder
+    keeps the backend that it was begun with.
 
     Examples:
 
@@ -121,7 +132,7 @@ def retry(
     workers: Workers = None,
     scheduler: Scheduler = None,
     scheduler_file: SchedulerFile = None,
-    backend: BackendName = "auto",
+    backend: StudyBackend = "auto",
 ) -> None:
     """Run the units that failed once more, and what else is left."""
     from wn.study.run import retry_study

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wn import noise as noises
-from wn.backends.base import Backend
+from wn.backends.base import Backend, Room
 from wn.data.dataset import Dataset
 from wn.errors import WnError
 from wn.halving import TOO_LARGE, fitting
@@ -36,10 +36,8 @@ PHASES = ("inference", "training")
 GLOBAL = -1  # site number of global noise in results
 MAPPED = -2  # site number of mapped noise in results
 
-# Members side by side: enough to share draws and batches, few enough for their activations to stay small.
-MEMBERS_AT_ONCE = 16
 EVALUATED_PER_TRAINED = 2  # members side by side at inference, for each that is trained
-BYTES_PER_JOB = 2**30  # about what the arrays of one job may take
+ON_A_CPU = Room()
 
 
 class Place(NamedTuple):
@@ -87,7 +85,7 @@ class WalkPlan(NamedTuple):
     seed: int
     dtype: DTypeLike = np.float32
     evaluation_batch: int = EVALUATION_BATCH
-    members: int = MEMBERS_AT_ONCE
+    members: int = ON_A_CPU.members
 
 
 Result = Curve | CleanResult
@@ -364,10 +362,8 @@ def _parts(plan: WalkPlan) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
-def members_at_once(
-    network: Network, train: TrainSettings, dtype: DTypeLike, be: Backend | None = None
-) -> int:
-    """Return how many members one job takes: as many as its backend can plan with, by default a CPU's.
+def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, room: Room = ON_A_CPU) -> int:
+    """Return how many members one job takes: as many as its backend has room for, by default a CPU's.
 
     A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
     moments. Results do not depend on this number.
@@ -375,8 +371,7 @@ def members_at_once(
     activations = 2 * sum(prod(shape) for shape in network.shapes()) * train.batch_size
     parameters = 4 * parameter_count(network)
     bytes_per_member = (activations + parameters) * np.dtype(dtype).itemsize
-    size, most = (BYTES_PER_JOB, MEMBERS_AT_ONCE) if be is None else (be.job_bytes, be.most_members)
-    return int(min(max(size // bytes_per_member, 1), most))
+    return int(min(max(room.job_bytes // bytes_per_member, 1), room.members))
 
 
 def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:

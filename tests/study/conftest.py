@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.cuda import fake_cupy, needs_compiler
 from tests.study.runs import UNITS, run
+from wn import backends
+from wn.backends import cuda_device
 from wn.data import catalogue
 from wn.data.dataset import Dataset
 from wn.study.driver import Progress
+from wn.study.store_environment import environment
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -39,3 +43,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(whole: Path, tmp_path: Path) -> Path:
     shutil.copytree(whole, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture(params=["numpy", "numba", pytest.param("cupy", marks=needs_compiler)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn, CuPy's on the stand-in for a GPU."""
+    if request.param == "cupy":
+        request.getfixturevalue("gpu")
+    return str(request.param)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this machine have CuPy and a GPU: the stand-in for them."""
+    made, get = lru_cache(fake_cupy.backend), backends.get
+
+    def found(name: str = "auto") -> backends.Backend:
+        return made(name == "cupy-tf32") if name.startswith("cupy") else get(name)
+
+    monkeypatch.setattr(backends, "get", found)
+    monkeypatch.setattr(cuda_device, "missing", lambda: None)
+    environment.cache_clear()
+    yield
+    environment.cache_clear()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this machine have none."""
+    monkeypatch.setattr(cuda_device, "missing", lambda: "no NVIDIA GPU answers")

@@ -14,11 +14,12 @@ from tests.check_study_kills import SAME, session
 from tests.command_line import ROOT, process
 from wn.study import parse_study
 from wn.study.driver import Progress
-from wn.study.executors import Workers
+from wn.study.executors import MakeWorkers, Workers
+from wn.study.greeting import greet
 from wn.study.run import retry_study, run_study
 from wn.study.store import Store
 from wn.study.table_export import export
-from wn.study.work import Task, greet
+from wn.study.work import Task
 
 TINY = """
 repeats = 2
@@ -58,17 +59,17 @@ class Immediate(Executor):
             future.set_exception(error)
         return future
 
-    def workers(self) -> Workers:
+    def workers(self, backend: str = "numpy") -> Workers:
         return Workers(self, lambda: 1, lambda: None)
 
 
 def run(folder: Path, text: str = TINY, executor: Immediate | None = None, **options: Any) -> Progress:
-    """Run a study in this process."""
+    """Run a study in this process, by default with NumPy."""
     executor = executor or Immediate()
-    return run_study(parse_study(text), folder, executor.workers, backend="numpy", **options)
+    return run_study(parse_study(text), folder, executor.workers, **{"backend": "numpy", **options})
 
 
-def run_on(folder: Path, make_workers: Callable[[], Workers]) -> Progress:
+def run_on(folder: Path, make_workers: MakeWorkers) -> Progress:
     """Run the tiny study on any workers."""
     return run_study(parse_study(TINY), folder, make_workers, backend="numpy")
 

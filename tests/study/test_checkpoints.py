@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tests.study.processes import output
-from tests.study.runs import TINY, run
+from tests.study.runs import TINY, exported, run
 from wn import backends, optim
 from wn.study import Unit, checkpoints, parse_study, units, work
 from wn.study.checkpoints import METADATA_KEY, Checkpoint, tidy
@@ -44,6 +44,14 @@ class Stop(BaseException):
 
 def stopped_after(steps: int, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a task until its checkpoint was written so many times."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", stopping_after(steps))
+        with pytest.raises(Stop):
+            run_task(task)
+
+
+def stopping_after(steps: int) -> Callable[..., None]:
+    """What saves checkpoints, and stops the training after so many."""
     left, save = [steps], Checkpoint.save
 
     def saving(self: Checkpoint, *arguments: Any) -> None:
@@ -52,10 +60,7 @@ def stopped_after(steps: int, task: Task, monkeypatch: pytest.MonkeyPatch) -> No
         if left[0] == 0:
             raise Stop
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", saving)
-        with pytest.raises(Stop):
-            run_task(task)
+    return saving
 
 
 def bits(report: Report) -> list[Any]:
@@ -68,15 +73,18 @@ def bits(report: Report) -> list[Any]:
 
 
 @pytest.mark.parametrize("keys", ["", "clamp_weights = true", 'dtype = "float64"', "batch_norm"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.usefixtures("always")
-def test_resumed_after_any_step(tmp_path: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_after_any_step(
+    tmp_path: Path, keys: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last batch of an epoch, the first of the next, and the last of all, too."""
     mine = population("" if keys == "batch_norm" else keys)
     if keys == "batch_norm":
         mine = tuple(msgspec.structs.replace(unit, batch_norm="sites") for unit in mine)
-    expected = bits(run_task(Task(mine, "numpy")))
+    expected = bits(run_task(Task(mine, backend)))
     for steps in range(1, STEPS + 1):
-        task = Task(mine, "numpy", checkpoints=str(tmp_path / str(steps)))
+        task = Task(mine, backend, checkpoints=str(tmp_path / str(steps)))
         stopped_after(steps, task, monkeypatch)
         asked = counting_steps(monkeypatch)
         report = run_task(task)
@@ -130,6 +138,25 @@ def test_a_finished_study_leaves_no_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("always")
+def test_a_study_resumed_in_the_middle_of_trainings(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends in the same tables byte for byte."""
+    text = TINY.replace("repeats = 2", "repeats = 1").replace('"input", ', "")
+    for saved in (4, 2 + 4):  # in the clean training; at its end, and in the training under noise
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "save", stopping_after(saved))
+            with pytest.raises(Stop):
+                run(tmp_path / "stopped", text, backend=backend)
+    asked = counting_steps(monkeypatch)
+    run(tmp_path / "stopped", text, backend=backend)
+    assert asked == [STEPS - 4]
+    run(tmp_path / "whole", text, backend=backend)
+    assert asked == [STEPS - 4 + 2 * STEPS]
+    assert exported(tmp_path / "stopped") == exported(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("always")
 def test_checkpoints_change_nothing(whole: Path, tmp_path: Path) -> None:
     run(tmp_path)
     assert read_table(tmp_path).tobytes() == read_table(whole).tobytes()
@@ -169,9 +196,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert same(found[0], state)
     assert type(found[0].params[1]) is type(state.params[1])
     assert [values.tolist() for values in found[1]] == [np.full((2, 4, 3), x).tolist() for x in (0.5, 0.25)]
-    checkpoint.remove()
+    checkpoint.path.unlink()
     assert checkpoint.load(a_state(2)) is None
-    checkpoint.remove()
 
 
 def check_unusable(checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture, why: str = "") -> None:

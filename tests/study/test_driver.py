@@ -26,11 +26,11 @@ from tests.study.runs import (
 from wn.study import Unit, parse_study, planned_facts, units
 from wn.study.driver import LOOK_AHEAD, Progress
 from wn.study.executors import Workers
+from wn.study.greeting import greet
 from wn.study.run import fingerprint, run_study
 from wn.study.store import Store
 from wn.study.tasks import UNITS_PER_TASK, cost, tasks
-from wn.study.work import greet
-from wn.walking import MEMBERS_AT_ONCE
+from wn.walking import ON_A_CPU
 
 NO_INFERENCE = 'phases = "training"' + TINY
 CLAMPED = TINY.replace("learning_rate", "clamp_weights = [false, true]\nlearning_rate")
@@ -73,7 +73,7 @@ def test_the_same_study_has_the_same_units(copy: Path, monkeypatch: pytest.Monke
 
 
 def test_workers_are_not_started_for_nothing(whole: Path) -> None:
-    def never() -> Workers:
+    def never(backend: str) -> Workers:
         raise AssertionError("there is nothing to do")
 
     assert run_study(parse_study(TINY), whole, never, backend="numpy").total == 0
@@ -247,7 +247,7 @@ def test_more_tasks_are_handed_out_when_workers_join(tmp_path: Path) -> None:
             return super().submit(function, *arguments)
 
     executor = Slow()
-    run_on(tmp_path, lambda: Workers(executor, lambda: at_once[0], lambda: None))
+    run_on(tmp_path, lambda backend: Workers(executor, lambda: at_once[0], lambda: None))
     assert given[:2] == [1, 1]
     assert len(executor.tasks) == 8
 
@@ -272,7 +272,7 @@ def test_tasks_have_every_unit_once_in_order() -> None:
         assert len({unit.clean_key for unit in part}) == 1
         if phase == {"training"}:
             assert len({msgspec.structs.replace(unit, sigma=0.0) for unit in part}) == 1
-            assert len(part) <= MEMBERS_AT_ONCE
+            assert len(part) <= ON_A_CPU.members
         assert len(part) == 1 or phase != {"clean"}
         assert len(part) <= UNITS_PER_TASK
 
@@ -286,9 +286,9 @@ def test_large_networks_have_small_tasks() -> None:
     text = text.replace("train_limit = 300\ntest_limit = 100\n", "").replace(SIGMA, 'sigma = "0.01:1e10:49"')
     parts = list(tasks(units_of(text)))
     inference = [part for part in parts if part[0].phase == "inference"]
-    assert max(map(len, inference)) == MEMBERS_AT_ONCE
+    assert max(map(len, inference)) == ON_A_CPU.members
     training = [part for part in parts if part[0].phase == "training"]
-    assert max(map(len, training)) < MEMBERS_AT_ONCE
+    assert max(map(len, training)) < ON_A_CPU.members
 
 
 def test_a_training_costs_three_passes_of_each_epoch_more() -> None:

@@ -28,9 +28,10 @@ from wn.errors import WnError
 from wn.study import parse_study
 from wn.study.driver import ATTEMPTS, Progress
 from wn.study.executors import Workers
+from wn.study.greeting import greet
 from wn.study.run import run_study
 from wn.study.store import Store
-from wn.study.work import Task, greet
+from wn.study.work import Task
 
 # ---- units that fail --------------------------------------------------------------------------------------
 
@@ -145,7 +146,7 @@ class Pools:
     def __init__(self, deadly: Callable[[Task], bool]) -> None:
         self.deadly, self.made = deadly, list[Breaking]()
 
-    def __call__(self) -> Workers:
+    def __call__(self, backend: str) -> Workers:
         self.made.append(Breaking(self.deadly))
         return self.made[-1].workers()
 
@@ -228,7 +229,7 @@ class Losing(Immediate):
 def test_a_lost_connection_is_no_failure(whole: Path, tmp_path: Path) -> None:
     executor = Losing(10)
     workers = Workers(executor, lambda: 1, lambda: None, executor.check)
-    assert run_on(tmp_path / "lost", lambda: workers).finished == UNITS
+    assert run_on(tmp_path / "lost", lambda backend: workers).finished == UNITS
     assert executor.checked == 10
     assert exported(tmp_path / "lost") == exported(whole)
 
@@ -256,7 +257,7 @@ def test_units_are_not_to_blame_for_a_scheduler_that_went(tmp_path: Path, at_onc
         raise WnError("tcp://nowhere: the connection to the scheduler is lost")
 
     with pytest.raises(WnError, match="tcp://nowhere: the connection"):
-        run_on(tmp_path, lambda: Workers(Gone(at_once), lambda: 1, lambda: None, check))
+        run_on(tmp_path, lambda backend: Workers(Gone(at_once), lambda: 1, lambda: None, check))
     assert counts(tmp_path) == (UNITS, 0, 0)
 
 
@@ -264,7 +265,7 @@ def test_a_connection_that_is_lost_for_good_ends_the_run(tmp_path: Path) -> None
     executor, stopped = Losing(1000), []
     workers = Workers(executor, lambda: 1, lambda: stopped.append(True), executor.check)
     with pytest.raises(WnError, match="tcp://nowhere: the connection"):
-        run_on(tmp_path, lambda: workers)
+        run_on(tmp_path, lambda backend: workers)
     assert stopped
     assert counts(tmp_path) == (UNITS, 0, 0)
 
@@ -291,7 +292,7 @@ def test_workers_that_can_not_work_at_all(tmp_path: Path, error: Exception, why:
 
     stopped = list[bool]()
     with pytest.raises(WnError, match=why):
-        run_on(tmp_path, lambda: Workers(Useless(), lambda: 1, lambda: stopped.append(True)))
+        run_on(tmp_path, lambda backend: Workers(Useless(), lambda: 1, lambda: stopped.append(True)))
     assert stopped == [True]
     assert counts(tmp_path) == (UNITS, 0, 0)
 

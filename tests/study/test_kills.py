@@ -87,7 +87,7 @@ from wn.study import driver, executors, read_study
 from wn.study.run import run_study
 driver.run_task = getattr(gate, sys.argv[2])
 if __name__ == "__main__":
-    workers = lambda: executors.processes(1)
+    workers = lambda backend: executors.processes(1)
     say(run_study(read_study(folder / "shorter.toml"), folder / "out", workers, backend="numpy"))
 """
 SHORTER = (

@@ -22,7 +22,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Have the calibration take no time and find fixed figures; the list has what was asked for."""
     asked: list[Any] = []
 
-    def calibrate(be: backends.Backend, unit: Any) -> plan._Speed:
+    def calibrate(be: backends.Backend, unit: Any, levels: int) -> plan._Speed:
         asked.append((unit.dataset, unit.model, unit.batch_norm))
         return FIXED
 

@@ -38,6 +38,13 @@ class Draws(NamedTuple):
     shift: Array  # (P|1,)
 
 
+class Room(NamedTuple):
+    """How large a population may be: bytes that one job may be planned to take, and members at most."""
+
+    job_bytes: int = 1 << 30
+    members: int = 16  # enough to share draws and batches, few enough for a processor's cache
+
+
 class Backend(Layers):
     """The primitives that layers are written with."""
 
@@ -45,7 +52,6 @@ class Backend(Layers):
     xp: ModuleType
     libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
     takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
-    most_members = 16  # side by side: enough to share draws and batches, few enough for the cache
 
     # ---- arrays -----------------------------------------------------------------------------------------
 
@@ -58,7 +64,7 @@ class Backend(Layers):
         return self.asarray(values, dtype)
 
     def resident(self, values: Any) -> Array:
-        """Return an array of the host that never changes, as one of this backend; it may be sent there once."""
+        """Return an array of the host that never changes as one of this backend, where it may stay."""
         return self.asarray(values)
 
     def to_numpy(self, array: Array) -> Any:
@@ -94,9 +100,9 @@ class Backend(Layers):
         """Give back memory that is kept for later."""
 
     @property
-    def job_bytes(self) -> int:
-        """How much the arrays of one job may be planned to take."""
-        return 1 << 30
+    def room(self) -> Room:
+        """How many networks may be trained side by side here."""
+        return Room()
 
     def recorded(self, step: TrainingStep) -> TrainingStep:
         """Return what does the same as `step`; it may repeat a recording of what `step` did before.
@@ -242,4 +248,4 @@ class Backend(Layers):
         self.xp.clip(w, -limit, limit, out=w)
 
 
-__all__ = ["SAMPLE_TILE", "Array", "Backend", "DrawKey", "Draws", "TrainingStep"]
+__all__ = ["SAMPLE_TILE", "Array", "Backend", "DrawKey", "Draws", "Room", "TrainingStep"]

@@ -45,11 +45,16 @@ class _Recording:
 
     def __init__(self, be: Any, step: TrainingStep, batch: int) -> None:
         self.be, self.step, self.cupy = be, step, be.xp
+        self.pool = self.cupy.cuda.MemoryPool(be.new_memory)
         self.samples = self.cupy.empty(batch, self.cupy.uint32)
-        self.pool = self.cupy.cuda.MemoryPool()
         self.graph: Any = None
         self.constants: list[Any] = []
         self.calls = 0
+
+    def __del__(self) -> None:
+        """Give memory back: a pool that ends with free blocks never does (CuPy 14)."""
+        self.graph = None
+        self.pool.free_all_blocks()
 
     def run(self, samples: Any, epoch: int, constants: Sequence[float]) -> None:
         """Do a step with these samples, one by one or as a graph."""

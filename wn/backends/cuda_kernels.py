@@ -33,11 +33,29 @@ class Kernels:
 
     def _get(self, name: str, dtype: str) -> Any:
         if dtype not in self._modules:
-            options = ("--std=c++17", f"-DREAL={NAMES_OF_TYPES[dtype]}")
-            code = SOURCE.read_text(encoding="utf-8")
-            self._modules[dtype] = self._cupy.RawModule(code=code, options=options)
+            cuda = self._cupy.cuda
+            self._modules[dtype] = cuda.Module()
+            self._modules[dtype].load(compiled(cuda.nvrtc, dtype, int(cuda.Device().compute_capability)))
         self._found[name, dtype] = self._modules[dtype].get_function(name)
         return self._found[name, dtype]
+
+
+def compiled(nvrtc: Any, dtype: str, capability: int) -> bytes:
+    """Return kernels.cu for GPUs of that compute capability (90: 9.0), as PTX if NVRTC does not know it.
+
+    CuPy's RawModule is no way to do it: it adds -ftz=true, which makes 0 of what NumPy rounds to 1e-40.
+    """
+    known = max((known for known in nvrtc.getSupportedArchs() if known <= capability), default=capability)
+    own = known == capability
+    options = "--std=c++17", f"-DREAL={NAMES_OF_TYPES[dtype]}", f"-arch={'sm' if own else 'compute'}_{known}"
+    program = nvrtc.createProgram(SOURCE.read_text(encoding="utf-8"), SOURCE.name, (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        return bytes(nvrtc.getCUBIN(program) if own else nvrtc.getPTX(program))
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(f"NVRTC does not compile kernels.cu: {nvrtc.getProgramLog(program)}") from error
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 def packed(dtype: Any, *values: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wn import random
 from wn.backends import cuda_device
-from wn.backends.base import Array, DrawKey, Draws, TrainingStep
+from wn.backends.base import Array, DrawKey, Draws, Room, TrainingStep
 from wn.backends.cuda_graph import NotRecordable, RecordedStep
 from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, packed
 from wn.backends.cuda_layers import CudaLayers
@@ -21,7 +21,9 @@ SHARING = 16  # members, at most, for which one thread draws: those with the sam
 ENOUGH_BLOCKS = 4096  # that apply noise: with fewer, a thread has fewer members
 ARRAYS = 64  # parameters that one launch of Adam takes (kernels.cu)
 KEPT = 1024  # small arrays of the host that are kept on the device
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy has no name for
 SHARE = 0.4  # of the free memory that a population may be planned with
+MOST_MEMBERS = 1024  # of a population
 
 
 class CuPyBackend(CudaLayers):
@@ -31,7 +33,6 @@ class CuPyBackend(CudaLayers):
     """
 
     takes_jobs_side_by_side = False  # they would share one GPU
-    most_members = 1024
 
     def __init__(self, tf32: bool = False) -> None:
         cupy = cuda_device.import_cupy()
@@ -42,6 +43,9 @@ class CuPyBackend(CudaLayers):
         self._stream: Any = None
         self._recording = False
         self._kept: dict[Any, Array] = {}
+        self._kept_pool = (
+            cupy.cuda.MemoryPool()
+        )  # of its own: what stays would hold back a pool's large blocks
         self._resident: dict[int, Array] = {}  # by the array of the host
         self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
         self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
@@ -91,11 +95,28 @@ class CuPyBackend(CudaLayers):
         """Give back the memory that no array uses."""
         self.xp.get_default_memory_pool().free_all_blocks()
 
+    def new_memory(self, size: int) -> Any:
+        """Return memory of the device, for the pool of a recorded step.
+
+        Where there is no more, the other pool gives back what no array uses. A pool that is refused memory
+        gives back its own, which the steps that are being recorded use: then it is a MemoryError at once.
+        """
+        cuda = self.xp.cuda
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError as error:
+            if error.status != OUT_OF_MEMORY:
+                raise
+            if self._recording:
+                raise MemoryError(f"no {size} bytes are left to record a step with") from error
+        self.release()
+        return cuda.MemoryPointer(cuda.Memory(size), 0)
+
     @property
-    def job_bytes(self) -> int:
-        """How much the arrays of one job may be planned to take."""
+    def room(self) -> Room:
+        """See `Backend.room`: it follows from the free memory."""
         free, _ = self.xp.cuda.Device().mem_info
-        return int(SHARE * (free + self.xp.get_default_memory_pool().free_bytes()))
+        return Room(int(SHARE * (free + self.xp.get_default_memory_pool().free_bytes())), MOST_MEMBERS)
 
     def kept(self) -> list[Array]:
         """Return all that `constant` and `resident` have sent to the device and keep there."""
@@ -110,7 +131,8 @@ class CuPyBackend(CudaLayers):
                 raise NotRecordable("a recorded step can't take new values from the host")
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            self._kept[key] = self.xp.asarray(values)
+            with self.xp.cuda.using_allocator(self._kept_pool.malloc):
+                self._kept[key] = self.xp.asarray(values)
         return self._kept[key]
 
     # ---- recorded steps ---------------------------------------------------------------------------------

@@ -13,6 +13,8 @@
 #define EACH_SAMPLE(n, batch) \
     (int n = blockIdx.y * blockDim.x + threadIdx.x; n < (batch); n += gridDim.y * blockDim.x)
 
+#define ALONE __restrict__  // nothing else is written where this points: loads need not wait for stores
+
 typedef unsigned int u32;
 typedef long long i64;
 
@@ -103,8 +105,8 @@ struct Noise {
 // y = x M + D, or x M + D M if add_first; M also to m, for its first m_members members.
 // Grid: feature blocks, parts of the batch, groups of members; those with the same key share a thread's draws.
 // values: scale and shift of M, scale and shift of D, each (P,); keys: (P, 2).
-KERNEL apply_draws(const REAL* x, REAL* y, REAL* m, const REAL* values, const u32* keys, const u32* ids,
-                   const u32* epoch, const Noise s) {
+KERNEL apply_draws(const REAL* ALONE x, REAL* ALONE y, REAL* ALONE m, const REAL* ALONE values, const u32* ALONE keys,
+                   const u32* ALONE ids, const u32* epoch, const Noise s) {
     const int first = blockIdx.z * s.members, last = min(first + s.members, s.population);
     for EACH_SAMPLE(n, s.batch) {
         float z_mul[4] = {}, z_add[4] = {};
@@ -139,16 +141,16 @@ KERNEL apply_draws(const REAL* x, REAL* y, REAL* m, const REAL* values, const u3
 
 // ---- element by element; grid: elements of a member, members ---------------------------------------------------
 
-KERNEL multiply(const REAL* dy, const REAL* m, REAL* dx, i64 size, int m_members) {
+KERNEL multiply(const REAL* ALONE dy, const REAL* ALONE m, REAL* ALONE dx, i64 size, int m_members) {
     const REAL* factor = m + (m_members == 1 ? 0 : blockIdx.y * size);
     for EACH(i, size) dx[blockIdx.y * size + i] = dy[blockIdx.y * size + i] * factor[i];
 }
 
-KERNEL relu(const REAL* x, REAL* y, i64 size) {
+KERNEL relu(const REAL* ALONE x, REAL* ALONE y, i64 size) {
     for EACH(i, size) y[i] = x[i] > 0 || x[i] != x[i] ? x[i] : (REAL)0;
 }
 
-KERNEL relu_backward(const REAL* dy, const REAL* y, REAL* dx, i64 size, int y_members) {
+KERNEL relu_backward(const REAL* ALONE dy, const REAL* ALONE y, REAL* ALONE dx, i64 size, int y_members) {
     const REAL* sign = y + (y_members == 1 ? 0 : blockIdx.y * size);
     for EACH(i, size) dx[blockIdx.y * size + i] = sign[i] > 0 ? dy[blockIdx.y * size + i] : (REAL)0;
 }
@@ -261,17 +263,18 @@ __device__ inline void slide(const REAL* source, const REAL* w, const REAL* b, R
         __syncthreads();
         for (int term = start; term < min(start + STAGED, terms); ++term) {
             const int r = seen<BACKWARD>(row, i, s.stride_h, s.padding_h), line = (c * source_h + r) * source_w;
-            const bool there = r >= 0 && r < source_h;
-            REAL value[ACROSS];
+            if (r >= 0 && r < source_h) {  // the same for all threads: what looks beside the image is left out
+                REAL value[ACROSS];
 #pragma unroll
-            for (int t = 0; t < ACROSS; ++t) {
-                const int q = seen<BACKWARD>(left + t, j, s.stride_w, s.padding_w);
-                value[t] = there && q >= 0 && q < source_w ? source[(line + q) * s.batch] : (REAL)0;
+                for (int t = 0; t < ACROSS; ++t) {
+                    const int q = seen<BACKWARD>(left + t, j, s.stride_w, s.padding_w);
+                    value[t] = q >= 0 && q < source_w ? source[(line + q) * s.batch] : (REAL)0;
+                }
+#pragma unroll
+                for (int o = 0; o < OUTPUTS; ++o)
+#pragma unroll
+                    for (int t = 0; t < ACROSS; ++t) sum[o][t] += staged[term - start][o] * value[t];
             }
-#pragma unroll
-            for (int o = 0; o < OUTPUTS; ++o)
-#pragma unroll
-                for (int t = 0; t < ACROSS; ++t) sum[o][t] += staged[term - start][o] * value[t];
             if (++j == s.kernel_w) {
                 j = 0;
                 if (++i == s.kernel_h) i = 0, ++c;
@@ -373,7 +376,7 @@ __device__ inline i64 window_of(const Pooling& s, int members) {
         for (i64 b = 0, offset = (i64)a * s.width * s.batch; b < s.window_w; ++b, offset += s.batch)
 
 // Grid of all four: places (p, c, u, v) of y, parts of the batch.
-KERNEL max_pool(const REAL* x, REAL* y, const Pooling s) {
+KERNEL max_pool(const REAL* ALONE x, REAL* ALONE y, const Pooling s) {
     const i64 window = window_of(s, 0);
     for EACH_SAMPLE(n, s.batch) {
         REAL largest = x[window + n];
@@ -385,7 +388,8 @@ KERNEL max_pool(const REAL* x, REAL* y, const Pooling s) {
     }
 }
 
-KERNEL max_pool_backward(const REAL* dy, const REAL* x, const REAL* y, REAL* dx, const Pooling s) {
+KERNEL max_pool_backward(const REAL* ALONE dy, const REAL* ALONE x, const REAL* ALONE y, REAL* ALONE dx,
+                         const Pooling s) {
     const i64 from = window_of(s, s.x_members), to = window_of(s, 0);
     const int places = s.channels * (s.height / s.window_h) * (s.width / s.window_w);  // of a member
     const i64 row = s.x_members == 1 ? blockIdx.x % places : blockIdx.x;

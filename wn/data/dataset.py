@@ -26,7 +26,7 @@ class Split:
         return len(self.labels)
 
     def on(self, be: Any) -> "Split":
-        """The same split with its arrays in the memory of a `wn.backends.Backend`, where they stay for others."""
+        """The same split in the memory of a `wn.backends.Backend`, where it stays for others."""
         return Split(be.resident(self.images), be.resident(self.labels))
 
     def take(self, indices: NDArray[np.int64]) -> "Split":

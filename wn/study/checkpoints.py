@@ -120,11 +120,6 @@ class Checkpoint:
             raise ValueError("its contents are damaged")
         return header, tensors
 
-    def remove(self) -> None:
-        """Remove the file: its training is done."""
-        with suppress(OSError):
-            self.path.unlink()
-
 
 def digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of named arrays: names, types, shapes and contents."""

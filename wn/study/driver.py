@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 import msgspec
 
+from wn.backends.base import Room
 from wn.errors import WnError
 from wn.study.checkpoints import tidy
 from wn.study.clean_networks import Arrays, CleanNetworks
-from wn.study.executors import Workers
+from wn.study.executors import MakeWorkers, Workers
+from wn.study.greeting import greet
 from wn.study.store import Store
 from wn.study.tasks import cost, tasks
 from wn.study.unit import CLEAN, INFERENCE, NUMERICS, Unit
-from wn.study.work import Report, Task, Units, greet, run_task
+from wn.study.work import Report, Task, Units, run_task
 
 ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
 AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
@@ -26,6 +28,7 @@ LOOK_AHEAD = 4  # tasks per worker that are known beyond these, so that the last
 LOOK_EVERY = 10.0  # seconds, for workers that have joined
 
 CHECKPOINTS = "checkpoints"
+BACKEND = "backend"  # the entry of the store's record that says which one its units are computed with
 STILLBORN = (
     "the worker processes end before they begin: is there memory for them? "
     'A Python script that runs studies also needs an `if __name__ == "__main__":`'
@@ -60,17 +63,18 @@ class _Given(NamedTuple):
 
 
 class Driver:
-    """Runs what is pending in a store.
+    """Runs what is pending in a store, with one backend.
 
-    `make_workers` is called once, and again when all workers are gone because one of them died.
+    `make_workers` is called once, and again when all workers are gone because one of them died. Once the
+    workers have shown that they can use the backend, the store has its name.
     """
 
     def __init__(
         self,
         store: Store,
-        make_workers: Callable[[], Workers],
+        make_workers: MakeWorkers,
         *,
-        backend: str = "auto",
+        backend: str,
         data_dir: str | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
@@ -97,9 +101,10 @@ class Driver:
             self.cost += number * cost(msgspec.convert(spec, Unit))
         self.report(self._progress())
         if self.total:
-            self.workers = self._hired()
+            self.workers, room = self._hired()
             try:
-                self._work(tasks(self._pending()))
+                self.store.write_meta({BACKEND: self.backend})
+                self._work(tasks(self._pending(), room))
                 self.workers.executor.shutdown()
             finally:
                 self.workers.stop()
@@ -118,15 +123,18 @@ class Driver:
             if any(broken):
                 self._replace_workers()
 
-    def _hired(self) -> Workers:
-        """Return new workers, of which one has shown that it can work; WnError if it can't."""
-        workers = self.make_workers()
+    def _hired(self) -> tuple[Workers, Room]:
+        """Return new workers, and what room one of them has, which has shown that it can work.
+
+        Raises WnError if it can't.
+        """
+        workers = self.make_workers(self.backend)
         try:
             # As many as there are: so processes start side by side
             greetings = [
                 workers.executor.submit(greet, self.backend, NUMERICS) for _ in range(workers.at_once())
             ]
-            wait(greetings, return_when=FIRST_COMPLETED).done.pop().result()
+            room = wait(greetings, return_when=FIRST_COMPLETED).done.pop().result()
         except BaseException as error:
             workers.stop()
             if isinstance(error, BrokenProcessPool):
@@ -134,7 +142,7 @@ class Driver:
             if isinstance(error, WnError) or not isinstance(error, Exception):
                 raise
             raise WnError(f"the workers can't run wn: {type(error).__name__}: {error}") from error
-        return workers
+        return workers, room
 
     # ---- handing out ------------------------------------------------------------------------------------
 
@@ -234,6 +242,8 @@ class Driver:
         except CancelledError:  # the connection to a cluster was lost
             self.workers.check()
             self.ready.append(given)
+        except WnError:  # the worker can't use the backend: no unit is to blame
+            raise
         except Exception:
             self.workers.check()  # if the scheduler is gone, the units are not to blame
             # Dask has tried several workers, all of which died, or what they sent can't be read
@@ -281,7 +291,7 @@ class Driver:
         for future in list(self.given):
             self._collect(future)
         self.workers.stop()
-        self.workers = self._hired()
+        self.workers, _ = self._hired()
 
     # ---- progress ---------------------------------------------------------------------------------------
 

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from wn.backends import cuda_device
 from wn.errors import WnError
 
 MISSING = "a Dask cluster needs the package distributed: install wn[cluster]"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
 LAST_WORDS = 5.0  # seconds that a worker process has to end
+ON_GPU = ("cupy", "cupy-tf32")  # the backends that don't take jobs side by side
 TALKATIVE = ("distributed", "dask", "tornado", "asyncio")  # loggers of Dask and of what it is built on
 
 log = logging.getLogger("wn")
@@ -40,9 +42,28 @@ class Workers(NamedTuple):
     check: Callable[[], None] = lambda: None
 
 
+MakeWorkers = Callable[[str], Workers]  # given the name of the backend that they are to use
+
+
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolved(backend: str) -> str:
+    """Return the name of a backend: for "auto" cupy if this machine has CuPy and a GPU, else numba.
+
+    CuPy is not imported: a driver takes no memory of the GPU. Unlike a walk, a study does not fall back to
+    numba on a GPU that can't be used: its folder would keep what an accident chose.
+    """
+    if backend != "auto":
+        return backend
+    return "cupy" if cuda_device.missing() is None else "numba"
+
+
+def suitable(backend: str) -> int:
+    """Return how many processes suit a backend: one per processor, a single one if they share a GPU."""
+    return 1 if resolved(backend) in ON_GPU else processors()
 
 
 # ---- processes on this machine ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from wn.data.dataset import Dataset, Split
 from wn.data.entries import entry_of
 from wn.models import parameter_count
 from wn.network import Network
+from wn.study.executors import resolved
 from wn.study.schema import StudySpec
 from wn.study.statistics import weight_layers
 from wn.study.store_rows import STATISTICS
@@ -69,22 +70,30 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
     noise at many sites at once, a study takes longer.
     """
     facts = planned_facts(spec)
-    be = backends.get(backend)
+    be = backends.get(resolved(backend))
     first: dict[tuple[Any, ...], Unit] = {}  # of each network
+    levels: dict[Unit, int] = {}  # σ of its longest curve
     for block in blocks(spec, facts):
         unit = block.first
         first.setdefault((unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights), unit)
-    speeds: dict[Unit, _Speed] = {}  # clamping takes no time
+        alike = _timed(unit)
+        levels[alike] = max(levels.get(alike, 0), len(block.sigma))
+    speeds: dict[Unit, _Speed] = {}
     networks = []
     with single_threaded_blas(), be.working(1):
         for counted in count(spec, facts):
             unit = first[counted[:4]].clean
-            alike = msgspec.structs.replace(unit, clamp_weights=False)
+            alike = _timed(unit)
             if alike not in speeds:
-                speeds[alike] = _calibrate(be, alike)
+                speeds[alike] = _calibrate(be, alike, levels[alike])
             seconds = _seconds(counted, unit, facts[unit.dataset], speeds[alike])
             networks.append(PlannedNetwork(counted, seconds, _bytes(counted, unit)))
     return Plan(spec.name, tuple(networks), workers)
+
+
+def _timed(unit: Unit) -> Unit:
+    """Return what is timed for a unit: the first training of its network, without clamping, which is free."""
+    return msgspec.structs.replace(unit.clean, repeat=0, clamp_weights=False)
 
 
 def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> float:
@@ -95,10 +104,10 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
     return steps * training + counted.units * batches * speed.inference
 
 
-def _calibrate(be: Backend, unit: Unit) -> _Speed:
-    """Time a few batches: training alone, training in a population, and evaluation in one."""
+def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
+    """Time a few batches: training alone, and training and evaluation of so many σ or less side by side."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    members = members_at_once(network, settings_of(unit), unit.dtype)
+    members = min(members_at_once(network, settings_of(unit), unit.dtype, be.room), levels)
     site = len(network.site_names) // 2
     short = TrainSettings(1, unit.batch_size, unit.learning_rate)
 

@@ -1,5 +1,6 @@
-"""Run a study in a folder: what it has not found yet, and nothing twice."""
+"""Run a study in a folder: what it has not found yet, nothing twice, and all of it with one backend."""
 
+import logging
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -10,13 +11,16 @@ import wn
 from wn import backends
 from wn.data import catalogue
 from wn.errors import WnError
-from wn.study.driver import Driver, Progress
-from wn.study.executors import Workers
+from wn.study.driver import BACKEND, Driver, Progress
+from wn.study.executors import MakeWorkers, resolved
 from wn.study.schema import StudySpec, as_axis
 from wn.study.spec import to_toml
 from wn.study.store import Store
+from wn.study.store_reader import Reader
 from wn.study.store_rows import UnitRow
 from wn.study.units import NUMERICS, Facts, blocks, facts_of
+
+log = logging.getLogger("wn")
 
 UNITS = "units"  # the entry of the store's record that says which units it has
 NUMBERS = "numerics"  # and the one that says with which version of the numerics
@@ -25,7 +29,7 @@ NUMBERS = "numerics"  # and the one that says with which version of the numerics
 def run_study(
     spec: StudySpec,
     folder: Path,
-    make_workers: Callable[[], Workers],
+    make_workers: MakeWorkers,
     *,
     backend: str = "auto",
     data_dir: str | Path | None = None,
@@ -34,25 +38,26 @@ def run_study(
     """Compute all units of a study that the folder does not have; return what this run finished.
 
     The folder is made if need be. The same study may be run again at any time, and a changed one too: units
-    that both have are not computed again. `data_dir` goes before the study's own.
-    Raises WnError for a study that does not fit its data, and for a folder that can't be used.
+    that both have are not computed again. `backend`: see `chosen_backend`. `data_dir` goes before the
+    study's own. Raises WnError for a study that does not fit its data, and for a folder that can't be used.
     """
     backends.check_name(backend)
     where = _absolute(data_dir or spec.data.dir)
     facts = load_facts(spec, where)
     with Store.create_or_open(folder) as store:
+        name = chosen_backend(store, backend)
         meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or "", NUMBERS: str(NUMERICS)}
         units = {UNITS: fingerprint(spec, facts)}
         if store.meta.get(UNITS) == units[UNITS]:
             store.write_meta(meta)
         else:
             store.add_units(unit_rows(spec, facts), meta | units)
-        return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()
+        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
 
 
 def retry_study(
     folder: Path,
-    make_workers: Callable[[], Workers],
+    make_workers: MakeWorkers,
     *,
     backend: str = "auto",
     data_dir: str | Path | None = None,
@@ -69,9 +74,33 @@ def retry_study(
             raise WnError(
                 f"{folder} has units of another version of wn: run `wn study run FILE --out {folder}` instead"
             )
+        name = chosen_backend(store, backend)
         where = _absolute(data_dir or store.meta.get("data_dir"))
         store.retry_failed()
-        return Driver(store, make_workers, backend=backend, data_dir=where, report=report).run()
+        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
+
+
+def chosen_backend(store: Reader, asked: str) -> str:
+    """Return the backend to compute the units of a folder with: the one that it was begun with.
+
+    Where nothing was computed yet it is the one asked for; "auto" stands for what this machine has, and is
+    never left to a worker. A folder from before backends were recorded was begun with that of its units; if
+    these have several, one of them may be asked for, and "auto" is that of most. Raises WnError if another
+    one is asked for: results would depend on when a run was interrupted.
+    """
+    recorded, here = store.meta.get(BACKEND), resolved(asked)
+    begun = [recorded] if recorded else store.backends()
+    if not begun or here == begun[0]:
+        return here
+    if asked == "auto":
+        log.info("%s: goes on with backend %s, as it was begun, not with %s", store.folder, begun[0], here)
+        return begun[0]
+    if asked not in begun:
+        raise WnError(
+            f"{store.folder}: was begun with backend {' and '.join(begun)}, which {asked} equals to rounding "
+            f"only: go on with --backend {' or '.join(begun)}, or run the study in another folder"
+        )
+    return asked
 
 
 def _absolute(folder: str | Path | None) -> str | None:

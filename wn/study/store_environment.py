@@ -4,31 +4,37 @@ import os
 import platform
 import subprocess
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import wn
+from wn import backends
+from wn.backends.base import Backend
 from wn.study.store_rows import Environment
 
-LIBRARIES = {"numba": ("numba",), "cupy": ("cupy-cuda12x", "cupy-cuda13x")}  # by backend, besides NumPy
 PATIENCE = 10.0  # seconds for git
 
 
 @lru_cache
 def environment(backend: str) -> Environment:
-    """Return the record of this process: `backend`, machine, versions, and commit.
+    """Return the record of this process: `backend`, machine with its GPU if it computes, versions, commit.
 
     To be called by the worker that computes, not by the driver.
     """
-    machine = (platform.node(), platform.platform(), platform.machine(), f"{os.cpu_count()} cores")
+    be = backends.get(backend)
+    machine = (platform.node(), platform.platform(), platform.machine(), f"{os.cpu_count()} cores", *_gpu(be))
     versions = {"wn": wn.__version__, "python": platform.python_version()}
-    for library in ("numpy", *LIBRARIES.get(backend, ())):
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:  # the one of two names that is not installed
-            continue
+    versions |= {library: version(library) for library in ("numpy", *be.libraries)}
     texts = ("; ".join(machine), "; ".join(f"{name} {number}" for name, number in versions.items()))
     return Environment(backend, *texts, commit(Path(wn.__file__).parent.parent))
+
+
+def _gpu(be: Backend) -> tuple[str, ...]:
+    """Return the name of the GPU that a backend computes on; nothing on a CPU."""
+    cuda = getattr(be.xp, "cuda", None)
+    if cuda is None:
+        return ()
+    return (cuda.runtime.getDeviceProperties(cuda.Device().id)["name"].decode(),)
 
 
 def commit(root: Path) -> str:

@@ -56,9 +56,9 @@ class Reader:
         )
         return [StatusCount(*row) for row in counts]
 
-    def pending(self, phase: str | None = None) -> Iterator[Waiting]:
+    def pending(self) -> Iterator[Waiting]:
         """Yield the units that are pending, in the order of the study; meanwhile units may be finished."""
-        for key, clean_key, spec, _ in self._units("pending", "NULL", phase):
+        for key, clean_key, spec, _ in self._units("pending", "NULL"):
             yield Waiting(key, clean_key, spec)
 
     def pending_counts(self) -> Iterator[tuple[dict[str, Any], int]]:
@@ -78,8 +78,14 @@ class Reader:
     def failures(self) -> Iterator[Failure]:
         """Yield the units that failed, in the order of the study."""
         traceback = "(SELECT traceback FROM failures WHERE failures.id = units.failure)"
-        for key, _, spec, text in self._units("failed", traceback, None):
+        for key, _, spec, text in self._units("failed", traceback):
             yield Failure(key, spec, text)
+
+    def backends(self) -> list[str]:
+        """Return with which backends units were computed, that of most units first."""
+        query = """SELECT backend FROM units JOIN environments ON environments.id = units.environment
+                   GROUP BY backend ORDER BY count(*) DESC, backend"""
+        return [backend for (backend,) in self.rows(query)]
 
     def done_keys(self) -> Iterator[str]:
         """Yield the keys of all units that are done, also of those that the study has no more."""
@@ -115,9 +121,7 @@ class Reader:
         with store_file.one_line(self.path):
             return cursor.fetchmany(FETCHED)
 
-    def _units(
-        self, status: str, column: str, phase: str | None
-    ) -> Iterator[tuple[str, str | None, Any, Any]]:
+    def _units(self, status: str, column: str) -> Iterator[tuple[str, str | None, Any, Any]]:
         """Yield key, clean key, spec and a column of the units of a status, page by page.
 
         Between the pages no query is open: under an open one the log of the writer only grows.
@@ -127,10 +131,10 @@ class Reader:
                     FROM study CROSS JOIN units ON units.id = study.unit
                         CROSS JOIN curves ON curves.id = units.curve
                         CROSS JOIN settings ON settings.id = curves.settings
-                    WHERE study.position > ? AND units.status = ? AND (? IS NULL OR curves.phase = ?)
+                    WHERE study.position > ? AND units.status = ?
                     ORDER BY study.position LIMIT ?"""
         last = -1
-        while page := list(self.rows(query, (last, status, phase, phase, AT_ONCE))):
+        while page := list(self.rows(query, (last, status, AT_ONCE))):
             for _, key, clean_key, sigma, repeat, value, settings, curve in page:
                 spec = _spec(settings, curve, sigma, repeat)
                 yield key.hex(), clean_key.hex() if clean_key else None, spec, value

@@ -6,11 +6,12 @@ from functools import lru_cache
 import msgspec
 
 from wn import models
+from wn.backends.base import Room
 from wn.data.entries import entry_of
 from wn.network import Network
 from wn.study.unit import CLEAN, INFERENCE, Unit
 from wn.study.work import Units, settings_of
-from wn.walking import MEMBERS_AT_ONCE, members_at_once
+from wn.walking import ON_A_CPU, members_at_once
 
 # A task of inference units ends in about a minute: so much is lost at most where a worker is killed.
 OPERATIONS_PER_TASK = 4e11  # multiply-accumulates
@@ -19,14 +20,15 @@ UNITS_PER_TASK = 512
 BACKWARD = 2  # a backward pass costs about as much as two forward passes
 
 
-def tasks(units: Iterable[Unit]) -> Iterator[Units]:
+def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
     """Cut units, in the order of a study, into those of one task each.
 
-    Training units of a task differ in σ alone; inference units of a task belong to one clean network.
+    Training units of a task differ in σ alone, and are as many as a worker has room for (by default one on a
+    CPU); inference units of a task belong to one clean network.
     """
     group: list[Unit] = []
     for unit in units:
-        if group and (len(group) >= _most(group[0]) or _together(unit) != _together(group[0])):
+        if group and (len(group) >= _most(group[0], room) or _together(unit) != _together(group[0])):
             yield tuple(group)
             group = []
         group.append(unit)
@@ -57,14 +59,14 @@ def _together(unit: Unit) -> Unit:
     return unit.clean if unit.phase == INFERENCE else msgspec.structs.replace(unit, sigma=0.0)
 
 
-def _most(unit: Unit) -> int:
+def _most(unit: Unit, room: Room) -> int:
     """Return how many units a task like this has at most."""
     if unit.phase == CLEAN:
         return 1
     if unit.phase == INFERENCE:
-        return int(min(max(OPERATIONS_PER_TASK // cost(unit), MEMBERS_AT_ONCE), UNITS_PER_TASK))
+        return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    return members_at_once(network, settings_of(unit), unit.dtype)
+    return members_at_once(network, settings_of(unit), unit.dtype, room)
 
 
 @lru_cache

@@ -18,8 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import wn
-from wn import backends, models, optim
+from wn import models, optim
 from wn.backends.base import Array, Backend
 from wn.backends.threads import single_threaded_blas
 from wn.data import catalogue
@@ -28,6 +27,7 @@ from wn.errors import WnError
 from wn.network import INPUT_SITE, Network, Pass
 from wn.random import member_seed
 from wn.study.checkpoints import Checkpoint
+from wn.study.greeting import backend_here, check_numerics
 from wn.study.statistics import SignalPower, weight_layers, weight_statistics
 from wn.study.store_environment import environment
 from wn.study.store_rows import Environment, Result, WeightStatistics
@@ -43,7 +43,7 @@ from wn.training import (
     first_state,
     train,
 )
-from wn.walking import MEMBERS_AT_ONCE
+from wn.walking import ON_A_CPU, members_at_once
 
 Units = tuple[Unit, ...]
 _ONE_AT_A_TIME = Lock()
@@ -52,13 +52,13 @@ _ONE_AT_A_TIME = Lock()
 class Task(msgspec.Struct, frozen=True):
     """Units to be computed at once, and what they need.
 
-    `arrays` are those of the trained clean network, for inference units; `checkpoints` is the folder for
-    checkpoints, None for none; `data_dir` is where the data files are, None for the usual places; `numerics`
-    is that of the driver.
+    `backend` is one by name, never "auto": all workers compute with the same. `arrays` are those of the
+    trained clean network, for inference units; `checkpoints` is the folder for checkpoints, None for none;
+    `data_dir` is where the data files are, None for the usual places; `numerics` is that of the driver.
     """
 
     units: tuple[Unit, ...]
-    backend: str = "auto"
+    backend: str
     data_dir: str | None = None
     checkpoints: str | None = None
     arrays: tuple[Any, ...] = ()
@@ -85,19 +85,12 @@ class Report(msgspec.Struct, frozen=True, eq=False):
     checkpoints: tuple[str, ...] = ()
 
 
-def greet(backend: str, numerics: int) -> None:
-    """Raise WnError if this process can't compute units for a driver with these numerics."""
-    if numerics != NUMERICS:
-        raise WnError(
-            f"this worker has wn {wn.__version__} with numerics {NUMERICS}, the driver has numerics "
-            f"{numerics}: install the same wn everywhere"
-        )
-    backends.get(backend)
-
-
 def run_task(task: Task) -> Report:
-    """Compute the units of a task; what a unit raises is its failure and leaves the others alone."""
-    be = backends.get(task.backend)
+    """Compute the units of a task; what a unit raises is its failure and leaves the others alone.
+
+    Raises WnError, for which no unit is to blame, if this process can't use the backend.
+    """
+    be = backend_here(task.backend)
     # In a worker of a cluster tasks may run in several threads
     alone = nullcontext() if be.takes_jobs_side_by_side else _ONE_AT_A_TIME
     with alone, single_threaded_blas(), be.working(1):
@@ -132,6 +125,8 @@ def _run(be: Backend, task: Task) -> _Found:
     seconds = (time.perf_counter() - started) / len(task.units)
     results = [msgspec.structs.replace(result, seconds=seconds) for result in found.results]
     failed = [failure for failure in found.failed if len(failure[0]) == 1]
+    if failed != found.failed:
+        be.release()  # memory may be what they lacked
     for units, _ in found.failed:
         for half in _halves(units):
             rest = _run(be, msgspec.structs.replace(task, units=half))
@@ -149,7 +144,7 @@ def _halves(units: Units) -> tuple[Units, ...]:
 
 def _compute(be: Backend, task: Task, checkpoint: Checkpoint | None) -> _Found:
     first = task.units[0]
-    greet(task.backend, task.numerics)  # others than this worker may have greeted
+    check_numerics(task.numerics)  # others than this worker may have greeted
     dataset = data_of(first, task.data_dir)
     network = network_of(first, dataset)
     if first.phase == INFERENCE:
@@ -313,7 +308,9 @@ def _inference(be: Backend, task: Task, network: Network, dataset: Dataset) -> _
     """
     first = task.units[0]
     population = population_of(be, network, task.arrays, first)
-    groups = [_Evaluation(be, units) for units in _side_by_side(task.units)]
+    # On a CPU always these: it would plan with fewer where gradients have to be kept as well
+    members = max(ON_A_CPU.members, members_at_once(network, settings_of(first), first.dtype, be.room))
+    groups = [_Evaluation(be, units) for units in _side_by_side(task.units, members)]
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, {}, 0, EVALUATION_BATCH, first.dtype
     ):
@@ -325,12 +322,12 @@ def _inference(be: Backend, task: Task, network: Network, dataset: Dataset) -> _
     return _Found(results, [(group.units, group.error) for group in groups if group.error])
 
 
-def _side_by_side(units: Sequence[Unit]) -> Iterator[Units]:
-    """Cut units into groups that differ in σ alone, of at most MEMBERS_AT_ONCE."""
+def _side_by_side(units: Sequence[Unit], members: int) -> Iterator[Units]:
+    """Cut units into groups that differ in σ alone, of at most so many members."""
     for _, alike in groupby(units, lambda unit: msgspec.structs.replace(unit, sigma=0.0)):
         group = tuple(alike)
-        for start in range(0, len(group), MEMBERS_AT_ONCE):
-            yield group[start : start + MEMBERS_AT_ONCE]
+        for start in range(0, len(group), members):
+            yield group[start : start + members]
 
 
 # ---- data and networks ----------------------------------------------------------------------------------

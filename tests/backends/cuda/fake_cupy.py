@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -18,6 +19,7 @@ from tests.backends.cuda.fake_device import (
     CUDARuntimeError,
     DeviceArray,
     OutOfMemoryError,
+    Pool,
     call,
     on_device,
     unwrapped,
@@ -66,13 +68,57 @@ def as_strided(array: DeviceArray, *arguments: Any) -> DeviceArray:
 # ---- kernels and products ---------------------------------------------------------------------------------
 
 
-class RawModule:
-    """The kernels of a source file, compiled for the type that the options say."""
+class Nvrtc:
+    """NVRTC: programs are numbers, and what kernels.cu becomes is the name of its type."""
 
-    def __init__(self, code: str, options: tuple[str, ...]) -> None:
-        assert code == host.SOURCE.read_text(encoding="utf-8")
-        (real,) = (option.removeprefix("-DREAL=") for option in options if option.startswith("-DREAL="))
-        (self.dtype,) = (name for name, kind in host.NAMES_OF_TYPES.items() if kind == real)
+    class NVRTCError(RuntimeError):
+        """A program does not compile."""
+
+    def __init__(self) -> None:
+        self.options: dict[int, tuple[str, ...]] = {}
+
+    def getVersion(self) -> tuple[int, int]:
+        """Return which version it is."""
+        return 13, 0
+
+    def getSupportedArchs(self) -> tuple[int, ...]:
+        """Return the compute capabilities that it knows."""
+        return 75, 80, 90
+
+    def createProgram(self, code: str, name: str, headers: tuple[str, ...], names: tuple[str, ...]) -> int:
+        """Return a program."""
+        assert (code, headers, names) == (host.SOURCE.read_text(encoding="utf-8"), (), ())
+        self.options[len(self.options)] = ()
+        return len(self.options) - 1
+
+    def compileProgram(self, program: int, options: tuple[str, ...]) -> None:
+        """Compile it; options that make other numbers of small ones are an AssertionError."""
+        assert not [option for option in options if "ftz" in option or "fast" in option]
+        if "-arch=sm_90" not in options:
+            raise self.NVRTCError("NVRTC_ERROR_INVALID_OPTION (5)")
+        self.options[program] = options
+
+    def getCUBIN(self, program: int) -> bytes:
+        """Return what became of it."""
+        (real,) = (one.removeprefix("-DREAL=") for one in self.options[program] if one.startswith("-DREAL="))
+        (dtype,) = (name for name, kind in host.NAMES_OF_TYPES.items() if kind == real)
+        return dtype.encode()
+
+    def getProgramLog(self, program: int) -> str:
+        """Return what there is to say about it."""
+        return "nvrtc: error: invalid value for --gpu-architecture (-arch)"
+
+    def destroyProgram(self, program: int) -> None:
+        """Forget it."""
+        del self.options[program]
+
+
+class Module:
+    """Compiled kernels."""
+
+    def load(self, code: bytes) -> None:
+        """Take them from what NVRTC made."""
+        self.dtype = code.decode()
 
     def get_function(self, name: str) -> Callable[..., None]:
         """Return a kernel."""
@@ -216,14 +262,19 @@ def get_elapsed_time(start: Event, end: Event) -> float:
 
 
 class MemoryPool:
-    """A pool, which keeps nothing."""
+    """A pool; of its memory `fake_device.Pool` keeps the account, and CuPy's default one keeps nothing."""
+
+    def __init__(self, allocator: Callable[[int], Any] | None = None) -> None:
+        self.account = Pool()
+        weakref.finalize(self, self.account.end).atexit = False
 
     def malloc(self, size: int) -> Any:
         """Is not called by the fake."""
         raise NotImplementedError
 
     def free_all_blocks(self) -> None:
-        """There are none."""
+        """Give back what is free."""
+        self.account.give_back()
 
     def free_bytes(self) -> int:
         """There are none."""
@@ -233,7 +284,7 @@ class MemoryPool:
 class GpuDevice:
     """The one GPU."""
 
-    cublas_handle, id = HANDLE, 0
+    cublas_handle, id, compute_capability = HANDLE, 0, "90"
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -243,8 +294,13 @@ class GpuDevice:
 
 @contextmanager
 def using_allocator(allocator: Any = None) -> Iterator[None]:
-    """The fake has one memory."""
-    yield
+    """Take memory from the pool that `allocator` is of."""
+    assert allocator is not None
+    before, DEVICE.pool = DEVICE.pool, allocator.__self__.account
+    try:
+        yield
+    finally:
+        DEVICE.pool = before
 
 
 NULL = Stream(ptr=0)
@@ -282,7 +338,8 @@ def modules() -> dict[str, ModuleType]:
     vars(cuda).update(
         cublas=cublas,
         runtime=runtime,
-        nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
+        nvrtc=Nvrtc(),
+        Module=Module,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         Device=GpuDevice,
         Stream=Stream,
@@ -296,7 +353,6 @@ def modules() -> dict[str, ModuleType]:
         __version__="0",
         cuda=cuda,
         ndarray=DeviceArray,
-        RawModule=RawModule,
         asarray=asarray,
         array=asarray,
         asnumpy=asnumpy,

@@ -21,6 +21,38 @@ class OutOfMemoryError(MemoryError):
 class CUDARuntimeError(RuntimeError):
     """An error of the CUDA runtime."""
 
+    def __init__(self, message: str, status: int = 900) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Pool:
+    """The account of a memory pool other than CuPy's default one: bytes in use, and free ones that it keeps.
+
+    As in CuPy 14, a pool that ends while it has some never gives them back.
+    """
+
+    def __init__(self) -> None:
+        self.used = self.free = 0
+
+    def take(self, size: int, array: Any) -> None:
+        """Take memory for an array."""
+        self.free -= min(size, self.free)
+        self.used += size
+        weakref.finalize(array, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self.used -= size
+        self.free += size
+
+    def give_back(self) -> None:
+        """Give back what is free."""
+        self.free = 0
+
+    def end(self) -> None:
+        """There is no such pool any more."""
+        DEVICE.lost += self.free + self.used
+
 
 class Crossings:
     """What was sent between host and device: the number of elements, crossing by crossing."""
@@ -42,6 +74,8 @@ class Device:
         self.kept: list[Any] = []  # what is allocated meanwhile: a graph's own memory
         self.backwards = False  # the order of threads and blocks
         self.launches: list[str] = []
+        self.pool: Pool | None = None  # where memory is taken from; None: CuPy's default one
+        self.lost = 0  # bytes that no pool will ever give back
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Return an unwritten NumPy array in the device's memory."""
@@ -58,6 +92,8 @@ class Device:
         address = whole.ctypes.data
         self.blocks[address] = weakref.ref(whole), size
         weakref.finalize(whole, self._free, address, size)
+        if self.pool is not None:
+            self.pool.take(size, whole)
         if self.recording is not None:
             self.kept.append(array)
         return array

@@ -1,5 +1,6 @@
 """Memory of the device: a step takes none after the first ones, and without enough a population is halved."""
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.backends.cuda import fake_cupy, needs_compiler
-from tests.backends.cuda.fake_device import DEVICE
+from tests.backends.cuda.fake_device import DEVICE, CUDARuntimeError
 from tests.backends.cuda.test_networks import network_of, noise_of
 from tests.small_walks import plain, plan_for, small_data
 from wn import backends, walking
@@ -24,6 +25,7 @@ SIGMA = np.array([0.0, 0.1, 0.3])
 @pytest.fixture
 def be() -> Iterator[Any]:
     """A backend of its own, on a device with as much memory as it asks for."""
+    gc.collect()  # what other tests left is gone before memory is looked at
     yield fake_cupy.backend()
     DEVICE.limit = 1 << 40
 
@@ -53,6 +55,62 @@ def test_a_repeated_step_takes_no_memory(be: Any) -> None:
     assert taken[0] > 30
     # In the last epoch all batches are repeated; it begins with the order of its samples.
     assert taken[-BATCHES + 1 :].tolist() == [0] * (BATCHES - 1)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_training_leaves_no_memory_behind(be: Any, graphs: bool) -> None:
+    be.graphs = graphs
+    trained(be, 1, lambda: None)
+    before, DEVICE.lost = DEVICE.used, 0
+    trained(be, 4, lambda: None)
+    assert be.graphs == graphs
+    assert (DEVICE.used, DEVICE.lost) == (before, 0)
+
+
+def test_constants_hold_back_no_memory_of_a_recorded_step(be: Any) -> None:
+    pool = be.xp.cuda.MemoryPool()
+    with be.xp.cuda.using_allocator(pool.malloc):
+        kept = be.constant([1.0, 2.0])
+        assert be.xp.empty(3).shape == (3,)
+    assert kept.get().tolist() == [1, 2]
+    assert (pool.account.used, pool.account.free) == (0, 24)
+    pool.free_all_blocks()
+
+
+def without_memory(be: Any, monkeypatch: pytest.MonkeyPatch, *statuses: int) -> list[str]:
+    """Let the device refuse memory with these errors, one after the other; return what is done meanwhile."""
+    done, left = [], list(statuses)
+
+    def memory(size: int) -> int:
+        if left:
+            done.append("refused")
+            raise CUDARuntimeError("no memory", left.pop(0))
+        return size
+
+    monkeypatch.setattr(be.xp.cuda, "Memory", memory, raising=False)
+    monkeypatch.setattr(be.xp.cuda, "MemoryPointer", lambda memory, offset: (memory, offset), raising=False)
+    monkeypatch.setattr(be, "release", lambda: done.append("released"))
+    return done
+
+
+def test_where_memory_ends_other_pools_give_theirs_back(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = without_memory(be, monkeypatch, 2)
+    assert be.new_memory(512) == (512, 0)
+    assert done == ["refused", "released"]
+
+
+def test_while_a_step_is_recorded_no_memory_is_given_back(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pool would give back blocks that recorded kernels use."""
+    done = without_memory(be, monkeypatch, 2)
+    with pytest.raises(MemoryError, match="512 bytes"), be.recording():
+        be.new_memory(512)
+    assert done == ["refused"]
+
+
+def test_other_errors_of_the_device_are_none_of_memory(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_memory(be, monkeypatch, 700)
+    with pytest.raises(CUDARuntimeError):
+        be.new_memory(512)
 
 
 def test_single_steps_take_the_same_memory_again(be: Any) -> None:

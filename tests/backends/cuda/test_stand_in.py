@@ -7,7 +7,7 @@ import pytest
 
 from tests.backends.cuda import fake_cupy, host, needs_compiler
 from tests.backends.cuda.fake_device import DEVICE, CUDARuntimeError, OutOfMemoryError
-from wn.backends.cuda_kernels import packed
+from wn.backends.cuda_kernels import compiled, packed
 
 CUPY: Any = fake_cupy.modules()["cupy"]
 
@@ -67,6 +67,18 @@ def test_memory_is_counted_limited_and_given_back() -> None:
         DEVICE.limit = limit
     del array
     assert DEVICE.used == before
+
+
+def test_memory_that_a_pool_never_gives_back_is_noticed() -> None:
+    for gives_back in (True, False):
+        pool, DEVICE.lost = CUPY.cuda.MemoryPool(), 0
+        with CUPY.cuda.using_allocator(pool.malloc):
+            array = CUPY.empty(5, np.float32)
+        del array
+        if gives_back:
+            pool.free_all_blocks()
+        del pool
+        assert DEVICE.lost == (0 if gives_back else 20)
 
 
 # ---- recording --------------------------------------------------------------------------------------------
@@ -147,7 +159,8 @@ def test_grids_that_cannot_be_launched_are_noticed(grid: tuple[int, ...], thread
 
 @needs_compiler
 def test_writing_beside_an_array_is_noticed() -> None:
-    module = CUPY.RawModule(code=host.SOURCE.read_text(encoding="utf-8"), options=("-DREAL=float",))
+    module = CUPY.cuda.Module()
+    module.load(compiled(CUPY.cuda.nvrtc, "float32", 90))
     x = CUPY.ones(5, np.float32)
     y = CUPY.empty(4, np.float32)
     with pytest.raises(AssertionError, match="behind its array"):
