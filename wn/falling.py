@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from scipy.special import rel_entr
-from scipy.stats import chi2, f
+from scipy.special import chdtri, fdtri, rel_entr  # scipy.stats takes a second to be imported
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +56,7 @@ def falls_significantly(sigma: Floats, correct: Floats, total: Floats, fit: Floa
     level = deviance(correct, total, correct.sum() / total.sum())
     spare = sigma.size - parameters
     gain = float(level - deviance(correct, total, fit)) / dispersion(correct, total, fit, spare)
-    if gain > chi2.isf(BY_CHANCE, parameters - 1):
+    if gain > chdtri(parameters - 1, BY_CHANCE):  # quantile of χ²
         return True
     cuts, spare = np.unique(sigma)[1:], sigma.size - 2
     if cuts.size == 0 or spare == 0:
@@ -65,7 +64,7 @@ def falls_significantly(sigma: Floats, correct: Floats, total: Floats, fit: Floa
     steps = [_step(sigma < cut, correct, total) for cut in cuts]
     step = min(steps, key=lambda p: float(deviance(correct, total, p)))
     gain = float(level - deviance(correct, total, step)) / dispersion(correct, total, step, spare)
-    return bool(gain > f.isf(BY_CHANCE / cuts.size, 1, spare))
+    return bool(gain > fdtri(1, spare, 1 - BY_CHANCE / cuts.size))  # quantile of F
 
 
 def _step(before: NDArray[np.bool_], correct: Floats, total: Floats) -> Floats:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats takes a second to be imported
 
 from wn.falling import falling_means, falls_through
 from wn.midpoint import Midpoint, fit_midpoint
@@ -59,7 +59,7 @@ def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float
     logs = np.log([fit.midpoint for fit in single])
     if len(single) < 2 or not pooled.reached or not np.isfinite(logs).all():
         return pooled
-    quantile = float(student.ppf((1 + confidence) / 2, len(single) - 1))
+    quantile = float(stdtrit(len(single) - 1, (1 + confidence) / 2))  # Student's
     factor = exp(quantile * float(logs.std(ddof=1)) / sqrt(len(single)))
     return replace(
         pooled,

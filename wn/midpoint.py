@@ -12,9 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import expit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import expit, ndtri, stdtrit  # scipy.stats takes a second to be imported
 
 from wn.errors import WnError
 from wn.falling import MARGIN, deviance, dispersion, falling_means, falls_significantly, falls_through
@@ -118,7 +116,8 @@ def fit_midpoint(
     reason = _why_not(crossing, data, falls)
     low = high = math.nan
     if not reason:
-        quantile = float((student(freedom) if freedom > 0 else norm()).ppf((1 + confidence) / 2))
+        upper = (1 + confidence) / 2
+        quantile = float(stdtrit(freedom, upper) if freedom > 0 else ndtri(upper))  # Student's or the normal
         low, high = _interval(data, theta, crossing, free, scatter * quantile**2)
     return Midpoint(
         midpoint=math.nan if reason else _exp(crossing),
