@@ -43,9 +43,7 @@ class CuPyBackend(CudaLayers):
         self._stream: Any = None
         self._recording = False
         self._kept: dict[Any, Array] = {}
-        self._kept_pool = (
-            cupy.cuda.MemoryPool()
-        )  # of its own: what stays would hold back a pool's large blocks
+        self._kept_pool = cupy.cuda.MemoryPool()  # else what stays would hold back large blocks
         self._resident: dict[int, Array] = {}  # by the array of the host
         self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
         self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
