@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wn import random
 from wn.backends.base import Array, Backend
 from wn.backends.windows import Pair
 from wn.errors import WnError
@@ -116,8 +116,9 @@ class Network:
 
             def draw(part: int, shape: Shape, bound: float, index: int = index) -> Array:
                 """Draw U(−bound, bound) for each seed: (P, *shape)."""
-                unique = {seed: _uniform(be, seed, shape, bound, 4 * index + part) for seed in seeds}
-                return be.asarray(be.xp.stack([unique[seed] for seed in seeds]), dtype)
+                uniforms = be.uniforms(seeds, prod(shape), Purpose.INIT, 4 * index + part)
+                values = (2 * uniforms - 1) * np.float32(bound)
+                return be.asarray(values, dtype).reshape(len(seeds), *shape)
 
             params.append(step.layer.initial_parameters(be, shape, draw))
         return tuple(params)
@@ -270,10 +271,3 @@ def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> t
 
 def _noise_backward(be: Backend, dy: Array, cache: Any) -> Array:
     return dy if cache is None else noise_layer.backward(be, dy, cache)
-
-
-def _uniform(be: Backend, seed: int, shape: Shape, bound: float, parameter: int) -> Array:
-    """Draw one member's parameter from U(−bound, bound) in float32."""
-    count = int(np.prod(shape))
-    uniforms = random.uniforms(be.xp, seed, count, Purpose.INIT, site=parameter)
-    return ((2 * uniforms - 1) * np.float32(bound)).reshape(shape)

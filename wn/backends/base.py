@@ -165,6 +165,13 @@ class Backend(Layers):
         y /= self.constant(std, dtype)[:, None, None, None]
         return y[None]
 
+    # ---- initial parameters -----------------------------------------------------------------------------
+
+    def uniforms(self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0) -> Array:
+        """Return uniform draws on [0, 1) for each seed, (P, count) float32: see `random.uniforms`."""
+        unique = {seed: random.uniforms(self.xp, seed, count, purpose, site) for seed in seeds}
+        return self.xp.stack([unique[seed] for seed in seeds])
+
     # ---- noise ------------------------------------------------------------------------------------------
 
     def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:

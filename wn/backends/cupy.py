@@ -236,6 +236,17 @@ class CuPyBackend(CudaLayers):
         """Return sample ids as uint32; those that are not are checked, which waits for the device."""
         return samples if samples.dtype == np.uint32 else random.checked_samples(self.xp, samples)
 
+    # ---- initial parameters -----------------------------------------------------------------------------
+
+    def uniforms(self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0) -> Array:
+        """See `Backend.uniforms`: the same bits, for all members in one launch."""
+        u = self.xp.empty((len(seeds), random.checked_integer("count", count, 34)), np.float32)
+        if u.size:
+            sizes = by_element(-(-count // 4), len(seeds))
+            keys, word = self._keys(tuple(seeds), len(seeds)), random.stream_word(purpose, site)
+            self._kernel("uniforms", np.float32, *sizes, u, keys, np.uint32(word), np.int64(count))
+        return u
+
     # ---- noise ------------------------------------------------------------------------------------------
 
     def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:

@@ -85,6 +85,16 @@ __device__ inline void draw(float (&z)[4], u32 block, u32 sample, u32 epoch, u32
     box_muller(words[2], words[3], z[2], z[3]);
 }
 
+// Grid: counters of a member, members. keys: (P, 2); u: (P, N), in [0, 1): the top 24 bits of a word times 2^-24.
+KERNEL uniforms(float* u, const u32* keys, u32 word, i64 count) {
+    for EACH(block, (count + 3) / 4) {
+        u32 words[4] = {(u32)block, 0, 0, word};
+        philox(words, keys[2 * blockIdx.y], keys[2 * blockIdx.y + 1]);
+        for (int k = 0; k < 4 && 4 * block + k < count; ++k)
+            u[blockIdx.y * count + 4 * block + k] = times(__uint2float_rn(words[k] >> 8), 5.9604644775390625e-8f);
+    }
+}
+
 // Grid: feature blocks, parts of the batch, seeds. keys: (S, 2); z: (S, F, B).
 KERNEL normals(float* out, const u32* keys, const u32* ids, const u32* epoch, u32 word, int features, int batch) {
     for EACH_SAMPLE(n, batch) {

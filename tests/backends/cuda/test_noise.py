@@ -38,6 +38,15 @@ def test_normals_are_the_plain_ones(
     assert same_bits(CUDA.normals(key, features, repetition), NUMPY.normals(key, features, repetition))
 
 
+@FEW
+@given(st.integers(1, 5000), st.lists(SEEDS, min_size=1, max_size=3), ADDRESSES)
+@example(1, [2**64 - 1, 0, 2**64 - 1], 4095)
+def test_uniforms_are_the_plain_ones(count: int, seeds: list[int], site: int) -> None:
+    found, expected = (be.uniforms(seeds, count, Purpose.INIT, site) for be in (CUDA, NUMPY))
+    assert expected.shape == (len(seeds), count)
+    assert same_bits(found, expected)
+
+
 @pytest.mark.parametrize("purpose", Purpose)
 def test_normals_of_every_purpose_and_of_large_counts(purpose: Purpose) -> None:
     key = DrawKey((3,), np.arange(5, 1005, dtype=np.uint32), 2, purpose, 1)
