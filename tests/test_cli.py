@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- help -----------------------------------------------------------------------------------------------
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    command = [sys.executable, "-m", "wn", "models", "--backend"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("wn: No such option: --backend")
 
 
 def test_help_of_the_main_job_explains_its_flags() -> None:

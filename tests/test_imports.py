@@ -33,6 +33,7 @@ ROWS = (
     ("commands",),
     ("study_commands",),
     ("cli", "testing"),  # nothing in wn is built on its testing tools
+    ("__main__",),
 )
 RANKS = {module: rank for rank, row in enumerate(ROWS) for module in row}
 
