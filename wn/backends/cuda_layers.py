@@ -10,7 +10,8 @@ from wn.backends.cuda_kernels import Kernels, by_element, by_sample, packed, red
 from wn.backends.windows import Pair, Sliding
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
-ENTRIES = 8 * 8  # places of a convolution's kernel whose gradient one block computes
+ENTRIES = 8  # places of a convolution's kernel whose gradient one warp computes
+WARPS = 8  # at most, in a block
 SLICED_BLOCKS = 16  # of a member, for the gradient of a kernel: with fewer, the rows of y are divided
 
 
@@ -172,12 +173,14 @@ class CudaLayers(Backend):
         dy, x = self._contiguous(dy, x)
         members, outputs, rows = dy.shape[:3]
         shape = (outputs, x.shape[1], *kernel)
-        blocks = -(-prod(shape[1:]) // ENTRIES) * -(-outputs // OUTPUTS)
+        tiles = -(-prod(shape[1:]) // ENTRIES)
+        warps = _warps(tiles)
+        blocks = -(-tiles // warps) * -(-outputs // OUTPUTS)
         slices = min(rows, -(-SLICED_BLOCKS // blocks))
         parts = self.xp.empty((slices, members, *shape), dy.dtype)
         shapes = self._sliding(len(x), members, x.shape[2:4], dy, shape, stride, padding, slices)
         grid = (blocks * members, slices)
-        self._kernel("convolution_weight_gradient", dy.dtype, grid, 256, dy, x, parts, shapes)
+        self._kernel("convolution_weight_gradient", dy.dtype, grid, 32 * warps, dy, x, parts, shapes)
         dw = parts[0] if slices == 1 else parts.sum(axis=0)
         return dw, self._row_sums(dy, dy.shape[:2])
 
@@ -308,6 +311,11 @@ class CudaLayers(Backend):
 def _stacked(array: Array) -> Array:
     """Return (P, A, B) as (1, P·A, B): what all members have in one product."""
     return array.reshape(1, -1, array.shape[2])
+
+
+def _warps(tiles: int) -> int:
+    """Return how many warps a block has if each of them has a tile: so that the fewest are idle."""
+    return min(range(min(tiles, WARPS), min(tiles, WARPS) // 2, -1), key=lambda warps: -tiles % warps)
 
 
 def _tiles(image: Array) -> tuple[tuple[int, ...], int]:

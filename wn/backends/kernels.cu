@@ -229,7 +229,7 @@ struct Sliding {
 #define ACROSS 4   // each at so many neighbouring columns,
 #define STAGED 64  // from so many places of the kernel at a time
 #define ENTRIES 8  // places of the kernel whose gradient a thread computes
-#define WARPS 8    // of 32 threads, in a block of the weight gradient
+#define WARPS 8    // of 32 threads, at most, in a block of the weight gradient
 
 __device__ inline int tiles(int count, int size) { return (count + size - 1) / size; }
 
@@ -311,14 +311,14 @@ KERNEL convolution_input_gradient(const REAL* dy, const REAL* w, REAL* dx, const
 }
 
 // dw, in `slices` parts that are still to be added: (slices, P, O, C KH KW), each over its share of the rows of y.
-// Grid: groups of WARPS tiles of places, tiles of outputs, members (all in x), slices. A warp has a tile, its threads
-// are samples; the warps of a block read the same dy.
+// Grid: groups of tiles of places, tiles of outputs, members (all in x), slices. A warp of the block has a tile, its
+// threads are samples; the warps of a block read the same dy.
 KERNEL __launch_bounds__(32 * WARPS, sizeof(REAL) == 4 ? 2 : 1)
     convolution_weight_gradient(const REAL* dy, const REAL* x, REAL* dw, const Sliding s) {
     __shared__ REAL parts[WARPS][ENTRIES][33];  // 33: no two threads of a warp meet in a memory bank
-    const int size = s.kernel_h * s.kernel_w, terms = s.inputs * size, groups = tiles(terms, ENTRIES * WARPS);
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int entry = (blockIdx.x % groups * WARPS + warp) * ENTRIES;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const int size = s.kernel_h * s.kernel_w, terms = s.inputs * size, groups = tiles(terms, ENTRIES * warps);
+    const int entry = (blockIdx.x % groups * warps + warp) * ENTRIES;
     const int first = blockIdx.x / groups % tiles(s.outputs, OUTPUTS) * OUTPUTS;
     const int p = blockIdx.x / groups / tiles(s.outputs, OUTPUTS);
     const int top = (i64)s.rows * blockIdx.y / s.slices, bottom = (i64)s.rows * (blockIdx.y + 1) / s.slices;
