@@ -340,6 +340,13 @@ class CuPyBackend(CudaLayers):
                 parameter, gradient, first, second, constants
             )  # in place, whatever the layout
 
+    def clip(self, w: Array, limit: float) -> None:
+        """See `Backend.clip`: the same bits. (CuPy's own makes 0 of the smallest numbers.)"""
+        if not w.flags.c_contiguous:
+            super().clip(w, limit)
+        elif w.size:
+            self._kernel("clip", w.dtype, *by_element(w.size, 1), w, w.dtype.type(limit), np.int64(w.size))
+
 
 def _members(draws: Draws | None) -> int:
     """Return for how many members the draws are different: 1 if all share them."""

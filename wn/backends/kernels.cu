@@ -563,6 +563,11 @@ KERNEL adam(const Parameters a, const double* constants) {
     }
 }
 
+// w clamped to [-limit, limit]; NaN stays NaN.
+KERNEL clip(REAL* w, REAL limit, i64 size) {
+    for EACH(i, size) w[i] = w[i] > limit ? limit : w[i] < -limit ? -limit : w[i];
+}
+
 // What changes from step to step stands in the device's memory, where a recorded step finds it.
 KERNEL set_epoch(u32* epoch, u32 value) { *epoch = value; }
 

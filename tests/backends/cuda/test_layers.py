@@ -295,6 +295,18 @@ def test_one_parameter_in_any_layout_and_clamping(dtype: Any) -> None:
         assert same_bits(one.get(), other)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("limit", [0.0, 0.3, np.inf])
+@pytest.mark.parametrize("shape", [(0,), (5,), (3, 4, 5), (2, 40_000)])
+def test_clamping_has_the_same_bits(shape: tuple[int, ...], limit: float, dtype: Any) -> None:
+    (w,) = draw(2, shape, dtype=dtype)
+    w.flat[::5], w.flat[1::7], w.flat[2::9], w.flat[3::11] = np.nan, -np.inf, -0.0, np.finfo(dtype).tiny / 4
+    ours, theirs = w.copy(), w.copy()
+    CUDA.clip(ours, limit)
+    NUMPY.clip(theirs, limit)
+    assert same_bits(ours, theirs)
+
+
 # ---- batches --------------------------------------------------------------------------------------------
 
 
