@@ -62,6 +62,15 @@ def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | No
     return lambda backend: executors.processes(count or executors.suitable(backend))
 
 
+def _check_gpu(backend: str, scheduler: str | None, scheduler_file: Path | None) -> None:
+    """Raise WnError, before anything is done, for a GPU backend that workers on this machine can't use."""
+    from wn.backends import cuda_device
+    from wn.study.executors import ON_GPU
+
+    if backend in ON_GPU and scheduler is None and scheduler_file is None:
+        cuda_device.check(backend)
+
+
 def _check(workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise WnError(f"--workers is {workers}: it must be at least 1")
@@ -122,6 +131,7 @@ def run(
 
     work = partial(run_study, find_study(file))
     make = _workers(workers, scheduler, scheduler_file)
+    _check_gpu(backend, scheduler, scheduler_file)
     _run(out or Path(Path(file).stem), work, make, {"backend": backend, "data_dir": data_dir})
 
 
@@ -138,6 +148,7 @@ def retry(
     from wn.study.run import retry_study
 
     make = _workers(workers, scheduler, scheduler_file)
+    _check_gpu(backend, scheduler, scheduler_file)
     _run(folder, retry_study, make, {"backend": backend, "data_dir": data_dir})
 
 

@@ -51,8 +51,15 @@ def distributions() -> tuple[str, ...]:
     return tuple(found)
 
 
-def import_cupy() -> Any:
-    """Return the module `cupy`, after a look at all that the backend needs of it.
+def check(name: str) -> None:
+    """Raise WnError, one line, if a backend on a GPU can't be used here; CuPy is not imported for it."""
+    reason = missing()
+    if reason is not None:
+        raise _unusable(name, reason)
+
+
+def import_cupy(name: str) -> Any:
+    """Return the module `cupy`, after a look at all that the backend of that name needs of it.
 
     Raises WnError, one line with what is missing and how to get it.
     """
@@ -67,7 +74,11 @@ def import_cupy() -> Any:
             reason = f"CuPy does not find what it needs of CUDA ({first}): {LIBRARIES}"
         else:
             return cupy
-    raise WnError(f"backend cupy can't be used: {reason}")
+    raise _unusable(name, reason)
+
+
+def _unusable(name: str, reason: str) -> WnError:
+    return WnError(f"backend {name} can't be used: {reason}")
 
 
 def _ask_libraries(cupy: Any) -> tuple[Any, ...]:

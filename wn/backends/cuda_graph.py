@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from wn.backends.base import TrainingStep
+from wn.backends.cuda_kernels import memory_errors
 from wn.errors import WnError
 
 WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, and memory is taken
@@ -19,7 +20,7 @@ log = logging.getLogger("wn")
 
 
 class NotRecordable(RuntimeError):
-    """A step did what a recording can't repeat: it took something from the host that may be another later."""
+    """A step can't be recorded: what it takes from the host may be something else later, or CUDA refuses."""
 
 
 class RecordedStep:
@@ -28,16 +29,31 @@ class RecordedStep:
     def __init__(self, be: Any, step: TrainingStep) -> None:
         self._be, self._step = be, step
         self._recordings: dict[int, _Recording] = {}
+        self._recordable = True  # as far as is known
 
     def __call__(self, samples: Any, epoch: int, constants: Sequence[float]) -> None:
-        """Do a step."""
-        if not self._be.records:
+        """Do a step; where memory ends it raises MemoryError, and nothing of the step is done."""
+        with memory_errors():
+            if self._recordable and self._be.records:
+                try:
+                    self._recording(len(samples)).run(samples, epoch, constants)
+                    return
+                except NotRecordable as error:  # nothing of the step is done
+                    self._end_recording(error)
             self._step(samples, epoch, constants)
-            return
-        recording = self._recordings.get(len(samples))
-        if recording is None:
-            recording = self._recordings[len(samples)] = _Recording(self._be, self._step, len(samples))
-        recording.run(samples, epoch, constants)
+
+    def _recording(self, batch: int) -> "_Recording":
+        if batch not in self._recordings:
+            self._recordings[batch] = _Recording(self._be, self._step, batch)
+        return self._recordings[batch]
+
+    def _end_recording(self, reason: NotRecordable) -> None:
+        """Launch this step one by one from now on; the log says so for the first such step of the process."""
+        self._recordable = False
+        self._recordings.clear()
+        if not self._be.not_recorded:
+            log.warning("steps are not recorded as CUDA graphs: %s", " ".join(str(reason).split()))
+        self._be.not_recorded += 1
 
 
 class _Recording:
@@ -57,13 +73,18 @@ class _Recording:
         self.pool.free_all_blocks()
 
     def run(self, samples: Any, epoch: int, constants: Sequence[float]) -> None:
-        """Do a step with these samples, one by one or as a graph."""
+        """Do a step with these samples, one by one or as a graph.
+
+        Raises NotRecordable, with nothing of the step done, if its launches can't be recorded.
+        """
         self.samples[...] = samples
         self.be.set_epoch(epoch)
         self.be.set_constants(constants)
         if self.graph is None and self.calls >= WARM_UP:
             self.graph = self._recorded(epoch, constants)
         if self.graph is not None:
+            # It takes the memory that cuBLAS asked for as it was recorded. Without it the launch fails before
+            # anything has begun: nothing of the step is done. What is written above is no part of it.
             self.graph.launch()
             return
         self.calls += 1
@@ -71,19 +92,18 @@ class _Recording:
             self.step(self.samples, epoch, constants)
 
     def _recorded(self, epoch: int, constants: Sequence[float]) -> Any:
-        """Return the graph of a step, which is not executed meanwhile; None where that can't be had."""
+        """Return the graph of a step, which is not executed meanwhile; else raise NotRecordable."""
         stream = self.cupy.cuda.get_current_stream()
         try:
             stream.begin_capture()
-            with self.be.recording(), self.cupy.cuda.using_allocator(self.pool.malloc):
-                self.step(self.samples, epoch, constants)
-            self.constants = self.be.kept()  # the graph reads them: they have to stay
-            return stream.end_capture()
+            with memory_errors():  # also at the end, which makes the graph ready to be launched
+                with self.be.recording(), self.cupy.cuda.using_allocator(self.pool.malloc):
+                    self.step(self.samples, epoch, constants)
+                self.constants = self.be.kept()  # the graph reads them: they have to stay
+                return stream.end_capture()
         except Exception as error:
             with suppress(Exception):  # the recording has to end, and has failed
                 stream.end_capture()
             if isinstance(error, MemoryError | WnError):
                 raise
-            log.warning("steps are not recorded as CUDA graphs: %s", " ".join(str(error).split()))
-            self.be.graphs = False
-            return None
+            raise NotRecordable(str(error)) from error

@@ -1,10 +1,15 @@
 """The kernels of kernels.cu for CuPy: compiled when first asked for, and how large their launches are."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from wn.errors import WnError
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 NAMES_OF_TYPES = {"float32": "float", "float64": "double"}
@@ -13,7 +18,9 @@ SAMPLES = 128  # threads of a block that are samples, at most
 REDUCING = 256  # threads that add up a row, at most; `block_sum` has room for so many
 FLAT = 256  # threads of a block that go element by element
 FLAT_BLOCKS = 4096  # blocks that go element by element through a member: each takes several elements then
-LARGEST_GRID = 2**31 - 1
+LARGEST_GRID = 2**31 - 1  # blocks in a launch's first direction
+# The errors by which CUDA's libraries say that there is no memory left, and the status with which they do
+NO_MEMORY = {"CUDARuntimeError": 2, "CUDADriverError": 2, "CUBLASError": 3}
 
 Grid = tuple[int, ...]
 
@@ -23,21 +30,32 @@ class Kernels:
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._modules: dict[str, Any] = {}
         self._found: dict[tuple[str, str], Any] = {}
 
     def __call__(self, name: str, dtype: Any, grid: Grid, threads: int, *arguments: Any) -> None:
         """Launch a kernel; arguments are arrays of the device, NumPy scalars and `packed` structs."""
-        kernel = self._found.get((name, np.dtype(dtype).name)) or self._get(name, np.dtype(dtype).name)
-        kernel(grid, (threads,), arguments)
+        if grid[0] > LARGEST_GRID:
+            raise WnError(
+                f"kernel {name} would need {grid[0]} blocks, and a GPU launches {LARGEST_GRID} at most: "
+                "use smaller images, or fewer networks side by side"
+            )
+        with memory_errors():
+            kernel = self._found.get((name, np.dtype(dtype).name)) or self._loaded(name, np.dtype(dtype).name)
+            kernel(grid, (threads,), arguments)
 
-    def _get(self, name: str, dtype: str) -> Any:
-        if dtype not in self._modules:
-            cuda = self._cupy.cuda
-            self._modules[dtype] = cuda.Module()
-            self._modules[dtype].load(compiled(cuda.nvrtc, dtype, int(cuda.Device().compute_capability)))
-        self._found[name, dtype] = self._modules[dtype].get_function(name)
+    def _loaded(self, name: str, dtype: str) -> Any:
+        """Load all kernels of a dtype at once: so memory does not end for one in the middle of a step."""
+        cuda = self._cupy.cuda
+        module = cuda.Module()
+        module.load(compiled(cuda.nvrtc, dtype, int(cuda.Device().compute_capability)))
+        names = names_in(SOURCE.read_text(encoding="utf-8"))
+        self._found.update({(one, dtype): module.get_function(one) for one in names})
         return self._found[name, dtype]
+
+
+def names_in(source: str) -> list[str]:
+    """Return the names of the kernels of a text like kernels.cu."""
+    return re.findall(r"^KERNEL (?:__launch_bounds__\(.*\)\s+)?(\w+)\(", source, re.MULTILINE)
 
 
 def compiled(nvrtc: Any, dtype: str, capability: int) -> bytes:
@@ -56,6 +74,21 @@ def compiled(nvrtc: Any, dtype: str, capability: int) -> bytes:
         raise RuntimeError(f"NVRTC does not compile kernels.cu: {nvrtc.getProgramLog(program)}") from error
     finally:
         nvrtc.destroyProgram(program)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Make a MemoryError of what CUDA's libraries raise where memory ends: CuPy's pools alone do so already.
+
+    They take memory themselves: for a module, a handle of cuBLAS, a graph, and what a graph takes as it runs.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        status = getattr(error, "status", None)
+        if status is None or NO_MEMORY.get(type(error).__name__) != status:
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def packed(dtype: Any, *values: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wn.backends.base import Array, Backend
-from wn.backends.cuda_kernels import Kernels, by_element, by_sample, packed, reducing
+from wn.backends.cuda_kernels import Kernels, by_element, by_sample, memory_errors, packed, reducing
 from wn.backends.windows import Pair, Sliding
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
@@ -76,14 +76,16 @@ class CudaLayers(Backend):
         (members, m, n), k = c.shape, a.shape[1] if transpose_a else a.shape[2]
         kind, compute = self._types[c.dtype]
         one, zero = self._factors[c.dtype].ctypes.data, self._factors[c.dtype][1:].ctypes.data
-        blas, handle = self.xp.cuda.cublas, self.xp.cuda.Device().cublas_handle
+        blas = self.xp.cuda.cublas
         step_a, step_b = (0 if len(array) == 1 else prod(array.shape[1:]) for array in (a, b))
-        blas.gemmStridedBatchedEx(
-            *(handle, int(transpose_b), int(transpose_a), n, m, k, one),
-            *(b.data.ptr, kind, b.shape[2], step_b),
-            *(a.data.ptr, kind, a.shape[2], step_a, zero),
-            *(c.data.ptr, kind, n, m * n, members, compute, blas.CUBLAS_GEMM_DEFAULT),
-        )
+        with memory_errors():
+            handle = self.xp.cuda.Device().cublas_handle  # made when a thread first asks for it
+            blas.gemmStridedBatchedEx(
+                *(handle, int(transpose_b), int(transpose_a), n, m, k, one),
+                *(b.data.ptr, kind, b.shape[2], step_b),
+                *(a.data.ptr, kind, a.shape[2], step_a, zero),
+                *(c.data.ptr, kind, n, m * n, members, compute, blas.CUBLAS_GEMM_DEFAULT),
+            )
 
     def _row_sums(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return the sums of the rows of an array, which has one for each element of `shape`."""

@@ -35,11 +35,12 @@ class CuPyBackend(CudaLayers):
     takes_jobs_side_by_side = False  # they would share one GPU
 
     def __init__(self, tf32: bool = False) -> None:
-        cupy = cuda_device.import_cupy()
-        super().__init__(cupy, tf32)
         self.name = "cupy-tf32" if tf32 else "cupy"
+        cupy = cuda_device.import_cupy(self.name)
+        super().__init__(cupy, tf32)
         self.libraries = cuda_device.distributions()
         self.graphs = True  # whether training steps may be recorded
+        self.not_recorded = 0  # trainings whose step could not be recorded
         self._stream: Any = None
         self._recording = False
         self._kept: dict[Any, Array] = {}

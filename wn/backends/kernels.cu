@@ -278,7 +278,7 @@ __device__ inline void slide(const REAL* source, const REAL* w, const REAL* b, R
 #pragma unroll
                 for (int t = 0; t < ACROSS; ++t) {
                     const int q = seen<BACKWARD>(left + t, j, s.stride_w, s.padding_w);
-                    value[t] = q >= 0 && q < source_w ? source[(line + q) * s.batch] : (REAL)0;
+                    value[t] = q >= 0 && q < source_w ? source[(i64)(line + q) * s.batch] : (REAL)0;
                 }
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; ++o)
@@ -322,7 +322,7 @@ KERNEL __launch_bounds__(32 * WARPS, sizeof(REAL) == 4 ? 2 : 1)
     const int first = blockIdx.x / groups % tiles(s.outputs, OUTPUTS) * OUTPUTS;
     const int p = blockIdx.x / groups / tiles(s.outputs, OUTPUTS);
     const int top = (i64)s.rows * blockIdx.y / s.slices, bottom = (i64)s.rows * (blockIdx.y + 1) / s.slices;
-    const int image = s.rows * s.columns * s.batch;
+    const i64 image = (i64)s.rows * s.columns * s.batch;
     dy += ((i64)p * s.outputs + first) * image;
     x += s.x_members > 1 ? (i64)p * s.inputs * s.height * s.width * s.batch : 0;
     REAL sum[OUTPUTS][ENTRIES] = {};
@@ -333,7 +333,7 @@ KERNEL __launch_bounds__(32 * WARPS, sizeof(REAL) == 4 ? 2 : 1)
 #pragma unroll
         for (int e = 0; e < ENTRIES; ++e) {
             const bool inside = c < s.inputs && u + i >= 0 && u + i < s.height && v + j >= 0 && v + j < s.width;
-            pixel[e] = inside ? ((c * s.height + u + i) * s.width + v + j) * s.batch : -1;
+            pixel[e] = inside ? (c * s.height + u + i) * s.width + v + j : -1;
             if (++j == s.kernel_w) {
                 j = 0;
                 if (++i == s.kernel_h) i = 0, ++c;
@@ -343,10 +343,10 @@ KERNEL __launch_bounds__(32 * WARPS, sizeof(REAL) == 4 ? 2 : 1)
             REAL upstream[OUTPUTS];
 #pragma unroll
             for (int o = 0; o < OUTPUTS; ++o)
-                upstream[o] = first + o < s.outputs ? dy[o * image + place * s.batch + n] : (REAL)0;
+                upstream[o] = first + o < s.outputs ? dy[o * image + (i64)place * s.batch + n] : (REAL)0;
 #pragma unroll
             for (int e = 0; e < ENTRIES; ++e) {
-                const REAL value = pixel[e] >= 0 ? x[pixel[e] + n] : (REAL)0;
+                const REAL value = pixel[e] >= 0 ? x[(i64)pixel[e] * s.batch + n] : (REAL)0;
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; ++o) sum[o][e] += upstream[o] * value;
             }

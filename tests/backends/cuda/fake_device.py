@@ -26,6 +26,14 @@ class CUDARuntimeError(RuntimeError):
         self.status = status
 
 
+class CUDADriverError(CUDARuntimeError):
+    """An error of the driver (in CuPy not one of the runtime)."""
+
+
+class CUBLASError(CUDARuntimeError):
+    """An error of cuBLAS."""
+
+
 class Pool:
     """The account of a memory pool other than CuPy's default one: bytes in use, and free ones that it keeps.
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wn.backends.cuda_kernels import NAMES_OF_TYPES, SOURCE
+from wn.backends.cuda_kernels import NAMES_OF_TYPES, SOURCE, names_in
 
 HEADER = Path(__file__).with_name("host.h")
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "c++", "clang++"))), None)
@@ -82,7 +81,7 @@ def built(dtype: str, more: str) -> dict[str, HostKernel]:
     assert COMPILER is not None, NO_COMPILER
     source = SOURCE.read_text(encoding="utf-8")
     source = source if not more else source[: source.index("// ---- arithmetic")] + more
-    names = re.findall(r"^KERNEL (?:__launch_bounds__\(.*\)\s+)?(\w+)\(", source, re.MULTILINE)
+    names = names_in(source)
     whole = f"#define REAL {NAMES_OF_TYPES[dtype]}\n{HEADER.read_text(encoding='utf-8')}\n{source}\n"
     whole += "".join(f"ENTRY({name})\n" for name in names)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,11 @@ import pytest
 
 from tests.backends.cuda import fake_cupy
 from tests.command_line import one_line, run
+from tests.study.runs import TINY
 from wn import backends
 from wn.backends import cuda_device
 from wn.errors import WnError
+from wn.study import executors
 
 
 def without(module: str, message: str, **parts: Any) -> Callable[[pytest.MonkeyPatch], None]:
@@ -68,7 +70,7 @@ def test_what_is_missing_is_said_in_one_line(
     put(monkeypatch)
     with pytest.raises(WnError) as error:
         backends.get(name)
-    assert str(error.value).startswith("backend cupy can't be used: ")
+    assert str(error.value).startswith(f"backend {name} can't be used: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -101,6 +103,34 @@ def test_a_command_ends_at_once_with_one_line_and_exit_code_2(
     outcome = run(command, "--backend", "cupy", "--dataset", "fashion-mini", "--out", out)
     assert outcome.code == 2
     assert message in one_line(outcome)
+
+
+@pytest.mark.parametrize("name", ["cupy", "cupy-tf32"])
+@pytest.mark.parametrize("words", [("run", "walking-quick", "--out"), ("retry",)], ids=["run", "retry"])
+def test_a_study_with_workers_here_ends_at_once_and_makes_no_folder(
+    words: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    no_gpu(monkeypatch)
+    outcome = run("study", *words, tmp_path / "out", "--backend", name)
+    assert outcome.code == 2
+    assert one_line(outcome).startswith(f"wn: backend {name} can't be used: no NVIDIA GPU answers")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--scheduler", "--scheduler-file"])
+def test_workers_of_a_cluster_may_have_the_gpu_that_this_machine_has_not(
+    flag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def asked(*_: Any) -> Any:
+        raise WnError("the cluster was asked")
+
+    no_gpu(monkeypatch)
+    monkeypatch.setattr(executors, "cluster", asked)
+    file, out = tmp_path / "study.toml", tmp_path / "out"
+    file.write_text(TINY)
+    outcome = run("study", "run", file, "--out", out, "--backend", "cupy", flag, "there")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1] == "wn: the cluster was asked"
 
 
 def test_auto_takes_numba_where_the_gpu_is_of_no_use(
