@@ -171,6 +171,16 @@ def test_a_single_training_is_the_first_repeat_of_a_walk(walked: results.WalkRes
     assert loaded.population.params[1].w.tobytes() == noisy.population.params[1].w.tobytes()
 
 
+@pytest.mark.parametrize("run", [api.train, api.walk])
+def test_a_network_that_does_not_fit_into_memory(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(type(backends.get("numpy")), "linear", refusing)
+    with pytest.raises(WnError, match="a single network does not fit into memory: use a smaller batch"):
+        run(backend="numpy", model="mlp-8", train_limit=64, test_limit=32, epochs=1)
+
+
 def test_a_single_training_tells_its_epochs() -> None:
     told: list[tuple[int, int]] = []
     wn.train(**(SINGLE | {"epochs": 2, "train_limit": 200}), progress=lambda *state: told.append(state))

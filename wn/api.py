@@ -23,6 +23,7 @@ from wn.backends.base import Backend
 from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
+from wn.halving import alone
 from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint
 from wn.network import Network
@@ -127,7 +128,7 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     }
     dtype = np.dtype(chosen.dtype)
     walking.check_range(noise, dtype)
-    with single_threaded_blas(), be.working(thread_count(chosen.threads)):
+    with single_threaded_blas(), be.working(thread_count(chosen.threads)), alone():
         population = training.train(
             be,
             network,

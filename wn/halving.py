@@ -1,6 +1,7 @@
 """Work on a population that does not fit into memory, in halves; what is done stays done."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +16,14 @@ TOO_LARGE = "a single network does not fit into memory: use a smaller batch size
 
 T = TypeVar("T")
 
-# work(members, monitor of the training, state to go on from) on some members of a population
-Work = Callable[[slice, Monitor, TrainingState | None], T]
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Work on a single network: where memory ends, a WnError says so, as there are no halves."""
+    try:
+        yield
+    except MemoryError:
+        raise WnError(TOO_LARGE) from None
 
 
 class Keeper(Monitor):
@@ -41,6 +48,10 @@ class Keeper(Monitor):
             self.state = self.state._replace(epoch=epoch + 1, batches=0)
 
 
+# work(members, monitor of the training, state to go on from) on some members of a population
+Work = Callable[[slice, Keeper, TrainingState | None], T]
+
+
 def fitting(
     be: Backend, members: slice, monitor: Monitor, work: Work[T], start: TrainingState | None = None
 ) -> Iterator[T]:
@@ -53,13 +64,19 @@ def fitting(
         yield work(members, keeper, start)
         return
     except MemoryError:
-        if members.stop - members.start == 1:
-            raise WnError(TOO_LARGE) from None
-    be.release()  # the arrays of the step that failed are gone by now
-    middle = (members.start + members.stop) // 2
-    for half in (slice(members.start, middle), slice(middle, members.stop)):
+        pass  # with the error its traceback goes, which holds arrays
+    for half in halves(be, members):
         state = of_members(keeper.state, slice(half.start - members.start, half.stop - members.start))
         yield from fitting(be, half, monitor, work, state)
+
+
+def halves(be: Backend, members: slice) -> tuple[slice, slice]:
+    """Return both halves of some members whose memory ended; WnError if there is only one."""
+    if members.stop - members.start == 1:
+        raise WnError(TOO_LARGE)
+    be.release()  # the arrays of what failed are gone by now
+    middle = (members.start + members.stop) // 2
+    return slice(members.start, middle), slice(middle, members.stop)
 
 
 def of_members(state: TrainingState | None, members: slice) -> TrainingState | None:

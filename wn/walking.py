@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from math import prod
 from threading import Event
@@ -15,7 +16,7 @@ from wn import noise as noises
 from wn.backends.base import Backend, Room
 from wn.data.dataset import Dataset
 from wn.errors import WnError
-from wn.halving import TOO_LARGE, fitting
+from wn.halving import alone, fitting, halves
 from wn.models import parameter_count
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise, SiteNoise
@@ -217,27 +218,37 @@ def walk_inference(
     noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
     """
     monitor = Monitor() if monitor is None else monitor
-    # Without backward only a layer's input and output are in memory; 1 is what is left where memory has ended
-    together = plan.members if plan.members == 1 else EVALUATED_PER_TRAINED * plan.members
-    parts = _parts(plan._replace(members=together))
+    # Without backward only a layer's input and output are in memory
+    parts = _parts(plan._replace(members=EVALUATED_PER_TRAINED * plan.members))
     correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)
-    noises_at = [[_noise_at(plan, place, part) for part in parts] for place in plan.places]
+
+    @cache
+    def noise_at(row: int, start: int, stop: int) -> SiteNoise:
+        return plan.places[row].noise(plan.noise(plan.sigma[start:stop]))
+
     batches = evaluation_batches(be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype)
     for x, run, labels in batches:
-        clean = plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
+        with alone():
+            clean = (
+                plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
+            )
         for row, place in enumerate(plan.places):
             first = min(place.factors) if reuse else 0
-            for part, noise in zip(parts, noises_at[row], strict=True):
+            done = 0  # parts of this batch and place
+            while done < len(parts):
+                part = parts[done]
                 with _naming(place, plan.sigma[part]):
-                    logits = plan.network.forward_from_site(
-                        be,
-                        population.params,
-                        population.states,
-                        clean[first],
-                        run._replace(noise=noise),
-                        first,
-                    )
-                    correct[row, part] += count_correct(be, logits, labels)
+                    noisy = run._replace(noise=noise_at(row, part.start, part.stop))
+                    try:
+                        logits = plan.network.forward_from_site(
+                            be, population.params, population.states, clean[first], noisy, first
+                        )
+                        correct[row, part] += count_correct(be, logits, labels)
+                        done += 1
+                    except MemoryError:
+                        logits = None
+                    if logits is None:  # not within the except clause, where the error holds arrays
+                        parts[done : done + 1] = halves(be, part)  # for the batches to come as well
                 monitor.step()
     total = len(plan.dataset.test)
     return [
@@ -246,28 +257,24 @@ def walk_inference(
     ]
 
 
-def _noise_at(plan: WalkPlan, place: Place, part: slice) -> SiteNoise:
-    with _naming(place, plan.sigma[part]):
-        return place.noise(plan.noise(plan.sigma[part]))
-
-
 def _clean_job(plan: WalkPlan, repeat: int) -> Job:
     """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
 
     def job(be: Backend, monitor: Monitor) -> list[Result]:
-        population = _trained(be, plan, repeat, 1, {}, monitor)
-        correct = evaluate(
-            be,
-            plan.network,
-            population,
-            plan.dataset,
-            batch_size=plan.evaluation_batch,
-            dtype=plan.dtype,
-            monitor=monitor,
-        )
+        with alone():
+            population = _trained(be, plan, repeat, 1, {}, monitor)
+            correct = evaluate(
+                be,
+                plan.network,
+                population,
+                plan.dataset,
+                batch_size=plan.evaluation_batch,
+                dtype=plan.dtype,
+                monitor=monitor,
+            )
         results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
         if "inference" in plan.phases:
-            results += _inference(be, plan, population, repeat, monitor)
+            results += walk_inference(be, plan, population, repeat, monitor)
         return results
 
     return job
@@ -306,20 +313,6 @@ def _curve(
             monitor=monitor,
         )
     return Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))
-
-
-def _inference(
-    be: Backend, plan: WalkPlan, population: Population, repeat: int, monitor: Monitor
-) -> list[Curve]:
-    """Walk at inference with as many σ side by side as fit into memory."""
-    while True:
-        try:
-            return walk_inference(be, plan, population, repeat, monitor)
-        except MemoryError:
-            if plan.members == 1:
-                raise WnError(TOO_LARGE) from None
-        be.release()
-        plan = plan._replace(members=plan.members // 2)
 
 
 @contextmanager

@@ -278,11 +278,32 @@ def test_at_inference_fewer_levels_stand_side_by_side(be: Any) -> None:
         return forward(w, x, b)
 
     be.linear = linear
+    seen, count = [], be.count_correct
+
+    def counted(logits: Any, labels: Any) -> Any:
+        seen.append(len(logits))
+        return count(logits, labels)
+
+    be.count_correct = counted
     assert walked(be, plan)[0] == expected
     assert refused == 1
+    # What is done is not done again: in each batch a clean network, twice 1 + 2 levels at both places.
+    assert sorted(seen) == sorted((1, 1, 2, 1, 2) * (len(seen) // 5))
 
 
-def test_a_network_that_does_not_fit_alone_ends_the_run(be: Any) -> None:
+@pytest.mark.parametrize("phases", [("inference",), ("training",)])
+def test_a_network_that_does_not_fit_alone_ends_the_run(be: Any, phases: tuple[str, ...]) -> None:
     DEVICE.limit = DEVICE.used + 600_000
     with pytest.raises(WnError, match="a single network does not fit into memory"):
-        walked(be, plan_for("mlp-8", sigma=SIGMA))
+        walked(be, plan_for("mlp-8", sigma=SIGMA, phases=phases))
+
+
+def test_an_image_too_large_at_inference_ends_the_run(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = three_members()._replace(phases=("inference",))
+    monkeypatch.setattr(type(plan.network), "clean_activations", no_memory)
+    with pytest.raises(WnError, match="a single network does not fit into memory"):
+        walked(be, plan)
+
+
+def no_memory(*_: Any) -> Any:
+    raise MemoryError

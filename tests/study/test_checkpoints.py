@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tests.study.processes import output
 from tests.study.runs import TINY, exported, run
 from wn import backends, optim
-from wn.study import Unit, checkpoints, parse_study, units, work
+from wn.study import Unit, checkpoints, parse_study, recorder, units
 from wn.study.checkpoints import METADATA_KEY, Checkpoint, tidy
 from wn.study.run import load_facts
 from wn.study.table import read_table
@@ -95,13 +95,13 @@ def test_resumed_after_any_step(
 
 def counting_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of steps of the trainings to come."""
-    asked, trained = [0], work._Recorder.trained
+    asked, trained = [0], recorder.Recorder.trained
 
     def counted(self: Any, state: TrainingState) -> None:
         asked[0] += 1
         trained(self, state)
 
-    monkeypatch.setattr(work._Recorder, "trained", counted)
+    monkeypatch.setattr(recorder.Recorder, "trained", counted)
     return asked
 
 

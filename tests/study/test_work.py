@@ -19,6 +19,7 @@ from wn.study.tasks import tasks
 from wn.study.unit import INFERENCE
 from wn.study.work import Report, Task, run_task
 
+BE = backends.get("numpy")
 SMALL: dict[str, Any] = {"dataset": "fashion-mini", "model": "mlp-8", "train_limit": 300, "test_limit": 100}
 SMALL |= {"epochs": 2, "learning_rate": 0.01, "sigma": "0.1,1,10", "repeats": 2, "backend": "numpy"}
 
@@ -198,9 +199,9 @@ def test_failing_units_are_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> N
     asked: list[int] = []
     compute = work._compute
 
-    def counting(be: Any, task: Task, checkpoint: Any) -> Any:
+    def counting(be: Any, task: Task) -> Any:
         asked.append(len(task.units))
-        return compute(be, task, checkpoint)
+        return compute(be, task)
 
     monkeypatch.setattr(work, "_compute", counting)
     values = [float(value) for value in range(1, 8)] + [3e38]
@@ -208,6 +209,43 @@ def test_failing_units_are_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> N
     report = run_task(Task(mine, "numpy"))
     assert failed(report, mine) == [3e38]
     assert asked == [8, 4, 4, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 5, 6])  # 3 in each of 2 epochs, then the evaluation
+def test_without_memory_units_go_on_in_halves_from_their_last_step(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wn.study import recorder
+
+    mine = tuple(unit for unit in study() if unit.phase == "training" and unit.site == 4)[:3]
+    expected = [plain(result) for result in sorted_results(run_task(Task(mine, "numpy")))]
+    linear, trained, sizes = type(BE).linear, recorder.Recorder.trained, list[int]()
+
+    def refusing(self: Any, w: Any, x: Any, b: Any) -> Any:
+        if len(w) == 3 and len(sizes) == steps:
+            raise MemoryError
+        return linear(self, w, x, b)
+
+    def counting(self: Any, state: Any) -> None:
+        sizes.append(len(state.losses))
+        trained(self, state)
+
+    monkeypatch.setattr(type(BE), "linear", refusing)
+    monkeypatch.setattr(recorder.Recorder, "trained", counting)
+    report = run_task(Task(mine, "numpy"))
+    assert report.failures == ()
+    assert [plain(result) for result in sorted_results(report)] == expected
+    assert sizes == [3] * steps + [1] * (6 - steps) + [2] * (6 - steps)
+
+
+def test_a_unit_that_does_not_fit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(type(BE), "linear", refusing)
+    report = run_task(Task((study()[0],), "numpy"))
+    ((_, reason),) = report.failures
+    assert "a single network does not fit into memory" in reason
 
 
 def test_other_data_than_the_study_was_made_for() -> None:

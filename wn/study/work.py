@@ -24,11 +24,13 @@ from wn.backends.threads import single_threaded_blas
 from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
+from wn.halving import Keeper, fitting
 from wn.network import INPUT_SITE, Network, Pass
 from wn.random import member_seed
 from wn.study.checkpoints import Checkpoint
 from wn.study.greeting import backend_here, check_numerics
-from wn.study.statistics import SignalPower, weight_layers, weight_statistics
+from wn.study.recorder import Recorder
+from wn.study.statistics import SignalPower, weight_layers
 from wn.study.store_environment import environment
 from wn.study.store_rows import Environment, Result, WeightStatistics
 from wn.study.unit import CLEAN, INFERENCE, NUMERICS, Unit
@@ -64,11 +66,11 @@ class Task(msgspec.Struct, frozen=True):
     arrays: tuple[Any, ...] = ()
     numerics: int = NUMERICS
 
-    def checkpoint(self, be: Backend) -> Checkpoint | None:
-        """Return where the training of these units is kept."""
+    def checkpoint(self, be: Backend, members: slice = slice(None)) -> Checkpoint | None:
+        """Return where the training of these units, or of some of them, is kept."""
         if self.checkpoints is None or self.units[0].phase == INFERENCE:
             return None
-        return Checkpoint(Path(self.checkpoints), [unit.key for unit in self.units], be)
+        return Checkpoint(Path(self.checkpoints), [unit.key for unit in self.units[members]], be)
 
 
 class Report(msgspec.Struct, frozen=True, eq=False):
@@ -117,12 +119,13 @@ def _run(be: Backend, task: Task) -> _Found:
     """Compute all units side by side; those that fail together again in halves, until they fail alone."""
     started = time.perf_counter()
     checkpoint = task.checkpoint(be)
-    used: tuple[str, ...] = () if checkpoint is None else (str(checkpoint.path),)
+    used = set() if checkpoint is None else {str(checkpoint.path)}
     try:
-        found = _compute(be, task, checkpoint)
+        found = _compute(be, task)
     except Exception:
         found = _Found([], [(task.units, traceback.format_exc())])
     seconds = (time.perf_counter() - started) / len(task.units)
+    used.update(found.checkpoints)
     results = [msgspec.structs.replace(result, seconds=seconds) for result in found.results]
     failed = [failure for failure in found.failed if len(failure[0]) == 1]
     if failed != found.failed:
@@ -132,8 +135,8 @@ def _run(be: Backend, task: Task) -> _Found:
             rest = _run(be, msgspec.structs.replace(task, units=half))
             results += rest.results
             failed += rest.failed
-            used += rest.checkpoints
-    return _Found(results, failed, found.arrays, used)
+            used.update(rest.checkpoints)
+    return _Found(results, failed, found.arrays, tuple(sorted(used)))
 
 
 def _halves(units: Units) -> tuple[Units, ...]:
@@ -142,79 +145,51 @@ def _halves(units: Units) -> tuple[Units, ...]:
     return (units[:middle], units[middle:]) if middle else ()
 
 
-def _compute(be: Backend, task: Task, checkpoint: Checkpoint | None) -> _Found:
+def _compute(be: Backend, task: Task) -> _Found:
     first = task.units[0]
     check_numerics(task.numerics)  # others than this worker may have greeted
     dataset = data_of(first, task.data_dir)
     network = network_of(first, dataset)
     if first.phase == INFERENCE:
         return _inference(be, task, network, dataset)
-    population, weights = _train(be, task.units, network, dataset, checkpoint)
-    correct, power = _evaluate(be, network, population, dataset, task.units)
-    layers = weight_layers(network, population.params)
-    results = [
-        Result(
-            unit.key,
-            int(correct[p]),
-            len(dataset.test),
-            0.0,
-            _power_of(unit, power.of_member(p)),
-            WeightStatistics(layers, weights[:, p]),
-        )
-        for p, unit in enumerate(task.units)
-    ]
-    arrays = [be.to_numpy(array) for array in arrays_of(population)] if first.phase == CLEAN else []
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise WnError("the trained network is not finite: use a smaller learning rate, or float64")
-    return _Found(results, [], tuple(arrays))
+    recorder = Recorder(be, task.units, lambda members: task.checkpoint(be, members))
+
+    def work(members: slice, keeper: Keeper, state: TrainingState | None) -> _Found:
+        units = task.units[members]
+        state = recorder.begin(members, first_state(be, network, seeds_of(units), first.dtype), state)
+        keeper.state = state  # where memory ends before the first step, halves go on from here
+        population = _train(be, units, network, dataset, keeper, state)
+        return _evaluated(be, network, population, dataset, units, recorder.weights[:, members])
+
+    found = list(fitting(be, slice(0, len(task.units)), recorder, work))
+    results = [result for part in found for result in part.results]
+    return _Found(results, [], found[0].arrays, tuple(recorder.used))
 
 
 # ---- training -------------------------------------------------------------------------------------------
 
 
-class _Recorder(Monitor):
-    """Keeps the statistics of the weights after each epoch, and writes checkpoints."""
-
-    def __init__(self, be: Backend, checkpoint: Checkpoint | None) -> None:
-        self.be, self.checkpoint = be, checkpoint
-        self.state: TrainingState | None = None
-        self.weights: list[NDArray[np.float64]] = []
-
-    def trained(self, state: TrainingState) -> None:
-        """Write a checkpoint if it is time for one."""
-        self.state = state
-        if self.checkpoint is not None and self.checkpoint.due:
-            self.checkpoint.save(state, self.weights)
-
-    def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
-        """Record the weights."""
-        if self.state is not None:
-            self.weights.append(weight_statistics(self.be, self.state.params))
-
-
 def _train(
-    be: Backend, units: Units, network: Network, dataset: Dataset, checkpoint: Checkpoint | None
-) -> tuple[Population, NDArray[np.float64]]:
-    """Train one network per unit; return them and the statistics of their weights, (E, P, L, 3)."""
-    first, seeds = units[0], seeds_of(units)
-    recorder = _Recorder(be, checkpoint)
-    start = first_state(be, network, seeds, first.dtype)
-    saved = None if checkpoint is None else checkpoint.load(start)
-    if saved is not None:
-        start, recorder.weights = saved
-        recorder.state = start
-    population = train(
+    be: Backend,
+    units: Units,
+    network: Network,
+    dataset: Dataset,
+    monitor: Monitor,
+    start: TrainingState,
+) -> Population:
+    """Train one network per unit."""
+    first = units[0]
+    return train(
         be,
         network,
         dataset,
         settings_of(first),
-        seeds=seeds,
+        seeds=seeds_of(units),
         noise=first.site_noise(_sigma(units)),
         dtype=first.dtype,
-        monitor=recorder,
+        monitor=monitor,
         start=start,
     )
-    return population, np.stack(recorder.weights)
 
 
 def settings_of(unit: Unit) -> TrainSettings:
@@ -238,6 +213,34 @@ def _sigma(units: Sequence[Unit]) -> NDArray[np.float64]:
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------
+
+
+def _evaluated(
+    be: Backend,
+    network: Network,
+    population: Population,
+    dataset: Dataset,
+    units: Units,
+    weights: NDArray[np.float64],
+) -> _Found:
+    """Return the results of trained networks, given the statistics of their weights (E, P, L, 3)."""
+    correct, power = _evaluate(be, network, population, dataset, units)
+    layers = weight_layers(network, population.params)
+    results = [
+        Result(
+            unit.key,
+            int(correct[p]),
+            len(dataset.test),
+            0.0,
+            _power_of(unit, power.of_member(p)),
+            WeightStatistics(layers, weights[:, p]),
+        )
+        for p, unit in enumerate(units)
+    ]
+    arrays = [be.to_numpy(array) for array in arrays_of(population)] if units[0].phase == CLEAN else []
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise WnError("the trained network is not finite: use a smaller learning rate, or float64")
+    return _Found(results, [], tuple(arrays))
 
 
 def _evaluate(
