@@ -1,6 +1,19 @@
 """What needs a GPU: tests, which are skipped without one, and `run`, which measures. See docs/gpu.md."""
 
 from wn.backends import cuda_device
+from wn.errors import WnError
 
-MISSING = cuda_device.missing()  # why the tests are skipped here, None if they are not
+
+def missing() -> str | None:
+    """Return why the tests are skipped here, None if they are not; CuPy is imported where a GPU answers."""
+    reason = cuda_device.missing()
+    if reason is None:
+        try:
+            cuda_device.import_cupy()
+        except WnError as error:
+            return str(error)
+    return reason
+
+
+MISSING = missing()
 REASON = f"needs a GPU: {MISSING}"

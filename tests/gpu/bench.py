@@ -18,6 +18,7 @@ from wn.training import Monitor, TrainSettings, train
 BATCH, MEMBERS, SIGMA = 128, 256, 0.1
 POPULATIONS = (1, 16, 64, MEMBERS)
 BATCHES = 40  # of an epoch
+COLUMNS = 1 << 28  # values of im2col at once: few launches, where a CPU has as many as its cache holds
 
 
 class Limits(NamedTuple):
@@ -182,9 +183,17 @@ def _convolution(be: Any, one: Convolved, batch: int) -> list[Work]:
     w = drawn(be, one.members, one.outputs, one.inputs, one.kernel, one.kernel)
     b, dy = drawn(be, one.members, one.outputs), drawn(be, one.members, one.outputs, places, places, batch)
     kernel, size, how = (one.kernel,) * 2, (one.size,) * 2, ((1, 1), (one.padding,) * 2)
+
+    def by_columns() -> object:
+        be.columns_limit = COLUMNS
+        try:
+            return Backend.convolution(be, x, w, b, *how)
+        finally:
+            del be.columns_limit
+
     ways: dict[str, Callable[[], object]] = {
         "forward": lambda: be.convolution(x, w, b, *how),
-        "forward by columns and cuBLAS": lambda: Backend.convolution(be, x, w, b, *how),
+        "forward by columns and cuBLAS": by_columns,
         "kernel's gradient": lambda: be.convolution_gradients(dy, x, kernel, *how),
         "input's gradient": lambda: be.convolution_input_gradient(w, dy, size, *how),
     }

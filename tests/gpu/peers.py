@@ -6,8 +6,10 @@ the peers: ours takes a new one in each step. float32 means float32.
 
 # mypy: allow-untyped-calls
 
+import argparse
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -121,9 +123,39 @@ def population(setting: Setting, members: int) -> float:
 def speeds(setting: Setting | None = None, members: int = MEMBERS) -> Iterator[Speed]:
     """Yield the network-images per second of each way; a CUDA graph only where there is CUDA."""
     setting = setting or Setting()
-    yield Speed("torch eager, one after the other", setting.batch / eager(setting))
-    if setting.device == "cuda":
-        yield Speed("torch CUDA graph, one after the other", setting.batch / graph(setting))
+    for name, networks, seconds in ways(setting, members):
+        yield Speed(name, networks * setting.batch / seconds())
+
+
+def ways(setting: Setting, members: int) -> list[tuple[str, int, Callable[[], float]]]:
+    """Return each way: its name, how many networks a step trains, and what returns the seconds of a step."""
     few = setting._replace(steps=max(setting.steps // 10, 1))
-    took = population(few, members)
-    yield Speed(f"torch.func.vmap, {members} networks", members * setting.batch / took)
+    found: list[tuple[str, int, Callable[[], float]]] = [
+        ("torch eager, one after the other", 1, lambda: eager(setting)),
+        (f"torch.func.vmap, {members} networks", members, lambda: population(few, members)),
+    ]
+    if setting.device == "cuda":
+        found.insert(1, ("torch CUDA graph, one after the other", 1, lambda: graph(setting)))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print each speed as a line of JSON; a way that fails is a line too, and the others go on."""
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.peers", description=main.__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--members", type=int, default=MEMBERS)
+    chosen = parser.parse_args(arguments)
+    setting = Setting(chosen.device, chosen.batch, chosen.steps)
+    for name, networks, seconds in ways(setting, chosen.members):
+        try:
+            speed = Speed(name, networks * setting.batch / seconds())
+        except Exception as error:
+            print(f"FAILED {name}: {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+        else:
+            print(json.dumps(speed._asdict()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

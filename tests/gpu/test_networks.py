@@ -81,7 +81,7 @@ def test_recorded_steps_have_the_bits_of_single_ones(gpu: Any, dtype: Any) -> No
         for graphs in (True, True, False):
             gpu.graphs = graphs
             results.append(on_host(gpu, trained(gpu, network, noise, dtype)))
-            assert gpu.graphs == graphs  # recording did not fail
+            assert gpu.not_recorded == 0
     finally:
         gpu.graphs = True
     for repeated, single in ((results[1], results[0]), (results[2], results[0])):

@@ -44,6 +44,21 @@ def test_products_of_less_precision_are_seen_by_the_parity_table(
     assert not row.good
 
 
+def test_an_error_by_chance_is_none_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One input of three may have it, with any size; not two, and never in float64."""
+
+    def of_input(float64: dict[int, float], float32: dict[int, float]) -> parity.Row:
+        def one(be: Backend, name: str, kind: str, seed: int) -> parity.Row:
+            return parity.Row(name, kind, float64.get(seed, 1e-15), float32.get(seed, 1e-6), 1e-6, True)
+
+        monkeypatch.setattr(parity, "row_of", one)
+        return parity.row(backends.get("numpy"), "mlp-8", "none")
+
+    assert of_input({}, {3: 0.1}).good
+    assert not of_input({}, {3: 1e-3, 5: 1e-3}).good
+    assert not of_input({3: 1e-8}, {}).good
+
+
 def test_other_draws_are_seen_by_the_parity_table(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = backends.get("numpy")
     normals = Backend.normals
@@ -105,10 +120,15 @@ def figures() -> run.Figures:
         "tests": {"passed": True, "summary": "9 passed in 3 s"},
         "parity": [row | {"same_bits": True, "good": True}, row | {"same_bits": True, "good": True}],
         "missing": [],
+        "errors": [],
         "seconds": 500,
         "limits": {"product": 6e13, "copy": 4e12},
         "kernels": [{"name": "ReLU", "seconds": 2e-5, "share": 0.75, "limit": "copy"}],
-        "populations": [{"name": "wn, 1 networks", "images": 5e4}, {"name": "wn, 256", "images": 1e6}],
+        "populations": [
+            {"name": "wn, 64 networks, CUDA graph", "images": 3e6},
+            {"name": "wn, 256 networks, launch by launch", "images": 9e5},
+            {"name": "wn, 256 networks, CUDA graph", "images": 1e6},
+        ],
         "peers": [
             {"name": "torch eager, one after the other", "images": 4e4},
             {"name": "torch CUDA graph, one after the other", "images": 1e5},
@@ -145,7 +165,17 @@ def test_the_table_names_what_is_wrong() -> None:
     assert "noise bits: DIFFERENT" in lines
 
 
-@pytest.mark.parametrize("what", ["tests", "parity", "missing", "nothing"])
+def test_the_table_comes_without_what_failed() -> None:
+    found = figures()
+    for name in ("limits", "kernels", "populations"):
+        del found[name]
+    run.failed(found, "kernels: OutOfMemoryError: no\nmemory")
+    lines = run.table(found).splitlines()
+    assert lines[-1] == "FAILED: kernels: OutOfMemoryError: no memory"
+    assert not any("asked" in line for line in lines)  # there is nothing to compare
+
+
+@pytest.mark.parametrize("what", ["tests", "parity", "missing", "nothing", "errors"])
 def test_all_has_to_be_good(what: str) -> None:
     found = figures()
     if what == "tests":
@@ -154,6 +184,8 @@ def test_all_has_to_be_good(what: str) -> None:
         found["parity"][0]["good"] = False
     elif what == "missing":
         found["missing"] = ["vgg11 mixed"]
+    elif what == "errors":
+        found["errors"] = ["peers: no CUDA"]
     else:
         found["parity"] = []
     assert not run.good(found)
@@ -161,7 +193,8 @@ def test_all_has_to_be_good(what: str) -> None:
 
 def test_rows_that_there_is_no_time_for_are_missing() -> None:
     left = iter([True, False])
-    found = run.parity_table(backends.get("numpy"), ["mlp-8"], FEW, lambda: next(left))
+    found: run.Figures = {}
+    run.parity_table(found, backends.get("numpy"), ["mlp-8"], FEW, lambda: next(left))
     assert [row["noise"] for row in found["parity"]] == ["none"]
     assert found["missing"] == ["mlp-8 mixed, add first", "mlp-8 three executions"]
 
@@ -176,6 +209,35 @@ def test_tests_are_run_in_a_process_with_limited_patience(tmp_path: Path) -> Non
     found = run.run_tests(tmp_path, [str(path)], 0.2)
     assert found == {"passed": False, "summary": "tests took more than 0.2 s"}
     assert "more than 0.2 s" in (tmp_path / "tests.txt").read_text()
+
+
+def test_peers_that_fail_leave_the_others() -> None:
+    """PyTorch's CPU build has no CUDA: each way says so in a line."""
+    torch = pytest.importorskip("torch", reason="the peers are PyTorch's")
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    found: run.Figures = {"errors": []}
+    run.peer_speeds(found, 300)
+    assert found["peers"] == []
+    assert len(found["errors"]) == 3
+    assert all(error.startswith("peers: torch") for error in found["errors"])
+
+
+def test_peers_are_measured_in_a_process_of_their_own() -> None:
+    pytest.importorskip("torch", reason="the peers are PyTorch's")
+    found: run.Figures = {"errors": []}
+    run.peer_speeds(found, 300, "--device", "cpu", "--batch", "4", "--steps", "2", "--members", "3")
+    assert found["errors"] == []
+    assert [one["name"] for one in found["peers"]] == [
+        "torch eager, one after the other",
+        "torch.func.vmap, 3 networks",
+    ]
+
+
+def test_peers_have_limited_patience() -> None:
+    found: run.Figures = {"errors": []}
+    run.peer_speeds(found, -1)  # there is no time left
+    assert found == {"errors": ["peers: they took more than -1 s"], "peers": []}
 
 
 @needs_compiler
