@@ -9,7 +9,7 @@ def missing() -> str | None:
     reason = cuda_device.missing()
     if reason is None:
         try:
-            cuda_device.import_cupy()
+            cuda_device.import_cupy("cupy")
         except WnError as error:
             return str(error)
     return reason

@@ -257,7 +257,10 @@ def populations(
     """Yield the speeds of populations, with recorded steps and without."""
     for members in sizes:
         for graphs in (False, True):
-            name = f"wn, {members} networks, {'CUDA graph' if graphs else 'launch by launch'}"
-            yield Speed(name, training(be, members, graphs, batch, batches))
+            before = be.not_recorded
+            speed = training(be, members, graphs, batch, batches)
+            how = "CUDA graph" if graphs else "launch by launch"
+            failed = ", which could not be recorded" if be.not_recorded > before else ""
+            yield Speed(f"wn, {members} networks, {how}{failed}", speed)
             gc.collect()
             be.release()

@@ -1,15 +1,18 @@
 """What measures on a GPU, as far as it goes without one: on the stand-in, and PyTorch on the CPU."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from tests import gpu
 from tests.backends.cuda import fake_cupy, needs_compiler
 from tests.gpu import bench, parity, run
 from wn import backends
+from wn.backends import cuda_device
 from wn.backends.base import Backend
 from wn.errors import WnError
 
@@ -98,7 +101,7 @@ def test_populations_are_timed_with_graphs_and_without(be: Any) -> None:
         "wn, 1 networks, CUDA graph",
     ]
     assert all(one.images > 0 for one in found)
-    assert be.graphs
+    assert (be.graphs, be.not_recorded) == (True, 0)
 
 
 def test_peers_are_timed_on_any_device_of_pytorch() -> None:
@@ -255,6 +258,12 @@ def test_the_whole_call_on_the_stand_in(
     assert "parity: 2 of 2 rows within limits" in shown
     monkeypatch.setattr(run, "run_tests", lambda *_: {"passed": False, "summary": "1 failed"})
     assert run.main(["--quick", "--out", str(tmp_path / "found")]) == 1
+
+
+def test_where_libraries_are_missing_the_tests_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_device, "missing", lambda: None)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
+    assert "backend cupy can't be used: CuPy does not find what it needs of CUDA" in str(gpu.missing())
 
 
 def test_without_a_gpu_it_ends_at_once(
