@@ -1,5 +1,6 @@
 """The driver when units fail, workers die and Ctrl-C is pressed, with workers in this process."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -24,8 +25,9 @@ from tests.study.runs import (
     run,
     run_on,
 )
+from wn.backends.base import Backend
 from wn.errors import WnError
-from wn.study import parse_study
+from wn.study import parse_study, work
 from wn.study.driver import ATTEMPTS, Progress
 from wn.study.executors import Workers
 from wn.study.greeting import greet
@@ -118,6 +120,42 @@ def test_the_size_of_data_is_checked_before_anything_is_run(tmp_path: Path) -> N
 
 
 # ---- workers that die -------------------------------------------------------------------------------------
+
+
+class Ended(BaseException):
+    """A worker process has ended."""
+
+
+def test_a_worker_that_has_lost_its_device_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can compute nothing any more: no unit is recorded as failed by it, whichever way the device went."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("an illegal memory access")
+
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    executor = Immediate()
+    run(tmp_path, executor=executor)
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(work, "train", fail)
+    monkeypatch.setattr(work, "count_correct", fail)
+    tasks = {task.units[0].phase: task for task in executor.tasks}
+    assert tasks.keys() == {"clean", "inference", "training"}
+    for task in tasks.values():
+        report = work.run_task(task)
+        assert report.results == ()
+        assert len(report.failures) == len(task.units)
+    assert caplog.messages == []
+    monkeypatch.setattr(Backend, "lost", True)
+    for task in tasks.values():
+        with pytest.raises(Ended, match="1"):
+            work.run_task(task)
+    assert caplog.messages == 3 * [
+        "a worker process ends, since it has lost its GPU: RuntimeError: an illegal memory access"
+    ]
 
 
 class Breaking(Immediate):

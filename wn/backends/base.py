@@ -100,6 +100,11 @@ class Backend(Layers):
         """Give back memory that is kept for later."""
 
     @property
+    def lost(self) -> bool:
+        """Whether this process can't compute any more: on a device that failed, only another one can."""
+        return False
+
+    @property
     def room(self) -> Room:
         """How many networks may be trained side by side here."""
         return Room()

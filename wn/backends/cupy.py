@@ -12,7 +12,7 @@ from wn import random
 from wn.backends import cuda_device
 from wn.backends.base import Array, DrawKey, Draws, Room, TrainingStep
 from wn.backends.cuda_graph import NotRecordable, RecordedStep
-from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, packed
+from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, memory_errors, packed
 from wn.backends.cuda_layers import CudaLayers
 from wn.random import Purpose
 
@@ -93,6 +93,18 @@ class CuPyBackend(CudaLayers):
     def release(self) -> None:
         """Give back the memory that no array uses."""
         self.xp.get_default_memory_pool().free_all_blocks()
+
+    @property
+    def lost(self) -> bool:
+        """See `Backend.lost`: after a kernel that failed CUDA gives the same error for whatever is asked."""
+        try:
+            with memory_errors():
+                self.xp.cuda.runtime.deviceSynchronize()
+        except RuntimeError:
+            return True
+        except MemoryError:
+            pass
+        return False
 
     def new_memory(self, size: int) -> Any:
         """Return memory of the device, for the pool of a recorded step.

@@ -4,6 +4,8 @@ A task's units differ in σ alone, if a network is trained for each, or belong t
 worker needs comes with the task, and all it finds goes back: workers share no files but checkpoints.
 """
 
+import logging
+import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -49,6 +51,8 @@ from wn.walking import ON_A_CPU, members_at_once
 
 Units = tuple[Unit, ...]
 _ONE_AT_A_TIME = Lock()
+
+log = logging.getLogger("wn")
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -124,6 +128,8 @@ def _run(be: Backend, task: Task) -> _Found:
         found = _compute(be, task)
     except Exception:
         found = _Found([], [(task.units, traceback.format_exc())])
+    if found.failed and be.lost:
+        _leave(found.failed[0][1])
     seconds = (time.perf_counter() - started) / len(task.units)
     used.update(found.checkpoints)
     results = [msgspec.structs.replace(result, seconds=seconds) for result in found.results]
@@ -137,6 +143,12 @@ def _run(be: Backend, task: Task) -> _Found:
             failed += rest.failed
             used.update(rest.checkpoints)
     return _Found(results, failed, found.arrays, tuple(sorted(used)))
+
+
+def _leave(text: str) -> NoReturn:
+    """End a worker process that has lost its device, and say why; the driver tries again with another one."""
+    log.error("a worker process ends, since it has lost its GPU: %s", text.splitlines()[-1])
+    os._exit(1)
 
 
 def _halves(units: Units) -> tuple[Units, ...]:

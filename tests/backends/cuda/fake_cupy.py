@@ -334,6 +334,7 @@ def modules() -> dict[str, ModuleType]:
         getDeviceProperties=lambda device: {"name": b"stand-in"},
         driverGetVersion=lambda: 13000,
         runtimeGetVersion=lambda: 13000,
+        deviceSynchronize=lambda: None,
     )
     vars(cuda).update(
         cublas=cublas,

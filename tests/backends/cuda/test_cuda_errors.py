@@ -142,6 +142,26 @@ def test_a_handle_that_cublas_has_no_memory_for(be: Any, monkeypatch: pytest.Mon
         be.linear(w, x, b)
 
 
+# ---- a device that failed ---------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [(None, False), (CUDARuntimeError("illegal address", 700), True), (CUDARuntimeError("none", 2), False)],
+    ids=["works", "failed", "memory"],
+)
+def test_a_device_is_lost_when_it_answers_with_errors(
+    be: Any, error: CUDARuntimeError | None, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer() -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(be.xp.cuda.runtime, "deviceSynchronize", answer)
+    assert be.lost is lost
+
+
 # ---- steps that can't be recorded, launches that are too large --------------------------------------------
 
 
