@@ -307,3 +307,16 @@ def test_the_jax_peer_draws_anew_for_every_site_and_step(kind: str) -> None:
             seen += [z.reshape(-1)[:400]]
     correlations = np.corrcoef(seen) - np.eye(4)
     assert np.abs(correlations).max() < 6 / 400**0.5
+
+
+def test_two_checkouts_are_timed_in_turns(tmp_path: Path) -> None:
+    """The script that compares versions: a process for each checkout, figures of both in the JSON."""
+    script, figures = ROOT / "tests" / "bench" / "versions.py", tmp_path / "figures.json"
+    command = [sys.executable, str(script), "--before", str(ROOT), "--rows", "train/mlp/none", "--quick"]
+    command += ["--backend", "numpy", "--repeats", "3", "--json", str(figures)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "geometric mean" in done.stdout
+    (found,) = json.loads(figures.read_text())
+    assert (found["row"], found["peer"]) == ("train/mlp/none", "before")
+    assert found["ratio"] == pytest.approx(found["peer_seconds"] / found["seconds"])
+    assert 0 < found["peer_seconds_min"] <= found["peer_seconds"] <= found["peer_seconds_max"]

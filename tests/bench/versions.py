@@ -1,0 +1,135 @@
+"""Time rows of the benchmark with two checkouts of the project, in turns:
+
+    python tests/bench/versions.py --before DIR [--after DIR] [--rows PATTERN…]
+
+Each checkout has a process of its own, which builds a row with that checkout's `tests.bench` and `wn` and
+waits for its turn, so what disturbs the machine for a while disturbs both. Prints medians, min–max, and the
+ratio before/after of the medians: above 1 the later version is the faster one.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = "--worker"
+LINE = "{:30} {:>9}  {:17}  {:>9}  {:17}  {:>6}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the rows in turns, print a line for each, and write the JSON."""
+    from tests.bench.settings import Settings
+    from tests.bench.timing import Side, alternate, entry, geometric_mean
+
+    parser = argparse.ArgumentParser(prog="python tests/bench/versions.py", description=__doc__)
+    parser.add_argument("--before", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--after", type=Path, default=ROOT, metavar="DIR", help="default: this checkout")
+    parser.add_argument("--rows", nargs="+", metavar="PATTERN", help="default: all")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--backend", default="auto", help="of both; default: auto")
+    parser.add_argument("--quick", action="store_true", help="tiny rows: to see that they run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all figures")
+    chosen = parser.parse_args(arguments)
+    options = ["--backend", chosen.backend, *(["--quick"] if chosen.quick else [])]
+    entries: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        before, after = (stack.enter_context(_checkout(path)) for path in (chosen.before, chosen.after))
+        names = before.ask(rows=chosen.rows)["names"]
+        print(LINE.format("row", "before, s", "min–max", "after, s", "min–max", "ratio"))
+        for name in names:
+            for checkout in (before, after):
+                checkout.ask(build=name, options=options)
+            sides = [
+                Side(label, lambda c=c: c.ask(run=True))
+                for label, c in (("before", before), ("after", after))
+            ]
+            timings = alternate(sides, chosen.repeats, Settings.__dataclass_fields__["pause"].default)
+            found = entry(name, timings[1], "before", timings[0])
+            entries.append(found)
+            print(_line(found), flush=True)
+            if chosen.json:
+                chosen.json.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    ratios = [found["ratio"] for found in entries]
+    print(f"geometric mean {geometric_mean(ratios):.3f} of {len(ratios)} rows, least {min(ratios):.3f}")
+
+
+def _line(found: dict[str, Any]) -> str:
+    span = [f"{found[f'{side}_min']:.4g}–{found[f'{side}_max']:.4g}" for side in ("peer_seconds", "seconds")]
+    return LINE.format(
+        found["row"],
+        f"{found['peer_seconds']:.4g}",
+        span[0],
+        f"{found['seconds']:.4g}",
+        span[1],
+        f"{found['ratio']:.3f}",
+    )
+
+
+class _Checkout:
+    """The process of one checkout, asked in lines of JSON."""
+
+    def __init__(self, ask: IO[str], answers: IO[str]) -> None:
+        self._ask, self._answers = ask, answers
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer; RuntimeError if the process has ended."""
+        self._ask.write(json.dumps(request) + "\n")
+        self._ask.flush()
+        answer = self._answers.readline()
+        if not answer:
+            raise RuntimeError(f"the process of a checkout ended at the request {request}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+
+@contextmanager
+def _checkout(path: Path) -> Iterator[_Checkout]:
+    command = [sys.executable, str(Path(__file__).resolve()), WORKER]
+    with subprocess.Popen(
+        command, cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield _Checkout(process.stdin, process.stdout)
+        finally:
+            process.stdin.close()
+
+
+def worker() -> None:
+    """Answer requests for rows of the checkout in the current folder: names, build, run."""
+    from tests.bench import rows
+    from tests.bench.command import make_parser, settings_of
+    from wn.backends.threads import single_threaded_blas
+
+    run = None
+    with ExitStack() as threads:
+        for line in sys.stdin:
+            request = json.loads(line)
+            answer: dict[str, Any] = {}
+            if "rows" in request:
+                answer["names"] = [row.name for row in rows.chosen(request["rows"])]
+            elif "build" in request:
+                settings = settings_of(make_parser().parse_args(request["options"]))
+                threads.close()
+                threads.enter_context(single_threaded_blas())
+                threads.enter_context(settings.be.working(settings.threads))
+                (row,) = rows.chosen([request["build"]])
+                run = row.build(settings, ()).ours.run
+            elif run is not None:
+                run()
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    if WORKER in sys.argv:
+        sys.path[0] = str(Path.cwd())
+        worker()
+    else:
+        sys.path[0] = str(ROOT)
+        main()
