@@ -77,7 +77,7 @@ def test_a_record_holds_what_a_repetition_needs(walked: results.WalkResult) -> N
     assert len(run["data"]["sha256"]) == 64
     assert run["chance"] == 0.1
     assert run["backend"] == backends.get("auto").name
-    assert run["versions"]["wn"] == wn.__version__
+    assert run["versions"]["walking-noise"] == wn.__version__
     assert run["clean_correct"] == [[correct, 600] for correct, _ in run["clean_correct"]]
     assert json.loads(msgspec.json.encode(run)) == run
 

@@ -14,7 +14,7 @@ LONGEST = 400  # lines of a file
 # A module may import those of the rows above it, and those of its own package (as `backends`), no others.
 # "wn" is the package itself: its version and its public names, which it imports when they are first used.
 ROWS = (
-    ("wn", "errors"),
+    ("wn", "errors", "installed"),
     ("falling",),
     ("random", "noise", "midpoint", "grids", "theory"),
     ("intervals", "backends"),

@@ -14,9 +14,16 @@ _HOME = {"walk": "wn.api", "train": "wn.api", "fit_midpoint": "wn.midpoint", "Wn
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: SciPy is slow to import and `--help` needs none of it."""
+    """Import a public name when it is first used: SciPy is slow to import and `--help` needs none of it.
+
+    Raises ImportError if another distribution has put files into this package's folder.
+    """
     if name not in _HOME:
         raise AttributeError(f"module 'wn' has no attribute {name!r}")
     from importlib import import_module
 
+    from wn.installed import clash
+
+    if (problem := clash()) is not None:
+        raise ImportError(problem, name="wn")
     return getattr(import_module(_HOME[name]), name)

@@ -24,6 +24,7 @@ from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
 from wn.halving import alone
+from wn.installed import DISTRIBUTION
 from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint
 from wn.network import Network
@@ -256,7 +257,7 @@ def run_record(
         "data": {"name": dataset.name, "sha256": checksum(dataset), "samples": _samples(dataset)},
         "backend": be.name,
         "versions": {
-            "wn": wn.__version__,
+            DISTRIBUTION: wn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,

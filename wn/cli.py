@@ -11,6 +11,7 @@ import wn
 from wn import commands, study_commands
 from wn.commands import messages, output
 from wn.errors import WnError
+from wn.installed import clash
 from wn.options import (
     BackendName,
     BatchNorm,
@@ -272,8 +273,8 @@ def parse_where(text: str) -> tuple[str | list[int], dict[int, float] | None]:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, by default with the arguments of the process, and exit.
 
-    Exit codes: 0 done; 1 the system refused (a full disk, say), or `data check` found a difference; 2 bad
-    input; 130 Ctrl-C. What went wrong is said in one line.
+    Exit codes: 0 done; 1 the system refused (a full disk, another package called wn), or `data check` found a
+    difference; 2 bad input; 130 Ctrl-C. What went wrong is said in one line.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no σ shows a question mark
@@ -282,6 +283,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    if (problem := clash()) is not None:
+        return _complain(problem, 1)
     try:
         code = app(arguments, prog_name="wn", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

@@ -17,7 +17,7 @@ from tests.study.runs import TINY, UNITS, counts, driver, exported, failures, fi
 from wn.errors import WnError
 from wn.study import executors
 
-pytest.importorskip("distributed", reason="needs wn[cluster]")
+pytest.importorskip("distributed", reason="needs walking-noise[cluster]")
 
 Process = subprocess.Popen[bytes]
 

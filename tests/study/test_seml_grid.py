@@ -218,7 +218,7 @@ def test_without_pyyaml_the_error_says_what_to_install(file: Path, monkeypatch: 
 
     file.write_text(HEAD)
     monkeypatch.setattr(builtins, "__import__", without_yaml)
-    with pytest.raises(WnError, match=r"PyYAML: pip install 'wn\[seml\]'$"):
+    with pytest.raises(WnError, match=r"PyYAML: pip install 'walking-noise\[seml\]'$"):
         import_seml(file)
 
 

@@ -156,7 +156,7 @@ def test_a_study_without_noise_has_no_midpoints(tmp_path: Path) -> None:
 
 
 def test_parquet_reads_as_csv(tmp_path: Path, whole: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs wn[parquet]")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs walking-noise[parquet]")
     outcome = study("export", whole, "--format", "parquet", "--tables", "results", "--out", tmp_path)
     assert outcome.out == f"Wrote {tmp_path}/results.parquet\n"
     columns = parquet.read_table(tmp_path / "results.parquet").to_pydict()

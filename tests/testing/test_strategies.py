@@ -141,7 +141,7 @@ def test_every_noise_kind_and_order_is_drawn(kind):
 
 def test_strategies_say_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'wn\[test\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'walking-noise\[test\]'"):
         runpy.run_path(strategies.__file__)
 
 

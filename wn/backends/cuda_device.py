@@ -11,7 +11,7 @@ from typing import Any
 from wn.errors import WnError
 
 DISTRIBUTIONS = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
-INSTALL = "pip install 'wn[gpu]' for CUDA 12, or pip install 'cupy-cuda13x[ctk]' for CUDA 13"
+INSTALL = "pip install 'walking-noise[gpu]' for CUDA 12, or pip install 'cupy-cuda13x[ctk]' for CUDA 13"
 LIBRARIES = (
     "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', whichever of the two is installed, "
     "or update NVIDIA's driver"

@@ -20,7 +20,7 @@ import msgspec
 from wn.backends import cuda_device
 from wn.errors import WnError
 
-MISSING = "a Dask cluster needs the package distributed: install wn[cluster]"
+MISSING = "a Dask cluster needs the package distributed: pip install 'walking-noise[cluster]'"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
 LAST_WORDS = 5.0  # seconds that a worker process has to end
 ON_GPU = ("cupy", "cupy-tf32")  # the backends that don't take jobs side by side

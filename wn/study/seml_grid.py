@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
-        raise WnError("reading the files of seml needs PyYAML: pip install 'wn[seml]'") from None
+        raise WnError("reading the files of seml needs PyYAML: pip install 'walking-noise[seml]'") from None
     try:
         document = yaml.safe_load(path.read_bytes())
     except OSError as error:

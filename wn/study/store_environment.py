@@ -10,6 +10,7 @@ from pathlib import Path
 import wn
 from wn import backends
 from wn.backends.base import Backend
+from wn.installed import DISTRIBUTION
 from wn.study.store_rows import Environment
 
 PATIENCE = 10.0  # seconds for git
@@ -23,7 +24,7 @@ def environment(backend: str) -> Environment:
     """
     be = backends.get(backend)
     machine = (platform.node(), platform.platform(), platform.machine(), f"{os.cpu_count()} cores", *_gpu(be))
-    versions = {"wn": wn.__version__, "python": platform.python_version()}
+    versions = {DISTRIBUTION: wn.__version__, "python": platform.python_version()}
     versions |= {library: version(library) for library in ("numpy", *be.libraries)}
     texts = ("; ".join(machine), "; ".join(f"{name} {number}" for name, number in versions.items()))
     return Environment(backend, *texts, commit(Path(wn.__file__).parent.parent))
@@ -48,7 +49,7 @@ def commit(root: Path) -> str:
             return head + "+" * bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
         except (OSError, subprocess.SubprocessError):  # no git, or not this user's checkout
             pass
-    return f"wn {wn.__version__}"
+    return f"{DISTRIBUTION} {wn.__version__}"
 
 
 def _git(root: Path, *words: str) -> str:

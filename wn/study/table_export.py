@@ -84,7 +84,7 @@ def _parquet_writer() -> Callable[[Path, Table], None]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise WnError("Parquet needs pyarrow: install wn[parquet], or export csv") from None
+        raise WnError("Parquet needs pyarrow: pip install 'walking-noise[parquet]', or export csv") from None
 
     types = {
         "text": pyarrow.string(),

@@ -2,7 +2,7 @@
 
 Sizes are small, because a bug that needs a large array is rare and a small counterexample is readable.
 Arrays are drawn through one integer seed, which is fast and shrinks well; their values are normal, or kept
-away from kinks. Needs Hypothesis: `pip install wn[test]`.
+away from kinks. Needs Hypothesis: `pip install 'walking-noise[test]'`.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ try:
     from hypothesis import strategies as st
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "wn.testing.strategies needs Hypothesis: install it with pip install 'wn[test]'", name="hypothesis"
+        "wn.testing.strategies needs Hypothesis: install it with pip install 'walking-noise[test]'",
+        name="hypothesis",
     ) from error
 
 Array = NDArray[Any]

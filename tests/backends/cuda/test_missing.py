@@ -44,7 +44,7 @@ def no_gpu(patch: pytest.MonkeyPatch) -> None:
 
 
 CASES = [
-    (no_cupy, "CuPy is not installed: pip install 'wn[gpu]' for CUDA 12"),
+    (no_cupy, "CuPy is not installed: pip install 'walking-noise[gpu]' for CUDA 12"),
     (no_gpu, "no NVIDIA GPU answers"),
     (without("nvrtc", "libnvrtc.so.13 is not there", getVersion=1), "(libnvrtc.so.13 is not there): pip"),
     (
