@@ -24,7 +24,17 @@ FINITE = st.floats(0, 1e300, allow_nan=False)
         ("lin:0:6:3", [0, 3, 6]),
         ("0.1,1,10", [0.1, 1, 10]),
         ("10, 1, 0.1, 1", [0.1, 1, 10]),
-        ("lin:1,2", [1, 2]),
+        ("0,1,10", [0, 1, 10]),
+        ("0,5,10", [0, 5, 10]),
+        ("10,5,0", [0, 5, 10]),
+        ("1,100,200", [1, 100, 200]),
+        ("1e3,5", [5, 1000]),
+        ("0,1e-3,1e-2", [0, 1e-3, 1e-2]),
+        ("0.125,2", [0.125, 2]),
+        ("0.0,5.0", [0, 5]),
+        ("0, 5", [0, 5]),
+        ("0 ,5", [0, 5]),
+        ("0.1,1, 10", [0.1, 1, 10]),
         ("0", [0]),
         (3, [3]),
         (0.5, [0.5]),
@@ -118,6 +128,85 @@ def test_refused_with_the_reason(grid: Any, parts: tuple[str, ...]) -> None:
     message = str(caught.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("0,5", "write 0.5 or 0.0,5.0"),
+        ("1,10", "write 1.10 or 1.0,10.0"),
+        ("0,001", "write 0.001 or 0.0,1.0"),
+        ("0,1,0,2,0,3", "write 0.1,0.2,0.3 or 0.0,1.0,0.0,2.0,0.0,3.0"),
+        ("0,5,1", "write 0.5,1 or 0.0,5.0,1.0"),
+        ("1,1,10", "write 1.1,10 or 1.0,1.0,10.0"),
+        ("0.5,0,7", "write 0.5,0.0,7.0"),
+        ("0.05,05", "write 0.05,5.0"),
+        ("1,5e3", "write 1.5e3 or 1.0,5.0e3"),
+        ("0,1, 0,2", "write 0.1 or 0.0,1.0"),
+        ("1,000", "write 1000 or 1.000 or 1.0,0.0"),
+        ("1.000,5", "write 1000.5 or 1.000,5.0"),
+        ("1,234,567.5", "write 1234567.5 or 1.0,234.0,567.5"),
+        ("0,5;0,7", "write 0.5,0.7"),
+        ("0,1:10:5", "write 0.1"),
+        ("lin:0:0,6:5", "write 0.6"),
+    ],
+)
+def test_a_comma_that_may_be_a_decimal_mark_is_asked_about(text: str, readings: str) -> None:
+    """The kind: text that is a number to some readers and a list to others is never read without a word.
+
+    What is offered instead has one reading: it is read as it stands.
+    """
+    with pytest.raises(WnError) as caught:
+        sigma_grid(text)
+    message = str(caught.value)
+    assert message.startswith(f"σ grid {text!r}")
+    assert message.endswith(readings)
+    for reading in readings.removeprefix("write ").split(" or "):
+        assert sigma_grid(reading).size
+
+
+@given(st.lists(st.integers(0, 30).map(lambda tenths: tenths / 10), min_size=1, max_size=6, unique=True))
+def test_decimal_commas_are_never_read_as_something_else(values: list[float]) -> None:
+    """Numbers with decimal commas throughout are refused, unless they rise as whole numbers do."""
+    written = ",".join(f"{value:.1f}" for value in sorted(values)).replace(".", ",")
+    items = [int(item) for item in written.split(",")]
+    if len(items) > 2 and items == sorted(set(items)):
+        assert sigma_grid(written).tolist() == items
+    else:
+        with pytest.raises(WnError, match="more than one reading"):
+            sigma_grid(written)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("1_000", "'1_000' is no number: write 1000"),
+        ("1 000", "write 1000"),
+        ("1'000", "write 1000"),
+        ("\uff15", "write 5"),
+        ("0.1,\u0665", "write 5"),
+        ("0x10", "'0x10' is no number"),
+        ("007", "write 7"),
+        ("0.1:10:1_0", "'1_0' is no whole number: write 10"),
+        ("0.1,,1", "a number is missing"),
+        ("0.1,1,", "a number is missing"),
+        ("lin:1,2", "it has 1 of 3 parts"),
+        ("9" * 5000, "is no number"),
+        (f"1:2:{'9' * 5000}", "is no whole number"),
+    ],
+)
+def test_only_plain_numbers_are_read(text: str, advice: str) -> None:
+    """The kind: what Python reads as a number and people may not have meant."""
+    with pytest.raises(WnError) as caught:
+        sigma_grid(text)
+    assert advice in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_is_as_short_as_a_grid() -> None:
+    assert sigma_grid(np.arange(10_000)).size == 10_000
+    with pytest.raises(WnError, match="10001 values: at most 10000"):
+        sigma_grid(np.arange(10_001))
 
 
 def test_more_points_than_memory_holds_are_refused() -> None:

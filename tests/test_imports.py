@@ -15,7 +15,7 @@ LONGEST = 400  # lines of a file
 # "wn" is the package itself: its version and its public names, which it imports when they are first used.
 ROWS = (
     ("wn", "errors", "installed"),
-    ("falling",),
+    ("falling", "numbers"),
     ("random", "noise", "midpoint", "grids", "theory"),
     ("intervals", "backends"),
     ("data", "layers", "optim"),
@@ -28,8 +28,8 @@ ROWS = (
     ("plots", "checkpoint", "settings"),
     ("exchange",),
     ("api", "study"),
-    ("console", "options"),
-    ("study_console",),
+    ("console", "flags"),
+    ("study_console", "options"),
     ("commands",),
     ("study_commands",),
     ("cli", "testing"),  # nothing in wn is built on its testing tools

@@ -11,6 +11,7 @@ import wn
 from wn import commands, study_commands
 from wn.commands import messages, output
 from wn.errors import WnError
+from wn.flags import NUMBER, WHOLE, App
 from wn.installed import clash
 from wn.options import (
     BackendName,
@@ -45,7 +46,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 # Heavy imports (NumPy, SciPy, Matplotlib) are inside the commands: `--help` answers at once.
 
-app = typer.Typer(
+app = App(
     name="wn",
     no_args_is_help=True,
     add_completion=False,
@@ -116,7 +117,10 @@ def walk(
     lr: LearningRate = None,
     clamp: Clamp = False,
     repeats: Annotated[
-        int, typer.Option(help="Trainings of everything, each with its own seed.", rich_help_panel="Training")
+        int,
+        typer.Option(
+            help="Trainings of everything, each with its own seed.", rich_help_panel="Training", **WHOLE
+        ),
     ] = 1,
     train_limit: TrainLimit = None,
     test_limit: TestLimit = None,
@@ -182,7 +186,8 @@ def train(
         ),
     ] = "global",
     sigma: Annotated[
-        float | None, typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise")
+        float | None,
+        typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise", **NUMBER),
     ] = None,
     mean: Mean = None,
     mean_mul: MeanMul = None,

@@ -7,11 +7,12 @@ import typer
 from rich.console import Console
 
 from wn.errors import WnError
+from wn.flags import WHOLE, App
 from wn.options import BatchNorm, Overwrite, Seed
 
 output = Console()
 messages = Console(stderr=True)
-data = typer.Typer(no_args_is_help=True, help="List, fetch and check data sets.")
+data = App(no_args_is_help=True, help="List, fetch and check data sets.")
 
 _DATA_NAME = typer.Argument(help="Data set; `wn data list` shows them.", show_default=False)
 
@@ -26,7 +27,9 @@ def models(
     input_shape: Annotated[
         str | None, typer.Option(help="Channels,height,width; default: the study's.", show_default=False)
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Default: the study's.", show_default=False)] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Default: the study's.", show_default=False, **WHOLE)
+    ] = None,
 ) -> None:
     """List the networks (parameters, cost per image, noise sites), or the sites of one by number.
 
@@ -53,7 +56,7 @@ def export(
     source: Annotated[
         Path, typer.Argument(help="Networks saved by `wn train` or `wn import`.", show_default=False)
     ],
-    member: Annotated[int, typer.Option(help="Which network of the population, from 0.")] = 0,
+    member: Annotated[int, typer.Option(help="Which network of the population, from 0.", **WHOLE)] = 0,
     every: Annotated[bool, typer.Option("--all", help="Every network, to a folder.")] = False,
     out: Annotated[
         Path | None,
@@ -105,7 +108,9 @@ def import_(
     input_shape: Annotated[
         str | None, typer.Option(help="Channels,height,width; default: the study's.", show_default=False)
     ] = None,
-    classes: Annotated[int | None, typer.Option(help="Default: the study's.", show_default=False)] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Default: the study's.", show_default=False, **WHOLE)
+    ] = None,
     seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File for the networks.", rich_help_panel="Run")

@@ -14,6 +14,7 @@ from wn.errors import WnError
 from wn.layers.base import Shape
 from wn.layers.batch_norm import BatchNorm
 from wn.network import Network
+from wn.numbers import whole
 from wn.training import Population
 
 COUNTER = "num_batches_tracked"  # PyTorch's count of batches, which its own batch norm does not use either
@@ -129,7 +130,7 @@ def import_files(
 def parse_input_shape(text: str) -> Shape:
     """Return the shape (C, H, W) written as text such as "1,28,28"; WnError for other text."""
     try:
-        channels, height, width = (int(part) for part in text.split(","))
+        channels, height, width = map(whole, text.split(","))
     except ValueError:
         raise WnError(
             f"input shape {text!r} can't be read: write channels,height,width such as 1,28,28"

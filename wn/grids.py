@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import WnError
+from wn.numbers import number, numbers, whole
 
 MOST = 10_000  # values; more are a slip of the finger
 ALLOWED = "FIRST:LAST:COUNT (log spacing), lin:FIRST:LAST:COUNT, or values separated by commas"
@@ -17,12 +18,14 @@ def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDA
 
     "0.01:100:17" are 17 values from 0.01 to 100 evenly spaced in log σ (both ends included), "lin:0:2:21"
     are 21 values evenly spaced in σ, "0.1,1,10" are just these; a sequence of numbers is taken as it is.
-    Raises WnError if a value is negative, NaN or infinite, COUNT is above 10,000, or the text has another
-    form.
+    Raises WnError if a value is negative, NaN or infinite, for more than 10,000 values, and for text of
+    another form or of two readings, as 0,5 is (`wn.numbers`).
     """
     values = _parse(grid) if isinstance(grid, str) else _numbers(grid)
     if values.ndim != 1 or values.size == 0:
         raise WnError(f"σ grid {grid!r} has no values: write {ALLOWED}")
+    if values.size > MOST:
+        raise WnError(f"a σ grid of {values.size} values: at most {MOST} are allowed")
     wrong = values[~np.isfinite(values) | (values < 0)]
     if wrong.size:
         raise WnError(f"σ grid {grid!r} contains {wrong[0]:g}: every σ must be finite and ≥ 0")
@@ -37,21 +40,28 @@ def _numbers(grid: Any) -> NDArray[np.float64]:
 
 
 def _parse(text: str) -> NDArray[np.float64]:
-    spacing, _, rest = text.partition(":") if text[:3] in ("lin", "log") else ("log", "", text)
-    if spacing not in ("lin", "log"):
+    spacing, _, rest = text.partition(":") if text[:3] in ("lin", "log") else ("", "", text)
+    if spacing not in ("", "lin", "log"):
         raise WnError(f"σ grid {text!r}: unknown spacing {spacing!r}: write {ALLOWED}")
     try:
-        if ":" not in rest:
-            return np.array([float(part) for part in rest.split(",")])
-        first, last, count = rest.split(":")
-        start, stop, number = float(first), float(last), int(count)
-    except ValueError:
-        raise WnError(f"σ grid {text!r} can't be read: write {ALLOWED}") from None
-    if not (np.isfinite(start) and np.isfinite(stop) and 0 <= start < stop) or not 2 <= number <= MOST:
+        if ":" not in rest and not spacing:
+            return np.array(numbers(rest))
+        start, stop, count = _ends(rest)
+    except WnError as error:
+        advice = "" if ": write " in str(error) else f": write {ALLOWED}"
+        raise WnError(f"σ grid {text!r}: {error}{advice}") from None
+    if not (np.isfinite(start) and np.isfinite(stop) and 0 <= start < stop) or not 2 <= count <= MOST:
         raise WnError(f"σ grid {text!r}: FIRST must be ≥ 0 and below a finite LAST, COUNT in 2…{MOST}")
     if spacing == "lin":
-        return np.linspace(start, stop, number)
+        return np.linspace(start, stop, count)
     if start == 0:
         raise WnError(f"σ grid {text!r}: log spacing can't begin at 0; write lin:{rest} or a small FIRST")
     # Powers of ten rounded to 12 digits: 0.1 is then 0.1 and not 0.10000000000000002.
-    return np.array([float(f"{value:.12g}") for value in np.geomspace(start, stop, number)])
+    return np.array([float(f"{value:.12g}") for value in np.geomspace(start, stop, count)])
+
+
+def _ends(text: str) -> tuple[float, float, int]:
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise WnError(f"{text!r} can't be read: it has {len(parts)} of 3 parts")
+    return number(parts[0]), number(parts[1]), whole(parts[2])

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wn.flags import NUMBER, WHOLE
+
 Dataset = Annotated[
     str, typer.Option("--dataset", "-d", help="Data set; `wn data list` shows them.", rich_help_panel="Data")
 ]
@@ -13,9 +15,11 @@ DataDir = Annotated[
     typer.Option(help="Folder with data files, searched before $WN_DATA.", rich_help_panel="Data"),
 ]
 TrainLimit = Annotated[
-    int | None, typer.Option(help="Use only so many training samples.", rich_help_panel="Data")
+    int | None, typer.Option(help="Use only so many training samples.", rich_help_panel="Data", **WHOLE)
 ]
-TestLimit = Annotated[int | None, typer.Option(help="Use only so many test samples.", rich_help_panel="Data")]
+TestLimit = Annotated[
+    int | None, typer.Option(help="Use only so many test samples.", rich_help_panel="Data", **WHOLE)
+]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Network; `wn models` shows them.", rich_help_panel="Network")
 ]
@@ -27,15 +31,19 @@ BatchNorm = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Epochs; default: the data set's recipe.", rich_help_panel="Training")
+    int | None,
+    typer.Option(help="Epochs; default: the data set's recipe.", rich_help_panel="Training", **WHOLE),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(help="Batch size; default: the recipe's.", rich_help_panel="Training")
+    int | None, typer.Option(help="Batch size; default: the recipe's.", rich_help_panel="Training", **WHOLE)
 ]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        "--lr", help="Adam's initial learning rate; default: the recipe's.", rich_help_panel="Training"
+        "--lr",
+        help="Adam's initial learning rate; default: the recipe's.",
+        rich_help_panel="Training",
+        **NUMBER,
     ),
 ]
 Clamp = Annotated[
@@ -54,20 +62,25 @@ Kind = Annotated[
 Mean = Annotated[
     float | None,
     typer.Option(
-        help="Mean of additive (default 0) or multiplicative (default 1) noise.", rich_help_panel="Noise"
+        help="Mean of additive (default 0) or multiplicative (default 1) noise.",
+        rich_help_panel="Noise",
+        **NUMBER,
     ),
 ]
 MeanMul = Annotated[
-    float | None, typer.Option(help="Mean of mixed noise's factor (default 1).", rich_help_panel="Noise")
+    float | None,
+    typer.Option(help="Mean of mixed noise's factor (default 1).", rich_help_panel="Noise", **NUMBER),
 ]
 MeanAdd = Annotated[
-    float | None, typer.Option(help="Mean of mixed noise's summand (default 0).", rich_help_panel="Noise")
+    float | None,
+    typer.Option(help="Mean of mixed noise's summand (default 0).", rich_help_panel="Noise", **NUMBER),
 ]
 Ratio = Annotated[
     float | None,
     typer.Option(
         help="Mixed noise of amplitude σ: σ_add = σ·ratio, σ_mul = σ·(1-ratio) (default 0.5).",
         rich_help_panel="Noise",
+        **NUMBER,
     ),
 ]
 Order = Annotated[
@@ -85,7 +98,11 @@ Normalize = Annotated[
 Repetitions = Annotated[
     int,
     typer.Option(
-        "-R", "--repetitions", help="Execute each noisy site R times and average.", rich_help_panel="Noise"
+        "-R",
+        "--repetitions",
+        help="Execute each noisy site R times and average.",
+        rich_help_panel="Noise",
+        **WHOLE,
     ),
 ]
 Execution = Annotated[
@@ -95,7 +112,7 @@ Execution = Annotated[
         rich_help_panel="Noise",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Base seed of all randomness, ≥ 0.", rich_help_panel="Run")]
+Seed = Annotated[int, typer.Option(help="Base seed of all randomness, ≥ 0.", rich_help_panel="Run", **WHOLE)]
 BackendName = Annotated[
     str,
     typer.Option(
@@ -105,12 +122,15 @@ BackendName = Annotated[
     ),
 ]
 Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Run")]
-Threads = Annotated[int | None, typer.Option(help="Processors to use; default: all.", rich_help_panel="Run")]
+Threads = Annotated[
+    int | None, typer.Option(help="Processors to use; default: all.", rich_help_panel="Run", **WHOLE)
+]
 EvaluationBatch = Annotated[
     int | None,
     typer.Option(
         help="Test images at once, rounded up to tiles of 256; no result depends on it.",
         rich_help_panel="Run",
+        **WHOLE,
     ),
 ]
 Overwrite = Annotated[

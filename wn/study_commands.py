@@ -9,9 +9,10 @@ import typer
 
 from wn.commands import messages, output
 from wn.errors import WnError
+from wn.flags import WHOLE, App
 from wn.options import DataDir, Overwrite
 
-study = typer.Typer(
+study = App(
     no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."
 )
 
@@ -23,7 +24,9 @@ _FOLDER = typer.Argument(help="The folder of a study that was run.", show_defaul
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Worker processes; default: one per processor, a single one on a GPU.", rich_help_panel="Workers"
+        help="Worker processes; default: one per processor, a single one on a GPU.",
+        rich_help_panel="Workers",
+        **WHOLE,
     ),
 ]
 StudyBackend = Annotated[
