@@ -2,9 +2,16 @@
 
 project = "wn"
 author = "The wn developers"
-extensions = ["myst_nb"]
+project_copyright = author
+extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]  # formulas need no network
 source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3  # links such as backends.md#threads lead to headings down to ###
 nb_execution_mode = "off"
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = "wn"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+# MathJax 3 is what the book brings with it; it is loaded once the page is there.
+mathjax3_config = {"options": {"enableMenu": False}}

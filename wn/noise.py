@@ -5,7 +5,8 @@ Every kind is a case of one operator with a multiplicative part M and an additiv
     mul→add: y = x·M + D        add→mul: y = (x + D)·M,
     M ~ N(mean_mul, σ_mul²),    D ~ N(mean_add, σ_add²),
 
-drawn anew for every element, sample and forward pass (Borras, Klein, Fröning, arXiv 2212.10430, section 3).
+with draws of their own for every element and sample, in training anew in every epoch (Borras, Klein, Fröning,
+arXiv 2212.10430, section 3).
 """
 
 from collections.abc import Mapping

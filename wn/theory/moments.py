@@ -1,7 +1,7 @@
 """Closed-form moments of the noise operators of docs/noise.md, for one draw and for R averaged draws.
 
-Letters as in the book: y = x·M + D or y = (x + D)·M, with M ~ N(m, s²) and D ~ N(d, t²) independent, fresh
-for every element and sample. Everything here is float64 and elementwise in x, which may have any shape.
+Letters as in the book: y = x·M + D or y = (x + D)·M, with M ~ N(m, s²) and D ~ N(d, t²) independent of each
+other, of x, and between elements and samples. Everything here is float64 and elementwise in x, which may have any shape.
 """
 
 import math
@@ -143,14 +143,19 @@ def multiplier_moments(operator: Operator) -> tuple[float, float]:
 
 
 def backward_moments(dy: ArrayLike, operator: Operator) -> Moments:
-    """Mean m·dy and variance dy²·s²/R of dx = M̄·dy for a given dy of any shape. Derived in docs/noise.md."""
+    """Mean and variance of dx = M̄·dy for a dy that does not depend on the draws, as in a test of the layer.
+
+    E = m·dy;  Var = dy²·s²/R.  dy: any shape. In a network dy is computed from y, and so knows the draws: then
+    E[M̄·dy] = m·E[dy] + Cov(M̄, dy), the gradient of the expected loss, and neither formula holds (for L = y²/2
+    behind multiplicative noise the mean is x·(m² + s²/R)). Derived in docs/noise.md.
+    """
     given = np.asarray(dy, np.float64)
     mean, variance = multiplier_moments(operator)
     return Moments(mean * given, variance * given**2)
 
 
 def forward_backward_covariance(x: ArrayLike, operator: Operator) -> Floats:
-    """Cov(y, M̄) per element: not 0 because backward uses the draws of forward.
+    """Cov(y, M̄) per element for a given x: not 0 because backward uses the draws of forward.
 
     mul_add: x·s²/R;  add_mul: (x + d)·s²/R.  x: any shape. Derived in docs/noise.md.
     """
