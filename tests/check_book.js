@@ -22,7 +22,7 @@ function measure(task, view) {
   const found = [];
   const say = (text) => found.push(`${task.page} at ${task.width}: ${text}`);
   const page = view.document;
-  for (const element of page.querySelectorAll("mjx-container, math, pre")) {
+  for (const element of page.querySelectorAll("mjx-container, math:not(mjx-container math), pre")) {
     const text = (element.closest("[data-text]") || element).textContent.trim().slice(0, 60);
     const what = element.tagName === "PRE" ? "code" : "formula";
     const over = overhang(element, view);

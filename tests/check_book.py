@@ -2,9 +2,9 @@
 
     python -m tests.check_book docs/_build [--widths 1280 390]
 
-Needs Chromium (on Debian: apt-get install chromium); CI runs it where there is one. Every page is laid out in a
-frame of each width, and a line is printed for each formula, block of code or page that is wider than there is room
-for, for each formula that MathJax could not set, and for each that it has left as it was written.
+Needs Chromium (on Debian: apt-get install chromium); CI runs it where there is one. Every page is laid out in
+a frame of each width, and a line is printed for each formula, block of code or page that is wider than there
+is room for, for each formula that MathJax could not set, and for each that it has left as it was written.
 """
 
 import argparse
@@ -86,7 +86,12 @@ def problems(book: Path, chromium: str, widths: tuple[int, ...] = WIDTHS) -> lis
     found: Queue[Any] = Queue()
     with served(book, measure, found) as address, tempfile.TemporaryDirectory() as profile:
         command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        command += [f"--user-data-dir={profile}", "--window-size=1600,1200", "--remote-debugging-port=0", address]
+        command += [
+            f"--user-data-dir={profile}",
+            "--window-size=1600,1200",
+            "--remote-debugging-port=0",
+            address,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             lines: list[str] = found.get(timeout=PATIENCE)

@@ -1,7 +1,7 @@
-"""Moments of dx behind noise, engine against closed forms, for a dy that knows the draws and one that does not.
+"""Moments of dx behind noise: engine against closed forms, dy that knows the draws and one that does not.
 
-The kind: a formula for the mean or variance of a product holds for independent factors only. In a network dy is
-computed from y, and so from the multiplier that it is multiplied by.
+The kind: a formula for the mean or variance of a product holds for independent factors only. In a network dy
+is computed from y, and so from the multiplier that it is multiplied by.
 """
 
 import itertools
@@ -23,7 +23,10 @@ Floats = NDArray[np.float64]
 CASES = [
     (noise.additive(0.8, mean=0.3), Operator(sigma_add=0.8, mean_add=0.3)),
     (noise.multiplicative(0.8), Operator(sigma_mul=0.8)),
-    (noise.multiplicative(0.8, mean=0.5, repetitions=4), Operator(0.8, 0.5, repetitions=4, execution="single")),
+    (
+        noise.multiplicative(0.8, mean=0.5, repetitions=4),
+        Operator(0.8, 0.5, repetitions=4, execution="single"),
+    ),
 ]
 for order, execution, repetitions in itertools.product(("mul_add", "add_mul"), ("single", "each"), (1, 3)):
     shared = {"mean_mul": 1.2, "mean_add": 0.4, "order": order, "repetitions": repetitions}
@@ -67,7 +70,7 @@ def test_given_dy_has_the_closed_form(operator: Noise, theory: Operator) -> None
 
 @pytest.mark.parametrize(("operator", "theory"), CASES, ids=lambda case: getattr(case, "kind", ""))
 def test_dy_of_a_loss_gives_the_gradient_of_the_expected_loss(operator: Noise, theory: Operator) -> None:
-    """L = y²/2: the mean of dx is d/dx E[L] = d/dx (Var y + (E y)²)/2, and x·(m² + s²/R) + m·d in the book."""
+    """L = y²/2: the mean of dx is d/dx (Var y + (E y)²)/2, and x·(m² + s²/R) + m·d in the book."""
     dx = passes(operator, None)
 
     def expected_loss(x: Floats) -> Floats:
