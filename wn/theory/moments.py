@@ -1,7 +1,8 @@
 """Closed-form moments of the noise operators of docs/noise.md, for one draw and for R averaged draws.
 
 Letters as in the book: y = x·M + D or y = (x + D)·M, with M ~ N(m, s²) and D ~ N(d, t²) independent of each
-other, of x, and between elements and samples. Everything here is float64 and elementwise in x, which may have any shape.
+other, of x, and between elements and samples. Everything here is float64 and elementwise in x, which may have
+any shape.
 """
 
 import math
@@ -145,7 +146,7 @@ def multiplier_moments(operator: Operator) -> tuple[float, float]:
 def backward_moments(dy: ArrayLike, operator: Operator) -> Moments:
     """Mean and variance of dx = M̄·dy for a dy that does not depend on the draws, as in a test of the layer.
 
-    E = m·dy;  Var = dy²·s²/R.  dy: any shape. In a network dy is computed from y, and so knows the draws: then
+    E = m·dy;  Var = dy²·s²/R.  dy: any shape. In a network dy is computed from y, and so knows the draws:
     E[M̄·dy] = m·E[dy] + Cov(M̄, dy), the gradient of the expected loss, and neither formula holds (for L = y²/2
     behind multiplicative noise the mean is x·(m² + s²/R)). Derived in docs/noise.md.
     """
