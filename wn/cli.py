@@ -40,6 +40,7 @@ from wn.options import (
     Threads,
     TrainLimit,
 )
+from wn.plain import say
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -317,5 +318,5 @@ def _command(error: Any) -> str:
 
 def _complain(text: str, code: int) -> int:
     line = " ".join(text.split())
-    messages.print(f"wn: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    say(messages, f"wn: {line}", style="red")
     return code

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from wn.errors import WnError
 from wn.flags import WHOLE, App
 from wn.options import BatchNorm, Overwrite, Seed
+from wn.plain import PlainConsole, say
 
-output = Console()
-messages = Console(stderr=True)
+output = PlainConsole()
+messages = PlainConsole(stderr=True)
 data = App(no_args_is_help=True, help="List, fetch and check data sets.")
 
 _DATA_NAME = typer.Argument(help="Data set; `wn data list` shows them.", show_default=False)
@@ -93,7 +93,7 @@ def export(
         target = out or source.with_name(f"{source.stem}-member-{member}.safetensors")
         paths = [exchange.export_member(source, member, target, overwrite=overwrite)]
     for path in paths:
-        output.print(f"Wrote {path}", soft_wrap=True, markup=False, highlight=False)
+        say(output, f"Wrote {path}")
 
 
 def import_(
@@ -142,7 +142,7 @@ def import_(
         overwrite=overwrite,
     )
     what = checkpoint.describe(loaded.network, loaded.population)
-    output.print(f"Wrote {out}: {what}", soft_wrap=True, markup=False, highlight=False)
+    say(output, f"Wrote {out}: {what}")
 
 
 @data.command("list")
@@ -165,7 +165,7 @@ def data_fetch(
     with console.downloads(messages) as progress:
         paths = catalogue.fetch(name, data_dir, progress)
     for path in paths:
-        output.print(str(path), soft_wrap=True, markup=False, highlight=False)
+        say(output, str(path))
 
 
 @data.command("check")
@@ -179,5 +179,5 @@ def data_check(
     statuses = catalogue.check(name, data_dir)
     for status in statuses:
         text = f"{status.path or status.name}: {status.status}"
-        output.print(text, soft_wrap=True, markup=False, highlight=False)
+        say(output, text)
     raise typer.Exit(0 if all(status.ok for status in statuses) else 1)

@@ -16,11 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.text import Text
 
 from wn import models
 from wn.data import catalogue, locate
 from wn.data.entry import Entry
+from wn.plain import PlainTable, description, printable, say
 from wn.results import WalkResult
 
 # wn.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
@@ -46,7 +47,7 @@ class _Printer(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(f"wn: {record.getMessage()}", markup=False, highlight=False, soft_wrap=True)
+        say(self.console, f"wn: {record.getMessage()}")
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def logged(console: Console) -> Iterator[None]:
 @contextmanager
 def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
-        TextColumn("{task.description}"),
+        description(),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.completed}/{task.total} network-epochs"),
@@ -92,9 +93,7 @@ def _lines(console: Console, what: str) -> Callable[[int, int], None]:
         if tenth > last:
             last = tenth
             rest = "; evaluating" if finished == total else ""
-            console.print(
-                f"{what}: {10 * tenth} % ({finished} of {total} network-epochs){rest}", highlight=False
-            )
+            say(console, f"{what}: {10 * tenth} % ({finished} of {total} network-epochs){rest}")
 
     return report
 
@@ -104,7 +103,7 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     rows = result.midpoints
     settings = result.run["settings"]
     first = rows[0]
-    table = Table(
+    table = PlainTable(
         title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
         f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise",
         caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
@@ -140,7 +139,7 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
 
 def _interval(low: float, high: float) -> str:
     upper = "∞" if isinf(high) or isnan(high) else f"{high:.3g}"
-    return f"\\[{low:.3g}, {upper}]"  # the backslash keeps rich from reading the bracket as markup
+    return f"[{low:.3g}, {upper}]"
 
 
 def _print_rule(console: Console, result: WalkResult) -> None:
@@ -158,15 +157,14 @@ def _print_rule(console: Console, result: WalkResult) -> None:
     if walked.size < 2 or not walked["reached"].any() or reasons - {"", NEVER_FALLS}:
         return
     predicted = root_sum_square_rule(walked["midpoint"])
-    console.print(
-        f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
-        f"midpoint {'at most' if NEVER_FALLS in reasons else '≈'} {predicted:.3g} at inference."
-    )
+    bound = "at most" if NEVER_FALLS in reasons else "≈"
+    text = f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
+    console.print(Text(f"{text}midpoint {bound} {predicted:.3g} at inference."))
 
 
 def print_trained(console: Console, trained: Any) -> None:
     """Print the accuracies of a trained network."""
-    table = Table(title=f"{trained.record['settings']['model']} on {trained.record['data']['name']}")
+    table = PlainTable(title=f"{trained.record['settings']['model']} on {trained.record['data']['name']}")
     table.add_column("test accuracy")
     table.add_column("correct", justify="right")
     table.add_column("of", justify="right")
@@ -178,7 +176,7 @@ def print_trained(console: Console, trained: Any) -> None:
 
 def print_models(console: Console, batch_norm: str | None = None) -> None:
     """Print every network, with each batch norm or one of them: parameters, multiply-accumulates, sites."""
-    table = Table(title="Networks")
+    table = PlainTable(title="Networks")
     for column in ("model", "batch norm", "input", "parameters", "MACs per image", "sites"):
         numeric = column in ("parameters", "MACs per image", "sites")
         table.add_column(column, justify="right" if numeric else "left")
@@ -195,8 +193,9 @@ def print_models(console: Console, batch_norm: str | None = None) -> None:
                 str(len(network.site_names)),
             )
     console.print(table)
-    console.print("Other names: " + ", ".join(f"{alias} = {name}" for alias, name in models.ALIASES.items()))
-    console.print("`wn models NAME` lists the sites of one.")
+    aliases = ", ".join(f"{alias} = {name}" for alias, name in models.ALIASES.items())
+    console.print(Text(f"Other names: {aliases}"))
+    console.print(Text("`wn models NAME` lists the sites of one."))
 
 
 def print_sites(
@@ -212,7 +211,7 @@ def print_sites(
     classes = usual.classes if classes is None else classes
     for setting in ("none", "sites") if batch_norm is None else (batch_norm,):
         network = models.build(name, shape, classes, setting)
-        table = Table(title=f"{network.name}, batch norm {setting}")
+        table = PlainTable(title=f"{network.name}, batch norm {setting}")
         table.add_column("site", justify="right")
         table.add_column("name")
         table.add_column("shape")
@@ -221,12 +220,12 @@ def print_sites(
             table.add_row(str(site), site_name, _shape(size), f"{prod(size):,}")
         console.print(table)
     if batch_norm is None:
-        console.print("With batch norm hidden the sites are those of none.")
+        console.print(Text("With batch norm hidden the sites are those of none."))
 
 
 def print_datasets(console: Console) -> None:
     """Print every data set of the catalogue: the figures as a table, what they are below it."""
-    table = Table(title="Data sets")
+    table = PlainTable(title="Data sets")
     for column in ("name", "image", "classes", "training", "test", "files"):
         table.add_column(column, justify="right" if column in ("classes", "training", "test") else "left")
     for entry in catalogue.listing():
@@ -240,7 +239,7 @@ def print_datasets(console: Console) -> None:
         )
     console.print(table)
     for entry in catalogue.listing():
-        console.print(f"{entry.name}: {entry.description}; licence: {entry.licence}", highlight=False)
+        console.print(Text(f"{entry.name}: {entry.description}; licence: {entry.licence}"))
 
 
 def _files(entry: Entry) -> str:
@@ -258,12 +257,12 @@ def _shape(shape: tuple[int, ...]) -> str:
 @contextmanager
 def downloads(console: Console) -> Iterator[Callable[[str], "Download"]]:
     """Give a function that starts a bar for the download of a file; a line where it is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (description(), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
         def start(name: str) -> Download:
             if not console.is_terminal:
-                console.print(f"downloading {name}", markup=False, highlight=False)
+                say(console, f"downloading {name}")
             return Download(bars, name)
 
         yield start
@@ -273,7 +272,7 @@ class Download:
     """The bar of one download, with what pooch asks of a bar: total, update, reset, close."""
 
     def __init__(self, bars: Progress, name: str) -> None:
-        self.bars, self.task = bars, bars.add_task(name, total=None)
+        self.bars, self.task = bars, bars.add_task(printable(name), total=None)
 
     @property
     def total(self) -> float | None:

@@ -11,6 +11,7 @@ from wn.commands import messages, output
 from wn.errors import WnError
 from wn.flags import WHOLE, App
 from wn.options import DataDir, Overwrite
+from wn.plain import say
 
 study = App(
     no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."
@@ -85,7 +86,7 @@ def presets() -> None:
     from wn.study import presets as shipped
 
     for name in shipped.names():
-        output.print(f"{name}: {shipped.preset(name).description}", soft_wrap=True, highlight=False)
+        say(output, f"{name}: {shipped.preset(name).description}")
 
 
 @study.command()
@@ -242,13 +243,13 @@ def import_seml(
         raise WnError(f"{target} exists: choose another --out, or --overwrite")
     target.write_text(imported.toml, encoding="utf-8")
     for note in imported.notes:
-        messages.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    output.print(f"Wrote {target}: the original has {imported.runs} runs", soft_wrap=True, highlight=False)
+        say(messages, f"note: {note}")
+    say(output, f"Wrote {target}: the original has {imported.runs} runs")
 
 
 def _wrote(paths: list[Path]) -> None:
     for path in paths:
-        output.print(f"Wrote {path}", soft_wrap=True, markup=False, highlight=False)
+        say(output, f"Wrote {path}")
 
 
 def _run(folder: Path, work: Callable[..., Any], make_workers: Any, options: dict[str, Any]) -> None:
@@ -260,7 +261,7 @@ def _run(folder: Path, work: Callable[..., Any], make_workers: Any, options: dic
             done = work(folder, make_workers, report=report, **options)
     except KeyboardInterrupt:
         text = "what is finished is kept: the same command goes on with the rest"
-        messages.print(f"{folder}: {text}", soft_wrap=True, markup=False, highlight=False)
+        say(messages, f"{folder}: {text}")
         raise
     if not study_console.print_summary(output, folder, done):
         raise typer.Exit(FAILED)

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from wn.console import logged
+from wn.plain import PlainTable, description, printable, say
 from wn.study.driver import Progress
 from wn.study.plan import Plan, PlannedNetwork
 from wn.study.store import Store
@@ -33,14 +33,14 @@ def progress(console: Console, what: str) -> Iterator[Callable[[Progress], None]
             yield _lines(console, what)
             return
         columns = (
-            TextColumn("{task.description}", markup=False),
+            description(),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[units]}"),
             _TimeLeft(),
         )
         with Bar(*columns, console=console) as bar:
-            task = bar.add_task(what, total=1.0, units="")
+            task = bar.add_task(printable(what), total=1.0, units="")
 
             def report(now: Progress) -> None:
                 bar.update(task, completed=now.share, units=_units(now))
@@ -71,7 +71,7 @@ def _lines(console: Console, what: str) -> Callable[[Progress], None]:
         last = at
         left = "" if ended else _left(at - started, now.share)
         parts = [f"{100 * now.share:.0f} %", _units(now), *([left] if left else [])]
-        console.print(f"{what}: {', '.join(parts)}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{what}: {', '.join(parts)}")
 
     return report
 
@@ -105,18 +105,16 @@ def print_summary(console: Console, folder: Path, done: Progress) -> bool:
     parts = [f"{done.finished} units finished", f"{there} of {there + failed + pending} are there"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{pending} are left"] if pending else []
-    _print(console, f"{folder}: {', '.join(parts)}")
+    say(console, f"{folder}: {', '.join(parts)}")
     if failed:
-        _print(
-            console, f"`wn study status {folder} --failures` says why, `wn study retry {folder}` tries again"
-        )
+        say(console, f"`wn study status {folder} --failures` says why, `wn study retry {folder}` tries again")
     return not failed and not pending
 
 
 def print_status(console: Console, folder: Path, failures: bool) -> None:
     """Print how many units are done, by phase, network and noise; with `failures` also why some failed."""
     with Store.read(folder) as store:
-        table = Table(title=f"{folder}: {store.meta.get('name', 'study')}")
+        table = PlainTable(title=f"{folder}: {store.meta.get('name', 'study')}")
         for heading in ("phase", "network", "noise"):
             table.add_column(heading)
         for heading in ("pending", "done", "failed", "time"):
@@ -131,31 +129,27 @@ def print_status(console: Console, folder: Path, failures: bool) -> None:
         console.print(table)
         driver = holder(folder)
         if driver is not None:
-            _print(console, f"running: {driver}")
+            say(console, f"running: {driver}")
         if failures:
             _print_failures(console, store)
         elif totals[2]:
             first = next(store.failures())
             reason = first.traceback.strip().splitlines()[-1]
-            _print(console, f"first failure, {_of(first.spec)}: {reason}")
+            say(console, f"first failure, {_of(first.spec)}: {reason}")
 
 
 def _print_failures(console: Console, store: Any) -> None:
     """Print the units that failed and why, those that failed of the same together."""
     for text, together in groupby(store.failures(), lambda failure: failure.traceback):
         for failure in together:
-            _print(console, f"{failure.key}: {_of(failure.spec)}")
-        _print(console, text)
+            say(console, f"{failure.key}: {_of(failure.spec)}")
+        console.print(Text(printable(text, "\n\t")), soft_wrap=True)
 
 
 def _of(spec: dict[str, Any]) -> str:
     noise = "" if spec.get("noise") is None else f", {spec['noise']['kind']} σ {spec['sigma']:g}"
     place = "" if spec["phase"] == "clean" else f" at {spec['site_name']}"
     return f"{spec['phase']} {spec['model']} on {spec['dataset']}, repeat {spec['repeat']}{noise}{place}"
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 # ---- midpoints --------------------------------------------------------------------------------------------
@@ -171,10 +165,10 @@ def print_fit(console: Console, folder: Path) -> None:
     for row in fit(folder):
         tables.setdefault(_setting(row), []).append(row)
     if not tables:
-        _print(console, f"{folder}: nothing with noise is in this study")
+        say(console, f"{folder}: nothing with noise is in this study")
     for title, rows in tables.items():
         phases = list(dict.fromkeys(str(row["phase"]) for row in rows))
-        table = Table(title=f"Midpoint σ \\[95 % interval]: {title}")
+        table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
         table.add_column("site", justify="right")
         table.add_column("name")
         for phase in phases:
@@ -192,7 +186,7 @@ def _setting(row: Any) -> str:
     parts = [f"{dataset}, {model}, batch norm {batch_norm}", *(["clamped"] if clamped else [])]
     parts += [f"{noise} noise" + (f" of ratio {ratio:g}" if ratio == ratio else "")]
     parts += [f"repetitions {repetitions}"] if repetitions != "1" else []
-    return ", ".join(parts).replace("[", "\\[")
+    return ", ".join(parts)
 
 
 def _midpoint(row: Any) -> str:
@@ -200,7 +194,7 @@ def _midpoint(row: Any) -> str:
     if not row["reached"]:
         return f"not reached{missing}"
     high = f"{row['ci_high']:.3g}" if row["ci_high"] < float("inf") else "∞"
-    return f"{row['midpoint']:.3g} \\[{row['ci_low']:.3g}, {high}]{missing}"
+    return f"{row['midpoint']:.3g} [{row['ci_low']:.3g}, {high}]{missing}"
 
 
 # ---- plans ------------------------------------------------------------------------------------------------
@@ -215,7 +209,7 @@ def calibrating(console: Console) -> Iterator[None]:
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Print what a study would take."""
-    table = Table(title=f"{plan.name}: nothing was run")
+    table = PlainTable(title=f"{plan.name}: nothing was run")
     table.add_column("network")
     for heading in ("trainings", "units", "epochs", "core time", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -229,7 +223,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     evaluations = sum(network.counted.units for network in plan.networks)
     epochs = sum(network.counted.network_epochs for network in plan.networks)
     workers = f"{plan.workers} workers" if plan.workers > 1 else "one worker"
-    _print(
+    say(
         console,
         f"{trainings:,} trainings, {evaluations:,} evaluations, {epochs:,} network-epochs; about "
         f"{duration(plan.seconds)} with {workers}; {_megabytes(plan.bytes)} on disk",
