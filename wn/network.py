@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from wn.backends.base import Array, Backend
 from wn.backends.windows import Pair
 from wn.errors import WnError
 from wn.layers import noise as noise_layer
-from wn.layers.base import Layer, Shape
+from wn.layers.base import Layer, Shape, declares
 from wn.layers.batch_norm import BatchNorm, forward_pooled
 from wn.layers.max_pooling import MaxPooling
 from wn.layers.relu import Relu, ReluCache
@@ -61,6 +61,7 @@ class Network:
     name: str
     steps: tuple[Step, ...]
     input_shape: Shape
+    recordable: ClassVar[bool] = True  # as layers have it: what the layers are does not count here
 
     def __post_init__(self) -> None:
         self.shapes()
@@ -185,7 +186,7 @@ class Network:
                 continue
             needed = need_dx or index > first_learning
             layer = self.steps[index].layer
-            masked = needed and layer.relu_before and self._is_relu(index - 1) and cache.noise[index] is None
+            masked = needed and self._masks_relu(index) and cache.noise[index] is None
             dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
             grads.append(layer_grads)
             if not needed:
@@ -232,12 +233,17 @@ class Network:
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
 
     def _is_relu(self, index: int) -> bool:
-        return 0 <= index < len(self.steps) and isinstance(self.steps[index].layer, Relu)
+        """Whether a layer is a ReLU and nothing else: a subclass may be a leaky one."""
+        return 0 <= index < len(self.steps) and type(self.steps[index].layer) is Relu
+
+    def _masks_relu(self, index: int) -> bool:
+        """Whether the backward of a layer can include that of the ReLU before it."""
+        return self._is_relu(index - 1) and declares(self.steps[index].layer, "relu_before")
 
     def _takes_relu(self, index: int, site: int, run: Pass) -> bool:
         """Whether layer `index`, behind `site`, can do the ReLU after it too: no noise comes between."""
         step = self.steps[index]
-        if not (step.layer.relu_after and self._is_relu(index + 1)):
+        if not (self._is_relu(index + 1) and declares(step.layer, "relu_after")):
             return False
         return not step.site or _silent(run, site + 1)
 
@@ -248,7 +254,7 @@ class Network:
             return None
         norm, _, pooling = (step.layer for step in group)
         behind_relu = site + group[0].site + group[1].site
-        if not isinstance(norm, BatchNorm) or not isinstance(pooling, MaxPooling):
+        if type(norm) is not BatchNorm or type(pooling) is not MaxPooling:
             return None
         return pooling.window if not group[1].site or _silent(run, behind_relu) else None
 

@@ -12,7 +12,7 @@ arXiv 2212.10430, section 3).
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class Noise:
     normalize_to_input_size: bool = False
     repetitions: int = 1
     execution: Execution = "single"
+    recordable: ClassVar[bool] = True  # as layers have it, see `wn.layers.base`
 
     def __post_init__(self) -> None:
         _check_choice("noise kind", self.kind, KINDS)

@@ -16,7 +16,7 @@ from wn.data.dataset import Dataset, Split, batch
 from wn.data.recipes import Preprocessing
 from wn.errors import WnError
 from wn.layers import cross_entropy
-from wn.layers.base import Shape
+from wn.layers.base import Shape, declares
 from wn.layers.batch_norm import BatchNorm
 from wn.network import INPUT_SITE, Network, Pass
 from wn.noise import Noise, SiteNoise
@@ -125,10 +125,12 @@ def train(
     check_last_batch(network, len(dataset.train), settings.batch_size)
     data_seed = seeds[0] if data_seed is None else data_seed
     at = first_state(be, network, seeds, dtype) if start is None else start
-    how = _How(be, network, settings, noise, seeds, data_seed, dtype)
+    plan = StepPlan(network, settings, noise, seeds, data_seed, dtype)
     # A loss that is not finite is reported below.
     with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-        step = be.recorded(_step(how, dataset, at))
+        step = training_step(be, plan, dataset, at)
+        if is_recordable(plan, dataset):
+            step = be.recorded(step)
         for epoch in range(at.epoch, settings.epochs):
             rate = optim.cosine_annealing(settings.learning_rate, epoch, settings.epochs)
             order = permutation(data_seed, len(dataset.train), epoch, Purpose.SHUFFLE).astype(np.uint32)
@@ -150,10 +152,9 @@ def train(
     return Population(at.params, at.states, seeds)
 
 
-class _How(NamedTuple):
+class StepPlan(NamedTuple):
     """What all steps of a training have in common."""
 
-    be: Backend
     network: Network
     settings: TrainSettings
     noise: SiteNoise
@@ -162,26 +163,33 @@ class _How(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _step(how: _How, dataset: Dataset, at: TrainingState) -> TrainingStep:
-    """Return the step of a training: it changes the arrays of its state `at` in place."""
-    be, split = how.be, dataset.train.on(how.be)
+def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: TrainingState) -> TrainingStep:
+    """Return the step of a training: it changes the arrays of its state in place."""
+    split = dataset.train.on(be)
 
     def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
-        draw = Draw(how.data_seed, epoch)
-        x = batch(be, split, samples, dataset.recipe.preprocessing, how.dtype, draw)
+        at, draw = be.enclosed(state), Draw(plan.data_seed, epoch)
+        x = batch(be, split, samples, dataset.recipe.preprocessing, plan.dtype, draw)
         labels = be.take(split.labels, samples)
-        run = Pass(how.noise, how.seeds, samples, epoch, training=True)
+        run = Pass(plan.noise, plan.seeds, samples, epoch, training=True)
         loss, grads, states = loss_and_gradients(
-            be, how.network, at.params, at.states, x, labels, run, how.settings.class_weights
+            be, plan.network, at.params, at.states, x, labels, run, plan.settings.class_weights
         )
         optim.adam_update(be, at.params, grads, at.adam, constants)
-        if how.settings.clamp_weights:
-            optim.clamp_weights(be, how.network.clampable(at.params))
+        if plan.settings.clamp_weights:
+            optim.clamp_weights(be, plan.network.clampable(at.params))
         for array, new in zip(optim.arrays(at.states), optim.arrays(states), strict=True):
             be.assign(array, new)
         be.accumulate(at.losses, loss, len(samples))
 
     return step
+
+
+def is_recordable(plan: StepPlan, dataset: Dataset) -> bool:
+    """Return whether every part of a training step says that it is `recordable`, see `Backend.recorded`."""
+    layers = (step.layer for step in plan.network.steps)
+    parts = (plan.network, *layers, *plan.noise.values(), dataset.recipe.preprocessing)
+    return all(declares(part, "recordable") for part in parts)
 
 
 def first_state(be: Backend, network: Network, seeds: tuple[int, ...], dtype: Any) -> TrainingState:

@@ -112,10 +112,19 @@ class Backend(Layers):
     def recorded(self, step: TrainingStep) -> TrainingStep:
         """Return what does the same as `step`; it may repeat a recording of what `step` did before.
 
-        So whatever differs from step to step has to be in its arguments, and it changes arrays in place, by
-        primitives of the backend alone: an operator between arrays would be done in the recording only.
+        So it is for steps whose parts all say that they are `recordable`: whatever differs from step to step
+        has to be in the arguments, and every array is computed and changed by primitives of the backend. What
+        else is done – an operator between arrays, a counter, an `if` – may be done in the recording only.
+        `wn.testing.check_recorded` finds out.
         """
         return step
+
+    def enclosed(self, state: Any) -> Any:
+        """Return the arrays that a step changes, in their structure of tuples, as the step is to use them.
+
+        Where a step is being recorded, primitives alone can look into them: anything else ends the recording.
+        """
+        return state
 
     @contextmanager
     def step(self) -> Iterator[None]:

@@ -12,15 +12,12 @@ from typing import Any
 
 from wn.backends.base import TrainingStep
 from wn.backends.cuda_kernels import memory_errors
+from wn.backends.sealed import NotRecordable
 from wn.errors import WnError
 
 WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, and memory is taken
 
 log = logging.getLogger("wn")
-
-
-class NotRecordable(RuntimeError):
-    """A step can't be recorded: what it takes from the host may be something else later, or CUDA refuses."""
 
 
 class RecordedStep:
@@ -29,14 +26,15 @@ class RecordedStep:
     def __init__(self, be: Any, step: TrainingStep) -> None:
         self._be, self._step = be, step
         self._recordings: dict[int, _Recording] = {}
-        self._recordable = True  # as far as is known
+        self.reason = ""  # why it can't be recorded
+        self.repeats = 0  # steps that were repeated
 
     def __call__(self, samples: Any, epoch: int, constants: Sequence[float]) -> None:
         """Do a step; where memory ends it raises MemoryError, and nothing of the step is done."""
         with memory_errors():
-            if self._recordable and self._be.records:
+            if not self.reason and self._be.records:
                 try:
-                    self._recording(len(samples)).run(samples, epoch, constants)
+                    self.repeats += self._recording(len(samples)).run(samples, epoch, constants)
                     return
                 except NotRecordable as error:  # nothing of the step is done
                     self._end_recording(error)
@@ -49,10 +47,10 @@ class RecordedStep:
 
     def _end_recording(self, reason: NotRecordable) -> None:
         """Launch this step one by one from now on; the log says so for the first such step of the process."""
-        self._recordable = False
+        self.reason = " ".join(str(reason).split()) or "CUDA refuses"
         self._recordings.clear()
         if not self._be.not_recorded:
-            log.warning("steps are not recorded as CUDA graphs: %s", " ".join(str(reason).split()))
+            log.warning("steps are not recorded as CUDA graphs: %s", self.reason)
         self._be.not_recorded += 1
 
 
@@ -72,8 +70,8 @@ class _Recording:
         self.graph = None
         self.pool.free_all_blocks()
 
-    def run(self, samples: Any, epoch: int, constants: Sequence[float]) -> None:
-        """Do a step with these samples, one by one or as a graph.
+    def run(self, samples: Any, epoch: int, constants: Sequence[float]) -> bool:
+        """Do a step with these samples, one by one or as a graph; return whether it was a graph.
 
         Raises NotRecordable, with nothing of the step done, if its launches can't be recorded.
         """
@@ -86,10 +84,11 @@ class _Recording:
             # It takes the memory that cuBLAS asked for as it was recorded. Without it the launch fails before
             # anything has begun: nothing of the step is done. What is written above is no part of it.
             self.graph.launch()
-            return
+            return True
         self.calls += 1
         with self.cupy.cuda.using_allocator(self.pool.malloc):
             self.step(self.samples, epoch, constants)
+        return False
 
     def _recorded(self, epoch: int, constants: Sequence[float]) -> Any:
         """Return the graph of a step, which is not executed meanwhile; else raise NotRecordable."""

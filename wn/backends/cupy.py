@@ -11,9 +11,10 @@ import numpy as np
 from wn import random
 from wn.backends import cuda_device
 from wn.backends.base import Array, DrawKey, Draws, Room, TrainingStep
-from wn.backends.cuda_graph import NotRecordable, RecordedStep
+from wn.backends.cuda_graph import RecordedStep
 from wn.backends.cuda_kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, memory_errors, packed
 from wn.backends.cuda_layers import CudaLayers
+from wn.backends.sealed import NotRecordable
 from wn.random import Purpose
 
 ABSENT = 0xFFFFFFFF  # the stream word of a part of a noise operator that is not there

@@ -13,7 +13,8 @@ from wn.backends.base import Array, Draws, TrainingStep
 from wn.backends.numba_kernels import elementwise, noise, small
 from wn.backends.numba_layers import NumbaLayers
 from wn.backends.pace import Pace
-from wn.backends.recorded_calls import NotRecordable, RecordedCalls, RecordedStep
+from wn.backends.recorded_calls import RecordedCalls, RecordedStep, primitive
+from wn.backends.sealed import sealed
 from wn.errors import WnError
 
 
@@ -74,15 +75,24 @@ class NumbaBackend(NumbaLayers):
 
     @contextmanager
     def recording(self, calls: RecordedCalls) -> Iterator[None]:
-        """Note the calls of this thread meanwhile; what can't be repeated raises NotRecordable."""
+        """Note the calls of this thread meanwhile; what can't be repeated raises NotRecordable.
+
+        Arrays are sealed meanwhile (`wn.backends.sealed`): primitives alone can look into them.
+        """
         self._local.recording = calls
         try:
             yield
         finally:
             self._local.recording = None
 
+    def enclosed(self, state: Any) -> Any:
+        """See `Backend.enclosed`."""
+        recording = self._local.recording
+        return state if recording is None else sealed(state, recording.refuse)
+
     # ---- batches ----------------------------------------------------------------------------------------
 
+    @primitive
     def gather(
         self,
         images: Array,
@@ -109,12 +119,14 @@ class NumbaBackend(NumbaLayers):
 
     # ---- small arrays -----------------------------------------------------------------------------------
 
+    @primitive
     def take(self, values: Array, samples: Array) -> Array:
         """See `Backend.take`."""
         out = np.empty(len(samples), values.dtype)
         self._run(small.take, values, samples, out)
         return out
 
+    @primitive
     def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
         """See `Backend.shares`."""
         out = np.full(len(labels), 1 / len(labels), dtype)
@@ -122,26 +134,31 @@ class NumbaBackend(NumbaLayers):
             self._run(small.shares, labels, np.asarray(class_weights, dtype), out)
         return out
 
+    @primitive
     def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
         """See `Backend.running_average`: the same bits."""
         out = np.empty_like(old)
         self._run(small.running_average, old, new, share, factor, out)
         return out
 
+    @primitive
     def assign(self, target: Array, values: Array) -> None:
         """See `Backend.assign`."""
-        self._run(np.copyto, target, values)
+        self._run_last(np.copyto, target, values)
 
+    @primitive
     def accumulate(self, total: Array, values: Array, factor: int) -> None:
         """See `Backend.accumulate`: the same bits."""
-        self._run(small.accumulate, total, values, factor)
+        self._run_last(small.accumulate, total, values, factor)
 
+    @primitive
     def check_finite(self, array: Array, message: str) -> None:
         """See `Backend.check_finite`."""
         self._run(_check_finite, array, message)
 
     # ---- optimiser --------------------------------------------------------------------------------------
 
+    @primitive
     def adam_updates(
         self,
         parameters: list[Array],
@@ -155,12 +172,18 @@ class NumbaBackend(NumbaLayers):
         if recording is None or not parameters:
             super().adam_updates(parameters, gradients, first, second, np.array(constants, np.float64))
             return
-        arrays = [self._contiguous(*kind) for kind in (parameters, gradients, first, second)]
+        if constants is not recording.constants:  # else the kernel would find others than it is given
+            recording.refuse("constants of Adam that are not the step's")
+        kinds = parameters, gradients, first, second
+        if len({array.dtype for kind in kinds for array in kind}) > 1:
+            recording.refuse("parameters and gradients of several types")
+        arrays = [self._contiguous(*kind) for kind in kinds]
         addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
         sizes = np.array([array.size for array in parameters], np.int64)
         recording.keep(arrays)
-        self._run(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
+        self._run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
 
+    @primitive
     def adam_update(
         self,
         parameter: Array,
@@ -171,27 +194,30 @@ class NumbaBackend(NumbaLayers):
     ) -> None:
         """See `Backend.adam_update`: the same bits."""
         if not all(array.flags.c_contiguous for array in (parameter, first, second)):  # reshape would copy
+            self._not_recorded("parameters in another layout")
             super().adam_update(parameter, gradient, first, second, list(map(float, constants)))
             return
         flat = (array.reshape(-1) for array in (parameter, gradient, first, second))
-        self._run(elementwise.adam, *flat, np.asarray(constants, np.float64))
+        self._run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
 
+    @primitive
     def clip(self, w: Array, limit: float) -> None:
         """See `Backend.clip`."""
         if w.flags.c_contiguous:
-            self._run(elementwise.clip, w.reshape(-1), float(limit))
+            self._run_last(elementwise.clip, w.reshape(-1), float(limit))
         else:
+            self._not_recorded("weights in another layout")
             super().clip(w, limit)  # reshape would copy
 
     # ---- noise ------------------------------------------------------------------------------------------
 
     def _normals_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
         out = self._empty((features, len(key.samples)), np.float32)
-        if self._local.recording is not None:
-            raise NotRecordable("draws that are stored")
+        self._not_recorded("draws that are stored")
         noise.fill_normals(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition)
         return out
 
+    @primitive
     def apply_draws(
         self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool
     ) -> tuple[Array, Array | None]:
@@ -204,6 +230,8 @@ class NumbaBackend(NumbaLayers):
         y = self._empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
         m = self._empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
         recording = self._local.recording
+        if recording is not None:
+            multiplier, offset = (_in_step(draws, recording) for draws in (multiplier, offset))
         arguments = noise.apply_arguments(
             x.reshape(-1, *shape),
             y.reshape(-1, *shape),
@@ -217,12 +245,23 @@ class NumbaBackend(NumbaLayers):
             self._run(noise.apply, *arguments)
         return y, m
 
+    @primitive
     def multiply(self, dy: Array, m: Array) -> Array:
         """See `Backend.multiply`: the same bits."""
         dy, m = self._contiguous(dy, m)
         dx = self._empty(dy.shape, dy.dtype)
         self._run(noise.multiply, dy.reshape(len(dy), -1), m.reshape(len(m), -1), dx.reshape(len(dy), -1))
         return dx
+
+
+def _in_step(draws: Draws | None, recording: RecordedCalls) -> Draws | None:
+    """Return draws of the step's epoch with its number; the kernel finds the one of each step itself."""
+    if draws is None:
+        return None
+    epoch: Any = draws.key.epoch
+    if epoch is not recording.epoch:
+        recording.refuse("draws of an epoch that is not the step's")
+    return draws._replace(key=draws.key._replace(epoch=int(epoch[0])))
 
 
 def _check_finite(array: Array, message: str) -> None:

@@ -18,7 +18,8 @@ from wn.backends.numba_kernels import (
 )
 from wn.backends.numpy import NumpyBackend
 from wn.backends.pace import Pace
-from wn.backends.recorded_calls import NotRecordable, RecordedCalls
+from wn.backends.recorded_calls import RecordedCalls, primitive
+from wn.backends.sealed import Sealed
 from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
 
@@ -39,7 +40,8 @@ class _Local(threading.local):
 class NumbaLayers(NumpyBackend):
     """Products, element-wise functions, loss, convolution, pooling and batch norm, each by its kernel.
 
-    Every kernel is called by `_run`, and every large array comes from `_empty`: so steps can be recorded.
+    Every kernel is called by `_run`, every large array comes from `_empty`, and only a `primitive` looks into
+    arrays: so steps can be recorded.
     """
 
     def __init__(self) -> None:
@@ -50,20 +52,34 @@ class NumbaLayers(NumpyBackend):
     @property
     def xp(self) -> Any:  # type: ignore[override]  # an attribute of other backends
         """NumPy; while a step is recorded there is no plain array code, since it could not be repeated."""
-        if self._local.recording is not None:
-            raise NotRecordable("plain array code")
+        self._not_recorded("plain array code")
         return np
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """See `Backend.asarray`; an array of that dtype is returned as it is, also in a recorded step."""
-        fits = isinstance(values, np.ndarray) and (dtype is None or values.dtype == dtype)
+        fits = isinstance(values, np.ndarray | Sealed) and (dtype is None or values.dtype == dtype)
         return values if fits else self.xp.asarray(values, dtype=dtype)
+
+    def _not_recorded(self, what: str) -> None:
+        """Raise NotRecordable while a step is recorded."""
+        if self._local.recording is not None:
+            self._local.recording.refuse(what)
 
     def _run(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that writes to some of its arguments; where a step is recorded, note the call."""
-        function(*arguments)
-        if self._local.recording is not None:
-            self._local.recording.note(function, arguments)
+        recording = self._local.recording
+        if recording is None:
+            function(*arguments)
+        else:
+            recording.run(function, arguments)
+
+    def _run_last(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function that changes what outlives a step; where one is recorded, at its end."""
+        recording = self._local.recording
+        if recording is None:
+            function(*arguments)
+        else:
+            recording.run_last(function, arguments)
 
     def _empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose contents are undefined, if it is large on memory that is used again."""
@@ -74,17 +90,18 @@ class NumbaLayers(NumpyBackend):
         """Return the arrays in the layout that kernels are compiled for, copied where they have another."""
         for array in arrays:  # no more than this in most calls: they come in every step
             if not array.flags.c_contiguous:
-                if self._local.recording is not None:
-                    raise NotRecordable("an array that has to be copied first")
+                self._not_recorded("an array that has to be copied first")
                 return tuple(np.ascontiguousarray(array) for array in arrays)
         return arrays
 
     # ---- products ---------------------------------------------------------------------------------------
 
+    @primitive
     def linear(self, w: Array, x: Array, b: Array) -> Array:
         """See `Backend.linear`: products in parts of so many samples."""
         return self._linear(w, x, b, relu=False)
 
+    @primitive
     def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
         """See `Backend.linear_relu`."""
         return self._linear(w, x, b, relu=True)
@@ -95,12 +112,14 @@ class NumbaLayers(NumpyBackend):
         self._run(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]), relu)
         return y
 
+    @primitive
     def linear_backward(
         self, dy: Array, x: Array, w: Array, need_dx: bool
     ) -> tuple[Array | None, Array, Array]:
         """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
         return self._linear_backward(dy, x, w, need_dx, relu=False)
 
+    @primitive
     def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
         """See `Backend.linear_backward_relu`."""
         dx, dw, db = self._linear_backward(dy, x, w, need_dx=True, relu=True)
@@ -121,6 +140,7 @@ class NumbaLayers(NumpyBackend):
 
     # ---- element-wise -----------------------------------------------------------------------------------
 
+    @primitive
     def relu(self, x: Array) -> Array:
         """See `Backend.relu`: the same bits."""
         (x,) = self._contiguous(x)
@@ -128,6 +148,7 @@ class NumbaLayers(NumpyBackend):
         self._run(elementwise.relu, x.reshape(-1), y.reshape(-1))
         return y
 
+    @primitive
     def relu_backward(self, dy: Array, y: Array) -> Array:
         """See `Backend.relu_backward`: the same bits."""
         dy, y = self._contiguous(dy, y)
@@ -139,6 +160,7 @@ class NumbaLayers(NumpyBackend):
 
     # ---- loss -------------------------------------------------------------------------------------------
 
+    @primitive
     def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
         """See `Backend.cross_entropy`."""
         logits, labels, shares = self._contiguous(logits, labels, shares)
@@ -146,6 +168,7 @@ class NumbaLayers(NumpyBackend):
         self._run(loss.cross_entropy, logits, labels, shares, log_probabilities, values)
         return values, log_probabilities
 
+    @primitive
     def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
         """See `Backend.cross_entropy_backward`."""
         log_probabilities, labels, shares = self._contiguous(log_probabilities, labels, shares)
@@ -153,6 +176,7 @@ class NumbaLayers(NumpyBackend):
         self._run(loss.cross_entropy_backward, log_probabilities, labels, shares, dlogits)
         return dlogits
 
+    @primitive
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """See `Backend.count_correct`: the same numbers."""
         logits, labels = self._contiguous(logits, labels)
@@ -162,10 +186,12 @@ class NumbaLayers(NumpyBackend):
 
     # ---- convolution ------------------------------------------------------------------------------------
 
+    @primitive
     def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """See `Backend.convolution`."""
         return self._convolution(x, w, b, stride, padding, relu=False)
 
+    @primitive
     def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """See `Backend.convolution_relu`."""
         if not convolution.prefers_direct(w.shape[1], stride[1]):
@@ -182,6 +208,7 @@ class NumbaLayers(NumpyBackend):
             self._run(convolution_columns.convolution, self._gemm[x.dtype], x, w, b, y, *stride, *padding)
         return y
 
+    @primitive
     def convolution_gradients(
         self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
     ) -> tuple[Array, Array]:
@@ -196,6 +223,7 @@ class NumbaLayers(NumpyBackend):
             self._run(function, gemm, dy, x, dw, db, *stride, *padding)
         return dw, db
 
+    @primitive
     def convolution_input_gradient(
         self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
     ) -> Array:
@@ -211,6 +239,7 @@ class NumbaLayers(NumpyBackend):
 
     # ---- pooling ----------------------------------------------------------------------------------------
 
+    @primitive
     def max_pool(self, x: Array, window: Pair) -> Array:
         """See `Backend.max_pool`: the same bits."""
         (x,) = self._contiguous(x)
@@ -218,10 +247,12 @@ class NumbaLayers(NumpyBackend):
         self._run(pooling.max_pool, x, y, *window)
         return y
 
+    @primitive
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
         """See `Backend.max_pool_backward`: the same bits."""
         return self._max_pool_backward(dy, x, y, window, relu=False)
 
+    @primitive
     def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
         """See `Backend.max_pool_backward_relu`: the same bits."""
         return self._max_pool_backward(dy, x, y, window, relu=True)
@@ -232,6 +263,7 @@ class NumbaLayers(NumpyBackend):
         self._run(pooling.max_pool_backward, dy, x, y, dx, *window, relu)
         return dx
 
+    @primitive
     def average_pool(self, x: Array, window: Pair) -> Array:
         """See `Backend.average_pool`."""
         (x,) = self._contiguous(x)
@@ -239,6 +271,7 @@ class NumbaLayers(NumpyBackend):
         self._run(pooling.average_pool, x, y, *window)
         return y
 
+    @primitive
     def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
         """See `Backend.average_pool_backward`."""
         (dy,) = self._contiguous(dy)
@@ -253,12 +286,14 @@ class NumbaLayers(NumpyBackend):
 
     # ---- batch norm -------------------------------------------------------------------------------------
 
+    @primitive
     def batch_norm(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
     ) -> tuple[Array, Array, Array, Array]:
         """See `Backend.batch_norm`."""
         return self._batch_norm(rows, gamma, beta, epsilon, relu=False)
 
+    @primitive
     def batch_norm_relu(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
     ) -> tuple[Array, Array, Array, Array]:
@@ -274,6 +309,7 @@ class NumbaLayers(NumpyBackend):
         self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, mean, variance, inverse, relu)
         return y, mean, variance, inverse
 
+    @primitive
     def batch_norm_backward(
         self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
     ) -> tuple[Array, Array, Array]:
@@ -284,10 +320,12 @@ class NumbaLayers(NumpyBackend):
         self._run(batch_norm.backward_training, drows, rows, gamma, mean, inverse, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
 
+    @primitive
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """See `Backend.normalise`."""
         return self._normalise(rows, mean, scale, shift, relu=False)
 
+    @primitive
     def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """See `Backend.normalise_relu`."""
         return self._normalise(rows, mean, scale, shift, relu=True)
@@ -299,6 +337,7 @@ class NumbaLayers(NumpyBackend):
         self._run(batch_norm.normalise, rows, mean, scale, shift, relu, y)
         return y
 
+    @primitive
     def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
         """See `Backend.normalise_relu_pool`: the same bits, but where scale is 0 and x infinite."""
         x, mean, scale, shift = self._contiguous(x, mean, scale, shift)
@@ -307,6 +346,7 @@ class NumbaLayers(NumpyBackend):
         self._run(batch_norm.normalise_relu_pool, x, mean, scale, shift, y, *window)
         return y
 
+    @primitive
     def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
         """See `Backend.normalise_sums`."""
         drows, rows, mean, inverse = self._contiguous(drows, rows, mean, inverse)

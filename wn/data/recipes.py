@@ -1,6 +1,7 @@
 """How each data set is prepared and trained on: the recipes of the study, as plain data."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from wn.errors import WnError
 
@@ -20,6 +21,7 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
     crop_padding: int = 0
     flip: bool = False
+    recordable: ClassVar[bool] = True  # as layers have it, see `wn.layers.base`
 
     def __post_init__(self) -> None:
         if not self.scale > 0:

@@ -40,5 +40,6 @@ class AveragePooling(Pooling):
     """An average pooling with stride = window (height, width) in a network."""
 
     kind = "an average pooling"
+    recordable = True
     pool = staticmethod(forward)
     pool_backward = staticmethod(backward)

@@ -21,6 +21,8 @@ class Layer(Protocol):
     """
 
     learns: ClassVar[bool]  # whether it has parameters
+    # What follows counts only where the layer's own class says it, see `declares`.
+    recordable: ClassVar[bool]  # whether all it does with arrays is done by primitives of the backend
     relu_after: ClassVar[bool]  # whether its forward can include a ReLU of its output
     relu_before: ClassVar[bool]  # whether its backward can include that of the ReLU its input came from
 
@@ -52,10 +54,22 @@ class Layer(Protocol):
         ...
 
 
+def declares(thing: Any, name: str) -> bool:
+    """Return whether the class of a layer, or of another part of a step, itself says `name = True`.
+
+    What a class inherits does not count: it may well do something else in its forward and backward than the
+    class that said so. Neither does an object that has a method of its own in place of its class's.
+    """
+    kind = type(thing)
+    own_methods = any(callable(getattr(kind, name, None)) for name in getattr(thing, "__dict__", ()))
+    return vars(kind).get(name) is True and not own_methods
+
+
 class Stateless:
     """Defaults for a layer without parameters and state."""
 
     learns: ClassVar[bool] = False
+    recordable: ClassVar[bool] = False
     relu_after: ClassVar[bool] = False
     relu_before: ClassVar[bool] = False
 

@@ -153,6 +153,7 @@ def update_running(be: Backend, running: RunningStatistics, batch: BatchStatisti
 class BatchNorm:
     """A batch norm in a network; its state is the `RunningStatistics`."""
 
+    recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     relu_after: ClassVar[bool] = True
     relu_before: ClassVar[bool] = False

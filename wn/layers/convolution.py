@@ -75,6 +75,7 @@ class Convolution(Stateless):
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
+    recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     relu_after: ClassVar[bool] = True
     relu_before: ClassVar[bool] = False

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from wn.backends.base import Array, Backend
 from wn.layers.base import Shape, Stateless
@@ -32,6 +32,8 @@ def backward(be: Backend, dy: Array, cache: FlattenCache) -> tuple[Array, tuple[
 @dataclass(frozen=True)
 class Flatten(Stateless):
     """A flatten in a network; it has no noise site."""
+
+    recordable: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) → (C·H·W,)."""

@@ -56,6 +56,7 @@ class Linear(Stateless):
     """A linear layer with `features` outputs in a network."""
 
     features: int
+    recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     relu_after: ClassVar[bool] = True
     relu_before: ClassVar[bool] = True

@@ -43,6 +43,7 @@ class MaxPooling(Pooling):
     """A max pooling with stride = window (height, width) in a network."""
 
     kind = "a max pooling"
+    recordable = True
     relu_before = True
     pool = staticmethod(forward)
     pool_backward = staticmethod(backward)

@@ -1,7 +1,7 @@
 """Rectified linear unit: y = max(x, 0). Derived in docs/layers/relu.md."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from wn.backends.base import Array, Backend
 from wn.layers.base import Shape, Stateless
@@ -33,6 +33,8 @@ def backward(be: Backend, dy: Array, cache: ReluCache) -> tuple[Array, tuple[()]
 @dataclass(frozen=True)
 class Relu(Stateless):
     """A ReLU in a network."""
+
+    recordable: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """Any shape stays as it is."""

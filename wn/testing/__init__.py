@@ -1,11 +1,12 @@
 """Tools to test numerical code: gradient and layer checks, moment checks, tolerances, Hypothesis
-strategies.
+strategies, and a check of recorded training steps.
 
-`strategies` is imported when it is first used: it alone needs Hypothesis.
+`strategies` is imported when it is first used, since it alone needs Hypothesis; the check of recorded steps,
+since it alone trains.
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from wn.testing.case import LayerCase
 from wn.testing.gradients import KinkError, UnresolvedError, check_gradient, check_shapes
@@ -27,6 +28,9 @@ from wn.testing.moments import (
 )
 from wn.testing.tolerances import assert_close, tolerance
 
+if TYPE_CHECKING:
+    from wn.testing.recording import check_recorded, check_recorded_step
+
 __all__ = [
     "KinkError",
     "LayerCase",
@@ -43,6 +47,8 @@ __all__ = [
     "check_layout",
     "check_mean",
     "check_population",
+    "check_recorded",
+    "check_recorded_step",
     "check_repeatable",
     "check_shapes",
     "check_variance",
@@ -50,7 +56,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name == "strategies":
         return import_module("wn.testing.strategies")
+    if name in ("check_recorded", "check_recorded_step"):
+        return getattr(import_module("wn.testing.recording"), name)
     raise AttributeError(f"module 'wn.testing' has no attribute {name!r}")
