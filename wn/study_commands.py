@@ -17,7 +17,7 @@ study = App(
     no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."
 )
 
-FAILED = 1  # exit code where units failed
+FAILED = 1  # exit code where units failed, or runs were left out
 
 _STUDY = typer.Argument(help="A study's TOML file, or a preset; `wn study presets` lists them.")
 _FOLDER = typer.Argument(help="The folder of a study that was run.", show_default=False)
@@ -232,19 +232,32 @@ def import_seml(
             "--out", "-o", help="Study file to write; default: FILE with .toml.", show_default=False
         ),
     ] = None,
+    ignore: Annotated[
+        str,
+        typer.Option(
+            help="Parameters without a place in a study, with commas, that change nothing.",
+            show_default=False,
+        ),
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a study of an experiment file of the paper's authors, and print how many runs it had."""
+    """Make a study of an experiment file of the paper's authors, and print how many runs it had.
+
+    Exit code 1 if runs were left out, because a study can't express them or they may be other experiments.
+    """
     from wn.study import seml
 
-    imported = seml.import_seml(file)
+    imported = seml.import_seml(file, [name.strip() for name in ignore.split(",") if name.strip()])
     target = out or file.with_suffix(".toml")
     if target.exists() and not overwrite:
         raise WnError(f"{target} exists: choose another --out, or --overwrite")
     target.write_text(imported.toml, encoding="utf-8")
     for note in imported.notes:
         say(messages, f"note: {note}")
-    say(output, f"Wrote {target}: the original has {imported.runs} runs")
+    left_out = f", {imported.left_out} of them left out" if imported.left_out else ""
+    say(output, f"Wrote {target}: the original has {imported.runs} runs{left_out}")
+    if imported.left_out:
+        raise typer.Exit(FAILED)
 
 
 def _wrote(paths: list[Path]) -> None:

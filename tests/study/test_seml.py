@@ -243,7 +243,7 @@ def test_what_a_study_can_not_express_is_left_out_with_the_reason(
     found, spec = grid(
         file,
         "type: choice, options: [1, 2, 3]",
-        f"good: {{ fixed: {{ x: 1 }} }}\nbad: {{ fixed: {{ {fixed} }} }}\n",
+        f"good: {{ fixed: {{ general.experiment_name: x }} }}\nbad: {{ fixed: {{ {fixed} }} }}\n",
     )
     assert (found.runs, found.left_out, noisy(spec)) == (6, 3, 3)
     (note,) = (note for note in found.notes if note.startswith("bad: left out, 3 runs: "))
@@ -262,7 +262,7 @@ def test_some_values_of_an_axis_may_be_left_out(file: Path) -> None:
 def test_random_parameters_are_counted_and_left_out(file: Path) -> None:
     """`drawn`: 2 σ × 4 samples = 8 runs; `own` has 5 samples of its own: 10; `none` 2."""
     extra = f"""
-none: {{ fixed: {{ x: 1 }} }}
+none: {{ fixed: {{ general.experiment_name: x }} }}
 random_block:
   random: {{ samples: 4, seed: 1, {NOISE}.GaussMean: {{ type: uniform, min: 0, max: 1 }} }}
   drawn: {{ fixed: {{ x: 2 }} }}

@@ -147,13 +147,20 @@ grid:
         ("a: [", ("line 1", "not YAML")),
         ("fixed:\n  a: b: c\n", ("line 2", "not YAML")),
         ("a: !!python/object:os.system {}", ("line 1", "not YAML")),
-        ("seml: {}\n", ("the top level", "no parameters")),
+        ("seml: { executable: main.py }\n", ("the top level", "no parameters")),
+        ("fixed: { x: 1 }\n", ("seml: this block is missing",)),
+        ("seml: { name: x }\nfixed: { x: 1 }\n", ("seml.executable: this key is missing",)),
+        ("seml: { executable: a, fixed: {} }\n", ("seml.fixed: unknown key; seml allows executable",)),
+        (HEAD.replace("sbatch_options", "sbatch"), ("slurm.sbatch: unknown key",)),
         (HEAD + "sub: {}\n", ("sub: no parameters",)),
         (
             HEAD + "sub: { fixed: { x: 1 }, grid: { x: { type: choice, options: [1] } } }\n",
             ("sub: x is in two",),
         ),
-        (HEAD + "sub: { fixed: { x: 1, x.y: 2 } }\n", ("sub: x is a parameter, and x.y is inside it",)),
+        (
+            HEAD + "sub: { fixed: { x: 1, x.y: 2 } }\n",
+            ("sub.fixed.x is a parameter", "sub.fixed.x.y is inside it"),
+        ),
         (HEAD + "sub: { grid: { x: 1 } }\n", ("sub: x: a parameter here needs a type",)),
         (
             HEAD + "sub: { grid: { x: { type: normal } } }\n",
@@ -188,7 +195,8 @@ grid:
             HEAD + "  noise_settings.layer_wise: { noise_type: GaussAdd, layer_index: 8 }\n",
             ("as a study: noise[0].where", "no site 8"),
         ),
-        ("a: &a { fixed: { x: 1 }, b: *a }\nfixed: { y: 1 }", ("nested more than 30 deep",)),
+        (HEAD + "a: &a { fixed: { x: 1 }, b: *a }\n", ("line 10: an alias within what it stands for",)),
+        (HEAD + f"sub: {'{ a: ' * 40}{'}' * 40}\n", ("nested more than 30 deep",)),
     ],
 )
 def test_what_is_no_experiment_file_is_refused_in_one_line(

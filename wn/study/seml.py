@@ -1,11 +1,12 @@
 """Import of the experiment files that the authors of Walking Noise published for seml, as study files.
 
-Nothing is dropped silently: a parameter without a place in a study is named in a note, and runs that a study
-can't express are left out with the reason; both are in the comments of the study file.
+Nothing is dropped silently: runs that a study can't express, or that a parameter without a place in a study
+may make other experiments, are left out with the reason; parameters that change nothing are named. Both are
+in the comments of the study file.
 """
 
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Collection, Iterator
+from itertools import islice, product
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,14 @@ import msgspec
 
 from wn.errors import WnError
 from wn.study.schema import DataKeys, ModelKeys, NoiseKeys, StudySpec, at
-from wn.study.seml_grid import Axis, Leaf, bundles, duplicates, leaves, read_yaml
+from wn.study.seml_axes import Axis
+from wn.study.seml_grid import Leaf, bundles, duplicates, leaves
 from wn.study.seml_names import Case, LeftOut, Parameters, cases
+from wn.study.seml_yaml import read_yaml
 from wn.study.spec import parse_study, to_toml
 from wn.study.unit import INFERENCE, TRAINING
+
+MOST_PARTS = 2000  # noise entries: each is checked on its network
 
 
 class Imported(NamedTuple):
@@ -34,13 +39,22 @@ class Imported(NamedTuple):
     notes: tuple[str, ...]
 
 
-def import_seml(path: str | Path) -> Imported:
-    """Return an experiment file as a study file; WnError, in one line, if it is none or nothing is left."""
+def import_seml(path: str | Path, ignored: Collection[str] = ()) -> Imported:
+    """Return an experiment file as a study file; WnError, in one line, if it is none or nothing is left.
+
+    `ignored` are names of parameters without a place in a study that change nothing: the runs of others that
+    are not known are left out, as they may be other experiments.
+    """
     path = Path(path)
-    document = read_yaml(path)
+    document, words = read_yaml(path)
     with at(str(path)):
         found, notes = leaves(document)
-        translated = [part for leaf in found for part in _translated(leaf)]
+        notes = words + notes + _unseeded(found)
+        _check_ignored(ignored, found)
+        parts = (part for leaf in found for part in _translated(leaf, ignored))
+        translated = list(islice(parts, MOST_PARTS + 1))
+        if len(translated) > MOST_PARTS:
+            raise WnError(f"its runs come to more than {MOST_PARTS} noise entries: no study has so many")
         chosen, reasons, left_out = _agreeing(translated)
         notes += _without_place(chosen) + reasons
         spec = _study(_name(document, path), chosen)
@@ -53,6 +67,15 @@ def import_seml(path: str | Path) -> Imported:
     return Imported(toml, runs, again, left_out, tuple(dict.fromkeys(notes)))
 
 
+def _unseeded(found: list[Leaf]) -> list[str]:
+    return [
+        f"{leaf.name}: {', '.join(leaf.unseeded)}: drawn without a seed (seml seeds no choice), so the runs "
+        "are others each time the file is added"
+        for leaf in found
+        if leaf.unseeded
+    ]
+
+
 class _Part(NamedTuple):
     """Some of the runs of a leaf, and the noise entry that they come to, or why there is none."""
 
@@ -61,14 +84,21 @@ class _Part(NamedTuple):
     case: Case | LeftOut
 
 
-def _translated(leaf: Leaf) -> Iterator[_Part]:
+def _check_ignored(ignored: Collection[str], found: list[Leaf]) -> None:
+    there = {name for leaf in found for name in (*leaf.fixed, *leaf.grid)}
+    for name in ignored:
+        if name not in there:
+            raise WnError(f"--ignore {name}: the file has no parameter of this name")
+
+
+def _translated(leaf: Leaf, ignored: Collection[str]) -> Iterator[_Part]:
     if leaf.random:
         yield _Part(
             leaf.name, leaf.runs, LeftOut(f"{', '.join(leaf.random)} are drawn, and a study has grids")
         )
         return
     for parameters in _unzipped(leaf):
-        for own, case in cases(parameters):
+        for own, case in cases(parameters, ignored):
             yield _Part(leaf.name, prod(len(axis.values) for axis in own.values()) * leaf.samples, case)
 
 
@@ -113,7 +143,9 @@ def _without_place(cases: list[Case]) -> list[str]:
         for name, number in case.unused.items():
             if number > 1 or name not in used:
                 most[name] = max(number, most.get(name, 1))
-    return [
+    missing = dict.fromkeys(name for case in cases for name in case.missing)
+    defaults = [f"{name} is not given: in the study it is that of its data set" for name in missing]
+    return defaults + [
         f"{name} has no place in a study" + (f": its {number} values become one" if number > 1 else "")
         for name, number in most.items()
     ]

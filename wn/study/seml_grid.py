@@ -6,51 +6,34 @@ leaf: what it says itself overrides what stands above it, and the runs of all le
 the same as names with dots.
 """
 
-import re
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from wn.errors import WnError
 from wn.study.schema import at
+from wn.study.seml_axes import Axis, axis_of, literal, seeded
+from wn.study.seml_yaml import REMOVE
 
 BLOCKS = ("fixed", "grid", "random")
 INFRASTRUCTURE = ("seml", "slurm")  # blocks that say where and how runs are executed
-_KEYS = {
-    "choice": ("options",),
-    "range": ("min", "max", "step"),
-    "uniform": ("min", "max", "num"),
-    "loguniform": ("min", "max", "num"),
-}
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_WORDS = {"None": None, "True": True, "False": False}
-_DEEPEST, _MOST = 30, 100_000  # nesting, and values of an axis: more is no experiment
 _MOST_COMPARED = 2_000_000  # runs
-
-
-class Axis(NamedTuple):
-    """The values of a parameter of the grid; those with the same zip_id go together instead of crosswise.
-
-    `text` is the grid as wn.grids writes it, where it is one.
-    """
-
-    values: tuple[Any, ...]
-    zip_id: str | None = None
-    text: str | None = None
+_MOST_LEAVES = 1000
 
 
 class Leaf(NamedTuple):
-    """An innermost sub-configuration, with all that it inherits; `random` are the names that are drawn."""
+    """An innermost sub-configuration, with all that it inherits.
+
+    `random` are the names that are drawn, `unseeded` those of them that are drawn without a seed.
+    """
 
     name: str
     fixed: dict[str, Any]
     grid: dict[str, Axis]
     samples: int
     random: tuple[str, ...]
+    unseeded: tuple[str, ...]
 
     @property
     def runs(self) -> int:
@@ -59,41 +42,27 @@ class Leaf(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """What holds at one level of a file: parameters by block, and the samples of random ones, if given."""
+    """What holds at one level of a file: parameters by block, the samples of random ones, and notes.
+
+    `random` says of each parameter whether it is drawn with a seed; `removed` are those that are taken away
+    from what stands above.
+    """
 
     fixed: dict[str, Any]
     grid: dict[str, Axis]
-    random: dict[str, Any]
+    random: dict[str, bool]
     samples: int | None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file as plain Python; WnError, in one line, where it is none, or PyYAML is missing."""
-    try:
-        import yaml
-    except ImportError:
-        raise WnError("reading the files of seml needs PyYAML: pip install 'walking-noise[seml]'") from None
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise WnError(f"{path}: {place}not YAML: {reason}") from None
-    if not isinstance(document, dict):
-        raise WnError(
-            f"{path}: an experiment file has blocks by name: fixed, grid, random, sub-configurations"
-        )
-    return document
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def leaves(document: dict[str, Any]) -> tuple[list[Leaf], list[str]]:
     """Return the leaves of a file in their order, and a note for each part of it that seml passes over."""
-    blocks = {str(name): block for name, block in document.items() if name not in INFRASTRUCTURE}
+    blocks = {name: block for name, block in document.items() if name not in INFRASTRUCTURE}
     notes: list[str] = []
-    found = list(_leaves("", blocks, _Level({}, {}, {}, None), notes, 0))
+    found = list(islice(_leaves("", blocks, None, notes), _MOST_LEAVES + 1))
+    if len(found) > _MOST_LEAVES:
+        raise WnError(f"more than {_MOST_LEAVES} sub-configurations: no experiment has so many")
     return found, notes
 
 
@@ -156,9 +125,10 @@ def bundles(grid: dict[str, Axis]) -> list[dict[str, Axis]]:
 # ---- blocks ---------------------------------------------------------------------------------------------
 
 
-def _leaves(path: str, blocks: dict[str, Any], above: _Level, notes: list[str], depth: int) -> Iterator[Leaf]:
+def _leaves(path: str, blocks: dict[str, Any], above: _Level | None, notes: list[str]) -> Iterator[Leaf]:
     with at(path or "the top level"):
         level = _merged(above, _level(blocks))
+    notes += [f"{path or 'the top level'}: {note}" for note in level.notes]
     children = {}
     for name, block in blocks.items():
         where = f"{path}.{name}" if path else str(name)
@@ -166,58 +136,106 @@ def _leaves(path: str, blocks: dict[str, Any], above: _Level, notes: list[str], 
             children[where] = block
         elif not isinstance(block, dict) and block is not None:
             notes.append(f"{where}: not a block of parameters: seml passes over it")
-    if depth > _DEEPEST:
-        raise WnError(f"{path}: sub-configurations are nested more than {_DEEPEST} deep")
     if not children:
-        yield Leaf(path or "the top level", level.fixed, level.grid, level.samples or 1, tuple(level.random))
+        with at(path or "the top level"):
+            _check_zips(level.grid)
+        unseeded = tuple(name for name, seeded in level.random.items() if not seeded)
+        drawn = tuple(level.random)
+        yield Leaf(path or "the top level", level.fixed, level.grid, level.samples or 1, drawn, unseeded)
     for where, block in children.items():
-        yield from _leaves(where, block, level, notes, depth + 1)
+        yield from _leaves(where, block, level, notes)
+
+
+def _check_zips(grid: dict[str, Axis]) -> None:
+    for bundle in bundles(grid):
+        if len({len(axis.values) for axis in bundle.values()}) > 1:
+            raise WnError(f"{', '.join(bundle)} have one zip_id and different numbers of values")
 
 
 def _level(blocks: dict[str, Any]) -> _Level:
     """Return what the blocks of one level say themselves."""
     given = {name: blocks[name] for name in BLOCKS if isinstance(blocks.get(name), dict)}
-    fixed = dict(_flat(given.get("fixed", {})))
-    grid = {name: _axis(name, keys) for name, keys in _parameters(given.get("grid", {})).items()}
+    flat = dict(_flat(given.get("fixed", {})))
+    fixed = {name: value for name, value in flat.items() if value is not REMOVE}
+    removed = [name for name, value in flat.items() if value is REMOVE]
+    for block in ("grid", "random"):
+        removed += [name for name, value in given.get(block, {}).items() if value is REMOVE]
+    grid, notes = {}, list[str]()
+    for name, keys in _parameters(given.get("grid", {})).items():
+        grid[name] = axis_of(name, keys, notes)
     drawn = dict(given.get("random", {}))
-    samples = _literal(drawn.pop("samples", None))
-    drawn.pop("seed", None)
+    samples, seed = literal(drawn.pop("samples", None)), drawn.pop("seed", None)
     if "random" in given and (isinstance(samples, bool) or not isinstance(samples, int) or samples < 1):
         raise WnError("random.samples: must be there, and a whole number of at least 1")
-    random = _parameters(drawn)
-    names = [*fixed, *grid, *random]
+    random = {name: seeded(name, keys, seed) for name, keys in _parameters(drawn).items()}
+    names = [*fixed, *grid, *random, *removed]
     if not names and "random" not in given:
         raise WnError("no parameters under fixed, grid or random")
+    _check_names(names)
+    return _Level(fixed, grid, random, samples, tuple(removed), tuple(notes))
+
+
+def _check_names(names: list[str]) -> None:
+    """Raise WnError for a parameter that is in two blocks of a level, or inside another one."""
+    seen: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
+        if name in seen:
             raise WnError(f"{name} is in two of the blocks fixed, grid and random")
-        for other in names:
-            if other.startswith(f"{name}."):
-                raise WnError(f"{name} is a parameter, and {other} is inside it")
-    for bundle in bundles(grid):
-        if len({len(axis.values) for axis in bundle.values()}) > 1:
-            raise WnError(f"{', '.join(bundle)} have one zip_id and different numbers of values")
-    return _Level(fixed, grid, random, samples)
+        seen.add(name)
+    for name in names:
+        for outer in _around(name):
+            if outer in seen:
+                raise WnError(f"{outer} is a parameter, and {name} is inside it")
 
 
-def _merged(above: _Level, own: _Level) -> _Level:
-    """Return a level with what it inherits; a parameter that it has itself, in whatever block, is not."""
-    names = {*own.fixed, *own.grid, *own.random}
-    kept = [{name: block[name] for name in block if name not in names} for block in above[:3]]
+def _around(name: str) -> list[str]:
+    """Return the names that a name with dots is inside of: a and a.b for a.b.c."""
+    parts = name.split(".")
+    return [".".join(parts[:number]) for number in range(1, len(parts))]
+
+
+def _merged(above: _Level | None, own: _Level) -> _Level:
+    """Return a level with what it inherits; a parameter that it has itself, in whatever block, is not.
+
+    In `fixed` a parameter also replaces those inside it, and that which it is inside of, as the last one does
+    in seml; elsewhere seml's outcome depends on the order, and WnError is raised.
+    """
+    if above is None:
+        if own.removed:
+            raise WnError(f"{own.removed[0]}: !remove takes away what stands above, and nothing does")
+        return own
+    names = {*own.fixed, *own.grid, *own.random, *own.removed}
+    fixed = {name: value for name, value in above.fixed.items() if name not in names}
+    grid = {name: value for name, value in above.grid.items() if name not in names}
+    random = {name: value for name, value in above.random.items() if name not in names}
+    for name in names - set(own.removed):
+        for other in [n for n in (*fixed, *grid, *random) if n.startswith(f"{name}.") or n in _around(name)]:
+            if name not in own.fixed or other not in fixed:
+                raise WnError(f"{name}: above there is {other}, and one is inside the other")
+            del fixed[other]
     samples = above.samples if own.samples is None else own.samples
-    return _Level(kept[0] | own.fixed, kept[1] | own.grid, kept[2] | own.random, samples)
+    notes = (*own.notes, *_removing_nothing(above, own))
+    return _Level(fixed | own.fixed, grid | own.grid, random | own.random, samples, (), notes)
 
 
-def _flat(block: dict[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _removing_nothing(above: _Level, own: _Level) -> Iterator[str]:
+    """Yield a note for each `!remove` that removes nothing, as seml does not say."""
+    there = (*above.fixed, *above.grid, *above.random)
+    for name in own.removed:
+        if name not in there:
+            inside = next((other for other in there if other.startswith(f"{name}.")), None)
+            rest = f": {inside}, say, stays" if inside else ""
+            yield f"{name}: !remove removes nothing, as no parameter above has this name{rest}"
+
+
+def _flat(block: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the parameters of a block by their names with dots."""
-    if depth > _DEEPEST:
-        raise WnError(f"{prefix}: names are nested more than {_DEEPEST} deep")
     for key, value in block.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, dict) and value:
-            yield from _flat(value, name, depth + 1)
+            yield from _flat(value, name)
         else:
-            yield name, _literal(value)
+            yield name, literal(value)
 
 
 def _parameters(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -225,9 +243,11 @@ def _parameters(block: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path, value in _flat(block):
         name, _, key = path.rpartition(".")
-        if not name:
+        if value is REMOVE and not name:
+            continue
+        if not name or value is REMOVE:
             raise WnError(
-                f"{key}: a parameter here needs a type, for example type: choice and options: [...]"
+                f"{path}: a parameter here needs a type, for example type: choice and options: [...]"
             )
         found.setdefault(name, {})[key] = value
     return _without_collections(found)
@@ -238,76 +258,11 @@ def _without_collections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str
     while collections := [n for n, keys in found.items() if keys.get("type") == "parameter_collection"]:
         del found[collections[0]]
         inside = f"{collections[0]}.params."
-        found = {
-            f"{collections[0]}.{name.removeprefix(inside)}" if name.startswith(inside) else name: keys
-            for name, keys in found.items()
-        }
+        renamed: dict[str, dict[str, Any]] = {}
+        for name, keys in found.items():
+            new = f"{collections[0]}.{name.removeprefix(inside)}" if name.startswith(inside) else name
+            if new in renamed:
+                raise WnError(f"{new} is there twice, in a parameter_collection and beside it")
+            renamed[new] = keys
+        found = renamed
     return found
-
-
-def _axis(name: str, keys: dict[str, Any]) -> Axis:
-    """Return the values of a grid parameter; `max` is left out by range, and included by the others."""
-    kind = keys.get("type")
-    if kind not in _KEYS:
-        raise WnError(f"{name}: unknown type {kind!r}: allowed in a grid are {', '.join(_KEYS)}")
-    needed = _KEYS[kind]
-    for key in dict.fromkeys((*needed, *keys)):
-        if key not in keys or key not in ("type", "zip_id", *needed):
-            raise WnError(
-                f"{name}.{key}: the keys of type {kind} are {', '.join(needed)}, and zip_id if need be"
-            )
-    zip_id = None if keys.get("zip_id") is None else str(keys["zip_id"])
-    if kind == "choice":
-        options = keys["options"]
-        if not isinstance(options, list) or not options:
-            raise WnError(f"{name}.options: must be a list with at least one value")
-        return Axis(tuple(options), zip_id)
-    for key in needed:
-        if isinstance(keys[key], bool) or not isinstance(keys[key], int | float):
-            raise WnError(f"{name}.{key}: must be a number, not {keys[key]!r}")
-    return _spaced(name, kind, zip_id, *(keys[key] for key in needed))
-
-
-def _spaced(name: str, kind: str, zip_id: str | None, first: float, last: float, third: float) -> Axis:
-    """Return an evenly spaced axis: `third` is the step of a range, the number of values of the others."""
-    if kind == "range":
-        values = _range(name, first, last, third)
-    else:
-        number = int(third)
-        if not 1 <= number <= _MOST:
-            raise WnError(f"{name}.num: {third} is out of range: it must be in 1…{_MOST}")
-        if kind == "loguniform" and not (first > 0 and last > 0):
-            raise WnError(f"{name}.min: log spacing needs min and max above 0")
-        if kind == "uniform":
-            values = np.linspace(first, last, number)
-        else:
-            values = np.logspace(float(np.log10(first)), float(np.log10(last)), number)
-        if 0 <= first < last and number > 1:
-            text = f"{'lin:' if kind == 'uniform' else ''}{_text(first)}:{_text(last)}:{number}"
-            return Axis(tuple(values.tolist()), zip_id, text)
-    return Axis(tuple(values.tolist()), zip_id)
-
-
-def _range(name: str, first: float, last: float, step: float) -> Any:
-    if step == 0 or not (last - first) / step > 0:
-        raise WnError(f"{name}: the range from {first} to {last} in steps of {step} has no values")
-    if (last - first) / step > _MOST:
-        raise WnError(f"{name}: the range has more than {_MOST} values")
-    return np.arange(first, last, step)
-
-
-def _text(number: float) -> str:
-    return next(text for text in (f"{number:g}", repr(number)) if float(text) == number)
-
-
-def _literal(value: Any) -> Any:
-    """Return text that is a number, None, True or False as such: seml does, as YAML takes 1e-3 for text."""
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    if value in _WORDS:
-        return _WORDS[value]
-    if not _NUMBER.fullmatch(value):
-        return value
-    return float(value) if any(sign in value for sign in ".eE") else int(value)

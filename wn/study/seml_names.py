@@ -1,12 +1,13 @@
 """The parameters of the authors' experiment files, and what they are in a study."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from wn import models
 from wn.data.entries import entry_of
 from wn.study.schema import NoiseKeys, RecipeKeys
-from wn.study.seml_grid import Axis
+from wn.study.seml_axes import Axis
+from wn.study.seml_meaning import SWITCHES, changes
 from wn.study.unit import INFERENCE, TRAINING
 
 DATASETS = {
@@ -59,6 +60,7 @@ ALWAYS = {  # what holds for every study
     "model.criterion": "CrossEntropyLoss",
 }
 DEFAULT_BATCH_SIZE = 128
+NEEDED = ("general.num_epochs", "optimizer.lr")
 
 Parameters = dict[str, Axis]
 
@@ -81,21 +83,25 @@ class Case(NamedTuple):
     noise: NoiseKeys
     used: frozenset[str]  # names of parameters
     unused: dict[str, int]  # names of the others, with the number of their values
+    missing: tuple[str, ...]  # names of parameters that the original needs, and that have a default here
 
 
-def cases(parameters: Parameters) -> Iterator[tuple[Parameters, Case | LeftOut]]:
+def cases(
+    parameters: Parameters, ignored: Collection[str] = ()
+) -> Iterator[tuple[Parameters, Case | LeftOut]]:
     """Yield the noise entries that parameters come to, each with its part of them, or the reason for none.
 
-    Values that are an axis of noise entries stay together; all others get an entry for each value.
+    Values that are an axis of noise entries stay together; all others get an entry for each value. `ignored`
+    are names of parameters that change nothing.
     """
     try:
-        yield parameters, _case(_Reader(parameters))
+        yield parameters, _case(_Reader(parameters), ignored)
     except LeftOut as reason:
         yield parameters, reason
     except _Several as error:
         name = str(error)
         for value in parameters[name].values:
-            yield from cases(parameters | {name: Axis((value,))})
+            yield from cases(parameters | {name: Axis((value,))}, ignored)
 
 
 class _Reader:
@@ -118,6 +124,31 @@ class _Reader:
             raise _Several(name)
         return axis.values[0]
 
+    def truths(self, name: str, default: bool) -> list[bool]:
+        """Return the distinct values of a parameter that is true or false, also written as 1 and 0."""
+        values = (self.axis(name) or Axis((default,))).values
+        for value in values:
+            if value not in (True, False):
+                raise LeftOut(f"{name} is {value!r}, neither True (1) nor False (0)")
+        return _distinct(map(bool, values))
+
+    def truth(self, name: str, default: bool) -> bool:
+        """Return whether a parameter is true; with several values there is an entry for each."""
+        values = self.truths(name, default)
+        if len(values) > 1:
+            raise _Several(name)
+        return values[0]
+
+    def grid(self, name: str) -> Any:
+        """Return a parameter that is a σ grid: numbers, or the text of a grid; 1 if it is not given."""
+        for value in (self.axis(name) or Axis((1.0,))).values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                hint = ""
+                if isinstance(value, list):  # seml reads 0,5 as a list
+                    hint = f": write a decimal comma as a point, {'.'.join(map(str, value))}"
+                raise LeftOut(f"{name} is {value!r}, and σ is a number{hint}")
+        return self.listed(name, 1.0)
+
     def listed(self, name: str, default: Any = None) -> Any:
         """Return a parameter as an axis of a study: its value, the list of its values, or a grid as text."""
         axis = self.axis(name)
@@ -136,14 +167,14 @@ class _Reader:
         return {n: len(axis.values) for n, axis in self.parameters.items() if n not in self.used}
 
 
-def _case(read: _Reader) -> Case:
+def _case(read: _Reader, ignored: Collection[str]) -> Case:
     for name, expected in ALWAYS.items():
         value = read.one(name, expected)
         if value != expected:
             raise LeftOut(f"{name} is {value!r}, and a study has {expected}")
     dataset = _dataset(read)
     model, batch_norm = _networks(read)
-    if entry_of(dataset).recipe.weighted_loss and not read.one("model.weight_criterion", False):
+    if entry_of(dataset).recipe.weighted_loss and not read.truth("model.weight_criterion", False):
         raise LeftOut(f"model.weight_criterion is off, and a study weighs the classes of {dataset}")
     read.axis("model.weight_criterion")  # for other data the published code builds an error and goes on
     recipe = RecipeKeys(
@@ -154,7 +185,19 @@ def _case(read: _Reader) -> Case:
     noise = NoiseKeys(
         **_noise(read, dataset, model, batch_norm), repeats=_repeats(read), clamp_weights=_clamping(read)
     )
-    return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), read.unused())
+    unused = read.unused()
+    for name in unused:
+        if changes(name, read.parameters, read.one("model.model_class"), ignored):
+            values = read.parameters[name].values
+            if name in SWITCHES and len(values) > 1:
+                raise _Several(name)
+            shown = ", ".join(map(repr, values[:3])) + (", …" if len(values) > 3 else "")
+            raise LeftOut(
+                f"{name} is {shown}: it may make another experiment, and has no place in a study "
+                f"(--ignore {name} if it does not)"
+            )
+    missing = tuple(name for name in NEEDED if name not in read.parameters)
+    return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), unused, missing)
 
 
 def _dataset(read: _Reader) -> str:
@@ -214,12 +257,12 @@ def _noise(read: _Reader, dataset: str, model: str, batch_norm: list[str]) -> di
     keys: dict[str, Any] = {"kind": KINDS[name]}
     if keys["kind"] == "none":
         return keys
-    if not read.one(f"{prefix}enable_in_eval", True):
+    if not read.truth(f"{prefix}enable_in_eval", True):
         raise LeftOut(f"{prefix}enable_in_eval is off: a study has no noise in training only")
     keys |= _strength(read, prefix, keys["kind"])
-    keys["normalize_to_input_size"] = bool(read.one(f"{prefix}normalize_to_input_size", False)) or None
-    enabled = read.axis(f"{prefix}enable_in_training") or Axis((True,))
-    keys["phases"] = _distinct(TRAINING if value else INFERENCE for value in enabled.values)
+    keys["normalize_to_input_size"] = read.truth(f"{prefix}normalize_to_input_size", False) or None
+    enabled = read.truths(f"{prefix}enable_in_training", True)
+    keys["phases"] = [TRAINING if value else INFERENCE for value in enabled]
     if one_site:
         sites = read.axis(f"{prefix}layer_index")
         if sites is None:
@@ -234,22 +277,22 @@ def _strength(read: _Reader, prefix: str, kind: str) -> dict[str, Any]:
     """Return σ and the options of the operator; what is not given is as in the published code."""
     if kind in ("additive", "multiplicative"):
         mean = read.one(f"{prefix}GaussMean")
-        return {"sigma": read.listed(f"{prefix}GaussStd", 1.0), "mean": mean}
+        return {"sigma": read.grid(f"{prefix}GaussStd"), "mean": mean}
     keys: dict[str, Any] = {
         "mean_mul": read.one(f"{prefix}GaussMeanMul"),
         "mean_add": read.one(f"{prefix}GaussMeanAdd"),
     }
-    orders = read.axis(f"{prefix}FirstMulThenAdd") or Axis((True,))
-    keys["order"] = _distinct("mul_add" if value else "add_mul" for value in orders.values)
+    orders = read.truths(f"{prefix}FirstMulThenAdd", True)
+    keys["order"] = ["mul_add" if value else "add_mul" for value in orders]
     if kind == "mixed":
         ratio = read.axis(f"{prefix}StdRatio") or Axis((0.5,))
         return keys | {
-            "sigma": read.listed(f"{prefix}StdAmplitude", 1.0),
+            "sigma": read.grid(f"{prefix}StdAmplitude"),
             "ratio": _distinct(ratio.values),
         }
     return keys | {
-        "sigma_mul": read.listed(f"{prefix}GaussStdMul", 1.0),
-        "sigma_add": read.listed(f"{prefix}GaussStdAdd", 1.0),
+        "sigma_mul": read.grid(f"{prefix}GaussStdMul"),
+        "sigma_add": read.grid(f"{prefix}GaussStdAdd"),
     }
 
 
@@ -279,8 +322,7 @@ def _repetitions(read: _Reader, one_site: bool) -> dict[str, Any]:
 
 def _distinct(values: Any) -> list[Any]:
     """Return the values in their order, each once."""
-    found: list[Any] = []
+    found: dict[Any, Any] = {}
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        found.setdefault(repr(value) if isinstance(value, list | dict) else value, value)
+    return list(found.values())
