@@ -120,7 +120,9 @@ def walk(
     repeats: Annotated[
         int,
         typer.Option(
-            help="Trainings of everything, each with its own seed.", rich_help_panel="Training", **WHOLE
+            help="Independent repeats: everything is trained anew, from another seed.",
+            rich_help_panel="Training",
+            **WHOLE,
         ),
     ] = 1,
     train_limit: TrainLimit = None,
@@ -137,10 +139,11 @@ def walk(
 ) -> None:
     """Walk noise through the sites of a network and find each site's midpoint.
 
-    A *site* is the input or the output of a layer. For each site and each σ of the grid, noise is injected
-    there and the accuracy on the test images measured: in networks trained clean (phase *inference*) and in
-    networks trained under the same noise (phase *training*). The *midpoint* is the σ at which accuracy has
-    fallen half-way from clean to chance. Without flags: additive noise, MLP, fashion-mini, both phases.
+    A *site* is the network's input or the output of one of its layers (`wn models NAME` lists them). For each
+    site and each σ of the grid, noise is injected there and the accuracy on the test images measured: in
+    networks trained clean (phase *inference*) and in networks trained under the same noise (phase
+    *training*). The *midpoint* is the σ at which accuracy has fallen half-way from clean to chance,
+    1/classes. Without flags: additive noise, MLP, fashion-mini, both phases.
 
     Writes curves.csv, midpoints.csv, curves.png, midpoints.png and run.json to the --out folder.
 

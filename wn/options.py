@@ -55,7 +55,8 @@ Kind = Annotated[
     typer.Option(
         "--noise",
         "-n",
-        help="none, additive, multiplicative, mixed or mixed-direct.",
+        help="none, additive, multiplicative, mixed (--ratio divides σ between the two parts) or "
+        "mixed-direct (both have σ).",
         rich_help_panel="Noise",
     ),
 ]
@@ -69,11 +70,13 @@ Mean = Annotated[
 ]
 MeanMul = Annotated[
     float | None,
-    typer.Option(help="Mean of mixed noise's factor (default 1).", rich_help_panel="Noise", **NUMBER),
+    typer.Option(
+        help="Mean of mixed noise's multiplicative part (default 1).", rich_help_panel="Noise", **NUMBER
+    ),
 ]
 MeanAdd = Annotated[
     float | None,
-    typer.Option(help="Mean of mixed noise's summand (default 0).", rich_help_panel="Noise", **NUMBER),
+    typer.Option(help="Mean of mixed noise's additive part (default 0).", rich_help_panel="Noise", **NUMBER),
 ]
 Ratio = Annotated[
     float | None,
@@ -108,7 +111,8 @@ Repetitions = Annotated[
 Execution = Annotated[
     str,
     typer.Option(
-        help="How R executions are computed: single (one draw with σ/√R) or each (R draws).",
+        help="How R executions are computed: single (one draw with σ/√R; order add_mul: R draws) or each "
+        "(R draws).",
         rich_help_panel="Noise",
     ),
 ]

@@ -6,7 +6,6 @@ forked child would inherit the lock and hold it beyond the death of its parent: 
 """
 
 import errno
-import fcntl
 import os
 import platform
 import time
@@ -16,6 +15,14 @@ from pathlib import Path
 import msgspec
 
 from wn.errors import WnError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock, and what it has would not hold between machines
+    raise WnError(
+        f"studies need the file locks of Linux or macOS, which {platform.system()} has not: run them under "
+        "WSL 2 there; `wn walk` and `wn train` need none"
+    ) from None
 
 LOCK = "lock"
 PATIENCE = 1.0  # seconds: a reader that looks who holds the lock has it for a moment
