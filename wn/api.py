@@ -78,6 +78,7 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     fits = _fits(chosen, plan, clean, curves)
     prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise)
     run = run_record("walk", chosen, plan.train, dataset, be)
+    run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
     run["settings"]["sigma"] = plan.sigma.tolist()
     run["chance"] = walking.chance(dataset)
@@ -243,7 +244,10 @@ def thread_count(threads: int | None) -> int:
 def run_record(
     command: str, chosen: NetworkSettings, train_settings: TrainSettings, dataset: Dataset, be: Backend
 ) -> dict[str, Any]:
-    """Return everything needed to repeat a run: settings, completed from the recipe, data and versions."""
+    """Return everything needed to repeat a run: settings, completed from the recipe, data and versions.
+
+    It holds no time: files with the same numbers from the same machine and libraries are the same bytes.
+    """
     settings = msgspec.structs.asdict(chosen) | {
         "epochs": train_settings.epochs,
         "batch_size": train_settings.batch_size,
@@ -268,7 +272,6 @@ def run_record(
             "processor": platform.machine(),
             "cores": os.cpu_count(),
         },
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
