@@ -16,6 +16,7 @@ from wn.layers.linear import Linear
 from wn.layers.max_pooling import MaxPooling
 from wn.layers.relu import Relu
 from wn.network import Network, Step
+from wn.optim import arrays
 
 BATCH_NORM = ("none", "sites", "hidden")
 MLP_WIDTHS = (8, 16, 32, 64, 256, 1024)
@@ -87,8 +88,8 @@ def parameter_count(network: Network) -> int:
         return np.broadcast_to(np.float32(0), (1, *shape))  # a shape without memory
 
     layers = zip(network.steps, network.shapes(), strict=False)
-    params = [step.layer.initial_parameters(be, shape, draw) for step, shape in layers]
-    return sum(array.size for layer_params in params for array in layer_params)
+    params = tuple(step.layer.initial_parameters(be, shape, draw) for step, shape in layers)
+    return sum(array.size for array in arrays(params))
 
 
 def cost_per_image(network: Network) -> int:

@@ -17,9 +17,11 @@ from wn.layers.batch_norm import BatchNorm, forward_pooled
 from wn.layers.max_pooling import MaxPooling
 from wn.layers.relu import Relu, ReluCache
 from wn.noise import Noise, SiteNoise
-from wn.random import Purpose
+from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0
+PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
+MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
 Watch = Callable[[int, Array], None]
 
@@ -112,17 +114,10 @@ class Network:
 
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
-        params = []
-        for index, (step, shape) in enumerate(zip(self.steps, self.shapes(), strict=False)):
-
-            def draw(part: int, shape: Shape, bound: float, index: int = index) -> Array:
-                """Draw U(−bound, bound) for each seed: (P, *shape)."""
-                uniforms = be.uniforms(seeds, prod(shape), Purpose.INIT, 4 * index + part)
-                values = (2 * uniforms - 1) * np.float32(bound)
-                return be.asarray(values, dtype).reshape(len(seeds), *shape)
-
-            params.append(step.layer.initial_parameters(be, shape, draw))
-        return tuple(params)
+        return tuple(
+            step.layer.initial_parameters(be, shape, _Draw(be, seeds, dtype, index))
+            for index, (step, shape) in enumerate(zip(self.steps, self.shapes(), strict=False))
+        )
 
     def initial_states(self, be: Backend, population: int, dtype: Any) -> tuple[Any, ...]:
         """Return fresh states (running statistics), a tuple with each layer's state or ()."""
@@ -257,6 +252,34 @@ class Network:
         if type(norm) is not BatchNorm or type(pooling) is not MaxPooling:
             return None
         return pooling.window if not group[1].site or _silent(run, behind_relu) else None
+
+
+class _Draw:
+    """Draws of a layer's initial parameters, see `DrawUniform`: every call has a stream of its own.
+
+    Parameter `part` of layer `index` has site 4·index + part mod 4 and repetition ⌊part/4⌋; one that has been
+    drawn before gets the last part that has not.
+    """
+
+    def __init__(self, be: Backend, seeds: Sequence[int], dtype: Any, index: int) -> None:
+        self.be, self.seeds, self.dtype, self.index = be, seeds, dtype, index
+        self.drawn: set[int] = set()
+        self.last = (1 << PART_BITS) - 1  # for parts that have been drawn before
+
+    def __call__(self, part: int, shape: Shape, bound: float) -> Array:
+        """Draw U(−bound, bound) for each seed: (P, *shape)."""
+        part = checked_integer("the part of a layer whose initial values are drawn", part, PART_BITS)
+        while part in self.drawn:
+            part, self.last = self.last, self.last - 1
+        if part < 0 or self.index >= MOST_LAYERS:
+            raise WnError(
+                f"initial values are drawn for {MOST_LAYERS} layers of {1 << PART_BITS} parameters at most"
+            )
+        self.drawn.add(part)
+        site, repetition = 4 * self.index + part % 4, part // 4
+        uniforms = self.be.uniforms(self.seeds, prod(shape), Purpose.INIT, site, repetition)
+        values = (2 * uniforms - 1) * np.float32(bound)
+        return self.be.asarray(values, self.dtype).reshape(len(self.seeds), *shape)
 
 
 def _silent(run: Pass, site: int) -> bool:

@@ -136,13 +136,15 @@ def sample_words(xp: Any, seed: int, samples: Any, epoch: int, purpose: Purpose,
     return xp.stack(philox4x32(xp, counter, seed_key(seed)))
 
 
-def _block_words(xp: Any, seed: int, blocks: int, purpose: Purpose, site: int, epoch: int) -> Any:
+def _block_words(
+    xp: Any, seed: int, blocks: int, purpose: Purpose, site: int, epoch: int, repetition: int = 0
+) -> Any:
     """Words (4·blocks,) of the counters (0 … blocks − 1, 0, epoch, stream word), block after block."""
     counter = (
         xp.arange(blocks, dtype=xp.uint32),
         0,
         checked_integer("epoch", epoch, 32),
-        stream_word(purpose, site),
+        stream_word(purpose, site, repetition),
     )
     return xp.stack(philox4x32(xp, counter, seed_key(seed)), axis=1).reshape(-1)
 
@@ -230,13 +232,15 @@ def uniform_below(xp: Any, words: Any, bound: int) -> Any:
 # ---- uniforms, permutations, seeds ------------------------------------------------------------------------
 
 
-def uniforms(xp: Any, seed: int, count: int, purpose: Purpose, site: int = 0, epoch: int = 0) -> Any:
+def uniforms(
+    xp: Any, seed: int, count: int, purpose: Purpose, site: int = 0, epoch: int = 0, repetition: int = 0
+) -> Any:
     """Return `count` uniform draws (float32, multiples of 2^−24 in [0, 1)), for initial parameters.
 
     Element e is word e mod 4 of the counter (e // 4, 0, epoch, stream word), its top 24 bits times 2^−24.
     """
     blocks = (checked_integer("count", count, 34) + 3) // 4
-    words = _block_words(xp, seed, blocks, purpose, site, epoch)[:count]
+    words = _block_words(xp, seed, blocks, purpose, site, epoch, repetition)[:count]
     return (words >> xp.uint32(8)).astype(xp.float32) * xp.float32(2.0**-24)
 
 

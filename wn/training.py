@@ -328,8 +328,9 @@ def check_population(be: Backend, network: Network, population: Population) -> N
     for index, (step, shape) in enumerate(zip(network.steps, network.shapes(), strict=False)):
         params = step.layer.initial_parameters(be, shape, draw)
         state = step.layer.initial_state(be, shape, 1, np.float32)
-        needed = [array.shape[1:] for array in (*params, *state)]
-        found = [array.shape[1:] for array in (*population.params[index], *population.states[index])]
+        needed = [array.shape[1:] for array in optim.arrays((params, state))]
+        there = population.params[index], population.states[index]
+        found = [array.shape[1:] for array in optim.arrays(there)]
         if found != needed:
             raise WnError(
                 f"the population is not of {network.name}: layer {step.name!r} needs arrays of shapes "

@@ -181,9 +181,14 @@ class Backend(Layers):
 
     # ---- initial parameters -----------------------------------------------------------------------------
 
-    def uniforms(self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0) -> Array:
+    def uniforms(
+        self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0, repetition: int = 0
+    ) -> Array:
         """Return uniform draws on [0, 1) for each seed, (P, count) float32: see `random.uniforms`."""
-        unique = {seed: random.uniforms(self.xp, seed, count, purpose, site) for seed in seeds}
+        unique = {
+            seed: random.uniforms(self.xp, seed, count, purpose, site, repetition=repetition)
+            for seed in seeds
+        }
         return self.xp.stack([unique[seed] for seed in seeds])
 
     # ---- noise ------------------------------------------------------------------------------------------

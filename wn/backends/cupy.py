@@ -252,12 +252,15 @@ class CuPyBackend(CudaLayers):
 
     # ---- initial parameters -----------------------------------------------------------------------------
 
-    def uniforms(self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0) -> Array:
+    def uniforms(
+        self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0, repetition: int = 0
+    ) -> Array:
         """See `Backend.uniforms`: the same bits, for all members in one launch."""
         u = self.xp.empty((len(seeds), random.checked_integer("count", count, 34)), np.float32)
         if u.size:
             sizes = by_element(-(-count // 4), len(seeds))
-            keys, word = self._keys(tuple(seeds), len(seeds)), random.stream_word(purpose, site)
+            keys = self._keys(tuple(seeds), len(seeds))
+            word = random.stream_word(purpose, site, repetition)
             self._kernel("uniforms", np.float32, *sizes, u, keys, np.uint32(word), np.int64(count))
         return u
 

@@ -9,7 +9,8 @@ from wn.backends.windows import Pair, check_pair, pooled_shape
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
-# draw(index of the parameter within its layer, shape of one member, bound) → (P, *shape) in U(−bound, bound)
+# draw(index of the parameter within its layer, shape of one member, bound) → (P, *shape) in U(−bound, bound).
+# Every call has draws of its own: one that repeats an index, too, as layers within a layer do.
 DrawUniform = Callable[[int, Shape, float], Array]
 
 
