@@ -222,13 +222,6 @@ def test_bad_settings_are_told_before_the_folder_is_looked_at(tmp_path: Path, gi
     assert "another run" not in str(caught.value)
 
 
-def test_a_free_folder_is_beside_the_one_asked_for(tmp_path: Path) -> None:
-    assert api.free_folder(tmp_path / "out") == tmp_path / "out-2"
-    (tmp_path / "out-2").mkdir()
-    (tmp_path / "out-3").touch()
-    assert api.free_folder(tmp_path / "out") == tmp_path / "out-4"
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b'{"asked": 3}', b'{"asked": {"old": 1}}', b"\xff"]
 )

@@ -15,6 +15,9 @@ LONGEST = 400  # lines of a file
 # "wn" is the package itself: its version and its public names, which it imports when they are first used.
 ROWS = (
     ("wn", "errors", "installed"),
+    ("files", "locks"),
+    ("claims",),
+    ("outputs",),
     ("falling", "numbers"),
     ("random", "noise", "midpoint", "grids", "theory"),
     ("intervals", "backends"),
@@ -24,7 +27,7 @@ ROWS = (
     ("training",),
     ("halving",),
     ("walking",),
-    ("analysis", "results"),
+    ("analysis", "results", "scales"),
     ("plots", "checkpoint", "settings"),
     ("exchange",),
     ("api", "study"),

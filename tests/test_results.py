@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wn import plots, results
-from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult, whole_file
+from wn.files import whole_file
+from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
 CURVE_HEADER = "dataset,model,batch_norm,noise,phase,site,site_name,sigma,repeat,correct,total,accuracy"
 MIDPOINT_HEADER = (
@@ -202,7 +203,7 @@ def test_interrupted_pictures_leave_the_new_tables_alone(tmp_path: Path, before:
     for name in before:
         (tmp_path / name).write_text("old")
     with pytest.raises(KeyboardInterrupt):
-        result().save(tmp_path)
+        result().save(tmp_path, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == TABLES
     assert all((tmp_path / name).read_text() != "old" for name in TABLES)
 
@@ -222,7 +223,7 @@ def test_interrupted_tables_leave_the_results_that_were_there(
     for name in FILES:
         (tmp_path / name).write_text("old")
     with pytest.raises(error):
-        result().save(tmp_path)
+        result().save(tmp_path, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == FILES
     assert {(tmp_path / name).read_text() for name in FILES} == {"old"}
 
@@ -269,7 +270,7 @@ def test_a_folder_in_the_way_of_one_table_keeps_all_of_them(tmp_path: Path) -> N
         (tmp_path / name).write_text("old")
     (tmp_path / "midpoints.csv").mkdir()
     with pytest.raises(IsADirectoryError, match=r"midpoints\.csv"):
-        result().save(tmp_path)
+        result().save(tmp_path, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["curves.csv", "curves.png", "midpoints.csv", "run.json"]
     assert (tmp_path / "curves.csv").read_text() == "old"
 
@@ -295,7 +296,7 @@ def test_ctrl_c_waits_while_files_take_their_places(tmp_path: Path, monkeypatch:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            result().save(tmp_path)
+            result().save(tmp_path, overwrite=True)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

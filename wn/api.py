@@ -1,48 +1,54 @@
 """The front door: `walk` and `train` with names and numbers instead of objects."""
 
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import scipy
 
 import wn
-from wn import backends, training, walking
+from wn import backends, outputs, training, walking
 from wn.backends.base import Backend
 from wn.backends.threads import single_threaded_blas
+from wn.claims import Claimed
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
+from wn.files import StrPath, as_path
 from wn.halving import alone
 from wn.installed import DISTRIBUTION
 from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint
 from wn.network import Network
+from wn.outputs import AlreadyThere
 from wn.random import member_seed
-from wn.results import CURVE_COLUMNS, FILES, MIDPOINT_COLUMNS, WalkResult
+from wn.results import CURVE_COLUMNS, FILES, MIDPOINT_COLUMNS, WalkResult, holds_only
 from wn.settings import (
     NetworkSettings,
     WalkSettings,
     noise_factory,
     phases,
     prepare,
-    read_settings,
     read_single,
     read_walk,
     single_noise,
     walk_sigma,
 )
 from wn.training import Monitor, Population, TrainSettings
+
+log = logging.getLogger("wn")
 
 Progress = Callable[[int, int], None]  # (finished, all) member-epochs
 
@@ -105,12 +111,23 @@ class Trained:
     total: int
     record: dict[str, Any]
 
-    def save(self, path: Path) -> None:
-        """Write the network as safetensors, whole or not at all; the folder is made if need be."""
+    def save(self, path: StrPath, *, overwrite: bool = False) -> Path:
+        """Write the network as safetensors, whole or not at all, and return its path.
+
+        The folder is made if need be. Where the file is there already, NAME-2, NAME-3, … beside it is taken
+        instead and a warning logged; with `overwrite` it is replaced. Raises WnError as `checkpoint.save`.
+        """
         from wn import checkpoint
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(path, self.network, self.population, self.record)
+        asked = as_path(path)
+        for place in chain([asked], outputs.beside(asked, asked.suffix)):
+            with suppress(AlreadyThere):
+                again = overwrite and place == asked
+                checkpoint.save(place, self.network, self.population, self.record, overwrite=again)
+                break
+        if place != asked:
+            log.warning("%s exists: saved to %s instead", asked, place)
+        return place
 
 
 def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
@@ -162,52 +179,57 @@ class _EpochMonitor(Monitor):
             self.progress(epoch + 1, self.epochs)
 
 
-def check_out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+def check_out_folder(folder: StrPath, settings: Mapping[str, Any], overwrite: bool) -> None:
     """Raise WnError for bad settings, and if the folder can't take results or holds those of another run.
 
     Files of the same names without a record of these settings count as another run's. What a run with the
     same settings left may be replaced: it would write the same numbers.
     """
-    chosen = read_walk(settings)
-    check_writable(folder)
-    if overwrite or not any((folder / name).exists() for name in FILES):
-        return
-    try:
-        asked = read_settings(WalkSettings, msgspec.json.decode((folder / "run.json").read_bytes())["asked"])
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError, WnError):
-        asked = None  # unreadable, or of another version
-    if asked is None or _numbers_of(asked) != _numbers_of(chosen):
+    chosen, folder = read_walk(settings), as_path(folder, "the folder")
+    outputs.check_folder(folder)
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise WnError(f"{folder / name} is a folder, not a file: choose another --out")
+    if not overwrite and not holds_only(folder, {"asked": msgspec.to_builtins(chosen)}):
         raise WnError(f"{folder} holds the results of another run: choose another --out, or --overwrite")
 
 
-def _numbers_of(chosen: WalkSettings) -> WalkSettings:
-    """Return the settings that the numbers of a walk depend on, the others as they are by default."""
-    default = WalkSettings()
-    return msgspec.structs.replace(chosen, threads=default.threads, evaluation_batch=default.evaluation_batch)
+class Out(NamedTuple):
+    """The folder that a walk is going to write, claimed, and whether the claim still stands.
+
+    `why` says why it is not the one asked for, "" if it is.
+    """
+
+    folder: Path
+    why: str
+    standing: Callable[[], bool]
 
 
-def free_folder(folder: Path) -> Path:
-    """Return the first of FOLDER-2, FOLDER-3, … that does not exist."""
-    folder = folder.absolute()  # "." has no name of its own
-    return next(path for n in count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
+@contextmanager
+def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Out]:
+    """Claim the folder that a walk is going to write; where another run is writing it, one beside it.
+
+    Folders that were made go again if nothing is written to them. Raises WnError as `check_out_folder` does.
+    """
+    read_walk(settings)
+    outputs.check_folder(folder)
+    with ExitStack() as stack:
+        try:
+            standing = stack.enter_context(outputs.claimed_folder(folder))
+        except Claimed as error:
+            try:
+                place, standing = stack.enter_context(outputs.folder_beside(folder))
+            except OSError:  # no room beside it
+                raise error from None
+            yield Out(place, str(error), standing)
+        else:
+            check_out_folder(folder, settings, overwrite)
+            yield Out(folder, "", standing)
 
 
-def check_out_file(path: Path, overwrite: bool) -> None:
+def check_out_file(path: StrPath, overwrite: bool) -> None:
     """Raise WnError if the file can't be written, or is there already and may not be replaced."""
-    if path.is_dir():
-        raise WnError(f"{path} is a folder: --out must name a file")
-    if path.exists() and not overwrite:
-        raise WnError(f"{path} exists: choose another --out, or --overwrite")
-    check_writable(path.parent)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise WnError unless files can be written to the folder, or it can be made."""
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
-    if not there.is_dir():
-        raise WnError(f"{there} is a file, not a folder: choose another --out")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise WnError(f"{there} is not writable: choose another --out")
+    outputs.check_file(as_path(path), overwrite)
 
 
 def walk_plan(

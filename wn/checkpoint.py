@@ -3,6 +3,7 @@
 The layout is described in docs/checkpoints.md; `wn.exchange` writes and reads single members for PyTorch.
 """
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from safetensors.numpy import save_file
 
 from wn import backends, models, random
 from wn.errors import WnError
+from wn.files import StrPath, as_path, naming, whole_files
 from wn.layers.base import Shape
 from wn.layers.batch_norm import BatchNorm
 from wn.network import Network
-from wn.results import whole_file
+from wn.outputs import AlreadyThere, make_folder
 from wn.training import Population
 
 Format = Literal["wn-population", "wn-member"]
@@ -80,28 +82,39 @@ class Loaded(NamedTuple):
 # ---- whole populations ------------------------------------------------------------------------------------
 
 
-def save(path: Path, network: Network, population: Population, record: Mapping[str, Any]) -> None:
+def save(
+    path: StrPath,
+    network: Network,
+    population: Population,
+    record: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
+) -> None:
     """Write a population as one safetensors file, whole or not at all.
 
     Tensors are named `<layer>.weight`, `.bias`, `.running_mean`, `.running_var` and have a leading population
     axis: (P, …); nothing is rounded. `record` is kept as JSON, so tuples come back as lists.
     Raises WnError for a network that `wn.models` does not build, for tensors that do not fit it or are not
-    finite, for a record that JSON cannot hold, and if the file cannot be written.
+    finite, for a record that JSON cannot hold, if the file cannot be written, and without `overwrite` if it
+    is there already.
     """
+    path = as_path(path)
     tensors = named(network, population)
     specs = {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
     what = f"{path}: can't be saved: the population"
     check_specs(what, network, specs, expected_specs(network, len(population.seeds)))
     check_values(what, tensors)
-    write(path, tensors, metadata_of(POPULATION, network, population.seeds, tensors, record))
+    metadata = metadata_of(POPULATION, network, population.seeds, tensors, record)
+    write({path: (tensors, metadata)}, overwrite)
 
 
-def load(path: Path) -> Loaded:
+def load(path: StrPath) -> Loaded:
     """Read a population that `save` wrote; the numbers are the same bit for bit.
 
     Raises WnError, naming the file, for anything else: other or broken files, and missing, additional,
     wrongly shaped, wrongly typed, NaN or infinite tensors, which are named.
     """
+    path = as_path(path)
     with opened(path) as file:
         header = _read_header(path, file.metadata())
         try:
@@ -328,12 +341,30 @@ def metadata_of(
         raise WnError(f"the record can't be written as JSON: {error}") from None
 
 
-def write(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whole or not at all, and its folder; WnError if that fails."""
+def write(files: Mapping[Path, tuple[Tensors, dict[str, str]]], overwrite: bool = True) -> None:
+    """Write safetensors files, tensors and metadata of each, and their folder: all of them or none.
+
+    Raises WnError if that fails, and for a file that is there and not to be overwritten.
+    """
+    paths = list(files)
+    try:
+        for folder in dict.fromkeys(path.parent for path in paths):
+            make_folder(folder)
+        with whole_files(paths, replace=overwrite) as temporaries:
+            for path, temporary in zip(paths, temporaries, strict=True):
+                tensors, metadata = files[path]
+                with naming(path, temporary):
+                    _save_file(tensors, temporary, metadata)
+    except FileExistsError as error:
+        raise AlreadyThere(error.filename) from None
+    except OSError as error:
+        path = error.filename or paths[0]
+        raise WnError(f"{path}: can't be written: {error.strerror or error}") from None
+
+
+def _save_file(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None:
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as temporary:
-            save_file(contiguous, temporary, metadata)
-    except (OSError, SafetensorError) as error:
-        raise WnError(f"{path}: can't be written: {getattr(error, 'strerror', None) or error}") from None
+        save_file(contiguous, path, metadata)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from None

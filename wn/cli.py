@@ -2,6 +2,7 @@
 
 import io
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,21 +157,41 @@ def walk(
     from wn import api, console
 
     settings = settings_of(context)
-    api.check_out_folder(out, settings, overwrite)
-    with console.progress(messages, "walking") as progress:
-        result = api.walk(progress=progress, **settings)
-    console.print_midpoints(output, result)
-    try:
-        api.check_out_folder(out, settings, overwrite)  # again: another run may have ended meanwhile
-    except WnError as error:
-        out = api.free_folder(out)
-        _complain(f"{error}; written to {out} instead", 0)
-    files = result.save_tables(out)
-    try:
-        files += result.save_pictures(out)
-    finally:
-        names = ", ".join(path.name for path in files)
-        output.print(f"Wrote {names} to {out}/", soft_wrap=True, markup=False, highlight=False)
+    with api.out_folder(out, settings, overwrite) as place:
+        if place.why:
+            _complain(f"{place.why}; results go to {place.folder} instead", 0)
+        with console.progress(messages, "walking") as progress:
+            result = api.walk(progress=progress, **settings)
+        console.print_midpoints(output, result)
+        code = _save_walk(result, place, overwrite)
+    raise typer.Exit(code)
+
+
+def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
+    """Write what a walk found, in another place if need be; return the exit code."""
+    from wn import console, outputs, results
+
+    with ExitStack() as stack:
+        stack.enter_context(console.logged(messages))
+
+        def tables(folder: Path) -> list[Path]:
+            claimed = folder == out.folder and out.standing()
+            place = stack.enter_context(results.place_for(result, folder, overwrite, claimed))
+            return results.write_tables(result, place)
+
+        try:
+            files, wrong = outputs.write_or_rescue(out.folder, tables)
+        except OSError:
+            output.print(results.csv_of(result.curves), markup=False, highlight=False, soft_wrap=True)
+            raise
+        try:
+            files += results.write_pictures(result, files[0].parent)
+        finally:
+            names = ", ".join(path.name for path in files)
+            output.print(
+                f"Wrote {names} to {files[0].parent}/", soft_wrap=True, markup=False, highlight=False
+            )
+    return _complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0
 
 
 @app.command()
@@ -224,17 +245,23 @@ def train(
 
         wn train -d mnist --noise additive --sigma 0.3 --where 0 -o noisy-input.safetensors
     """
-    from wn import api, console
+    from wn import api, console, outputs
     from wn.settings import read_single
 
     settings = settings_of(context)
     read_single(settings)
-    api.check_out_file(out, overwrite)
-    with console.progress(messages, "training") as progress:
-        trained = api.train(progress=progress, **settings)
-    trained.save(out)
-    console.print_trained(output, trained)
-    output.print(f"Wrote {out}", soft_wrap=True, markup=False, highlight=False)
+    with outputs.claimed_file(out, overwrite):
+        with console.progress(messages, "training") as progress:
+            trained = api.train(progress=progress, **settings)
+        console.print_trained(output, trained)
+
+        def save(folder: Path) -> Path:
+            return trained.save(folder / out.name, overwrite=overwrite)
+
+        with console.logged(messages):
+            path, wrong = outputs.write_or_rescue(out.parent, save)
+        output.print(f"Wrote {path}", soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(_complain(f"{wrong}; written to {path} instead", 1) if wrong else 0)
 
 
 # The order of --help: what is trained comes first.

@@ -3,7 +3,7 @@
 The layout is described in docs/checkpoints.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from wn import checkpoint, models, random
 from wn.checkpoint import Loaded, Spec, Tensors
 from wn.errors import WnError
+from wn.files import StrPath, as_path
 from wn.layers.base import Shape
 from wn.layers.batch_norm import BatchNorm
 from wn.network import Network
 from wn.numbers import whole
+from wn.outputs import check_file
 from wn.training import Population
 
 COUNTER = "num_batches_tracked"  # PyTorch's count of batches, which its own batch norm does not use either
@@ -36,39 +38,36 @@ def member_tensors(network: Network, population: Population, member: int) -> Ten
     return tensors | {name: np.zeros((), np.int64) for name in _counters(network)}
 
 
-def export_member(source: Path, member: int, out: Path, *, overwrite: bool = False) -> Path:
+def export_member(source: StrPath, member: int, out: StrPath, *, overwrite: bool = False) -> Path:
     """Write one member of a saved population as a state_dict file and return its path.
 
     In PyTorch: `twin.load_state_dict(safetensors.torch.load_file(out))`. Raises WnError as `load` does, for a
     member that does not exist, and if `out` exists and `overwrite` is not set.
     """
-    loaded = checkpoint.load(source)
-    _check_free([out], overwrite)
-    _write_member(loaded, member, out)
+    loaded, out = checkpoint.load(source), as_path(out)
+    check_file(out, overwrite)
+    _write_members(loaded, {out: member}, overwrite)
     return out
 
 
-def export_members(source: Path, folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write every member of a saved population as member-‹index›.safetensors and return the paths.
+def export_members(source: StrPath, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+    """Write every member of a saved population as member-‹index›.safetensors, all or none; return the paths.
 
     The folder is made if need be. Raises WnError as `export_member` does.
     """
+    folder = as_path(folder)
     loaded = checkpoint.load(source)
     count = len(loaded.population.seeds)
     width = len(str(count - 1))
     paths = [folder / f"member-{member:0{width}}.safetensors" for member in range(count)]
-    _check_free(paths, overwrite)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WnError(f"{folder}: can't be made: {error.strerror or error}") from None
-    for member, path in enumerate(paths):
-        _write_member(loaded, member, path)
+    for path in paths:
+        check_file(path, overwrite)
+    _write_members(loaded, {path: member for member, path in enumerate(paths)}, overwrite)
     return paths
 
 
 def import_members(
-    paths: Sequence[Path],
+    paths: Sequence[StrPath],
     model: str,
     input_shape: Shape,
     classes: int,
@@ -89,9 +88,10 @@ def import_members(
         name: spec._replace(shape=spec.shape[1:])
         for name, spec in checkpoint.expected_specs(network, 1).items()
     }
-    members = [_read_member(path, network, wanted) for path in paths]
+    files = [as_path(path) for path in paths]
+    members = [_read_member(path, network, wanted) for path in files]
     types = {
-        str(next(iter(member.values())).dtype): path for path, member in zip(paths, members, strict=True)
+        str(next(iter(member.values())).dtype): path for path, member in zip(files, members, strict=True)
     }
     if len(types) > 1:
         found = " and ".join(f"{dtype} ({path})" for dtype, path in sorted(types.items()))
@@ -102,8 +102,8 @@ def import_members(
 
 
 def import_files(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[StrPath],
+    out: StrPath,
     *,
     model: str,
     input_shape: str | None = None,
@@ -117,13 +117,14 @@ def import_files(
     `input_shape` is text such as "1,28,28"; it and `classes` are those of the study where they are None.
     Raises WnError as `import_members` and `save` do, and if `out` exists and `overwrite` is not set.
     """
+    files, out = [as_path(path) for path in paths], as_path(out)
     usual = models.default_input(model)
     shape = usual.shape if input_shape is None else parse_input_shape(input_shape)
     classes = usual.classes if classes is None else classes
-    _check_free([out], overwrite)
-    network, population = import_members(paths, model, shape, classes, batch_norm, seed=seed)
-    record = {"command": "import", "files": [path.name for path in paths], "seed": seed}
-    checkpoint.save(out, network, population, record)
+    check_file(out, overwrite)
+    network, population = import_members(files, model, shape, classes, batch_norm, seed=seed)
+    record = {"command": "import", "files": [path.name for path in files], "seed": seed}
+    checkpoint.save(out, network, population, record, overwrite=overwrite)
     return Loaded(network, population, record)
 
 
@@ -156,16 +157,12 @@ def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> Tenso
     return tensors
 
 
-def _write_member(loaded: Loaded, member: int, path: Path) -> None:
+def _write_members(loaded: Loaded, members: Mapping[Path, int], overwrite: bool) -> None:
     network, population, record = loaded
-    tensors = member_tensors(network, population, member)
-    seeds = (population.seeds[member],)
-    checkpoint.write(
-        path, tensors, checkpoint.metadata_of(checkpoint.MEMBER, network, seeds, tensors, record)
-    )
-
-
-def _check_free(paths: list[Path], overwrite: bool) -> None:
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise WnError(f"{path} exists: choose another --out, or --overwrite")
+    files = {}
+    for path, member in members.items():
+        tensors = member_tensors(network, population, member)
+        seeds = (population.seeds[member],)
+        metadata = checkpoint.metadata_of(checkpoint.MEMBER, network, seeds, tensors, record)
+        files[path] = (tensors, metadata)
+    checkpoint.write(files, overwrite)

@@ -14,19 +14,20 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from wn.errors import WnError
+from wn.files import StrPath, as_path, whole_file
 from wn.midpoint import ALREADY_BELOW, NEVER_FALLS
+from wn.outputs import make_folder
 from wn.results import WalkResult
+from wn.scales import log_ticks, numbers, sigma_scale
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # rows of WalkResult.curves or WalkResult.midpoints
@@ -64,26 +65,25 @@ _METADATA: dict[str, dict[str, None]] = {  # what would carry a date or a versio
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
 }
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def plot_curves(result: WalkResult, path: Path) -> None:
+def plot_curves(result: WalkResult, path: StrPath) -> None:
     """Draw accuracy against σ, one line per site and one panel per phase, into a file.
 
-    The suffix of `path` chooses the format (.png, .pdf, .svg, …). The file is the same byte for byte every
-    time, except in formats that carry the date (.ps, .eps, .svgz). Raises WnError for another suffix and for
-    a result without curves.
+    The suffix of `path` chooses the format (.png, .pdf, .svg, …). The file appears whole or not at all, and
+    is the same byte for byte every time, except in formats that carry the date (.ps, .eps, .svgz). Raises
+    WnError for another suffix and for a result without curves.
     """
-    _save(curves_figure(result), path)
+    _save(curves_figure(result), as_path(path))
 
 
-def plot_midpoints(result: WalkResult, path: Path) -> None:
+def plot_midpoints(result: WalkResult, path: StrPath) -> None:
     """Draw the midpoint of every site, with its confidence interval, into a file.
 
     Sites whose midpoint is not reached are hollow markers in a strip at the edge beyond which it lies.
     Formats and errors as for `plot_curves`.
     """
-    _save(midpoints_figure(result), path)
+    _save(midpoints_figure(result), as_path(path))
 
 
 # --- accuracy against σ ----------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def curves_figure(result: WalkResult) -> Figure:
         in_phase = rows[rows["phase"] == phase]
         _style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
         axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
-        _sigma_scale(axes, np.unique(in_phase["sigma"]))
+        sigma_scale(axes, np.unique(in_phase["sigma"]))
         for index, site in enumerate(sites):
             _draw_curve(axes, in_phase[in_phase["site"] == site], site, index, styles[site])
     panels[0].set_ylim(-0.02, 1.04)
@@ -191,7 +191,7 @@ def midpoints_figure(result: WalkResult) -> Figure:
     ends = _midpoint_ends(rows, sigma)
     axes.set_yscale("log")
     axes.set_ylim(_with_strips(ends, edges))
-    _log_ticks(axes.yaxis, *ends)
+    log_ticks(axes.yaxis, *ends)
     for edge in edges:
         shape: dict[str, Any] = {"transform": axes.transAxes, "color": SHADE, "linewidth": 0, "zorder": 0}
         axes.add_patch(Rectangle((0, edge * (1 - STRIP)), 1, STRIP, **shape))
@@ -241,9 +241,9 @@ def _hollow(mark: _Missing, colour: str) -> dict[str, Any]:
 
 def _missing(reason: str, sigma: Floats) -> _Missing:
     if reason == NEVER_FALLS:
-        return _Missing("^", 1, f"not reached: never falls half-way (σ up to {_numbers(sigma.tolist())[-1]})")
+        return _Missing("^", 1, f"not reached: never falls half-way (σ up to {numbers(sigma.tolist())[-1]})")
     if reason == ALREADY_BELOW:
-        return _Missing("v", 0, f"not reached: already below half-way at σ = {_numbers(sigma.tolist())[0]}")
+        return _Missing("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
     return _Missing("X", 0, f"not reached: {_literal(reason)}")
 
 
@@ -326,60 +326,6 @@ def _head(figure: Figure, title: str, rows: Rows, repeats: int) -> None:
     figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
 
 
-def _sigma_scale(axes: Axes, sigma: Floats) -> None:
-    """Scale the x axis as the grid is spaced: linear or log; where a log grid has a 0, it stands apart."""
-    if not _spans_decades(sigma):
-        pad = 0.04 * (sigma[-1] - sigma[0]) or 0.5 * (sigma[-1] or 1.0)
-        axes.set_xlim(sigma[0] - pad, sigma[-1] + pad)
-        if sigma.size == 1:
-            axes.set_xticks(sigma, _numbers(sigma.tolist()))
-        return
-    low, high = float(sigma[sigma > 0][0]), float(sigma[-1])
-    decades = math.log10(high / low)
-    pad = 10 ** (0.04 * decades)
-    if sigma[0] > 0:
-        axes.set_xscale("log")
-        axes.set_xlim(low / pad, high * pad)
-        _log_ticks(axes.xaxis, *axes.get_xlim())
-        return
-    axes.set_xscale("symlog", linthresh=low, linscale=max(0.5, 0.12 * decades))
-    axes.set_xlim(-0.3 * low, high * pad)
-    _log_ticks(axes.xaxis, low / 1.001, high * pad, first=(0.0,))
-
-
-def _spans_decades(sigma: Floats) -> bool:
-    """Whether σ wants a log scale: a factor of 10 or more, and not evenly spaced."""
-    positive = sigma[sigma > 0]
-    if positive.size < 2 or positive[-1] / positive[0] < 10:
-        return False
-    steps = np.diff(sigma)
-    return sigma.size < 3 or bool(np.ptp(steps) > 1e-6 * steps.max())
-
-
-def _log_ticks(axis: Axis, low: float, high: float, first: tuple[float, ...] = ()) -> None:
-    """Label at most about 8 values: 1, 2 and 5 of each decade, decades, or every few decades."""
-    powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    inside = sum(low <= power <= high for power in powers)
-    step = max(1, math.ceil(inside / 8))
-    labelled = (1, 2, 5) if inside < 3 else (1,)
-    major = [digit * power for power in powers for digit in labelled if round(math.log10(power)) % step == 0]
-    minor = [digit * power for power in powers for digit in (range(1, 10) if step == 1 else (1,))]
-    ticks = [*first, *(value for value in major if low <= value <= high)]
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter(_numbers(ticks)))
-    axis.set_minor_locator(FixedLocator([value for value in minor if low <= value <= high]))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _numbers(values: list[float]) -> list[str]:
-    """Return numbers in few letters and alike: 0.01 and 25, or 10⁻², 2.5·10¹ and 10⁶ if any is far from 1."""
-    if all(value == 0 or 1e-3 <= value < 1e5 for value in values):
-        return [f"{value:.6g}" for value in values]
-    parts = [f"{value:.3e}".split("e") for value in values]
-    texts = [f"{float(digits):g}·10{str(int(power)).translate(_SUPERSCRIPT)}" for digits, power in parts]
-    return [text.removeprefix("1·") if value else "0" for text, value in zip(texts, values, strict=True)]
-
-
 def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     kinds = figure.canvas.get_supported_filetypes()
@@ -389,7 +335,9 @@ def _save(figure: Figure, path: Path) -> None:
     options: dict[str, Any] = {"metadata": _METADATA[kind]} if kind in _METADATA else {}
     data = io.BytesIO()
     figure.savefig(data, format=kind, dpi=DOTS_PER_INCH, facecolor="white", **options)
-    path.write_bytes(_stable_ids(data.getvalue()) if kind == "svg" else data.getvalue())
+    make_folder(path.parent)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(_stable_ids(data.getvalue()) if kind == "svg" else data.getvalue())
 
 
 def _stable_ids(svg: bytes) -> bytes:

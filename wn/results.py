@@ -1,21 +1,23 @@
 """The result of a walk: plain tables, and the files that carry them."""
 
 import csv
-import errno
 import io
+import logging
 import os
-import signal
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from wn import outputs
+from wn.claims import Claimed
+from wn.files import StrPath, as_path, naming, sweep, whole_files
 
 _RUN = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16"), ("phase", "U16")]
 _SITE = [("site", "i8"), ("site_name", "U32")]  # site −1 is "global", −2 "mapped"
@@ -48,6 +50,9 @@ MIDPOINT_COLUMNS = np.dtype(
 TABLES = ("curves.csv", "midpoints.csv", "run.json")
 PICTURES = ("curves.png", "midpoints.png")
 FILES = (*TABLES, *PICTURES)
+CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
+
+log = logging.getLogger("wn")
 
 Writer = Callable[[Path], None]
 
@@ -68,140 +73,118 @@ class WalkResult:
     reasons: tuple[str, ...]
     run: dict[str, Any] = field(repr=False)
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
         """Write the tables, then the pictures; the folder is made if need be. Returns the paths.
 
-        Raises OSError, which names the file, if one can't be written; tables do not depend on the pictures.
+        What the same run left there before is replaced. Where the folder holds the results of another run, or
+        another run is writing to it, FOLDER-2, FOLDER-3, … beside it is taken instead and a warning logged;
+        with `overwrite` what is there is replaced. Raises OSError, which names the file, if one can't be
+        written; tables do not depend on the pictures.
         """
-        return self.save_tables(folder) + self.save_pictures(folder)
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_tables(self, place) + write_pictures(self, place)
 
-    def save_tables(self, folder: Path) -> list[Path]:
-        """Write curves.csv, midpoints.csv and run.json: all or none, short of a crash of the machine.
+    def save_tables(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+        """Write curves.csv, midpoints.csv and run.json as `save` does."""
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_tables(self, place)
 
-        The record and the pictures of an earlier run go before its tables are replaced, so that no picture
-        stands beside the tables of another run and no record beside tables that are not its own.
-        """
-        writers: tuple[Writer, ...] = (
-            lambda path: _write_csv(path, self.curves),
-            lambda path: _write_csv(path, self.midpoints),
-            lambda path: _write_json(path, self.run),
-        )
-        stale = [folder / name for name in ("run.json", *PICTURES)]
-        return _save([folder / name for name in TABLES], writers, stale)
+    def save_pictures(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+        """Draw curves.png and midpoints.png as `save` does."""
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_pictures(self, place)
 
-    def save_pictures(self, folder: Path) -> list[Path]:
-        """Draw curves.png and midpoints.png: both or none, short of a crash of the machine."""
-        from wn import plots  # matplotlib is slow to import and needed here only
 
-        writers: tuple[Writer, ...] = (
-            lambda path: plots.plot_curves(self, path),
-            lambda path: plots.plot_midpoints(self, path),
-        )
-        return _save([folder / name for name in PICTURES], writers)
+@contextmanager
+def place_for(
+    result: WalkResult, folder: Path, overwrite: bool = False, claimed: bool = False
+) -> Iterator[Path]:
+    """Claim the folder for a result, unless that is done, or one beside it; give its path."""
+    with ExitStack() as stack:
+        try:
+            if not claimed:
+                stack.enter_context(outputs.claimed_folder(folder, outputs.PATIENCE))
+            other = not (overwrite or holds_only(folder, result.run))
+            why = f"{folder} holds the results of another run" if other else ""
+        except Claimed as error:
+            why = str(error)
+        if why:
+            mine = partial(holds_only, run=result.run)
+            place, _ = stack.enter_context(outputs.folder_beside(folder, mine))
+            log.warning("%s; written to %s instead", why, place)
+            folder = place
+        yield folder
+
+
+def write_tables(result: WalkResult, folder: Path) -> list[Path]:
+    """Write the tables to a claimed folder: all or none, short of a crash of the machine.
+
+    The record and the pictures of an earlier run go before its tables are replaced, so that no picture
+    stands beside the tables of another run and no record beside tables that are not its own.
+    """
+    writers: tuple[Writer, ...] = (
+        lambda path: _write_csv(path, result.curves),
+        lambda path: _write_csv(path, result.midpoints),
+        lambda path: _write_json(path, result.run),
+    )
+    stale = [folder / name for name in ("run.json", *PICTURES)]
+    return _save([folder / name for name in TABLES], writers, stale)
+
+
+def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
+    """Draw the pictures into a claimed folder: both or none, short of a crash of the machine."""
+    from wn import plots  # matplotlib is slow to import and needed here only
+
+    writers: tuple[Writer, ...] = (
+        lambda path: plots.plot_curves(result, path),
+        lambda path: plots.plot_midpoints(result, path),
+    )
+    return _save([folder / name for name in PICTURES], writers)
 
 
 def _save(paths: list[Path], writers: tuple[Writer, ...], stale: Sequence[Path] = ()) -> list[Path]:
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        sweep(path)
     with whole_files(paths, stale) as temporaries:
         for path, temporary, write in zip(paths, temporaries, writers, strict=True):
-            with _naming(path, temporary):
+            with naming(path, temporary):
                 write(temporary)
     return paths
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, it becomes `path` at once.
+def holds_only(folder: Path, run: Mapping[str, Any]) -> bool:
+    """Whether a folder has no results, or those of a run with the same settings, which has the same numbers.
 
-    An error or Ctrl-C inside the block leaves neither a half-written file nor the temporary one; an OSError
-    names `path`.
+    Files of the same names without a record count as another run's.
     """
-    with whole_files([path]) as (temporary,), _naming(path, temporary):
-        yield temporary
-
-
-@contextmanager
-def whole_files(paths: Sequence[Path], stale: Sequence[Path] = ()) -> Iterator[list[Path]]:
-    """Give temporary paths beside `paths`; when the block ends well, they take their places in this order.
-
-    An error or Ctrl-C inside the block leaves everything as it was. While the files take their places, one
-    quickly after the other, Ctrl-C waits; a killed process or a failing disk at that very moment may leave
-    some old and some new. `stale` files are removed just before.
-    """
-    temporaries: list[Path] = []
+    if not any(os.path.lexists(folder / name) for name in FILES):
+        return True
     try:
-        for path in paths:
-            with _naming(path):
-                handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-                temporaries.append(Path(name))
-                os.close(handle)
-        yield temporaries
-        for path, temporary in zip(paths, temporaries, strict=True):
-            with _naming(path, temporary):
-                _finish(path, temporary)
-        with _uninterrupted():
-            for path in stale:
-                with suppress(OSError):  # a folder of that name, say: not what an earlier run left
-                    path.unlink()
-            for path, temporary in zip(paths, temporaries, strict=True):
-                with _naming(path, temporary):
-                    temporary.replace(path)
-    finally:
-        for temporary in temporaries:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+        found = msgspec.json.decode((folder / "run.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return False  # unreadable, or none
+    return bool(_identity(found) == _identity(msgspec.json.decode(msgspec.json.encode(run))))
 
 
-def _finish(path: Path, temporary: Path) -> None:
-    """Bring a written file to disk; OSError if it can't take the place of `path`."""
-    temporary.chmod(0o666 & ~_umask())
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-@contextmanager
-def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Have an OSError name the file that was to be written, where it names none or the temporary one."""
-    try:
-        yield
-    except OSError as error:
-        if temporary is not None and error.filename not in (None, str(temporary), temporary):
-            raise  # about some other file
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done; only the main thread gets it, and only there it matters."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if main else None
-    if before is None:
-        yield
-        return
-    held: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _identity(run: Mapping[str, Any]) -> Any:
+    """Return what the numbers of a run depend on: the settings asked for, without those that change none."""
+    asked = run.get("asked")
+    if not isinstance(asked, dict):
+        return run
+    return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
 
 
 def _write_csv(path: Path, table: NDArray[Any]) -> None:
+    path.write_text(csv_of(table), encoding="utf-8")
+
+
+def csv_of(table: NDArray[Any]) -> str:
+    """Return a table as csv: a header and a line per row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.dtype.names or ())
     writer.writerows([_cell(value) for value in row] for row in table.tolist())
-    path.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:

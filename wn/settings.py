@@ -1,5 +1,6 @@
 """Settings of walks and trainings by name: checked, and turned into objects."""
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -200,7 +201,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, PathLike):
-        return str(value)
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -214,13 +214,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw the curves and midpoints of a study, as far as it is finished."""
-    from wn.study.store import Store
     from wn.study.table_plot import plot as draw
 
-    Store.read(folder).close()  # before a folder is made for it
-    target = out or folder / "plots"
-    target.mkdir(parents=True, exist_ok=True)
-    _wrote(draw(folder, target))
+    _wrote(draw(folder, out or folder / "plots"))
 
 
 @study.command("import-seml")
@@ -245,13 +241,17 @@ def import_seml(
 
     Exit code 1 if runs were left out, because a study can't express them or they may be other experiments.
     """
+    from wn.files import write_text
+    from wn.outputs import AlreadyThere, check_file
     from wn.study import seml
 
     imported = seml.import_seml(file, [name.strip() for name in ignore.split(",") if name.strip()])
     target = out or file.with_suffix(".toml")
-    if target.exists() and not overwrite:
-        raise WnError(f"{target} exists: choose another --out, or --overwrite")
-    target.write_text(imported.toml, encoding="utf-8")
+    check_file(target, overwrite)
+    try:
+        write_text(target, imported.toml, overwrite)
+    except FileExistsError:  # written by another meanwhile
+        raise AlreadyThere(target) from None
     for note in imported.notes:
         say(messages, f"note: {note}")
     left_out = f", {imported.left_out} of them left out" if imported.left_out else ""

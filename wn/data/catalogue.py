@@ -23,6 +23,7 @@ from wn.data.locate import (
     search_folders,
 )
 from wn.errors import DataError
+from wn.files import StrPath, as_path
 
 _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
 
@@ -42,7 +43,7 @@ def listing() -> list[Entry]:
     return list(ENTRIES.values())
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(name: str, data_dir: StrPath | None = None) -> Dataset:
     """Load a data set by name; it is downloaded where none of the folders searched holds it.
 
     Searched are `data_dir`, $WN_DATA (both with their subfolder `name`), the folder of Debian's package and
@@ -57,7 +58,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
 
 def fetch(
-    name: str, data_dir: str | Path | None = None, progress: Callable[[str], Any] | None = None
+    name: str, data_dir: StrPath | None = None, progress: Callable[[str], Any] | None = None
 ) -> tuple[Path, ...]:
     """The files of a data set, downloaded to `data_dir`/`name` (default: the cache) if they are not there.
 
@@ -76,7 +77,7 @@ def fetch(
     return _download(entry, folder / name if folder else cache_folder(entry), folder, progress)
 
 
-def check(name: str, data_dir: str | Path | None = None) -> list[FileStatus]:
+def check(name: str, data_dir: StrPath | None = None) -> list[FileStatus]:
     """Compare the files that `load` would take first with the checksums of the original ones.
 
     Raises WnError for an unknown name and DataError for a folder that does not exist; missing, unreadable and
@@ -157,8 +158,8 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _path(data_dir: str | Path | None) -> Path | None:
-    return None if data_dir is None else Path(data_dir).expanduser()
+def _path(data_dir: StrPath | None) -> Path | None:
+    return None if data_dir is None else as_path(data_dir, "the data folder").expanduser()
 
 
 def _make_folder(folder: Path) -> None:

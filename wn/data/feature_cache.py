@@ -1,11 +1,10 @@
 """Keeping computed features on disk, so that a data set of sound is transformed once and then only read."""
 
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pooch
 
 from wn.data.dataset import Split
 from wn.errors import DataError
+from wn.files import whole_file
 
 Splits = tuple[Split, Split]
 _NAMES = ("train_images", "train_labels", "test_images", "test_labels")
@@ -56,13 +56,11 @@ def _read(path: Path) -> Splits | None:
 
 
 def _write(path: Path, splits: Splits) -> None:
-    """Write beside the place and rename, so that no half-written file is ever found."""
+    """Keep both splits, whole or not at all."""
     train, test = splits
-    temporary = None
-    try:
+    with suppress(OSError):  # the cache only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(descriptor, "wb") as file:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 train_images=train.images,
@@ -70,10 +68,3 @@ def _write(path: Path, splits: Splits) -> None:
                 test_images=test.images,
                 test_labels=test.labels,
             )
-        os.replace(temporary, path)
-        temporary = None
-    except OSError:
-        return  # the cache only saves time
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

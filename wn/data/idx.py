@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import DataError
+from wn.files import StrPath, as_path, whole_file
 
 UNSIGNED_BYTE = 0x08  # the only element type that image and label files use
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -29,7 +30,7 @@ class ByteStream(Protocol):
     def seek(self, offset: int, /) -> int: ...
 
 
-def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes that has `dimensions` dimensions.
 
     Layout: 0x00 0x00 0x08 d, then d sizes n_1 … n_d (big-endian uint32), then n_1 · … · n_d bytes, C order.
@@ -37,6 +38,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Returns a new uint8 array of shape (n_1, …, n_d), all sizes at least 1.
     Raises DataError, naming the file, for anything else. Source: derived in docs/data.md.
     """
+    path = as_path(path)
     with reading(path) as (stream, capacity):
         shape = _read_header(stream, path, dimensions)
         expected = math.prod(shape)
@@ -50,19 +52,21 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+def write_idx(path: StrPath, array: NDArray[np.uint8]) -> None:
     """Write a uint8 array as an IDX file, compressed if the name ends in .gz.
 
     Equal arrays give equal bytes: the gzip header carries neither time nor name.
     Raises DataError for an array that IDX, as read here, cannot hold: other types, no dimension, no element.
     """
+    path = as_path(path)
     if array.dtype != np.uint8:
         raise DataError(f"{path}: only uint8 arrays can be written, not {array.dtype}")
     if array.ndim == 0 or array.size == 0:
         raise DataError(f"{path}: an array of shape {array.shape} holds nothing to write")
     header = bytes([0, 0, UNSIGNED_BYTE, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.tobytes(order="C")
-    path.write_bytes(compressed(content) if path.suffix == ".gz" else content)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(compressed(content) if path.suffix == ".gz" else content)
 
 
 def compressed(content: bytes) -> bytes:

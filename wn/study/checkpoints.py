@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from wn import optim
 from wn.backends.base import Backend
-from wn.results import whole_file
+from wn.files import whole_file
 from wn.training import TrainingState
 
 EVERY = 60.0  # seconds between two checkpoints: shorter trainings have none

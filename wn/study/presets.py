@@ -7,6 +7,7 @@ from pathlib import Path
 from wn import models
 from wn.data.entries import ENTRIES
 from wn.errors import WnError
+from wn.files import StrPath, as_path
 from wn.study.schema import StudySpec
 from wn.study.spec import narrowed, parse_study, read_study
 
@@ -39,8 +40,9 @@ def preset(name: str) -> StudySpec:
     )
 
 
-def find_study(name: str) -> StudySpec:
+def find_study(name: StrPath) -> StudySpec:
     """Return a preset, or the study in a file: what ends in .toml or names a folder is a file."""
+    name = str(as_path(name))
     if name.endswith(".toml") or Path(name).name != name:
         return read_study(name)
     try:

@@ -11,6 +11,7 @@ import wn
 from wn import backends
 from wn.data import catalogue
 from wn.errors import WnError
+from wn.files import StrPath
 from wn.study.driver import BACKEND, Driver, Progress
 from wn.study.executors import MakeWorkers, resolved
 from wn.study.schema import StudySpec, as_axis
@@ -28,11 +29,11 @@ NUMBERS = "numerics"  # and the one that says with which version of the numerics
 
 def run_study(
     spec: StudySpec,
-    folder: Path,
+    folder: StrPath,
     make_workers: MakeWorkers,
     *,
     backend: str = "auto",
-    data_dir: str | Path | None = None,
+    data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Compute all units of a study that the folder does not have; return what this run finished.
@@ -56,11 +57,11 @@ def run_study(
 
 
 def retry_study(
-    folder: Path,
+    folder: StrPath,
     make_workers: MakeWorkers,
     *,
     backend: str = "auto",
-    data_dir: str | Path | None = None,
+    data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Compute the units that failed once more, and what else is pending; return what this run finished.
@@ -103,7 +104,7 @@ def chosen_backend(store: Reader, asked: str) -> str:
     return asked
 
 
-def _absolute(folder: str | Path | None) -> str | None:
+def _absolute(folder: StrPath | None) -> str | None:
     """Return where data are, for workers in whatever folder; None for the usual places."""
     return str(Path(folder).absolute()) if folder else None
 

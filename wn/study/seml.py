@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from wn.errors import WnError
+from wn.files import StrPath
 from wn.study.schema import DataKeys, ModelKeys, NoiseKeys, StudySpec, at
 from wn.study.seml_axes import Axis
 from wn.study.seml_grid import Leaf, bundles, duplicates, leaves
@@ -39,7 +40,7 @@ class Imported(NamedTuple):
     notes: tuple[str, ...]
 
 
-def import_seml(path: str | Path, ignored: Collection[str] = ()) -> Imported:
+def import_seml(path: StrPath, ignored: Collection[str] = ()) -> Imported:
     """Return an experiment file as a study file; WnError, in one line, if it is none or nothing is left.
 
     `ignored` are names of parameters without a place in a study that change nothing: the runs of others that

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from wn.errors import WnError
+from wn.files import StrPath
 from wn.models import check_name
 from wn.study import resolve
 from wn.study.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode
@@ -16,7 +17,7 @@ from wn.study.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at,
 __all__ = ["StudySpec", "narrowed", "parse_study", "read_study", "to_toml"]
 
 
-def read_study(path: str | Path) -> StudySpec:
+def read_study(path: StrPath) -> StudySpec:
     """Return the study that a file declares; its name is that of the file unless it gives one.
 
     Raises WnError, in one line with the file and the path of the key, for everything that is wrong in it.

@@ -19,6 +19,7 @@ import msgspec
 
 import wn
 from wn.errors import WnError
+from wn.files import StrPath, as_path
 from wn.study import store_file, store_lock
 from wn.study.store_curves import Curves
 from wn.study.store_reader import AT_ONCE, Reader
@@ -53,12 +54,13 @@ class Store(Reader):
         self._lock = lock
 
     @classmethod
-    def create_or_open(cls, folder: Path) -> Self:
+    def create_or_open(cls, folder: StrPath) -> Self:
         """Open the study in a folder for writing, or make one; what is there stays.
 
         Raises WnError if another driver holds the folder (saying who), if it can't be written, and for a file
         that is damaged, no study, or of another version.
         """
+        folder = as_path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -75,12 +77,13 @@ class Store(Reader):
         return store
 
     @staticmethod
-    def read(folder: Path) -> Reader:
+    def read(folder: StrPath) -> Reader:
         """Open the study in a folder for reading; nothing is written.
 
         Raises WnError if there is none, for a file that is damaged, no study, or of another version, and
         while a driver on another machine writes it: part of its log is in that machine's memory.
         """
+        folder = as_path(folder)
         holder = store_lock.holder(folder)
         if holder is not None and holder.host != platform.node():
             raise WnError(

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wn.errors import WnError
-from wn.results import whole_file
+from wn.files import whole_file
 
 FILE = "study.sqlite"
 APPLICATION = 0x776E7374  # "wnst": marks an SQLite file as a study's

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from wn.errors import WnError
-from wn.results import whole_files
+from wn.files import StrPath, as_path, whole_files
+from wn.outputs import claimed_for_writing
 from wn.study import table, table_fit
 from wn.study.store import Store
 from wn.study.table import Table
@@ -19,8 +20,8 @@ ROWS_AT_ONCE = 50_000  # a row group of Parquet
 
 
 def export(
-    folder: Path,
-    out: Path,
+    folder: StrPath,
+    out: StrPath,
     format: str = "csv",  # noqa: A002 (the word that users know)
     tables: Sequence[str] = DEFAULT_TABLES,
     whole: bool = False,
@@ -37,8 +38,9 @@ def export(
         if name not in TABLES:
             raise WnError(f"unknown table {name!r}: allowed are {', '.join(TABLES)}")
     write = _write_csv if format == "csv" else _parquet_writer()
+    out = as_path(out)
     paths = [out / f"{name}.{format}" for name in dict.fromkeys(tables)]
-    with Store.read(folder) as store, store.snapshot():
+    with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
         makers: dict[str, Callable[[], Table]] = {
             "results": lambda: table.results(store, whole),
             "provenance": lambda: table.provenance(store, whole),
@@ -47,13 +49,9 @@ def export(
             "weights": lambda: table.weights(store),
             "midpoints": lambda: table_fit.midpoints(store),
         }
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with whole_files(paths) as temporaries:
-                for path, temporary in zip(paths, temporaries, strict=True):
-                    write(temporary, makers[path.stem]())
-        except OSError as error:
-            raise WnError(f"{error.filename or out}: can't be written: {error.strerror or error}") from None
+        with whole_files(paths) as temporaries:
+            for path, temporary in zip(paths, temporaries, strict=True):
+                write(temporary, makers[path.stem]())
     return paths
 
 

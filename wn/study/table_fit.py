@@ -1,12 +1,12 @@
 """Midpoints of a study: one per curve, that is per setting, phase and place, over its repeats and σ."""
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.files import StrPath
 from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint
 from wn.study.store import Store
@@ -102,7 +102,7 @@ class FittedCurve(NamedTuple):
         )
 
 
-def fit(folder: Path) -> NDArray[Any]:
+def fit(folder: StrPath) -> NDArray[Any]:
     """Return the midpoints of a study as a structured array, one row per curve in the order of the study.
 
     Curves are fitted from what is finished; `missing` says how many of their units are not.

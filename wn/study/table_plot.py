@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from wn import plots
-from wn.errors import WnError
-from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult, whole_files
+from wn.files import StrPath, as_path, whole_files
+from wn.outputs import claimed_for_writing
+from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 from wn.study.store import Store
 from wn.study.store_reader import Reader
 from wn.study.table_fit import FittedCurve, StudyCurve, fit_curve, study_curves
@@ -35,14 +36,14 @@ class Picture(NamedTuple):
     curves: list[StudyCurve]
 
 
-def plot(folder: Path, out: Path) -> list[Path]:
+def plot(folder: StrPath, out: StrPath) -> list[Path]:
     """Draw OUT/<name>-curves.png and -midpoints.png for each setting of the study; return their paths.
 
     The names say data set, network and noise, and what else is special. What is not finished is left out, and
     settings of which nothing is finished have no pictures. Raises WnError if a file can't be written.
     """
-    drawn = []
-    with Store.read(folder) as store, store.snapshot():
+    out, drawn = as_path(out), []
+    with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
         for picture in pictures(study_curves(store)):
             fits = [fit_curve(store, curve) for curve in picture.curves]
             if any(found.units for found in fits):
@@ -132,11 +133,7 @@ def _wide(columns: np.dtype[Any]) -> np.dtype[Any]:
 def _draw(result: WalkResult, out: Path, name: str) -> list[Path]:
     """Draw both pictures, or none."""
     paths = [out / f"{name}-curves.png", out / f"{name}-midpoints.png"]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with whole_files(paths) as (curves, midpoints):
-            plots.plot_curves(result, curves)
-            plots.plot_midpoints(result, midpoints)
-    except OSError as error:
-        raise WnError(f"{error.filename or out}: can't be written: {error.strerror or error}") from None
+    with whole_files(paths) as (curves, midpoints):
+        plots.plot_curves(result, curves)
+        plots.plot_midpoints(result, midpoints)
     return paths
