@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_had_is_told_before_the_work(
     source = {"export": "net", "export --all": "net", "import": "member", "study import-seml": "seml.yaml"}
     model = ["--model", "mlp-8"] if command == "import" else []
     if command == "study import-seml":
-        monkeypatch.setattr("wn.study.seml.import_seml", lambda _: import_seml_of("x"))
+        monkeypatch.setattr("wn.study.seml.import_seml", lambda *_: import_seml_of("x"))
     make, part = PLACES[case]
     out = make(tmp_path)
     before = sorted(os.listdir(tmp_path))
@@ -183,7 +183,7 @@ def test_a_place_that_cannot_be_had_is_told_before_the_work(
 def import_seml_of(toml: str) -> Any:
     from wn.study.seml import Imported
 
-    return Imported(toml, *[()] * (len(Imported._fields) - 1))
+    return Imported(toml, runs=1, duplicates=0, left_out=0, notes=())
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:
