@@ -148,14 +148,18 @@ X = np.ones((2, 3, 4))
         ({"layer": (toys.linear_forward,)}, "forward and backward"),
         ({"layer": object()}, "forward and backward"),
         ({"params": np.ones(3)}, "NamedTuple"),
-        ({"params": {"w": np.ones(3)}}, "NamedTuple"),
-        ({"params": toys.LinearParams(np.ones((3, 3, 3)), np.ones((3, 3)))}, r"members: \[2, 3\]"),
+        ({"params": {"x": np.ones((2, 3, 3))}}, "a parameter is called x"),
+        ({"params": {3.5: np.ones((2, 3, 3))}}, "key 3.5"),
+        (
+            {"params": toys.LinearParams(np.ones((3, 3, 3)), np.ones((3, 3)))},
+            "the first axis is 2 for x, 3 for w",
+        ),
         ({"params": toys.LinearParams(np.ones((2, 3, 3), int), np.ones((2, 3)))}, "w must be a floating"),
         ({"x": np.full((2, 3, 4), np.nan)}, "x of shape .* finite"),
         ({"x": np.ones((2, 0, 4))}, "must not be empty"),
         ({"x": [[1.0]]}, "x must be a floating NumPy array"),
         ({"per_member": ("weight",)}, "'weight'"),
-        ({"static": {"weight": np.ones((3, 1))}, "per_member": ("weight",)}, r"members: \[2, 3\]"),
+        ({"static": {"weight": np.ones((3, 1))}, "per_member": ("weight",)}, "2 for x, 3 for weight"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message):

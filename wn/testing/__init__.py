@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from wn.testing.case import LayerCase
-from wn.testing.gradients import KinkError, UnresolvedError, check_gradient, check_shapes
+from wn.testing.errors import CheckFailure, KinkError, UnresolvedError
+from wn.testing.functions import check_vjp, numerical_gradient
+from wn.testing.gradients import check_gradient, check_shapes
 from wn.testing.layers import (
     check_dtype,
     check_inputs_unchanged,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from wn.testing.recording import check_recorded, check_recorded_step
 
 __all__ = [
+    "CheckFailure",
     "KinkError",
     "LayerCase",
     "MomentCheck",
@@ -52,6 +55,8 @@ __all__ = [
     "check_repeatable",
     "check_shapes",
     "check_variance",
+    "check_vjp",
+    "numerical_gradient",
     "tolerance",
 ]
 

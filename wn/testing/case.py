@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import WnError
+from wn.testing import trees
+from wn.testing.errors import CheckFailure
 from wn.testing.tolerances import assert_close
 
 # Ends every seed list, so that no stream equals default_rng(seed), which x was perhaps drawn from: with
@@ -35,10 +37,10 @@ class LayerCase:
     forward(be, params, x, **static) -> (y, cache);  backward(be, dy, cache) -> (dx, grads).
 
     layer: a module or object with these two functions, or a pair of them; be: passed on as it is (if it has
-    `asarray` and `to_numpy`, arrays go through them); params: a NamedTuple of arrays (P|1, …) or None
-    fields, or () or None for a layer without; x: (P|1, …, B); static: further arguments by name;
-    per_member: names of static arrays that hold a row per member; seed: of the random upstream gradients
-    and probes. Raises WnError if any of these do not fit together.
+    `asarray` and `to_numpy`, arrays go through them); params: arrays (P|1, …) or None in a NamedTuple, dict,
+    tuple or list, nested if need be, or () or None for a layer without; x: (P|1, …, B); static: further
+    arguments by name; per_member: names of static arrays that hold a row per member; seed: of the random
+    upstream gradients and probes. Raises WnError if any of these do not fit together.
     """
 
     layer: Any
@@ -57,9 +59,7 @@ class LayerCase:
             raise WnError(f"per_member names {missing[0]!r}: static has {sorted(self.static)}")
         for name, array in self.variables().items():
             _check_array(name, array)
-        counts = {array.shape[0] for array in self._member_arrays()} - {1}
-        if len(counts) > 1:
-            raise WnError(f"arrays are for different numbers of members: {sorted(counts)}")
+        self._check_members()
 
     # ---- what the case consists of ------------------------------------------------------------------------
 
@@ -83,9 +83,13 @@ class LayerCase:
 
     def with_variables(self, arrays: Mapping[str, NDArray[Any]]) -> "LayerCase":
         """Return the case with some of x and the parameters replaced."""
-        changed = {name: array for name, array in arrays.items() if name != "x"}
-        params = self.params._replace(**changed) if changed else self.params
-        return replace(self, params=params, x=arrays.get("x", self.x))
+        return replace(self, params=self.params_with(arrays), x=arrays.get("x", self.x))
+
+    def params_with(self, arrays: Mapping[str, Any]) -> Any:
+        """Return params with some of its arrays replaced."""
+        if not self.parameter_arrays():
+            return self.params
+        return trees.rebuild(self.params, lambda name, leaf: arrays.get(name, leaf))
 
     def in_dtype(self, dtype: Any) -> "LayerCase":
         """Return the case with x, the parameters and every floating static array in that dtype."""
@@ -100,19 +104,35 @@ class LayerCase:
         return replace(case, static=static)
 
     def _member_arrays(self) -> list[NDArray[Any]]:
-        return [*self.variables().values(), *(np.asarray(self.static[name]) for name in self.per_member)]
+        return list(self._members_by_name().values())
+
+    def _members_by_name(self) -> Arrays:
+        return {**self.variables(), **{name: np.asarray(self.static[name]) for name in self.per_member}}
+
+    def _check_members(self) -> None:
+        counts = {name: array.shape[0] for name, array in self._members_by_name().items()}
+        if len(set(counts.values()) - {1}) > 1:
+            listed = ", ".join(f"{count} for {name}" for name, count in counts.items())
+            raise WnError(
+                "arrays are for different numbers of members: the first axis of each counts the members P (or"
+                f" is 1), the last axis of x the samples; the first axis is {listed}. Layers with the batch "
+                "first and without members go through `batch_first`, other functions through `check_vjp`"
+            )
 
     # ---- calling the layer --------------------------------------------------------------------------------
 
-    def forward(self, layout: Layout | None = None) -> tuple[Any, Any]:
-        """Return (y, cache) as the layer does; `layout` is applied to x and the parameters first."""
+    def forward(self, layout: Layout | None = None, arrays: Arrays | None = None) -> tuple[Any, Any]:
+        """Return (y, cache) as the layer does.
+
+        layout: applied to x and the parameters first; arrays: their values, instead of the case's.
+        """
         put = self.on_device if layout is None else lambda array: layout(self.on_device(array))
-        params = self.params
-        if self.parameter_arrays():
-            params = params._replace(**{name: put(array) for name, array in self.parameter_arrays().items()})
+        placed = {name: put(array) for name, array in (arrays or self.variables()).items()}
         static = {n: self.on_device(v) if isinstance(v, np.ndarray) else v for n, v in self.static.items()}
-        y, cache = functions(self.layer)[0](self.be, params, put(self.x), **static)
-        return y, cache
+        result = functions(self.layer)[0](self.be, self.params_with(placed), placed["x"], **static)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            self.fail(f"forward returned {trees.kind(result)}, not the pair (y, cache)")
+        return result
 
     def backward(self, dy: Any, cache: Any, layout: Layout | None = None) -> tuple[NDArray[Any], Any]:
         """Return (dx in host memory, grads as the layer gives them)."""
@@ -140,10 +160,11 @@ class LayerCase:
     def host_gradients(self, grads: Any) -> Arrays:
         """Return gradients by parameter name in host memory; AssertionError unless of params' type."""
         if type(grads) is not type(self.params):
-            self.fail(
-                f"grads is {type(grads).__name__}, it must be of params' type {type(self.params).__name__}"
-            )
-        of_type = {n: self.to_host(g) for n, g in _fields(grads).items() if g is not None}
+            self.fail(f"grads is {trees.kind(grads)}, it must be of params' type {trees.kind(self.params)}")
+        unlike = trees.difference(grads, self.params, "grads", "params")
+        if unlike:
+            self.fail(unlike)
+        of_type = {n: self.to_host(g) for n, g, _ in trees.paired(grads, self.params) if g is not None}
         if set(of_type) != set(self.parameter_arrays()):
             self.fail(f"grads has arrays for {sorted(of_type)}, params for {sorted(self.parameter_arrays())}")
         return of_type
@@ -161,7 +182,7 @@ class LayerCase:
 
     def fail(self, message: str) -> NoReturn:
         """Raise AssertionError with the message and how to repeat the call."""
-        raise AssertionError(f"{message}\n{self.repro()}")
+        raise CheckFailure(f"{message}\n{self.repro()}")
 
     def assert_close(
         self, actual: NDArray[Any], expected: NDArray[Any], magnitude: NDArray[Any], name: str
@@ -192,8 +213,10 @@ def functions(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def arrays_of(params: Any) -> Arrays:
-    """Return the fields of params that are not None, by name."""
-    return {name: value for name, value in _fields(params).items() if value is not None}
+    """Return the leaves of params that are not None, by name."""
+    if not trees.is_container(params):
+        return {}
+    return {name: leaf for name, leaf in trees.leaves(params) if leaf is not None}
 
 
 def _fields(params: Any) -> dict[str, Any]:
@@ -235,9 +258,13 @@ def _check_layer(layer: Any) -> None:
 
 
 def _check_params(params: Any) -> None:
-    without = params is None or (isinstance(params, tuple) and not params)
-    if not without and not hasattr(params, "_asdict"):
-        raise WnError(f"params is {type(params).__name__}: it must be a NamedTuple of arrays, () or None")
+    if params is not None and not trees.is_container(params):
+        raise WnError(
+            f"params is {type(params).__name__}: it must be a NamedTuple, dict, tuple or list of arrays, () "
+            "or None"
+        )
+    if "x" in arrays_of(params):
+        raise WnError("a parameter is called x, as the input is: give it another name")
 
 
 def _check_array(name: str, array: Any) -> None:

@@ -21,12 +21,17 @@ GUARD = 8.0  # room above the expected rounding error: its spread, and a few ope
 
 Z_LIMIT = 6.0  # standard deviations that a sample statistic may lie off: 2e-9 by chance
 
-# A hand-written gradient against central differences in float64: half of the digits. `gradients` computes
-# differences to about 1e-10, so what is left is room for curved functions.
+# A hand-written gradient against differences in float64: half of the digits. Differences are good to 1e-10
+# and better, and tell by how much they may be wrong; what is left is room for the gradient's own rounding.
 GRADIENT = math.sqrt(np.finfo(np.float64).eps)  # 1.5e-8
 
-# Values beyond this many roundings of y count as a bend in `gradients`, not as rounding.
-DIFFERENCE_ROUNDINGS = 64.0
+# An error of a gradient element beyond this part of its terms is reported, or the check says that it cannot
+# decide.
+RESOLUTION = 1e-7
+
+# A gradient element whose terms are hidden by the rounding of y counts as nothing if rounding hides no more
+# than this part of dy, and no more than this part of what other inputs do.
+NEGLIGIBLE = 1e-9
 
 
 def tolerance(dtype: Any, reduction_length: int, *, scale: float = 1.0, reason: str | None = None) -> float:

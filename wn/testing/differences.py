@@ -1,0 +1,395 @@
+"""Derivatives along a direction from values alone, with a bound of the error for each output element.
+
+Derived in docs/testing.md. With y(t) = f(x + t·v) and y(0) known, four steps t, t/2, t/4, t/8 give
+
+    D(t) = (y(t) − y(−t)) / 2t,        S(t) = (y(t) − 2y(0) + y(−t)) / t,
+
+whose errors t², t⁴, … and t, t³, … are removed one after another (Romberg). The limit of D is the
+derivative, that of S the jump of the slope: 0 where y is smooth. What the last removal changed bounds the
+truncation; the rounding of y, measured and not assumed, divided by t bounds the rest. Ladders of other steps
+follow, smaller where truncation or a kink dominates, larger where rounding does, and an estimate counts only
+where it agrees with those of all smaller steps (Lepski 1991).
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Output = Callable[[float], Vector | None]  # y(t), flat; None where f has no finite value there
+
+FIRST = 113 / 1024  # first step, relative to the size of x: few bits, and no simple part of a period
+RUNGS = 4  # steps of a ladder, each half of the one before
+REACH = 2.0**RUNGS  # ratio of the first steps of neighbouring ladders
+FINEST, COARSER, COARSEST = 10, 3, 12  # ladders below the first one, above it, and above it if thorough
+
+NOISE_POINTS = 9
+# Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
+NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
+COARSE, FLOAT32 = 1e-10, 2.0**-23  # roundings relative to y: beyond float64's, and of float32
+CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature
+NOISE_GUARD = 4.0  # a bound of rounding errors, in units of their measured spread
+
+THRESHOLD = 64.0  # roundings: a first change beyond it is no slope that rounding had hidden
+INDEPENDENT = 1e-6  # where no element of y moves at any step, slopes beyond this may still be hidden
+
+EPSILON = float(np.finfo(np.float64).eps)
+TARGET = 1e-8  # error over size at which no further steps are tried
+CENTRAL, ONE_SIDED, JUMP = (4.0, 16.0, 64.0), (2.0, 4.0, 8.0), (2.0, 8.0, 32.0)  # ratios of the errors
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The derivative of each output element along a direction, and how far to trust it."""
+
+    value: Vector
+    error: Vector  # bound for elements that moved
+    hidden: Vector  # for those that did not: the largest slope that rounding could hide
+    masked: Vector  # the same, without elements that larger steps show to be independent
+    jump: Vector  # slope after minus slope before, where it is not zero
+    steps: tuple[float, float]  # smallest and largest step used
+    noisy: bool  # whether rounding limits the error, not the shape of y
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """Estimates from four neighbouring steps; all by output element."""
+
+    value: Vector
+    error: Vector
+    jump: Vector
+    jump_error: Vector
+    noise: Vector  # what rounding adds to `error`
+    moved: NDArray[np.bool_]
+    threshold: NDArray[np.bool_]  # elements that were still, and far away at twice the step
+    least: Vector  # the first change that was seen
+    first: float
+
+
+def measured_noise(output: Output, middle: Vector) -> Vector:
+    """Return a bound of the rounding error of each element of y, from differences of order 5 and 6.
+
+    output(t) is y with every input changed by about t of itself. Smooth functions leave nothing in such
+    differences, so they show the rounding of whatever y is made of, also of terms that cancel (Hamming's
+    table; Moré & Wild 2011, "Estimating computational noise"). Not below eps·|y|.
+    """
+    floor = EPSILON * np.abs(middle)
+    tables = [_beside(output, step) for step in NOISE_STEPS]
+    if any(table is None for table in tables):
+        return NOISE_GUARD * floor
+    wide, closer, close = (_spread(table) for table in tables if table is not None)
+    # Curvature vanishes as the step falls, rounding does not.
+    spread = np.where(closer < wide / CURVED, np.minimum(closer, close), wide)
+    noise = np.maximum(NOISE_GUARD * spread, floor)
+    part = (
+        FLOAT32
+        if tables[0] is not None and _in_float32(tables[0])
+        else _relative(noise, middle) / NOISE_GUARD
+    )
+    return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
+
+
+def _beside(output: Output, step: float) -> Vector | None:
+    """Return y at equidistant places on one side of x, None where f has no values."""
+    for side in (1, -1):
+        rows = [output(side * number * step) for number in range(1, NOISE_POINTS + 1)]
+        found = [row for row in rows if row is not None]
+        if len(found) == len(rows):
+            return np.array(found)
+    return None
+
+
+def _spread(table: Vector) -> Vector:
+    """Return the spread that differences of order 5 and 6 show."""
+    spread = np.zeros(table.shape[1])
+    for order in range(1, 7):
+        table = np.diff(table, axis=0)
+        if order >= 5:
+            spread = np.maximum(spread, np.max(np.abs(table), axis=0) / _growth(order))
+    return spread
+
+
+def _in_float32(table: Vector) -> bool:
+    """Whether y moves, and only from one value of float32 to another."""
+    moving = table[:, np.any(table != table[0], axis=0)]
+    with np.errstate(over="ignore"):
+        return moving.size > 0 and bool(np.all(moving.astype(np.float32) == moving))
+
+
+def slope(
+    output: Output,
+    middle: Vector,
+    noise: Vector,
+    length: float,
+    weights: Vector,
+    *,
+    thorough: bool = False,
+    step: float | None = None,
+) -> Slope | None:
+    """Return the derivative of y(t) at 0, or None if f has no values next to x.
+
+    length: the size of x along the direction, the first step is 113/1024 of it, or `step`; weights (rows, n):
+    how much each element of y counts. The search ends when Σ weights·error ≤ 1e-8 Σ weights·|value| in each
+    row, or when further ladders do not help; `thorough` also looks for slopes that rounding hides at the
+    first steps.
+    """
+    search = _Search(output, middle, noise, FIRST * length if step is None else step, weights, thorough)
+    return search.run(0 if step is not None else COARSEST if thorough else COARSER)
+
+
+class _Search:
+    """The ladders tried so far, by place: 0 is the first one, finer ones are positive."""
+
+    def __init__(
+        self, output: Output, middle: Vector, noise: Vector, first: float, weights: Vector, thorough: bool
+    ) -> None:
+        self.output, self.middle, self.noise, self.weights = output, middle, noise, weights
+        self.first, self.thorough = first, thorough
+        self.ladders: dict[int, _Ladder] = {}
+        self.dependent = np.ones(middle.shape, dtype=bool)
+        self.side = 0  # ±1: f is defined on this side of x only
+
+    def run(self, coarsest: int) -> Slope | None:
+        """Try ladders until the error is small enough or cannot be made smaller."""
+        if not self._start():
+            return None
+        if self.thorough:
+            self.dependent = self._changed_far_away()
+        fine, coarse, coarser = max(self.ladders), 0, coarsest > 0 and 0 in self.ladders and not self.side
+        found = self._combined()
+        while True:
+            error, row = self._worst(found)
+            if error <= TARGET * self._size(found, row):
+                break
+            if found.noisy and coarser:
+                coarse -= 1
+                coarser = self._try(coarse) and -coarse < coarsest
+                found = self._combined()
+                # A slope that rounding hides may appear at a larger step: y is worth a look until it moves.
+                coarser = coarser and (bool(np.any(found.masked)) or self._error(found, row) < 0.5 * error)
+            elif not found.noisy and fine < FINEST and self._rounding(fine, row) < error:
+                fine += 1
+                self._try(fine)
+                found = self._combined()
+            else:
+                break
+        if np.any(found.jump) and len(self.ladders) == 1 and self._try(fine + 1):
+            found = self._combined()
+        return found
+
+    def _start(self) -> bool:
+        """Find the first ladder within f's domain, from one side if need be."""
+        if any(self._try(place) for place in range(FINEST + 1)):
+            return True
+        for place, side in itertools.product(range(FINEST + 1), (1, -1)):
+            self.side = side
+            if self._try(place):
+                return True
+        return False
+
+    def _try(self, place: int) -> bool:
+        ladder = _ladder_at(self.output, self.middle, self.noise, self.first / REACH**place, self.side)
+        if ladder is not None:
+            self.ladders[place] = ladder
+        return ladder is not None
+
+    def _rounding(self, place: int, row: int) -> float:
+        ladder = self.ladders.get(place)
+        return 0.0 if ladder is None else _finite(self.weights[row] @ ladder.noise)
+
+    def _error(self, found: Slope, row: int) -> float:
+        return _finite(self.weights[row] @ (found.error + (found.masked if self.thorough else 0.0)))
+
+    def _size(self, found: Slope, row: int) -> float:
+        return float(self.weights[row] @ np.abs(found.value))
+
+    def _worst(self, found: Slope) -> tuple[float, int]:
+        """Return error and number of the row of weights whose error is largest beside its size."""
+        errors = [self._error(found, row) for row in range(len(self.weights))]
+        sizes = [self._size(found, row) for row in range(len(self.weights))]
+        parts = [e / s if s else math.inf if e else 0.0 for e, s in zip(errors, sizes, strict=True)]
+        worst = int(np.argmax(parts))
+        return errors[worst], worst
+
+    def _combined(self) -> Slope:
+        """Take for each element the estimate of least error among those that agree with all finer ones."""
+        ladders = [self.ladders[place] for place in sorted(self.ladders, reverse=True)]
+        value, error, chosen = _agreed([(ladder.value, ladder.error) for ladder in ladders])
+        jump, jump_error, _ = _agreed([(ladder.jump, ladder.jump_error) for ladder in ladders])
+        moved, threshold = self._movement(ladders)
+        hidden = self.noise / self.first  # however far the search went: y may be bounded
+        rounding = np.array([ladder.noise for ladder in ladders])[chosen, np.arange(value.size)]
+        masked = np.where(moved | threshold, 0.0, hidden)
+        slight = np.all(self.weights @ masked <= INDEPENDENT * np.sum(self.weights, axis=1))
+        if slight or np.any(moved & (value != 0)):
+            masked = np.where(self.dependent, masked, 0.0)
+        real = self._jumps(ladders, value, jump, jump_error)
+        found = Slope(
+            value=np.where(moved, value, 0.0),
+            error=np.where(moved, error, 0.0),
+            hidden=np.where(moved, 0.0, hidden),
+            masked=masked,
+            jump=np.where(real & moved, jump, 0.0),
+            steps=(abs(ladders[0].first) * 2 / REACH, abs(ladders[-1].first)),
+            noisy=False,
+        )
+        total, row = self._worst(found)
+        floor = self.weights[row] @ np.where(moved, rounding, found.masked if self.thorough else 0.0)
+        return replace(found, noisy=bool(total <= 4 * floor))
+
+    def _jumps(self, ladders: list[_Ladder], value: Vector, jump: Vector, error: Vector) -> NDArray[np.bool_]:
+        """Return where the slope jumps: a kink at x is seen with steps of any size."""
+        real = np.abs(jump) > 3 * error + 1e-8 * (np.abs(value) + np.abs(jump))
+        if len(ladders) > 1:
+            seen = [np.abs(ladder.jump) > 3 * ladder.jump_error for ladder in ladders]
+            real &= np.sum(seen, axis=0) > 1
+        return real
+
+    def _movement(self, ladders: list[_Ladder]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which elements moved, and which of the others crossed a threshold."""
+        moved, threshold = ladders[0].moved.copy(), ladders[0].threshold.copy()
+        still = ~moved & ~threshold
+        for ladder in ladders[1:]:
+            starts = still & ladder.moved
+            jumps = starts & (ladder.least > THRESHOLD * self.noise)
+            threshold |= jumps | (still & ladder.threshold)
+            moved |= starts & ~jumps
+            still &= ~ladder.moved & ~ladder.threshold
+        return moved, threshold
+
+    def _changed_far_away(self) -> NDArray[np.bool_]:
+        """Return which elements some large step changes: others do not depend on t, as far as can be seen."""
+        changed, seen = np.zeros(self.middle.shape, dtype=bool), False
+        for exponent, side in itertools.product((40, 20, 8, 2), (1, -1)):
+            row = self.output(side * self.first * 2.0**exponent)
+            if row is not None:
+                changed, seen = changed | (row != self.middle), True
+        return changed if seen else ~changed
+
+
+def _agreed(estimates: list[tuple[Vector, Vector]]) -> tuple[Vector, Vector, NDArray[np.intp]]:
+    """Return value, error and number of the best estimate that agrees with all before it, by element."""
+    value, error = estimates[0]
+    value, error, chosen = value.copy(), error.copy(), np.zeros(value.shape, dtype=np.intp)
+    low, high = value - 2 * error, value + 2 * error
+    alive = np.ones(value.shape, dtype=bool)
+    for number, (other, bound) in enumerate(estimates[1:], start=1):
+        alive &= (other + bound >= low) & (other - bound <= high)
+        better = alive & (bound < error)
+        value, error = np.where(better, other, value), np.where(better, bound, error)
+        chosen[better] = number
+        low = np.where(alive, np.maximum(low, other - 2 * bound), low)
+        high = np.where(alive, np.minimum(high, other + 2 * bound), high)
+    return value, error, chosen
+
+
+def _ladder_at(output: Output, middle: Vector, noise: Vector, first: float, side: int) -> _Ladder | None:
+    if side:
+        return _one_sided(output, middle, noise, side * first)
+    return _central(output, middle, noise, first)
+
+
+def _central(output: Output, middle: Vector, noise: Vector, first: float) -> _Ladder | None:
+    steps = first / 2.0 ** np.arange(RUNGS)
+    rows = []
+    for t in steps:
+        above, below = output(t), output(-t)
+        if above is None or below is None:
+            return None
+        rows.append((above, below))
+    above, below = (np.array(side) for side in zip(*rows, strict=True))
+    t = steps[:, None]
+    rounding = np.maximum(noise, _relative(noise, middle) * np.maximum(np.abs(above), np.abs(below))) / t
+    value, error, own = _romberg((above - below) / (2 * t), rounding, CENTRAL)
+    jump, jump_error, _ = _romberg(((above - middle) + (below - middle)) / t, 4 * rounding, JUMP)
+    changes = np.maximum(np.abs(above - middle), np.abs(below - middle))
+    return _ladder(value, error, jump, jump_error, own, changes, noise, first)
+
+
+def _one_sided(output: Output, middle: Vector, noise: Vector, first: float) -> _Ladder | None:
+    """At an end of f's domain: the slope on the side where f is defined."""
+    steps = first / 2.0 ** np.arange(RUNGS)
+    rows = [output(t) for t in steps]
+    values = [row for row in rows if row is not None]
+    if len(values) < len(rows):
+        return None
+    beside, t = np.array(values), steps[:, None]
+    rounding = 8 * np.maximum(noise, _relative(noise, middle) * np.abs(beside)) / np.abs(t)
+    value, error, own = _romberg((beside - middle) / t, rounding, ONE_SIDED)
+    none = np.zeros_like(value)
+    return _ladder(value, error, none, none, own, np.abs(beside - middle), noise, first)
+
+
+def _ladder(
+    value: Vector,
+    error: Vector,
+    jump: Vector,
+    jump_error: Vector,
+    own: Vector,
+    changes: Vector,
+    noise: Vector,
+    first: float,
+) -> _Ladder:
+    """Tell elements that changed at every step from those that were still, perhaps until far away.
+
+    A slope that rounding hides appears in steps of rounding as t is doubled; an element that is still at t
+    and far away at 2t has crossed a threshold, as a ReLU that is switched off.
+    """
+    still = changes == 0
+    rungs = np.logical_and.accumulate(still[::-1], axis=0).sum(axis=0)  # still from the smallest step up
+    crossed = (rungs > 0) & (rungs < RUNGS)
+    after = changes[np.maximum(RUNGS - 1 - rungs, 0), np.arange(value.size)]  # the first change
+    threshold = crossed & (after > THRESHOLD * noise)
+    moved = np.any(~still, axis=0) & ~threshold
+    reach = abs(first) / 2.0 ** (RUNGS - np.maximum(rungs, 1))
+    return _Ladder(
+        value=np.where(moved, value, 0.0),
+        error=np.where(moved, error, noise / reach),
+        jump=np.where(moved, jump, 0.0),
+        jump_error=np.where(moved, jump_error, noise / reach),
+        noise=np.where(moved, own, 0.0),
+        moved=moved,
+        threshold=threshold,
+        least=np.where(rungs == 0, changes[-1], after),
+        first=first,
+    )
+
+
+def _romberg(rows: Vector, rounding: Vector, ratios: tuple[float, ...]) -> tuple[Vector, Vector, Vector]:
+    """Return the limit of rows (steps, n) for t → 0, its error, and the part of that which is rounding."""
+    with np.errstate(all="ignore"):
+        value, own = rows[-1], 2 * rounding[-1]
+        error = np.abs(rows[-1] - rows[-2]) + own
+        column = rows
+        for number, ratio in enumerate(ratios, start=1):
+            refined = (ratio * column[1:] - column[:-1]) / (ratio - 1)
+            change = np.maximum(np.abs(refined - column[1:]), np.abs(refined - column[:-1]))
+            for row, bound, noise in zip(refined, change, 2 * rounding[number:], strict=True):
+                better = ~(error <= bound + noise)
+                value, error = np.where(better, row, value), np.where(better, bound + noise, error)
+                own = np.where(better, noise, own)
+            column = refined
+    return value, np.where(np.isfinite(value), error, np.inf), own
+
+
+def _relative(noise: Vector, middle: Vector) -> float:
+    """Return the usual rounding of y relative to its size: where y is larger, rounding is too."""
+    sizes = np.abs(middle)
+    parts = noise[sizes > 0] / sizes[sizes > 0]
+    return max(float(np.median(parts)), EPSILON) if parts.size else EPSILON
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else math.inf
+
+
+def _growth(order: int) -> float:
+    """Return the spread of a difference of that order of values with independent errors of spread 1."""
+    squares = 1.0
+    for number in range(order):
+        squares *= (2 * order - number) / (order - number)
+    return float(np.sqrt(squares))

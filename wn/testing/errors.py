@@ -1,0 +1,39 @@
+"""How a check ends that does not pass, and how little of the checker's own code a traceback shows then."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from wn.errors import WnError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CheckFailure(AssertionError):
+    """What was checked is wrong."""
+
+
+class UnresolvedError(WnError):
+    """Differences cannot tell a right gradient from a wrong one here; the message says why and what to do."""
+
+
+class KinkError(UnresolvedError):
+    """x lies on or next to a kink or a jump of y, where there is no derivative."""
+
+
+def short_traceback(check: Callable[P, R]) -> Callable[P, R]:
+    """Let a failure of `check` be shown at the line of the test that called it, without the frames between.
+
+    Errors that the checked code raises itself keep all of theirs.
+    """
+
+    @wraps(check)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True  # understood by pytest
+        try:
+            return check(*args, **kwargs)
+        except (CheckFailure, WnError) as error:
+            raise error.with_traceback(None) from None
+
+    return checked
