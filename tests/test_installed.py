@@ -61,6 +61,29 @@ def test_python_says_it_where_a_public_name_is_used(monkeypatch: pytest.MonkeyPa
         _ = wn.fit_midpoint
 
 
+@pytest.mark.parametrize("last", ["walking-noise", "wn", "removed"])
+def test_both_really_in_one_folder(last: str, tmp_path: Path) -> None:
+    """Files of both packages, whichever was installed last, and after the other one was removed again."""
+    package = tmp_path / "wn"
+    package.mkdir()
+    for path in (ROOT / "wn").iterdir():
+        if path.name != "__init__.py" or last == "walking-noise":
+            (package / path.name).symlink_to(path)
+    if last == "wn":
+        (package / "__init__.py").write_text('__version__ = "1.1.1"\n')
+    if last != "removed":
+        (tmp_path / "wn-1.1.1.dist-info").mkdir()
+    code = "from wn.cli import main; main(['models'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    said = "wn/__init__.py is not that of" if last == "removed" else "wn 1.1.1 is installed in the folder of"
+    assert done.stderr.startswith(f"wn: {said} walking-noise")
+
+
 def test_importing_asks_nothing_of_metadata() -> None:
     """The look at the folder must not cost what reading metadata does."""
     code = "import sys, wn.installed; wn.installed.clash(); print('importlib.metadata' in sys.modules)"
