@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from wn import backends, models, random
+from wn.data.filekinds import described, head_of
 from wn.errors import WnError
 from wn.files import StrPath, as_path, naming, whole_files
 from wn.layers.base import Shape
@@ -39,6 +40,11 @@ TENSOR_NAMES = {
 }
 TYPES = {"F32": "float32", "F64": "float64", "I64": "int64"}  # safetensors' names of those that may occur
 NAMED_AT_MOST = 8  # tensors per kind of problem in an error message
+
+_SAVE = (
+    "it holds pickles, which are never loaded; in PyTorch, load it and write "
+    "safetensors.torch.save_file(module.state_dict(), …)"
+)
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -274,7 +280,9 @@ def opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise WnError(f"{path}: no such file") from None
     except SafetensorError as error:
-        raise WnError(f"{path}: not a whole safetensors file: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        what = described(head_of(path), torch=_SAVE, pickle=_SAVE, safetensors=reason) or reason
+        raise WnError(f"{path}: not a whole safetensors file: {what}") from None
     except OSError as error:
         raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
 

@@ -3,6 +3,7 @@
 The layout is described in docs/checkpoints.md.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,23 @@ from wn.numbers import whole
 from wn.outputs import check_file
 from wn.training import Population
 
+log = logging.getLogger("wn")
+
+# Names that PyTorch's wrappers and frameworks put before those of a network, up to the first dot.
+WRAPPERS = {
+    "module": "DataParallel or DistributedDataParallel",
+    "_orig_mod": "torch.compile",
+    "model": "a module that holds the network as model (such as Lightning's)",
+    "net": "a module that holds the network as net",
+}
+# Parts of names that say how a state_dict came about, and what to do.
+MARKS = {
+    "weight_orig": "pruned or spectrally normalised: remove that first (torch.nn.utils.prune.remove)",
+    "parametrizations.": "parametrised: remove that first (parametrize.remove_parametrizations)",
+    "weight_g": "weight normalisation: remove that first (torch.nn.utils.remove_weight_norm)",
+    "n_averaged": "an averaged model: save the state_dict of its module alone",
+    "_packed_params": "quantised: save the network as it was before",
+}
 COUNTER = "num_batches_tracked"  # PyTorch's count of batches, which its own batch norm does not use either
 
 
@@ -78,8 +96,10 @@ def import_members(
     """Read state_dict files (PyTorch's names and shapes, no population axis) and stack them to a population.
 
     The tensors must be exactly those of `models.build(model, input_shape, classes, batch_norm)`, all float32
-    or all float64; `num_batches_tracked` may be there or not. Member i gets the seed `member_seed(seed, i)`,
-    from which noise at inference is drawn. Raises WnError, naming file and tensors, for everything else.
+    or all float64; `num_batches_tracked` may be there or not. A prefix that all names have, such as
+    "module.", is left out, and a line of the logger "wn" says so. Member i gets the seed
+    `member_seed(seed, i)`, from which noise at inference is drawn. Raises WnError, naming file and tensors,
+    for everything else.
     """
     if not paths:
         raise WnError("no files to import: name at least one")
@@ -89,7 +109,9 @@ def import_members(
         for name, spec in checkpoint.expected_specs(network, 1).items()
     }
     files = [as_path(path) for path in paths]
-    members = [_read_member(path, network, wanted) for path in files]
+    read = [_read_member(path, network, wanted) for path in files]
+    members = [tensors for tensors, _ in read]
+    _say_prefixes({path: prefix for path, (_, prefix) in zip(files, read, strict=True) if prefix})
     types = {
         str(next(iter(member.values())).dtype): path for path, member in zip(files, members, strict=True)
     }
@@ -143,18 +165,67 @@ def _counters(network: Network) -> list[str]:
     return [f"{step.name}.{COUNTER}" for step in network.steps if isinstance(step.layer, BatchNorm)]
 
 
-def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> Tensors:
-    """Return the tensors of a state_dict file without its counters."""
+def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple[Tensors, str]:
+    """Return the tensors of a state_dict file without its counters, and the prefix that their names had."""
     with checkpoint.opened(path) as file:
         specs = checkpoint.specs_of(file)
+        prefix = _prefix(specs, wanted)
+        specs = {name.removeprefix(prefix): spec for name, spec in specs.items()}
         for name in _counters(network):
             counter = specs.pop(name, Spec("int64", ()))
             if counter != Spec("int64", ()):
                 raise WnError(f"{path}: {name} is {counter.dtype} {counter.shape}, expected int64 ()")
-        checkpoint.check_specs(str(path), network, specs, wanted)
-        tensors = {name: file.get_tensor(name) for name in wanted}
+        try:
+            checkpoint.check_specs(str(path), network, specs, wanted)
+        except WnError as error:
+            hints = _hints(specs, wanted)
+            raise WnError(f"{error}{hints}") if hints else error from None
+        tensors = {name: file.get_tensor(prefix + name) for name in wanted}
     checkpoint.check_values(str(path), tensors)
-    return tensors
+    return tensors, prefix
+
+
+def _prefix(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
+    """The beginning, up to a dot, that all names found have before the names wanted; "" if there is none.
+
+    Only one that is beyond doubt: every name has it, and without it all that are wanted are there.
+    """
+    first = next(iter(wanted))
+    for name in found:
+        prefix = name.removesuffix(first)
+        if name != first and name.endswith(f".{first}") and all(other.startswith(prefix) for other in found):
+            return prefix if all(prefix + other in found for other in wanted) else ""
+    return ""
+
+
+def _say_prefixes(prefixes: Mapping[Path, str]) -> None:
+    """Log one line for each prefix that was left out."""
+    for prefix in dict.fromkeys(prefixes.values()):
+        files = [path for path, other in prefixes.items() if other == prefix]
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        log.warning("%s%s: names are read without %r, %s", files[0], more, prefix, _meaning(prefix))
+
+
+def _meaning(prefix: str) -> str:
+    """Where a prefix comes from, for a sentence."""
+    known = [WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS]
+    return f"which {' and '.join(known)} puts before them" if known else "which all of them begin with"
+
+
+def _hints(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
+    """What to do about tensors that do not fit, where their names or types tell."""
+    names = " ".join(found)
+    hints = [hint for mark, hint in MARKS.items() if mark in names]
+    prefixed = [
+        name for name in found if any(name != other and name.endswith(f".{other}") for other in wanted)
+    ]
+    if prefixed:
+        hints.append(
+            f"some names have a prefix ({prefixed[0]}), not all: save the state_dict of the network alone"
+        )
+    if any(spec.dtype in ("BF16", "F16") for spec in found.values()):
+        hints.append("half precision: save module.float().state_dict()")
+    return "".join(f"; {hint}" for hint in hints)
 
 
 def _write_members(loaded: Loaded, members: Mapping[Path, int], overwrite: bool) -> None:

@@ -237,6 +237,7 @@ def evaluate(
     """
     dtype = checked_dtype(dtype)
     check_data(network, dataset)
+    dataset.check_alike()
     check_population(be, network, population)
     noise = {} if noise is None else noise
     monitor = Monitor() if monitor is None else monitor
@@ -282,9 +283,12 @@ def evaluation_batches(
 def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64]:
     """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
 
-    A tie goes to the smaller class. Raises WnError if a logit is not finite: no class is the largest then.
+    A tie goes to the smaller class. Raises WnError if a logit is not finite, as no class is the largest then,
+    and for labels that are no classes.
     """
     hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels))
+    if (hits == -2).any():
+        raise WnError(f"a label is out of range: allowed are 0 to {logits.shape[1] - 1}")
     if (hits < 0).any():
         raise WnError(
             f"logits are out of the range of {logits.dtype} under this noise: use a smaller σ or float64"

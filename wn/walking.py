@@ -144,6 +144,7 @@ def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
 
     A job is a clean network with its walk at inference, or a population trained under noise at one place.
     """
+    plan.dataset.check_alike()
     cut: list[tuple[int, Job]] = []
     for repeat in range(plan.repeats):
         if "training" in plan.phases:

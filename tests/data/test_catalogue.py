@@ -153,6 +153,7 @@ def test_files_of_another_data_set_with_the_same_names_are_passed_over(
             wn.data.load("fashion-mnist")
     write_files(tmp_path / "data" / "mnist" / "fashion-mnist", 4)
     (tmp_path / "data/mnist/fashion-mnist" / NAMES[3]).unlink()
+    write_idx(tmp_path / "data/mnist/fashion-mnist" / NAMES[1], np.ones(20, np.uint8))
     write_idx(tmp_path / "data/mnist/fashion-mnist" / NAMES[3], np.zeros(10, np.uint8))
     assert pixel(wn.data.load("fashion-mnist", tmp_path / "data" / "mnist")) == 4
 

@@ -163,6 +163,109 @@ def test_wrong_archives_are_named(tmp_path: Path, content: bytes, words: str) ->
     assert str(caught.value).startswith(str(tmp_path / cifar.ARCHIVE))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict.fromkeys(NAMES[1:5], CONTENTS[NAMES[0]]), "data_batch_2.bin: has the same content as .*_1"),
+        ({NAMES[5]: CONTENTS[NAMES[2]]}, "test_batch.bin: has the same content as .*data_batch_3.bin"),
+        ({NAMES[3]: CONTENTS[NAMES[5]]}, "test_batch.bin: has the same content as .*data_batch_4.bin"),
+        ({NAMES[1]: bytes(3 * 3074)}, "data_batch_2.bin: records of 3074 bytes, as those of CIFAR-100"),
+        ({NAMES[1]: b"\n<!DOCTYPE html>" + bytes(50)}, "truncated: .*; it is a web page"),
+    ],
+)
+def test_batches_that_are_no_six_of_cifar_10(
+    tmp_path: Path, packed: bool, changes: dict[str, bytes], words: str
+) -> None:
+    """The kind: files of the right form that together are not the data set (row by row nothing is wrong)."""
+    write_files(tmp_path)
+    for name, content in changes.items():
+        (tmp_path / name).write_bytes(content)
+    if packed:
+        (tmp_path / cifar.ARCHIVE).write_bytes(archive_of({**CONTENTS, **changes}))
+    with pytest.raises(DataError, match=words):
+        wn.data.load("cifar10", tmp_path)
+
+
+def test_files_without_a_known_checksum_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_files(tmp_path)
+    wn.data.load("cifar10", tmp_path)
+    assert caplog.messages == [
+        f"cifar10: {', '.join(NAMES)} in {tmp_path}: no checksum tells whether these are the original files; "
+        "used as they are"
+    ]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / cifar.ARCHIVE).write_bytes(ARCHIVE)
+    wn.data.load("cifar10", tmp_path / "one")
+    assert caplog.messages[1].endswith("unknown content, not that of the original files; used as they are")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            ["data_batch_1", "batches.meta"],
+            "data_batch_1: the Python version of CIFAR-10, pickles, which are ",
+        ),
+        (["cifar-10-batches-py/data_batch_1"], "cifar-10-batches-py: the Python version .* never loaded"),
+        (["cifar-10-python.tar.gz"], "get the binary one, cifar-10-binary.tar.gz"),
+        (["data_batch_1.mat"], "the MATLAB version of CIFAR-10"),
+        (["cifar-100-binary/train.bin"], "cifar-100-binary: CIFAR-100, another data set"),
+    ],
+)
+def test_other_versions_are_recognised_by_their_names(tmp_path: Path, names: list[str], words: str) -> None:
+    """A folder that holds the data in a form that is not read: neither other folders nor a download."""
+    for name in names:
+        (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "given" / name).write_bytes(b"\x80\x04rubbish")
+    write_files(tmp_path / "cache/wn/cifar10")
+    with pytest.raises(DataError, match=words) as caught:
+        wn.data.load("cifar10", tmp_path / "given")
+    assert str(caught.value).startswith(str(tmp_path / "given"))
+    write_files(tmp_path / "given" / "cifar10")  # both are there: the one that is read is taken
+    assert len(wn.data.load("cifar10", tmp_path / "given").test) == COUNT
+
+
+def test_other_versions_in_wn_data_are_named_where_the_download_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    monkeypatch.setenv("WN_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"download failed .*cifar-10-batches-py: the Python version"):
+        wn.data.load("cifar10")
+    write_files(tmp_path / "cache/wn/cifar10")
+    assert len(wn.data.load("cifar10").test) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ({"data_batch_1": b"\x80\x04"}, "lacks .*: it holds the Python version, pickles"),
+        ({"train.bin": b"x", "fine_label_names.txt": b"apple"}, "lacks .*: it holds CIFAR-100"),
+    ],
+)
+def test_archives_of_other_versions_are_recognised(
+    tmp_path: Path, contents: dict[str, bytes], words: str
+) -> None:
+    (tmp_path / cifar.ARCHIVE).write_bytes(archive_of(contents))
+    with pytest.raises(DataError, match=words):
+        wn.data.load("cifar10", tmp_path)
+
+
+def test_litter_of_macos_is_passed_over_and_twins_are_not(tmp_path: Path) -> None:
+    litter = {f"__MACOSX/{name}": b"attributes" for name in NAMES} | {
+        f"._{NAMES[0]}": b"x",
+        ".DS_Store": b"y",
+    }
+    (tmp_path / cifar.ARCHIVE).write_bytes(archive_of({**CONTENTS, **litter}, folder=""))
+    write_files(tmp_path / "files")
+    assert same(wn.data.load("cifar10", tmp_path).train, wn.data.load("cifar10", tmp_path / "files").train)
+    twin = {**CONTENTS, f"old/{NAMES[0]}": content_of(77)}
+    (tmp_path / cifar.ARCHIVE).write_bytes(archive_of(twin))
+    with pytest.raises(DataError, match=r"holds data_batch_1\.bin twice, with different content"):
+        wn.data.load("cifar10", tmp_path)
+
+
 def test_links_are_not_followed_and_nothing_is_extracted(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(CONTENTS[NAMES[0]])

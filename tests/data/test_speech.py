@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import tarfile
 import wave
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
+import scipy.io.wavfile
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -209,6 +211,139 @@ def test_wrong_recordings_are_named(tmp_path: Path, content: bytes, words: str) 
         wn.data.load("speech-commands", tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}: no/0_nohash_0.wav: ")
     assert "\n" not in str(caught.value)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """One chunk of a RIFF file, filled up to an even size."""
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def riff(*chunks: bytes) -> bytes:
+    return chunk(b"RIFF", b"WAVE" + b"".join(chunks))
+
+
+def extensible(samples: Wave, sub_format: int = 1, bits: int = 16) -> bytes:
+    """A file in WAVE_FORMAT_EXTENSIBLE, written down from its description."""
+    guid = struct.pack("<H", sub_format) + bytes.fromhex("000000001000800000aa00389b71")
+    size = bits // 8
+    head = struct.pack("<HHIIHH", 0xFFFE, 1, 16000, size * 16000, size, bits)
+    return riff(
+        chunk(b"fmt ", head + struct.pack("<HHI", 22, bits, 4) + guid), chunk(b"data", samples.tobytes())
+    )
+
+
+PLAIN = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16))
+
+
+@given(samples=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=50))
+def test_extensible_wav_files_hold_the_same_samples(samples: list[int]) -> None:
+    """On every version of Python; SciPy's reader says the same."""
+    array = np.array(samples, dtype="<i2")
+    content = extensible(array)
+    assert read_wav(content, "a.wav").tolist() == samples
+    rate, read = scipy.io.wavfile.read(io.BytesIO(content))
+    assert (rate, read.tolist()) == (16000, samples)
+
+
+@pytest.mark.parametrize("extra", [b"", b"x", b"xy"])
+@pytest.mark.parametrize("name", [b"LIST", b"bext", b"fact", b"junk"])
+def test_other_chunks_are_passed_over_and_odd_ones_are_filled_up(name: bytes, extra: bytes) -> None:
+    data = np.array([1, -2, 3], dtype="<i2").tobytes()
+    other = chunk(name, extra)
+    for order in ((PLAIN, other, chunk(b"data", data), other), (other, PLAIN, chunk(b"data", data))):
+        assert read_wav(riff(*order), "a.wav").tolist() == [1, -2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (extensible(recording(1, 10), sub_format=3), "samples are floating point; 16-bit PCM is due"),
+        (extensible(recording(1, 12), bits=24), "1 channels of 24 bits at 16000 Hz"),
+        (wav(recording(1, 12), width=3), "1 channels of 24 bits"),
+        (wav(recording(1, 10), rate=44100), "1 channels of 16 bits at 44100 Hz"),
+        (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 6, 1, 16000, 1, 1, 8)), chunk(b"data", b"ab")), "A-law"),
+        (riff(PLAIN, chunk(b"data", b"abc")), "3 bytes are no whole samples of 16 bits"),
+        (riff(PLAIN), "it has no samples"),
+        (riff(chunk(b"data", b"ab"), PLAIN), "no chunk fmt before the samples"),
+        (riff(chunk(b"fmt ", b"short"), chunk(b"data", b"ab")), "its chunk fmt has 5 bytes; 16 are due"),
+        (riff(PLAIN, b"data" + b"\xff" * 4 + b"ab"), "truncated: 2 of 4294967295 bytes"),
+        (b"RIFX" + riff(PLAIN, chunk(b"data", b"ab"))[4:], "does not start with RIFF"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS, not the file"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+    ],
+)
+def test_other_kinds_of_recordings_are_named(content: bytes, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        read_wav(content, "a.wav")
+    assert str(caught.value).startswith("a.wav: ")
+
+
+LITTER = {
+    "yes/._0_nohash_0.wav": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X",
+    "__MACOSX/yes/._0_nohash_0.wav": b"\x00\x05\x16\x07",
+    "__MACOSX/0_nohash_0.wav": b"\x00\x05\x16\x07",
+    ".hidden/0_nohash_0.wav": b"x",
+    "yes/.DS_Store": b"Bud1",
+    "._testing_list.txt": b"nothing",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_litter_of_macos_is_passed_over(tmp_path: Path, packed: bool) -> None:
+    """The kind: what a system adds to folders and archives, under the endings of the data."""
+    write_files(tmp_path / "clean", FILES)
+    if packed:
+        (tmp_path / "littered").mkdir()
+        (tmp_path / "littered" / speech.ARCHIVE).write_bytes(archive_of({**LITTER, **FILES}))
+    else:
+        write_files(tmp_path / "littered", {**FILES, **LITTER})
+    clean = wn.data.load("speech-commands", tmp_path / "clean")
+    littered = wn.data.load("speech-commands", tmp_path / "littered")
+    assert same(clean.train, littered.train)
+    assert same(clean.test, littered.test)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bad_recordings_are_counted_and_named_together(tmp_path: Path, packed: bool) -> None:
+    bad = {f"{word}/0_nohash_0.wav": wav(recording(1, 10), rate=8000) for word in WORDS[:4]}
+    bad["_background_noise_/a.wav"] = b""
+    files = {**FILES, **bad}
+    if packed:
+        (tmp_path / speech.ARCHIVE).write_bytes(archive_of(dict(sorted(files.items()))))
+    else:
+        write_files(tmp_path, files)
+    with pytest.raises(DataError) as caught:
+        wn.data.load("speech-commands", tmp_path)
+    message = str(caught.value)
+    assert "5 of 38 recordings can't be used: _background_noise_/a.wav: not a sound WAV file: " in message
+    assert message.count("at 8000 Hz") == 2
+    assert message.endswith("; and 2 more")
+    assert "\n" not in message
+
+
+def test_version_1_and_the_test_set_are_recognised(tmp_path: Path) -> None:
+    """Under the names of version 2: the 30 words of version 1 alone; the folders of the test set."""
+    write_files(tmp_path / "old", {f"{word}/0.wav": GOOD for word in speech._OLD_WORDS} | FILES)
+    with pytest.raises(DataError, match=r"it lacks backward, .*, visual: version 1 of Speech Commands"):
+        wn.data.load("speech-commands", tmp_path / "old")
+    files = {f"{word}/0.wav": GOOD for word in ("yes", "_silence_", "_unknown_")}
+    (tmp_path / speech.ARCHIVE).write_bytes(archive_of(files))
+    with pytest.raises(DataError, match="it holds the archive of the test set only"):
+        wn.data.load("speech-commands", tmp_path)
+    (tmp_path / "given" / "speech_commands_v0.01").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"speech_commands_v0\.01: version 1 of Speech Commands"):
+        wn.data.load("speech-commands", tmp_path / "given")
+
+
+def test_features_are_computed_anew_for_a_copy_of_equal_size_and_date(tmp_path: Path) -> None:
+    """The kind: kept results that outlive what they were made from."""
+    write_files(tmp_path / "files", FILES)
+    first = wn.data.load("speech-commands", tmp_path / "files")
+    changed = tmp_path / "files/yes/0_nohash_0.wav"
+    content, times = changed.read_bytes(), changed.stat()
+    changed.write_bytes(content[:44] + content[:43:-1])
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not same(wn.data.load("speech-commands", tmp_path / "files").train, first.train)
 
 
 @given(position=st.integers(0, 47), value=st.integers(0, 255))

@@ -1,6 +1,8 @@
 """SVHN's MATLAB files, whole and damaged."""
 
+import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import wn.data
+from wn.data import contents, entries
+from wn.data.contents import Origin
 from wn.data.dataset import Split
 from wn.data.entries import entry_of
 from wn.errors import DataError
@@ -63,6 +67,9 @@ def test_arrays_become_images_and_labels(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"\x89HDF\r\n" + bytes(600), "not a MATLAB 5 file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), "not a MATLAB 5 file: it is an HDF5 file"),
+        (b"MATLAB 7.3 MAT-file" + bytes(600), "not a MATLAB 5 file: it is a MATLAB 7.3 file: save it anew"),
+        (b"<html>" + bytes(600), "not a MATLAB 5 file: it is a web page: download the file itself"),
         (GOOD[:100], "not a MATLAB 5 file"),
         (GOOD[:-1], "truncated"),
         (GOOD[: len(GOOD) // 2], "truncated"),
@@ -91,6 +98,41 @@ def test_wrong_files_are_named(tmp_path: Path, content: bytes, words: str) -> No
         wn.data.load("svhn", tmp_path)
     assert str(caught.value).startswith(str(tmp_path / NAMES[0]))
     assert "\n" not in str(caught.value)
+
+
+def test_train_and_test_and_extra_images_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of one form under each other's names; here with checksums of small files."""
+    made = {name: mat(X=X[..., : n + 1], y=Y[: n + 1]) for n, name in enumerate((*NAMES, "extra_32x32.mat"))}
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in made.items()}
+    layout = tuple(replace(file, md5=md5[file.name]) for file in ENTRY.layouts[0])
+    monkeypatch.setitem(entries.ENTRIES, "svhn", replace(ENTRY, layouts=(layout,)))
+    extra = Origin("svhn's additional images", "extra_32x32.mat")
+    monkeypatch.setattr(contents, "_OTHERS", {md5["extra_32x32.mat"]: extra})
+
+    def load(train: str, test: str) -> None:
+        (tmp_path / NAMES[0]).write_bytes(made[train])
+        (tmp_path / NAMES[1]).write_bytes(made[test])
+        wn.data.load("svhn", tmp_path)
+
+    load(*NAMES)
+    assert caplog.messages == []
+    with pytest.raises(
+        DataError, match=r"train_32x32\.mat is test_32x32\.mat of svhn, test_32x32\.mat is train"
+    ):
+        load(NAMES[1], NAMES[0])
+    with pytest.raises(DataError, match=r"train_32x32\.mat is extra_32x32\.mat of svhn's additional images"):
+        load("extra_32x32.mat", NAMES[1])
+    with pytest.raises(DataError, match=r"test_32x32\.mat is train_32x32\.mat of svhn"):
+        load(NAMES[0], NAMES[0])
+
+
+@pytest.mark.parametrize("name", ["digitStruct.mat", "extra_32x32.mat", "train.tar.gz"])
+def test_other_forms_of_svhn_are_recognised(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{name}: .*: get .*train_32x32.mat and test_32x32.mat"):
+        wn.data.load("svhn", tmp_path)
 
 
 def test_missing_files(tmp_path: Path) -> None:

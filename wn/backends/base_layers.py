@@ -6,6 +6,7 @@ from typing import Any
 
 from wn.backends import windows
 from wn.backends.windows import Block, Pair, Sliding
+from wn.errors import WnError
 
 # Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
 SAMPLE_TILE = 256
@@ -102,15 +103,27 @@ class Layers:
 
     # ---- loss -------------------------------------------------------------------------------------------
 
+    def check_labels(self, labels: Array, classes: int) -> None:
+        """Raise WnError unless labels are integers (B,) in 0 … classes − 1, as far as that is known at once.
+
+        On a device that would have to be waited for, the kernels look: the loss of other labels is NaN.
+        """
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise WnError(f"labels are {labels.dtype} of shape {labels.shape}: integers (B,) are needed")
+        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+            raise WnError(f"labels are from {labels.min()} to {labels.max()}: allowed are 0 to {classes - 1}")
+
     def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
         """Return each sample's share of the mean loss (B,): 1/B, or its class's weight / the sum of all."""
         if class_weights is None:
             return self.xp.full(len(labels), 1 / len(labels), dtype)
+        self.check_labels(labels, len(class_weights))
         weights = self.constant(class_weights, dtype)[labels]
         return weights / weights.sum()
 
     def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
         """Return −Σ_n shares_n log softmax(logits)[label_n], (P,), and log softmax(logits), (P, K, B)."""
+        self.check_labels(labels, logits.shape[1])
         log_probabilities = self.log_softmax(logits)  # (P, K, B)
         picked = log_probabilities[:, labels, self.xp.arange(len(labels))]  # (P, B)
         return -(picked * shares).sum(axis=1), log_probabilities
@@ -129,6 +142,7 @@ class Layers:
 
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,)."""
+        self.check_labels(labels, logits.shape[1])
         logits = logits[:, :, : len(labels)]
         finite = self.xp.isfinite(logits).all(axis=(1, 2))
         return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)

@@ -499,7 +499,8 @@ KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* shares, 
         for (int k = 0; k < classes; ++k) sum += exp(x[k * batch + n] - largest);
         const REAL logarithm = log(sum);
         for (int k = 0; k < classes; ++k) y[k * batch + n] = x[k * batch + n] - largest - logarithm;
-        loss -= y[labels[n] * batch + n] * shares[n];
+        const bool known = labels[n] >= 0 && labels[n] < classes;
+        loss -= known ? y[labels[n] * batch + n] * shares[n] : (REAL)nan("");
     }
     loss = block_sum(loss);
     if (threadIdx.x == 0) values[blockIdx.x] = loss;
@@ -520,12 +521,14 @@ KERNEL cross_entropy_backward(const REAL* log_probabilities, const i64* labels, 
     }
 }
 
-// How many of `count` labels are the largest of logits (P, K, B), a tie: the smaller; -1 where one is not finite.
+// How many of `count` labels are the largest of logits (P, K, B), a tie: the smaller; -1 where one is not finite,
+// -2 where a label is no class.
 KERNEL count_correct(const REAL* logits, const i64* labels, i64* correct, int classes, int batch, int count) {
     const REAL* x = logits + (i64)blockIdx.x * classes * batch;
-    int hits = 0, wrong = 0;
+    int hits = 0, wrong = 0, unknown = 0;
     for (int n = threadIdx.x; n < count; n += blockDim.x) {
         int best = 0;
+        if (labels[n] < 0 || labels[n] >= classes) unknown = 1;
         for (int k = 0; k < classes; ++k) {
             const REAL value = x[k * batch + n];
             if (value - value != 0) wrong = 1;
@@ -533,8 +536,8 @@ KERNEL count_correct(const REAL* logits, const i64* labels, i64* correct, int cl
         }
         hits += best == labels[n];
     }
-    hits = block_sum(hits), wrong = block_sum(wrong);
-    if (threadIdx.x == 0) correct[blockIdx.x] = wrong ? -1 : hits;
+    hits = block_sum(hits), wrong = block_sum(wrong), unknown = block_sum(unknown);
+    if (threadIdx.x == 0) correct[blockIdx.x] = unknown ? -2 : wrong ? -1 : hits;
 }
 
 // ---- optimiser: all parameters of all members in one launch; grid: elements, arrays ------------------------------------

@@ -131,6 +131,7 @@ class NumbaBackend(NumbaLayers):
         """See `Backend.shares`."""
         out = np.full(len(labels), 1 / len(labels), dtype)
         if class_weights is not None:
+            self.check_labels(labels, len(class_weights))
             self._run(small.shares, labels, np.asarray(class_weights, dtype), out)
         return out
 

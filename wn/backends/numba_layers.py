@@ -163,6 +163,7 @@ class NumbaLayers(NumpyBackend):
     @primitive
     def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
         """See `Backend.cross_entropy`."""
+        self.check_labels(labels, logits.shape[1])
         logits, labels, shares = self._contiguous(logits, labels, shares)
         values, log_probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits)
         self._run(loss.cross_entropy, logits, labels, shares, log_probabilities, values)
@@ -179,6 +180,7 @@ class NumbaLayers(NumpyBackend):
     @primitive
     def count_correct(self, logits: Array, labels: Array) -> Array:
         """See `Backend.count_correct`: the same numbers."""
+        self.check_labels(labels, logits.shape[1])
         logits, labels = self._contiguous(logits, labels)
         hits = np.empty(len(logits), np.int64)
         self._run(loss.count_correct, logits, labels, hits)

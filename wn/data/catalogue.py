@@ -1,13 +1,18 @@
 """Load, download and check the data sets by name."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pooch
 
+from wn.data.contents import check_contents, origin
 from wn.data.dataset import Dataset
 from wn.data.entries import ENTRIES, entry_of
 from wn.data.entry import DataFile, Entry
@@ -16,14 +21,17 @@ from wn.data.locate import (
     cache_folder,
     candidates,
     check_named,
-    content_sha256,
-    file_md5,
+    foreign,
     locate,
     others,
     search_folders,
+    variable,
 )
 from wn.errors import DataError
 from wn.files import StrPath, as_path
+
+log = logging.getLogger("wn")
+_announce = ContextVar("_announce", default=True)  # whether unknown content is named
 
 _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
 
@@ -43,17 +51,40 @@ def listing() -> list[Entry]:
     return list(ENTRIES.values())
 
 
+@contextmanager
+def unannounced() -> Iterator[None]:
+    """Have `load` say nothing of unknown content in this block: somebody else has said it."""
+    before = _announce.set(False)
+    try:
+        yield
+    finally:
+        _announce.reset(before)
+
+
 def load(name: str, data_dir: StrPath | None = None) -> Dataset:
     """Load a data set by name; it is downloaded where none of the folders searched holds it.
 
     Searched are `data_dir`, $WN_DATA (both with their subfolder `name`), the folder of Debian's package and
-    the download cache. Valid files are taken as they are, also if they are not the original: see `check`.
-    Raises WnError for an unknown name and DataError, naming files and folders, for missing or wrong files.
+    the download cache. Valid files that are not known are taken as they are, and one line of the logger "wn"
+    names them; what is known to be something else is refused: see docs/data.md.
+    Raises WnError for an unknown name and DataError, naming files and folders, for missing or wrong files,
+    those of another data set, and the same images in training and test.
     """
-    entry = entry_of(name)
-    located = locate(entry, _path(data_dir))
-    paths = located.found if located else _download(entry, cache_folder(entry), _path(data_dir))
+    entry, folder = entry_of(name), _path(data_dir)
+    given = foreign(entry, folder)
+    if given:
+        raise DataError(given)
+    located = locate(entry, folder)
+    if located:
+        layout, paths = located.layout, located.found
+    else:
+        layout, paths = entry.layouts[0], _download(entry, cache_folder(entry), folder)
+    note = "" if entry.bundled else check_contents(entry, layout, paths)
     train, test = entry.read(entry, paths)
+    if np.array_equal(train.images, test.images):
+        raise DataError(f"{paths[0].parent}: {name}: the training and the test images are the same")
+    if note and _announce.get():
+        log.warning("%s", note)
     return Dataset(name, entry.classes, train, test, entry.recipe, source=str(paths[0].parent))
 
 
@@ -91,19 +122,22 @@ def check(name: str, data_dir: StrPath | None = None) -> list[FileStatus]:
         searched = search_folders(entry, folder)
         status = "; ".join([f"missing in {', '.join(map(str, searched))}", *others(entry, searched)])
         return [FileStatus(file.name, None, False, status) for file in entry.layouts[0]]
-    return [_status(file, path) for file, path in zip(located.layout, located.paths, strict=True)]
+    return [_status(entry, file, path) for file, path in zip(located.layout, located.paths, strict=True)]
 
 
-def _status(file: DataFile, path: Path | None) -> FileStatus:
+def _status(entry: Entry, file: DataFile, path: Path | None) -> FileStatus:
     if path is None:
         return FileStatus(file.name, None, False, "missing")
     if not (file.sha256 or file.md5):
         return FileStatus(file.name, path, True, "there; no checksum is known for it")
     try:
-        same = content_sha256(path) == file.sha256 if file.sha256 else file_md5(path) == file.md5
+        found = origin(file, path)
     except DataError as error:
         return FileStatus(file.name, path, False, str(error))
-    return FileStatus(file.name, path, same, "original" if same else "not the original: its checksum differs")
+    if found == (entry.name, file.name):
+        return FileStatus(file.name, path, True, "original")
+    why = f"it is {found}" if found else "its checksum differs"
+    return FileStatus(file.name, path, False, f"not the original: {why}")
 
 
 def _download(
@@ -116,10 +150,12 @@ def _download(
     except DataError as error:
         tried = "; ".join(str(tried) for tried in search_folders(entry, data_dir))
         names = ", ".join(file.name for file in layout)
+        given = foreign(entry, variable())
+        reason = f"{given}; {error}" if given else str(error)
         get = f"{entry.how_to_get}; or " if entry.how_to_get else ""
         raise DataError(
             f"{entry.name}: the files {names} (also without .gz) are in none of the folders {tried}, "
-            f"and the download failed ({error}). To get them: {get}copy them from {entry.source}; "
+            f"and the download failed ({reason}). To get them: {get}copy them from {entry.source}; "
             f"then name their folder with --data-dir or ${VARIABLE}"
         ) from None
 

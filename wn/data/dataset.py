@@ -1,12 +1,14 @@
 """A data set in memory: images as stored, labels, and batches of it as network inputs."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from wn.data.arrays import check_channels, check_classes, check_scale, checked_images, checked_labels
 from wn.data.augment import Draw
 from wn.data.recipes import Preprocessing, Recipe
 from wn.errors import DataError, WnError
@@ -17,17 +19,28 @@ class Split:
     """One part of a data set: images (N, C, H, W) as stored (uint8, or float32 features), labels int64 (N,).
 
     The place of a sample in its split is its sample id, to which all random draws belong.
+    Labels of other integer types become int64, other places in memory (strides, byte order) contiguous ones;
+    no value changes. Raises WnError for all else: other shapes and types, NaN and infinities, negative
+    labels, counts that differ, no samples.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        images = checked_images(self.images)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", checked_labels(self.labels, len(images)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def on(self, be: Any) -> "Split":
         """The same split in the memory of a `wn.backends.Backend`, where it stays for others."""
-        return Split(be.resident(self.images), be.resident(self.labels))
+        split = object.__new__(Split)  # checked already, and on a device no more to be looked at
+        object.__setattr__(split, "images", be.resident(self.images))
+        object.__setattr__(split, "labels", be.resident(self.labels))
+        return split
 
     def take(self, indices: NDArray[np.int64]) -> "Split":
         """The samples at `indices`, in that order; they are numbered anew."""
@@ -36,7 +49,11 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test images with their class names, the study's recipe, and where the files came from."""
+    """Training and test images with their class names, the study's recipe, and where the files came from.
+
+    Raises WnError unless there are at least two classes, all labels are in 0 … classes − 1, and the recipe
+    fits the images: mean and std for one channel or for all, and pixels above a hundredth of its scale.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -44,6 +61,27 @@ class Dataset:
     test: Split
     recipe: Recipe
     source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", _checked_classes(self.name, self.classes))
+        for part, split in (("training", self.train), ("test", self.test)):
+            if not isinstance(split, Split):
+                raise WnError(f"{self.name}: {part} is {type(split).__name__}: a Split is needed")
+        if not isinstance(self.recipe, Recipe):
+            raise WnError(f"{self.name}: recipe is {type(self.recipe).__name__}: a Recipe is needed")
+        check_channels(self.name, self.train.images.shape[1], self.recipe.preprocessing)
+        for part, split in (("training", self.train), ("test", self.test)):
+            check_classes(f"{self.name}: {part}", split.labels, len(self.classes))
+            check_scale(f"{self.name}: {part}", split.images, self.recipe.preprocessing)
+
+    def check_alike(self) -> None:
+        """Raise WnError unless training and test images have one shape and type, as every network needs."""
+        train, test = self.train.images, self.test.images
+        if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
+            raise WnError(
+                f"{self.name}: training images are {train.dtype} {train.shape[1:]}, test images "
+                f"{test.dtype} {test.shape[1:]}: they must have one shape and type"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -84,6 +122,18 @@ def make_split(
             f"is out of range; allowed are 0 to {classes - 1}"
         )
     return Split(images, labels.astype(np.int64))
+
+
+def _checked_classes(name: str, classes: Any) -> tuple[str, ...]:
+    """The names of the classes as a tuple; WnError unless they are at least two different names."""
+    allowed = "a tuple of at least two different names is needed"
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise WnError(f"{name}: classes are {classes!r}: {allowed}")
+    if not all(isinstance(label, str) for label in classes) or len(classes) < 2:
+        raise WnError(f"{name}: classes are {tuple(classes)!r}: {allowed}")
+    if len(set(classes)) < len(classes):
+        raise WnError(f"{name}: a class name comes twice: {allowed}")
+    return tuple(classes)
 
 
 def checksum(dataset: Dataset) -> str:

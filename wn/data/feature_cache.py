@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pooch
@@ -21,16 +22,32 @@ _NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 def cached(sources: Iterable[Path], code: Iterable[Path], compute: Callable[[], Splits]) -> Splits:
     """The result of `compute`, kept in the cache folder under a key of its sources and of the code.
 
-    The key hashes name, size and time of every source file and the text of the code files, so that neither
-    changed data nor a changed transformation meets an old result. A damaged file is computed anew; where the
-    folder cannot be written, nothing is kept.
+    The key hashes name, size and times of every source file and the text of the code files, so that neither
+    changed data nor a changed transformation meets an old result. One of the times is that of the last change
+    to the file's entry, which no program can set: a copy with the size and date of what it replaces is seen.
+    A damaged file is computed anew; where the folder cannot be written, nothing is kept.
     """
-    path = Path(pooch.os_cache("wn")) / "features" / f"{_key(sources, code)}.npz"
+    path = _folder("features") / f"{_key(sources, code)}.npz"
     kept = _read(path)
     if kept is None:
         kept = compute()
         _write(path, kept)
     return kept
+
+
+def remembered(what: str, source: Path, compute: Callable[[], str]) -> str:
+    """The text that `compute` finds in a large file, kept in the cache folder as `cached` keeps features."""
+    path = _folder(what) / f"{_key([source], [])}.txt"
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        found = compute()
+    _keep(path, lambda file: file.write(found.encode("ascii")))
+    return found
+
+
+def _folder(what: str) -> Path:
+    return Path(pooch.os_cache("wn")) / what
 
 
 def _key(sources: Iterable[Path], code: Iterable[Path]) -> str:
@@ -40,7 +57,8 @@ def _key(sources: Iterable[Path], code: Iterable[Path]) -> str:
             stat = source.stat()
         except OSError as error:
             raise DataError(f"{source}: cannot be read: {error.strerror or error}") from None
-        digest.update(f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+        times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+        digest.update(f"{source.resolve()}|{stat.st_size}|{times}\n".encode(errors="surrogateescape"))
     for file in code:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
@@ -50,21 +68,28 @@ def _read(path: Path) -> Splits | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = [kept[name] for name in _NAMES]
+            return Split(arrays[0], arrays[1]), Split(arrays[2], arrays[3])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    return Split(arrays[0], arrays[1]), Split(arrays[2], arrays[3])
+        return None  # ValueError: also of arrays that a split does not take
 
 
 def _write(path: Path, splits: Splits) -> None:
     """Keep both splits, whole or not at all."""
     train, test = splits
+    _keep(
+        path,
+        lambda file: np.savez(
+            file,
+            train_images=train.images,
+            train_labels=train.labels,
+            test_images=test.images,
+            test_labels=test.labels,
+        ),
+    )
+
+
+def _keep(path: Path, write: Callable[[BinaryIO], object]) -> None:
     with suppress(OSError):  # the cache only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                train_images=train.images,
-                train_labels=train.labels,
-                test_images=test.images,
-                test_labels=test.labels,
-            )
+            write(file)

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.data.filekinds import HEAD, described
 from wn.errors import DataError
 from wn.files import StrPath, as_path, whole_file
 
@@ -114,7 +115,11 @@ def _read_header(stream: ByteStream, path: Path, dimensions: int) -> tuple[int, 
     if len(magic) < 4:
         raise DataError(f"{path}: truncated: the header stops after {len(magic)} bytes")
     if magic[:2] != b"\x00\x00":
-        raise DataError(f"{path}: not an IDX file: it starts with {magic.hex(' ')}, not 00 00")
+        what = described(magic + stream.read(HEAD - len(magic)), gzip="packed twice: undo gzip once")
+        starts = f"it starts with {magic.hex(' ')}, not 00 00"
+        raise DataError(f"{path}: not an IDX file: {what or starts}")
+    if magic == bytes(4):
+        raise DataError(f"{path}: not an IDX file: {described(magic)}")
     if magic[2] != UNSIGNED_BYTE:
         raise DataError(f"{path}: element type 0x{magic[2]:02x}; only 0x08 (unsigned byte) is allowed")
     if magic[3] != dimensions:

@@ -1,16 +1,16 @@
 """Where the files of a data set lie: an explicit folder, $WN_DATA, Debian's folder, the download cache."""
 
-import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 
-from wn.data.entries import ENTRIES, MINI_FOLDER
+from wn.data.contents import origin
+from wn.data.entries import MINI_FOLDER
 from wn.data.entry import DataFile, Entry
-from wn.data.idx import reading
 from wn.errors import DataError
 
 VARIABLE = "WN_DATA"
@@ -73,7 +73,8 @@ def check_named(entry: Entry, data_dir: Path | None = None) -> None:
     """Raise DataError where `data_dir` or $WN_DATA name a folder that does not exist."""
     for where, root in _named(entry, data_dir):
         if not os.path.isdir(root):
-            raise DataError(f"{where}: {root} is not a folder")
+            hint = ", but a file: name the folder in which it lies" if os.path.isfile(root) else ""
+            raise DataError(f"{where}: {root} is not a folder{hint}")
 
 
 def candidates(entry: Entry, data_dir: Path | None = None) -> Iterator[Located]:
@@ -85,8 +86,8 @@ def others(entry: Entry, folders: list[Path]) -> Iterator[str]:
     """A line for each of the folders that holds another data set, under the same file names."""
     for folder in folders:
         located = look_into(folder, entry)
-        if located is not None and (owner := _owner(located, entry)) != entry.name:
-            yield f"{folder} holds {owner}, not {entry.name}"
+        if located is not None and _owner(located, entry) != entry.name:
+            yield f"{folder} holds {_owners(located)}, not {entry.name}"
 
 
 def look_into(folder: Path, entry: Entry) -> Located | None:
@@ -98,25 +99,22 @@ def look_into(folder: Path, entry: Entry) -> Located | None:
     return best if best.found else None
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, after undoing gzip; DataError if it cannot be read."""
-    digest = hashlib.sha256()
-    with reading(path) as (stream, _):
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def foreign(entry: Entry, root: Path | None) -> str:
+    """A line if a folder named by the user holds the data set in a form that is not read, and in no other.
+
+    "" otherwise, also for folders that hold nothing of it.
+    """
+    if root is None or entry.bundled or any(look_into(folder, entry) for folder in _within(root, entry)):
+        return ""
+    for folder in _within(root, entry):
+        for name, what in entry.foreign:
+            if os.path.exists(folder / name):
+                return f"{folder / name}: {what}"
+    return ""
 
 
-def file_md5(path: Path) -> str:
-    """MD5 of a file as it is; DataError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _variable() -> Path | None:
+def variable() -> Path | None:
+    """The folder named by $WN_DATA."""
     value = os.environ.get(VARIABLE, "")
     return Path(value) if value else None
 
@@ -130,7 +128,7 @@ def _existing(folder: Path, file: DataFile) -> Path | None:
 
 def _named(entry: Entry, data_dir: Path | None) -> list[tuple[str, Path]]:
     """The folders named by the user, and where each is named."""
-    named = (("data folder", data_dir), (f"${VARIABLE}", _variable()))
+    named = (("data folder", data_dir), (f"${VARIABLE}", variable()))
     return [(where, root) for where, root in named if root is not None and not entry.bundled]
 
 
@@ -165,12 +163,21 @@ def _held(entry: Entry, folders: list[Path]) -> Iterator[Located]:
 
 def _owner(located: Located, entry: Entry) -> str:
     """The data set to which the last file (the smallest one) belongs by its content, `entry` if unknown."""
-    path, expected = located.paths[-1], located.layout[-1].sha256
-    if path is None or not expected:
+    path, file = located.paths[-1], located.layout[-1]
+    if path is None or not file.sha256:
         return entry.name
     try:
-        content = content_sha256(path)
+        found = origin(file, path)
     except DataError:
         return entry.name  # reading it says what is wrong
-    owners = {file.sha256: other.name for other in ENTRIES.values() for file in other.layouts[0]}
-    return owners.get(content, entry.name)
+    return found.dataset if found else entry.name
+
+
+def _owners(located: Located) -> str:
+    """The data sets to which the files belong, for a sentence."""
+    found: dict[str, None] = {}
+    for file, path in zip(located.layout, located.paths, strict=True):
+        with suppress(DataError):
+            known = origin(file, path) if path else None
+            found[known.dataset if known else "unknown content"] = None
+    return " and ".join(found)

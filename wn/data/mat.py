@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wn.data.filekinds import HEAD, described
 from wn.data.idx import reading
 from wn.errors import DataError
 
@@ -49,7 +50,10 @@ def _check(path: Path) -> None:
     with reading(path) as (stream, size):
         header = stream.read(_HEADER)
         if len(header) < _HEADER or header[124:] != b"\x00\x01IM":
-            raise DataError(f"{path}: not a MATLAB 5 file in little-endian byte order")
+            what = described(header + stream.read(HEAD))
+            raise DataError(
+                f"{path}: not a MATLAB 5 file{f': {what}' if what else ' in little-endian byte order'}"
+            )
         position = _HEADER
         while position < size:
             kind, count = struct.unpack("<II", stream.read(8))

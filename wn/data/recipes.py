@@ -1,5 +1,6 @@
 """How each data set is prepared and trained on: the recipes of the study, as plain data."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,12 +25,14 @@ class Preprocessing:
     recordable: ClassVar[bool] = True  # as layers have it, see `wn.layers.base`
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise WnError(f"preprocessing: scale must be above 0, not {self.scale}")
+        if not 0 < self.scale < math.inf:
+            raise WnError(f"preprocessing: scale must be above 0 and finite, not {self.scale}")
         if len(self.mean) != len(self.std) or not self.mean:
             raise WnError(f"preprocessing: {len(self.mean)} means and {len(self.std)} standard deviations")
-        if not all(value > 0 for value in self.std):
-            raise WnError(f"preprocessing: every std must be above 0, not {self.std}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise WnError(f"preprocessing: every mean must be finite, not {self.mean}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise WnError(f"preprocessing: every std must be above 0 and finite, not {self.std}")
         if self.crop_padding < 0:
             raise WnError(f"preprocessing: crop_padding must be 0 or more, not {self.crop_padding}")
 

@@ -1,7 +1,5 @@
 """Speech Commands v2: one-second recordings as MFCC features in 12 classes, with the official split lists."""
 
-import io
-import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.data.archive import Member, members
+from wn.data.archive import Member, is_litter, members
 from wn.data.dataset import Dataset, Split
 from wn.data.entry import Entry
 from wn.data.feature_cache import cached
-from wn.data.mfcc import LENGTH, RATE, mfcc
+from wn.data.mfcc import LENGTH, mfcc
+from wn.data.wav import Wave, read_wav
 from wn.errors import DataError
 from wn.random import Purpose, sample_words, uniform_below
 
@@ -30,7 +29,17 @@ _UNKNOWN_DIVISOR = 3.6  # by which the weight of "unknown" is reduced
 _LARGEST = 1 << 26  # bytes of one file; the longest real recording has 3 MB
 _CHUNK = 64  # recordings transformed together
 
-Wave = NDArray[np.int16]
+_NAMED = 3  # bad recordings that an error names
+
+# Words of version 2 that version 1 lacks. Source: Warden, arXiv 1804.03209.
+_NEW_WORDS = frozenset({"backward", "follow", "forward", "learn", "visual"})
+_OLD_WORDS = frozenset(
+    {*WORDS, "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+    | {"bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow"}
+)
+VERSION_1 = f"version 1 of Speech Commands: get version 2, {ARCHIVE}"
+TEST_SET = f"the archive of the test set only: get the whole data set, {ARCHIVE}"
+
 Features = NDArray[np.float32]
 
 
@@ -40,7 +49,8 @@ def read(entry: Entry, paths: tuple[Path, ...]) -> tuple[Split, Split]:
     Test samples are those of testing_list.txt; those of validation_list.txt are left out; the others are for
     training. Ten words are classes of their own, all other words are "unknown". "Silence" is cut from the
     background noise, as many samples as a word has on average. Samples are sorted by name, silence is last.
-    Raises DataError where files are missing, damaged, not 16-bit mono at 16 kHz, or listed but absent.
+    Raises DataError where files are missing, damaged, not 16-bit mono at 16 kHz (all of them in one line),
+    or listed but absent, and for version 1 and for the archive of the test set.
     """
     source = paths[0] if len(paths) == 1 else paths[0].parent
     files = [source] if source.is_file() else _folder_files(source)
@@ -67,26 +77,6 @@ def class_weights(dataset: Dataset) -> NDArray[np.float64]:
     return weights
 
 
-def read_wav(content: bytes, name: str) -> Wave:
-    """The samples of a WAV file: mono, 16 bits, 16 kHz, at least one; otherwise DataError with its name."""
-    try:
-        with wave.open(io.BytesIO(content)) as file:
-            kind = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            count = file.getnframes()
-            data = file.readframes(count)
-    except (wave.Error, EOFError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name}: not a sound WAV file: {str(error) or 'it is cut'}") from None
-    if kind != (1, 2, RATE):
-        raise DataError(
-            f"{name}: {kind[0]} channels of {8 * kind[1]} bits at {kind[2]} Hz; 1 of 16 at 16000 Hz is due"
-        )
-    if count == 0:
-        raise DataError(f"{name}: the recording holds no samples")
-    if len(data) != 2 * count:
-        raise DataError(f"{name}: truncated: {len(data)} of {2 * count} bytes")
-    return np.frombuffer(data, dtype="<i2").astype(np.int16)
-
-
 def one_second(samples: Wave) -> Wave:
     """Exactly 16000 samples: longer recordings lose their end, shorter ones get zeros at the end."""
     cut = samples[:LENGTH]
@@ -102,11 +92,15 @@ class _Corpus:
     noise: dict[str, Wave] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
     waiting: dict[str, Wave] = field(default_factory=dict)
+    bad: list[str] = field(default_factory=list)
 
     def add_all(self, files: Iterable[Member]) -> None:
         for name, content in files:
             self._add(name, content)
         self._transform()
+        self._check_version()
+        if self.bad:
+            raise DataError(f"{self.source}: {_in_one_line(self.bad, len(self.features) + len(self.noise))}")
         if not self.noise:
             raise DataError(f"{self.source}: the folder {NOISE} with the background noise is missing")
 
@@ -122,12 +116,23 @@ class _Corpus:
             )
         return frozenset(lines)
 
+    def _check_version(self) -> None:
+        words = {name.split("/")[0] for name in self.features}
+        if words & {"_silence_", "_unknown_"}:
+            raise DataError(f"{self.source}: it holds {TEST_SET}")
+        if words == _OLD_WORDS:
+            raise DataError(f"{self.source}: it lacks {', '.join(sorted(_NEW_WORDS))}: {VERSION_1}")
+
     def _add(self, name: str, content: bytes) -> None:
         parts = name.split("/")
         if len(parts) == 1 and name in (TESTING, VALIDATION):
             self.lists[name] = content.decode("utf-8", errors="replace").split()
         elif len(parts) == 2 and name.endswith(".wav"):
-            samples = read_wav(content, f"{self.source}: {name}")
+            try:
+                samples = read_wav(content, name)
+            except DataError as error:
+                self.bad.append(str(error))
+                return
             if parts[0] == NOISE:
                 self.noise[name] = samples
             else:
@@ -142,9 +147,18 @@ class _Corpus:
             self.waiting.clear()
 
 
+def _in_one_line(bad: list[str], good: int) -> str:
+    """What is wrong with the recordings `bad`, each of which stands there with its name."""
+    if len(bad) == 1:
+        return bad[0]
+    more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    return f"{len(bad)} of {len(bad) + good} recordings can't be used: {'; '.join(bad[:_NAMED])}{more}"
+
+
 def _folder_files(folder: Path) -> list[Path]:
     """The lists in `folder` and the recordings one level below."""
-    return sorted([folder / TESTING, folder / VALIDATION, *folder.glob("*/*.wav")])
+    recordings = [path for path in folder.glob("*/*.wav") if not is_litter(path.relative_to(folder))]
+    return sorted([folder / TESTING, folder / VALIDATION, *recordings])
 
 
 def _folder_members(folder: Path, files: list[Path]) -> Iterator[Member]:

@@ -82,15 +82,37 @@ _TABLES = (
 
 _SAFE = "; nothing that was finished is lost"
 _DAMAGED = "the file is damaged ({error}): restore it from a copy, or choose another folder"
+_OTHER = "{error}: this is no study as this wn makes them, or it is damaged"
+_LOCKED = f"another program keeps the file locked{_SAFE}: end that program, then run it again"
+_NO_LOCKS = (
+    f"files can't be locked on this disk, as on many network disks ({{error}}){_SAFE}: choose a folder on a "
+    "local disk, or copy this one there"
+)
 _REASONS = {
     sqlite3.SQLITE_FULL: f"the disk is full{_SAFE}: make room, then run it again",
     sqlite3.SQLITE_IOERR: f"the disk can't be read or written ({{error}}){_SAFE} that is on it",
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: "is no study: not a file of SQLite",
     sqlite3.SQLITE_READONLY: "can't be written",
+    sqlite3.SQLITE_PERM: "can't be written",
     sqlite3.SQLITE_CANTOPEN: "can't be opened",
-    sqlite3.SQLITE_BUSY: "another program keeps the file locked",
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_PROTOCOL: _NO_LOCKS,
+    sqlite3.SQLITE_NOLFS: f"is larger than files may be on this disk{_SAFE}: copy the folder to another one",
+    sqlite3.SQLITE_NOMEM: f"there is too little memory{_SAFE}: make room, then run it again",
 }
+# A disk that can't be locked or mapped has other details of "can't be read or written"
+_NO_LOCKS_AT = (
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+)
 _NO_LOG = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 # Mistakes of this program, which are to be seen whole
 _BUGS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.NotSupportedError)
@@ -104,9 +126,9 @@ def one_line(path: Path) -> Iterator[None]:
     except _BUGS:
         raise
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without its details
-        reason = _REASONS.get(code, "{error}").format(error=error)
-        raise WnError(f"{path}: {reason}") from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        reason = _NO_LOCKS if code in _NO_LOCKS_AT else _REASONS.get(code & 0xFF, _OTHER)  # without details
+        raise WnError(f"{path}: {reason.format(error=error)}") from error
 
 
 def open_to_write(folder: Path) -> sqlite3.Connection:

@@ -55,10 +55,11 @@ def _log_softmax(logits: Array, y: Array) -> None:
 
 @serial()
 def _weighted_sum(log_probabilities: Array, labels: Array, shares: Array) -> Any:
-    """Return Σ_n shares[n]·log_probabilities[label_n, n], added in float64."""
+    """Return Σ_n shares[n]·log_probabilities[label_n, n], added in float64; NaN for a label out of range."""
     total = np.float64(0)
     for n in range(len(labels)):
-        total += shares[n] * log_probabilities[labels[n], n]
+        known = 0 <= labels[n] < len(log_probabilities)
+        total += shares[n] * (log_probabilities[labels[n], n] if known else np.nan)
     return log_probabilities.dtype.type(total)
 
 

@@ -28,10 +28,10 @@ def accumulate(total: Array, values: Array, factor: int) -> None:
 
 @serial()
 def shares(labels: Array, weights: Array, out: Array) -> None:
-    """Write out[n] = weights[labels[n]] / Σ_m weights[labels[m]]."""
+    """Write out[n] = weights[labels[n]] / Σ_m weights[labels[m]]; NaN for a label out of range."""
     total = out.dtype.type(0)
     for n in range(len(out)):
-        out[n] = weights[labels[n]]
+        out[n] = weights[labels[n]] if 0 <= labels[n] < len(weights) else np.nan
         total += out[n]
     for n in range(len(out)):
         out[n] /= total

@@ -1,0 +1,115 @@
+"""What the arrays of a data set must be; they come from users' own code as well as from files."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.data.recipes import Preprocessing
+from wn.errors import WnError
+
+_IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
+_FEW = (1, 3, 4)  # channels of pictures: grey, colours, colours with transparency
+_FAINT = 0.01  # of the scale: pixels that are all below it were scaled before
+
+
+def checked_images(images: Any) -> NDArray[Any]:
+    """Images (N, C, H, W), uint8 or float32, contiguous, writable, in this machine's byte order; or WnError.
+
+    Only the place in memory changes, never a value.
+    """
+    array = _array("images", images)
+    shape = array.shape
+    if array.ndim == 3:
+        raise WnError(f"images have shape {shape}: (N, C, H, W) is needed; for grey images: images[:, None]")
+    if array.ndim != 4:
+        raise WnError(f"images have shape {shape}: (N, C, H, W) is needed: samples, channels, height, width")
+    if 0 in shape:
+        raise WnError(f"images have shape {shape}: there must be at least one image, of at least one pixel")
+    if _channels_last(shape):
+        raise WnError(
+            f"images have shape {shape}, channels last: (N, C, H, W) is needed: images.transpose(0, 3, 1, 2)"
+        )
+    native = array.dtype.newbyteorder("=")
+    if native not in _IMAGE_TYPES:
+        hint = "uint8 for pixels of 0 … 255, float32 for others"
+        raise WnError(f"images are {array.dtype}: allowed are uint8 and float32; convert them: {hint}")
+    array = np.require(array, native, ["C", "W"])  # kernels are compiled for arrays that may be written
+    if native == np.float32 and not np.isfinite(array).all():
+        sample = int(np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))[0])
+        raise WnError(f"images have NaN or infinite values, first in sample {sample}; all must be finite")
+    return array
+
+
+def checked_labels(labels: Any, images: int) -> NDArray[np.int64]:
+    """Labels (N,) of any integer type as int64, one per image and none negative; or WnError."""
+    array = _array("labels", labels)
+    if array.ndim == 2 and array.shape[1] > 1:
+        raise WnError(
+            f"labels have shape {array.shape}: (N,) is needed, a class number per image; "
+            "for one-hot labels: labels.argmax(axis=1)"
+        )
+    if array.ndim != 1:
+        raise WnError(f"labels have shape {array.shape}: (N,) is needed: a class number per image")
+    if array.dtype.kind not in "iu":
+        raise WnError(
+            f"labels are {array.dtype}: integers are needed, class numbers from 0 on; "
+            "whole numbers of another type: labels.astype(np.int64)"
+        )
+    if len(array) != images:
+        raise WnError(f"there are {images} images, but {len(array)} labels")
+    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
+        sample = int(np.flatnonzero((array < 0) | (array > np.iinfo(np.int64).max))[0])
+        raise WnError(f"label {array[sample]} of sample {sample} is out of range: class numbers start at 0")
+    return np.require(array, np.int64, ["C", "W"])
+
+
+def check_classes(what: str, labels: NDArray[np.int64], classes: int) -> None:
+    """Raise WnError unless all labels are in 0 … classes − 1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        hint = f"; for labels from 1 to {classes}: labels - 1" if int(labels.min()) == 1 else ""
+        raise WnError(
+            f"{what}: label {labels[wrong[0]]} of sample {wrong[0]} is out of range; "
+            f"allowed are 0 to {classes - 1}{hint}"
+        )
+
+
+def check_scale(what: str, images: NDArray[Any], preprocessing: Preprocessing) -> None:
+    """Raise WnError if the images were scaled already: divided once more, they would be all but constant.
+
+    Images that are constant, or single numbers, are no pictures and may be anything.
+    """
+    low, high = float(images.min()), float(images.max())
+    if images[0].size > 1 and low != high and max(abs(low), abs(high)) < _FAINT * preprocessing.scale:
+        raise WnError(
+            f"{what}: pixels are from {low:g} to {high:g}, and the recipe divides them by "
+            f"{preprocessing.scale:g}: for images that are scaled already use Preprocessing(scale=1.0, …)"
+        )
+
+
+def check_channels(what: str, channels: int, preprocessing: Preprocessing) -> None:
+    """Raise WnError unless mean and std are one for all channels, or one for each."""
+    if len(preprocessing.mean) not in (1, channels):
+        allowed = " or ".join(str(count) for count in sorted({1, channels}))
+        raise WnError(
+            f"{what}: the recipe has means of {len(preprocessing.mean)} channels, images have {channels}: "
+            f"allowed are {allowed}"
+        )
+
+
+def _array(what: str, values: Any) -> NDArray[Any]:
+    """`values`, which must be a NumPy array; a masked one would lose its mask silently."""
+    if not isinstance(values, np.ndarray):
+        raise WnError(
+            f"{what} are of type {type(values).__name__}: a NumPy array is needed: np.asarray({what})"
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        raise WnError(f"{what} are a masked array: fill it first: {what}.filled(…)")
+    return values
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is (N, H, W, C) beyond doubt: few channels at the end, and a square or colours."""
+    _, first, second, last = shape
+    return last in _FEW and min(first, second) > max(_FEW) and (first == second or last > 1)
