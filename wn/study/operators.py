@@ -23,6 +23,7 @@ _OPERATOR_KEYS = (
     "repetitions",
     "execution",
 )
+MOST_OPERATORS = 20_000  # of an entry
 _NOISY = noises.KINDS[1:]
 _MIXED = ("mixed", "mixed-direct")
 _KINDS_WITH = {  # the kinds that a key goes with
@@ -73,11 +74,17 @@ def resolved(path: str, keys: NoiseKeys) -> tuple[NoiseSpec, ...]:
     sigma_mul: tuple[float | None, ...]
     sigma_mul = _grid(path, keys, "sigma_mul") if keys.kind == "mixed-direct" else (None,)
     fixed = {name: getattr(keys, name) for name in _OPERATOR_KEYS if name not in axes}
+    executions = _repetitions(path, keys, axes["repetitions"])
+    number = len(sigma_mul) * len(axes["ratio"] or "1") * len(axes["order"] or "1") * len(executions)
+    if number > MOST_OPERATORS:
+        raise WnError(
+            f"{path}: {number} operators (sigma_mul × ratio × order × repetitions): at most {MOST_OPERATORS}"
+        )
     found = []
     for share in sigma_mul:
         for ratio in axes["ratio"] or (None,):
             for order in axes["order"] or (None,):
-                for repetitions in _repetitions(path, keys, axes["repetitions"]):
+                for repetitions in executions:
                     options = fixed | {"ratio": ratio, "order": order}
                     found.append(_resolved(path, keys, share, repetitions, options))
     return tuple(found)

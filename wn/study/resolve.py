@@ -3,6 +3,7 @@
 Every WnError begins with the path of the key that is wrong.
 """
 
+from math import prod
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from wn.study.schema import NoiseKeys, StudySpec, as_axis, at
 from wn.study.unit import INFERENCE, TRAINING, NoiseSpec
 from wn.training import TrainSettings, checked_dtype
 from wn.walking import Place
+
+MOST_UNITS = 100_000_000  # the whole grid of the paper has 0.5 million
 
 
 class StudyNetwork(NamedTuple):
@@ -77,12 +80,15 @@ def check(spec: StudySpec) -> None:
     _check_number("repeats", spec.repeats, MOST)
     _phases("phases", spec.phases)
     study = networks(spec)
+    units = 0
     for entry in noise_entries(spec):
         covered = [network.network for network in study if entry.covers(network)]
         if not covered:
             raise WnError(f"{entry.path}: data, models and batch_norm leave none of the study's networks")
         if entry.operators:
-            _check_places(spec, entry, covered)
+            units += _check_places(spec, entry, covered)
+    if units > MOST_UNITS:
+        raise WnError(f"noise: {units:,} units: a study has at most {MOST_UNITS:,}")
 
 
 # ---- networks -------------------------------------------------------------------------------------------
@@ -207,9 +213,12 @@ def _check_filters(spec: StudySpec, path: str, keys: NoiseKeys) -> None:
 # ---- places ---------------------------------------------------------------------------------------------
 
 
-def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) -> None:
+def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) -> int:
+    """Check an entry on the networks that it is for, and return the number of its units."""
+    number_of_places = 0
     for network in covered:
         places = entry.places(network)
+        number_of_places += len(places)
         sites = len(network.site_names)
         for numbers in entry.keys.repetition_maps or ():
             if len(numbers) != sites:
@@ -226,6 +235,8 @@ def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) ->
                 walking.check_range(
                     noises.mapped(operator.operator(max(entry.sigma)), loudest), spec.recipe.dtype
                 )
+    axes = (entry.operators, entry.phases, entry.sigma, entry.clampings)
+    return number_of_places * entry.repeats * prod(map(len, axes))
 
 
 def _site(network: Network, site: int | str) -> int:

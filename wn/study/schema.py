@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from wn.errors import WnError
+from wn.grids import MOST
 
 Sigma = str | float | list[float]
 
@@ -122,13 +123,21 @@ def at(path: str) -> Iterator[None]:
 
 
 def as_axis(path: str, value: Any) -> tuple[Any, ...]:
-    """Return the values of an axis, given as a value or a list; WnError if it is empty or has one twice."""
+    """Return the values of an axis, given as a value or a list; WnError if it is empty or has one twice.
+
+    An axis has at most 10,000 values.
+    """
     values = tuple(value) if isinstance(value, list) else (value,)
     if not values:
         raise WnError(f"{path}: the list is empty: give at least one value, or leave the key out")
-    for index, item in enumerate(values):
-        if item in values[:index]:
+    if len(values) > MOST:
+        raise WnError(f"{path}: {len(values)} values: at most {MOST} are allowed")
+    seen = set()
+    for item in values:
+        key = tuple(item) if isinstance(item, list) else item
+        if key in seen:
             raise WnError(f"{path}: {item!r} is listed twice: every value of an axis must be another one")
+        seen.add(key)
     return values
 
 

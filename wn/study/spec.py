@@ -14,6 +14,8 @@ from wn.models import check_name
 from wn.study import resolve
 from wn.study.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode
 
+LARGEST = 4_000_000  # characters
+
 __all__ = ["StudySpec", "narrowed", "parse_study", "read_study", "to_toml"]
 
 
@@ -35,9 +37,13 @@ def read_study(path: StrPath) -> StudySpec:
 def parse_study(text: str, source: str = "study", name: str = "study") -> StudySpec:
     """Return the study that a text declares; `source` leads every WnError, `name` is the default."""
     with at(source):
+        if len(text) > LARGEST:
+            raise WnError(f"{len(text)} characters: a study file has at most {LARGEST}")
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise WnError("lists or tables are nested too deep: a study needs two levels") from None
+        except ValueError as error:  # no TOML, or a number of too many digits
             raise WnError(_not_toml(str(error), text)) from None
         spec = decode({"name": name} | document)
         resolve.check(spec)
@@ -93,10 +99,20 @@ def _kept(chosen: str | list[str] | None, there: set[str]) -> list[str] | None:
 
 
 def _not_toml(error: str, text: str) -> str:
-    """Return tomllib's message with the place in front; line 1 is the first."""
-    reason, _, place = error.rstrip(")").rpartition(" (at ")
+    """Return tomllib's message with the place in front; line 1 is the first.
+
+    Of a key that is there twice tomllib says the place only: its line is shown.
+    """
+    reason, at_place, place = error.rstrip(")").rpartition(" (at ")
+    if not at_place:
+        return f"not TOML: {error.partition(':')[0]}"
+    lines = text.splitlines() or [""]
     place = place.removeprefix("end of document") or f"line {text.count(chr(10)) + 1}"
-    return f"{place}: not TOML: {reason[:1].lower()}{reason[1:]}"
+    message = f"{place}: not TOML: {reason[:1].lower()}{reason[1:]}"
+    if reason != "Cannot overwrite a value":
+        return message
+    number = int(place.removeprefix("line ").partition(",")[0])
+    return f"{message} that is there already: {lines[min(number, len(lines)) - 1].strip()[:60]}"
 
 
 # ---- back to TOML ---------------------------------------------------------------------------------------
