@@ -167,7 +167,7 @@ def test_wrong_tensors_are_named(tmp_path: Path, change: str) -> None:
 METADATA_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "format": ({"format": "other"}, "'other'"),
     "member": ({"format": "wn-member"}, "import"),
-    "version": ({"version": 2, "new": 1}, "version 2"),
+    "version": ({"version": 3, "new": 1}, "version 3"),
     "model": ({"model": "resnet"}, "unknown model 'resnet'"),
     "batch norm": ({"batch_norm": "all"}, "batch_norm 'all'"),
     "shape": ({"input_shape": [1, 2]}, "input_shape"),

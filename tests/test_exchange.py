@@ -14,9 +14,20 @@ from tests.populations import CLASSES, assert_same, check_error, example, random
 from wn import checkpoint, exchange, models
 from wn.checkpoint import Loaded
 from wn.models import BATCH_NORM
+from wn.training import Population
 
 SMALL = ["mlp-8", "lenet5"]  # quick to write many times
 LARGE = ["vgg11", "vgg11-28"]  # about 37 MB each
+
+
+def without_residuals(population: Population) -> Population:
+    """The population with running means as PyTorch has them: one number each."""
+
+    def plain(state: Any) -> Any:
+        return state._replace(residual=np.zeros_like(state.mean)) if state else state
+
+    return population._replace(states=tuple(map(plain, population.states)))
+
 
 # ---- out and back -----------------------------------------------------------------------------------------
 
@@ -33,7 +44,7 @@ def test_every_network_survives_both_ways(tmp_path: Path, model: str, batch_norm
     exchange.export_member(path, 0, member)
     again, imported = exchange.import_members([member], model, network.input_shape, CLASSES, batch_norm)
     assert again == network
-    assert_same(imported._replace(seeds=population.seeds), population)
+    assert_same(imported._replace(seeds=population.seeds), without_residuals(population))
 
 
 @settings(max_examples=30)
@@ -51,7 +62,7 @@ def test_members_leave_and_return(model: str, batch_norm: str, members: int, dty
         files = exchange.export_members(path, Path(folder) / "members")
         assert len(files) == members
         _, imported = exchange.import_members(files, model, network.input_shape, CLASSES, batch_norm)
-        assert_same(imported._replace(seeds=population.seeds), population)
+        assert_same(imported._replace(seeds=population.seeds), without_residuals(population))
 
 
 def test_state_dict_names_shapes_and_counters(tmp_path: Path) -> None:

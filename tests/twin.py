@@ -123,7 +123,9 @@ def reference_layers(network: Network, params: Any, states: Any, training: bool)
                 layers.append(("convolution", *layer_params, stride, padding))
             case BatchNorm():
                 kind = ("batch_norm", *layer_params)
-                layers.append(kind if training else ("batch_norm_inference", *layer_params, *state))
+                layers.append(
+                    kind if training else ("batch_norm_inference", *layer_params, state.mean, state.variance)
+                )
             case MaxPooling(window=window):
                 layers.append(("max_pool", window))
             case layer:

@@ -28,7 +28,8 @@ from wn.training import Population
 Format = Literal["wn-population", "wn-member"]
 POPULATION: Format = "wn-population"
 MEMBER: Format = "wn-member"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # version 1 has no residuals of running means
 METADATA_KEY = "wn"  # one key only: safetensors writes several in a random order
 TENSOR_NAMES = {
     "w": "weight",
@@ -37,6 +38,7 @@ TENSOR_NAMES = {
     "beta": "bias",
     "mean": "running_mean",
     "variance": "running_var",
+    "residual": "running_mean_residual",  # in whole populations; PyTorch's running mean is one number
 }
 TYPES = {"F32": "float32", "F64": "float64", "I64": "int64"}  # safetensors' names of those that may occur
 NAMED_AT_MOST = 8  # tensors per kind of problem in an error message
@@ -98,24 +100,25 @@ def save(
 ) -> None:
     """Write a population as one safetensors file, whole or not at all.
 
-    Tensors are named `<layer>.weight`, `.bias`, `.running_mean`, `.running_var` and have a leading population
-    axis: (P, …); nothing is rounded. `record` is kept as JSON, so tuples come back as lists.
+    Tensors are named `<layer>.weight`, `.bias`, `.running_mean`, `.running_mean_residual`, `.running_var`
+    and have a leading population axis: (P, …); nothing is rounded. `record` is kept as JSON, so tuples come
+    back as lists.
     Raises WnError for a network that `wn.models` does not build, for tensors that do not fit it or are not
     finite, for a record that JSON cannot hold, if the file cannot be written, and without `overwrite` if it
     is there already.
     """
     path = as_path(path)
-    tensors = named(network, population)
+    tensors = named(network, population, residuals=True)
     specs = {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
     what = f"{path}: can't be saved: the population"
-    check_specs(what, network, specs, expected_specs(network, len(population.seeds)))
+    check_specs(what, network, specs, expected_specs(network, len(population.seeds), residuals=True))
     check_values(what, tensors)
     metadata = metadata_of(POPULATION, network, population.seeds, tensors, record)
     write({path: (tensors, metadata)}, overwrite)
 
 
 def load(path: StrPath) -> Loaded:
-    """Read a population that `save` wrote; the numbers are the same bit for bit.
+    """Read a population that `save` wrote, in any version; the numbers are the same bit for bit.
 
     Raises WnError, naming the file, for anything else: other or broken files, and missing, additional,
     wrongly shaped, wrongly typed, NaN or infinite tensors, which are named.
@@ -126,7 +129,7 @@ def load(path: StrPath) -> Loaded:
         try:
             network = models.build(header.model, header.input_shape, header.classes, header.batch_norm)
             seeds = tuple(random.checked_integer("a seed", seed, 64) for seed in header.seeds)
-            wanted = expected_specs(network, len(seeds))
+            wanted = expected_specs(network, len(seeds), residuals=header.version > 1)
         except WnError as error:
             raise WnError(f"{path}: {error}") from None
         if not seeds:
@@ -149,8 +152,11 @@ def describe(network: Network, population: Population) -> str:
 # ---- names and trees --------------------------------------------------------------------------------------
 
 
-def named(network: Network, population: Population) -> Tensors:
-    """Return the arrays of a population by name, in the host's memory; WnError for one of another network."""
+def named(network: Network, population: Population, residuals: bool = False) -> Tensors:
+    """Return the arrays of a population by name, in the host's memory; WnError for one of another network.
+
+    With `residuals` those of running means too, which no layer of PyTorch has.
+    """
     if not len(network.steps) == len(population.params) == len(population.states):
         raise WnError(
             f"{network.name} has {len(network.steps)} layers, but the population has parameters of "
@@ -160,12 +166,15 @@ def named(network: Network, population: Population) -> Tensors:
     for step, *trees in zip(network.steps, population.params, population.states, strict=True):
         for tree in trees:
             for field, array in zip(getattr(tree, "_fields", ()), tree, strict=True):
-                tensors[f"{step.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
+                if residuals or field != "residual":
+                    tensors[f"{step.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
     return tensors
 
 
 def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Population:
-    """Return the population whose arrays are `tensors`."""
+    """Return the population whose arrays are `tensors`; a residual that is not among them is 0."""
+    means = [name for name in tensors if name.endswith(".running_mean")]
+    tensors = {f"{name}_residual": np.zeros_like(tensors[name]) for name in means} | tensors
 
     def fill(trees: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(
@@ -179,9 +188,9 @@ def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Popul
     return Population(fill(template.params), fill(template.states), seeds)
 
 
-def expected_specs(network: Network, population: int) -> dict[str, Spec]:
+def expected_specs(network: Network, population: int, residuals: bool = False) -> dict[str, Spec]:
     """Return shape and (for now float32) type of every tensor of a population, in the order of the layers."""
-    tensors = named(network, _template(network, population))
+    tensors = named(network, _template(network, population), residuals)
     return {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
 
 
@@ -250,11 +259,21 @@ def check_specs(
 
 
 def check_values(what: str, tensors: Tensors) -> None:
-    """Raise WnError unless every number is finite, and no variance is negative."""
-    wrong = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    """Raise WnError unless every number is finite, and no variance is negative.
+
+    A variance may be infinite: it is where activations in training were beyond the range of the dtype.
+    """
+    variances = {name: array for name, array in tensors.items() if name.endswith("running_var")}
+    wrong = [
+        name for name, array in tensors.items() if name not in variances and not np.isfinite(array).all()
+    ]
+    wrong += [name for name, array in variances.items() if np.isnan(array).any()]
     if wrong:
-        raise WnError(f"{what} has NaN or infinite values in: {_some(wrong)}; all must be finite")
-    wrong = [name for name, array in tensors.items() if name.endswith("running_var") and (array < 0).any()]
+        raise WnError(
+            f"{what} has NaN or infinite values in: {_some(wrong)}; all must be finite, "
+            "variances may be infinite"
+        )
+    wrong = [name for name, array in variances.items() if (array < 0).any()]
     if wrong:
         raise WnError(f"{what} has negative variances in: {_some(wrong)}; all must be at least 0")
 
@@ -311,8 +330,11 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
             raise WnError(
                 f"{path}: its format is {found.format!r}, not {POPULATION!r}; members are read by import"
             )
-        if found.version != VERSION:
-            raise WnError(f"{path}: its format has version {found.version}; this wn reads version {VERSION}")
+        if found.version not in READABLE:
+            versions = " and ".join(map(str, READABLE))
+            raise WnError(
+                f"{path}: its format has version {found.version}; this wn reads versions {versions}"
+            )
         return msgspec.json.decode(text, type=Header)
     except (msgspec.DecodeError, RecursionError) as error:
         raise WnError(f"{path}: its metadata are broken: {error}") from None

@@ -44,7 +44,8 @@ def member_tensors(network: Network, population: Population, member: int) -> Ten
     """Return one member's tensors with the names and shapes of PyTorch's state_dict: no population axis.
 
     Batch norm also gets `num_batches_tracked`, an int64 scalar that PyTorch expects and that is 0 here:
-    batches are not counted, and PyTorch uses the count only where momentum is None.
+    batches are not counted, and PyTorch uses the count only where momentum is None. A running mean is what
+    PyTorch has for it, one number: the residual is left out.
     Raises WnError if there is no such member.
     """
     allowed = f"member {member!r}: allowed are 0 to {len(population.seeds) - 1}"

@@ -158,7 +158,7 @@ def _activations(be: Any, members: int, batch: int) -> list[Work]:
     y, dy, pooled = be.relu(x), drawn(be, *x.shape), be.max_pool(x, (2, 2))
     dpooled = drawn(be, *pooled.shape)
     rows, drows, gamma = x.reshape(members, 6, -1), dy.reshape(members, 6, -1), drawn(be, members, 6)
-    _, mean, _, inverse = be.batch_norm(rows, gamma, gamma, 1e-5)
+    _, mean, residual, _, inverse = be.batch_norm(rows, gamma, gamma, 1e-5)
     return [
         Work("ReLU", lambda: be.relu(x), 0, 2 * x.size),
         Work("ReLU, backward", lambda: be.relu_backward(dy, y), 0, 3 * x.size),
@@ -171,7 +171,7 @@ def _activations(be: Any, members: int, batch: int) -> list[Work]:
         Work("batch norm", lambda: be.batch_norm(rows, gamma, gamma, 1e-5), 0, 2 * x.size),
         Work(
             "batch norm, backward",
-            lambda: be.batch_norm_backward(drows, rows, gamma, mean, inverse),
+            lambda: be.batch_norm_backward(drows, rows, gamma, mean, residual, inverse),
             *(0, 3 * x.size),
         ),
     ]

@@ -11,6 +11,10 @@ from wn.errors import WnError
 # Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
 SAMPLE_TILE = 256
 
+# Where squares of deviations leave the range, batch norm multiplies the row by this power of two. Whatever
+# the deviations are then, up to twice the largest number of a dtype, their squares and sums of these fit.
+UNITS = {"float32": 2.0**-100, "float64": 2.0**-800}
+
 # NumPy's and CuPy's arrays share an interface but no base class.
 Array = Any
 
@@ -87,7 +91,7 @@ class Layers:
 
     def batch_norm_relu(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array, Array]:
         """Return `batch_norm` with relu(y) in place of y."""
         y, *statistics = self.batch_norm(rows, gamma, beta, epsilon)
         return self.relu(y), *statistics
@@ -247,35 +251,89 @@ class Layers:
 
     def batch_norm(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
-        """Return gamma (rows − mean)·inverse + beta, (P, F, N), and mean, variance, inverse, (P|1, F).
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Return y = gamma·x̂ + beta, (P, F, N), and mean, residual, variance and inverse, (P|1, F).
 
-        inverse = 1/√(variance + epsilon), with the biased variance of each row.
+        x̂ = (rows − mean − residual)·inverse, inverse = 1/√(variance + epsilon), with the biased variance of
+        each row; x̂ is 0 where the variance is infinite.
         """
-        mean, variance = self.moments(rows)
-        inverse = (variance + epsilon) ** -0.5
-        return self.normalise(rows, mean, gamma * inverse, beta), mean, variance, inverse
+        mean, residual, variance = self.moments(rows)
+        centre, scale, shift, inverse = self.normaliser(gamma, beta, mean, residual, variance, epsilon)
+        return self.normalise(rows, centre, scale, shift), mean, residual, variance, inverse
 
     def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
+        self, drows: Array, rows: Array, gamma: Array, mean: Array, residual: Array, inverse: Array
     ) -> tuple[Array, Array, Array]:
-        """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F)."""
-        count = rows.shape[2]
-        dgamma, dbeta = self.normalise_sums(drows, rows, mean, inverse)
-        slope, shift = -inverse * dgamma / count, -dbeta / count  # (P, F)
-        dx = self.normalise_backward(drows, rows, mean, slope, shift, gamma * inverse)
-        return dx, dgamma, dbeta
+        """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F).
 
-    def moments(self, rows: Array) -> tuple[Array, Array]:
-        """Return mean and biased variance of each row, (P|1, F); in two passes, so that nothing cancels."""
-        mean = rows.mean(axis=2)
-        deviations = rows - mean[:, :, None]
+        Sums are taken of differences to the first of drows, as means are: a large mean costs no digits.
+        """
+        count, pivot = rows.shape[2], drows[:, :, 0]
+        scaled = rows - self._centre(mean, inverse)[:, :, None]
+        scaled *= inverse[:, :, None]  # x̂ + tail
+        tail = residual * inverse
+        dx = drows - pivot[:, :, None]
+        dmean = dx.mean(axis=2)
+        products = dx * scaled
+        share = products.mean(axis=2) - dmean * tail  # dgamma/N: (P, F)
+        self.xp.multiply(scaled, share[:, :, None], out=products)
+        dx -= products
+        dx -= (dmean - share * tail)[:, :, None]
+        dx *= (gamma * inverse)[:, :, None]
+        return dx, share * count, (pivot + dmean) * count
+
+    def moments(self, rows: Array) -> tuple[Array, Array, Array]:
+        """Return mean, its residual and the biased variance of each row, (P|1, F).
+
+        The mean is the sum of the first two, more precise than a number of the dtype. A variance beyond the
+        dtype's range is infinite.
+        """
+        mean, residual, variance = self._moments_in_range(rows)
+        beyond = ~self.xp.isfinite(variance)  # the squares' sum does not fit; the variance perhaps does
+        if beyond.any():
+            unit = UNITS[str(rows.dtype)]
+            found = self._moments_in_range(rows[beyond][None] * rows.dtype.type(unit))
+            mean[beyond], residual[beyond] = found[0][0] / unit, found[1][0] / unit
+            variance[beyond] = found[2][0] / unit / unit
+        return mean, residual, variance
+
+    def _moments_in_range(self, rows: Array) -> tuple[Array, Array, Array]:
+        """Return `moments` where the sum of the squared deviations can be represented.
+
+        The mean is x_0 + mean(x − x_0), and then corrected by the mean of what is left.
+        """
+        pivot = rows[:, :, 0]
+        deviations = rows - pivot[:, :, None]
+        centre = pivot + deviations.mean(axis=2)
+        self.xp.subtract(rows, centre[:, :, None], out=deviations)
+        shift = deviations.mean(axis=2)
         deviations *= deviations
-        return mean, deviations.mean(axis=2)
+        variance = self.xp.maximum(deviations.mean(axis=2) - shift * shift, 0)
+        return *_pair(centre, shift), variance
 
-    def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
-        """Return (1 − share)·old + share·(new·factor), each step rounded to the dtype; new: (P|1, F)."""
-        return (1 - share) * old + share * (new * factor)
+    def _centre(self, mean: Array, inverse: Array) -> Array:
+        """Return the mean, or 0 where inverse is 0: x̂ is 0 then, though x − mean may be infinite."""
+        return self.xp.where(inverse > 0, mean, mean - mean)
+
+    def normaliser(
+        self, gamma: Array, beta: Array, mean: Array, residual: Array, variance: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return centre, scale, shift: gamma·x̂ + beta = (x − centre)·scale + shift; and inverse: (P|1, F)."""
+        inverse = (variance + epsilon) ** -0.5
+        scale = gamma * inverse
+        return self._centre(mean, inverse), scale, beta - residual * scale, inverse
+
+    def running_statistics(
+        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
+    ) -> tuple[Array, Array, Array]:
+        """Return mean, residual and variance, (1 − share)·old + share·new, with factor·the new variance.
+
+        old: (P, F) each; new: (P|1, F). The mean moves by share·(new − old), and what its dtype has no digits
+        for goes to the residual: so it reaches its limit. Each step is rounded to the dtype.
+        """
+        mean, residual, variance = old
+        step = share * ((new[0] - mean) + (new[1] - residual))
+        return *_pair(mean, residual + step), (1 - share) * variance + share * factor * new[2]
 
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """Return (rows − mean)·scale + shift; the others (P|1, F); result (P, F, N)."""
@@ -286,19 +344,19 @@ class Layers:
         y += shift[:, :, None]
         return y
 
-    def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
-        """Return Σ_n drows·(rows − mean)·inverse and Σ_n drows, (P, F)."""
-        products = (rows - mean[:, :, None]) * drows
-        return products.sum(axis=2) * inverse, drows.sum(axis=2)
+    def normalise_sums(
+        self, drows: Array, rows: Array, mean: Array, residual: Array, inverse: Array
+    ) -> tuple[Array, Array]:
+        """Return Σ_n drows·(rows − mean − residual)·inverse and Σ_n drows, (P, F)."""
+        products = rows - self._centre(mean, inverse)[:, :, None]
+        products *= inverse[:, :, None]
+        products = products * drows
+        total = drows.sum(axis=2)
+        return products.sum(axis=2) - total * (residual * inverse), total
 
-    def normalise_backward(
-        self, drows: Array, rows: Array, mean: Array, slope: Array, shift: Array, scale: Array
-    ) -> Array:
-        """Return (drows + (rows − mean)·slope + shift)·scale: (P, F, N); slope, shift, scale: (P, F)."""
-        dx = self.xp.empty(drows.shape, drows.dtype)
-        self.xp.subtract(rows, mean[:, :, None], out=dx)
-        dx *= slope[:, :, None]
-        dx += drows
-        dx += shift[:, :, None]
-        dx *= scale[:, :, None]
-        return dx
+
+def _pair(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a + b as its nearest number and the exact rest (Knuth's two-sum)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)

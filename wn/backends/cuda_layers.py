@@ -267,23 +267,23 @@ class CudaLayers(Backend):
 
     def batch_norm(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
-        """See `Backend.batch_norm`; where a variance is not finite, the whole row becomes NaN."""
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """See `Backend.batch_norm`."""
         rows, gamma, beta = self._contiguous(rows, gamma, beta)
         y = self.xp.empty((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
-        mean, variance, inverse = (self.xp.empty(rows.shape[:2], rows.dtype) for _ in range(3))
-        given = rows, gamma, beta, y, mean, variance, inverse, rows.dtype.type(epsilon)
+        mean, residual, variance, inverse = (self.xp.empty(rows.shape[:2], rows.dtype) for _ in range(4))
+        given = rows, gamma, beta, y, mean, residual, variance, inverse, rows.dtype.type(epsilon)
         self._by_row("batch_norm", y, given, len(rows), len(gamma))
-        return y, mean, variance, inverse
+        return y, mean, residual, variance, inverse
 
     def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
+        self, drows: Array, rows: Array, gamma: Array, mean: Array, residual: Array, inverse: Array
     ) -> tuple[Array, Array, Array]:
         """See `Backend.batch_norm_backward`."""
-        drows, rows, gamma, mean, inverse = self._contiguous(drows, rows, gamma, mean, inverse)
+        drows, rows, *others = self._contiguous(drows, rows, gamma, mean, residual, inverse)
         dx = self.xp.empty_like(drows)
         dgamma, dbeta = (self.xp.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        given = drows, rows, gamma, mean, inverse, dx, dgamma, dbeta
+        given = drows, rows, *others, dx, dgamma, dbeta
         self._by_row("batch_norm_backward", dx, given, len(rows), len(gamma))
         return dx, dgamma, dbeta
 
@@ -296,15 +296,33 @@ class CudaLayers(Backend):
         self._by_row("normalise", y, (rows, mean, scale, shift, y), len(rows), len(mean))
         return y
 
-    def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
-        """See `Backend.running_average`: the same bits."""
-        old, new = self._contiguous(old, new)
-        result, real = self.xp.empty_like(old), old.dtype.type
+    def normaliser(
+        self, gamma: Array, beta: Array, mean: Array, residual: Array, variance: Array, epsilon: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """See `Backend.normaliser`."""
+        real, shape = mean.dtype.type, (max(len(gamma), len(mean)), mean.shape[1])
+        values = (self.xp.broadcast_to(a, shape) for a in (gamma, beta, mean, residual, variance))
+        given = self._contiguous(*values)
+        found = centre, scale, shift, inverse = tuple(self.xp.empty(shape, mean.dtype) for _ in range(4))
+        size = prod(shape)
         self._kernel(
-            *("running_average", old.dtype, *by_element(old.size, 1), old, new, result),
-            *(real(1 - share), real(share), real(factor), np.int64(old.size), np.int64(new.size)),
+            "normaliser", mean.dtype, *by_element(size, 1), *given, *found, real(epsilon), np.int64(size)
         )
-        return result
+        return centre, scale, shift, inverse
+
+    def running_statistics(
+        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.running_statistics`: the same bits."""
+        given = self._contiguous(*old, *new)
+        mean, residual, variance = (self.xp.empty_like(given[0]) for _ in range(3))
+        dtype, size, batch_size = mean.dtype, mean.size, new[0].size
+        factors = packed(dtype, 1 - share, share, share * factor)
+        self._kernel(
+            *("running_statistics", dtype, *by_element(size, 1), *given, mean, residual, variance),
+            *(factors, np.int64(size), np.int64(batch_size)),
+        )
+        return mean, residual, variance
 
     def _by_row(self, name: str, y: Array, given: tuple[Any, ...], rows: int, gamma: int) -> None:
         """Launch a kernel with a block for each row of y (P, F, N); rows and gamma have so many members."""

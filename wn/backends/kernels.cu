@@ -440,36 +440,79 @@ struct Rows {
 
 __device__ inline i64 row_of(i64 members, i64 features) { return members == 1 ? blockIdx.x % features : blockIdx.x; }
 
-// A variance that is not finite makes NaN of the row, so that it is found without asking after each layer.
-KERNEL batch_norm(const REAL* rows, const REAL* gamma, const REAL* beta, REAL* y, REAL* mean, REAL* variance,
-                  REAL* inverse, REAL epsilon, const Rows s) {
-    const i64 from = row_of(s.rows_members, s.features), own = row_of(s.gamma_members, s.features);
-    const REAL* x = rows + from * s.size;
-    REAL sum = 0;
-    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) sum += x[i];
-    const REAL centre = block_sum(sum) / s.size;
-    sum = 0;
-    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) sum += (x[i] - centre) * (x[i] - centre);
-    const REAL spread = block_sum(sum) / s.size, zero = spread - spread;  // NaN unless spread is finite
-    const REAL scale = 1 / sqrt(spread + epsilon) + zero;
-    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x)
-        y[blockIdx.x * s.size + i] = (x[i] - centre) * (gamma[own] * scale) + beta[own];
-    if (threadIdx.x == 0 && (s.rows_members > 1 || blockIdx.x < s.features))
-        mean[from] = centre, variance[from] = spread, inverse[from] = scale;
+struct Moments {
+    REAL mean, residual, variance;  // the mean is the sum of two numbers
+};
+
+// a + b as its nearest number and the exact rest: Knuth's two-sum.
+__device__ inline void pair(REAL a, REAL b, REAL& nearest, REAL& rest) {
+    nearest = plus(a, b);
+    const REAL part = minus(nearest, a);
+    rest = plus(minus(a, minus(nearest, part)), minus(b, part));
 }
 
+// Of a row times `unit`, a power of two. The mean is x_0 + mean(x - x_0), and then corrected by the mean of the rest.
+__device__ inline Moments moments(const REAL* x, i64 size, REAL unit) {
+    Moments found;
+    const REAL pivot = x[0] * unit;
+    REAL sum = 0, squares = 0;
+    for (i64 i = threadIdx.x; i < size; i += blockDim.x) sum += x[i] * unit - pivot;
+    const REAL centre = plus(pivot, block_sum(sum) / size);
+    sum = 0;
+    for (i64 i = threadIdx.x; i < size; i += blockDim.x) {
+        const REAL deviation = x[i] * unit - centre;
+        sum += deviation, squares += deviation * deviation;
+    }
+    const REAL shift = block_sum(sum) / size, spread = block_sum(squares) / size - shift * shift;
+    pair(centre, shift, found.mean, found.residual);
+    found.variance = spread < 0 ? (REAL)0 : spread;
+    return found;
+}
+
+// x^ is 0 where 1/sqrt(variance + epsilon) is, though x - mean may be infinite: then 0 stands for the mean.
+__device__ inline REAL centre_of(REAL mean, REAL inverse) { return inverse > 0 ? mean : mean - mean; }
+
+// Where squares of deviations leave the range, all is done again with a power of two that keeps them in it.
+KERNEL batch_norm(const REAL* rows, const REAL* gamma, const REAL* beta, REAL* y, REAL* mean, REAL* residual,
+                  REAL* variance, REAL* inverse, REAL epsilon, const Rows s) {
+    const i64 from = row_of(s.rows_members, s.features), own = row_of(s.gamma_members, s.features);
+    const REAL* x = rows + from * s.size;
+    Moments found = moments(x, s.size, 1);
+    if (!(found.variance - found.variance == 0)) {  // the same for all threads
+        const REAL unit = sizeof(REAL) == 4 ? 0x1p-100 : 0x1p-800;
+        found = moments(x, s.size, unit);
+        found.mean /= unit, found.residual /= unit, found.variance = found.variance / unit / unit;
+    }
+    const REAL width = 1 / sqrt(found.variance + epsilon), centre = centre_of(found.mean, width);
+    const REAL scale = gamma[own] * width, shift = beta[own] - found.residual * scale;
+    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x)
+        y[blockIdx.x * s.size + i] = (x[i] - centre) * scale + shift;
+    if (threadIdx.x == 0 && (s.rows_members > 1 || blockIdx.x < s.features))
+        mean[from] = found.mean, residual[from] = found.residual, variance[from] = found.variance,
+        inverse[from] = width;
+}
+
+// Sums are taken of differences to the first dy, as means are; the sum of x^ is 0.
 KERNEL batch_norm_backward(const REAL* drows, const REAL* rows, const REAL* gamma, const REAL* mean,
-                           const REAL* inverse, REAL* dx, REAL* dgamma, REAL* dbeta, const Rows s) {
+                           const REAL* residual, const REAL* inverse, REAL* dx, REAL* dgamma, REAL* dbeta,
+                           const Rows s) {
     const i64 from = row_of(s.rows_members, s.features), own = row_of(s.gamma_members, s.features);
     const REAL *x = rows + from * s.size, *dy = drows + blockIdx.x * s.size;
-    const REAL centre = mean[from], scale = inverse[from];
+    const REAL width = inverse[from], centre = centre_of(mean[from], width), tail = residual[from] * width;
+    const REAL pivot = dy[0];
     REAL products = 0, sum = 0;
-    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) products += dy[i] * (x[i] - centre), sum += dy[i];
-    products = block_sum(products) * scale, sum = block_sum(sum);
-    const REAL slope = -scale * products / s.size, shift = -sum / s.size, factor = gamma[own] * scale;
+    for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) {
+        const REAL difference = dy[i] - pivot;
+        products += difference * ((x[i] - centre) * width - tail), sum += difference;
+    }
+    products = block_sum(products), sum = block_sum(sum);
+    const REAL share = products / s.size, slope = -width * share, factor = gamma[own] * width;
+    REAL dmean, rest;
+    pair(pivot, sum / s.size, dmean, rest);
+    const REAL shift = tail * share - rest;
     for (i64 i = threadIdx.x; i < s.size; i += blockDim.x)
-        dx[blockIdx.x * s.size + i] = (dy[i] + (x[i] - centre) * slope + shift) * factor;
-    if (threadIdx.x == 0) dgamma[blockIdx.x] = products, dbeta[blockIdx.x] = sum;
+        dx[blockIdx.x * s.size + i] = ((dy[i] - dmean) + (x[i] - centre) * slope + shift) * factor;
+    if (threadIdx.x == 0) dgamma[blockIdx.x] = products, dbeta[blockIdx.x] = s.size * pivot + sum;
 }
 
 // y = (rows - mean) scale + shift; mean, scale, shift: (P, F).
@@ -480,11 +523,30 @@ KERNEL normalise(const REAL* rows, const REAL* mean, const REAL* scale, const RE
         y[blockIdx.x * s.size + i] = (x[i] - centre) * factor + offset;
 }
 
-// new = (1 - share) old + share (batch factor), rounded step by step; keep: 1 - share.
-KERNEL running_average(const REAL* old, const REAL* batch, REAL* result, REAL keep, REAL share, REAL factor,
-                       i64 size, i64 batch_size) {
-    for EACH(i, size)
-        result[i] = plus(times(keep, old[i]), times(share, times(batch[i % batch_size], factor)));
+// What `normalise` takes, and 1/sqrt(variance + epsilon); all (P, F).
+KERNEL normaliser(const REAL* gamma, const REAL* beta, const REAL* mean, const REAL* residual, const REAL* variance,
+                  REAL* centre, REAL* scale, REAL* shift, REAL* inverse, REAL epsilon, i64 size) {
+    for EACH(i, size) {
+        const REAL width = 1 / sqrt(variance[i] + epsilon), factor = gamma[i] * width;
+        centre[i] = centre_of(mean[i], width), scale[i] = factor, shift[i] = beta[i] - residual[i] * factor;
+        inverse[i] = width;
+    }
+}
+
+struct Running {
+    REAL keep, share, weight;  // weight: share, times the factor that makes a variance unbiased
+};
+
+// Rounded step by step: see Backend.running_statistics.
+KERNEL running_statistics(const REAL* old_mean, const REAL* old_residual, const REAL* old_variance,
+                          const REAL* new_mean, const REAL* new_residual, const REAL* new_variance, REAL* mean,
+                          REAL* residual, REAL* variance, const Running s, i64 size, i64 batch_size) {
+    for EACH(i, size) {
+        const i64 n = i % batch_size;
+        const REAL step = plus(minus(new_mean[n], old_mean[i]), minus(new_residual[n], old_residual[i]));
+        pair(old_mean[i], plus(old_residual[i], times(s.share, step)), mean[i], residual[i]);
+        variance[i] = plus(times(s.keep, old_variance[i]), times(s.weight, new_variance[n]));
+    }
 }
 
 // ---- loss: a block has a member; grid: members ------------------------------------------------------------------------

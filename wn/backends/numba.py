@@ -136,10 +136,12 @@ class NumbaBackend(NumbaLayers):
         return out
 
     @primitive
-    def running_average(self, old: Array, new: Array, share: float, factor: float) -> Array:
-        """See `Backend.running_average`: the same bits."""
-        out = np.empty_like(old)
-        self._run(small.running_average, old, new, share, factor, out)
+    def running_statistics(
+        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.running_statistics`: the same bits."""
+        out = tuple(np.empty_like(old[0]) for _ in range(3))
+        self._run(small.running_statistics, *old, *new, share, factor, *out)
         return out
 
     @primitive

@@ -291,35 +291,36 @@ class NumbaLayers(NumpyBackend):
     @primitive
     def batch_norm(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array, Array]:
         """See `Backend.batch_norm`."""
         return self._batch_norm(rows, gamma, beta, epsilon, relu=False)
 
     @primitive
     def batch_norm_relu(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array, Array]:
         """See `Backend.batch_norm_relu`."""
         return self._batch_norm(rows, gamma, beta, epsilon, relu=True)
 
     def _batch_norm(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float, relu: bool
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, Array, Array]:
         rows, gamma, beta = self._contiguous(rows, gamma, beta)
         y = self._empty((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
-        mean, variance, inverse = (np.empty(rows.shape[:2], rows.dtype) for _ in range(3))
-        self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, mean, variance, inverse, relu)
-        return y, mean, variance, inverse
+        mean, residual, variance, inverse = (np.empty(rows.shape[:2], rows.dtype) for _ in range(4))
+        statistics = mean, residual, variance, inverse
+        self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, *statistics, relu)
+        return y, mean, residual, variance, inverse
 
     @primitive
     def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, inverse: Array
+        self, drows: Array, rows: Array, gamma: Array, mean: Array, residual: Array, inverse: Array
     ) -> tuple[Array, Array, Array]:
         """See `Backend.batch_norm_backward`."""
-        drows, rows, gamma, mean, inverse = self._contiguous(drows, rows, gamma, mean, inverse)
+        drows, rows, *given = self._contiguous(drows, rows, gamma, mean, residual, inverse)
         dx = self._empty(drows.shape, drows.dtype)
         dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        self._run(batch_norm.backward_training, drows, rows, gamma, mean, inverse, dx, dgamma, dbeta)
+        self._run(batch_norm.backward_training, drows, rows, *given, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
 
     @primitive
@@ -341,7 +342,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
-        """See `Backend.normalise_relu_pool`: the same bits, but where scale is 0 and x infinite."""
+        """See `Backend.normalise_relu_pool`: the same bits."""
         x, mean, scale, shift = self._contiguous(x, mean, scale, shift)
         population = max(len(array) for array in (x, mean, scale, shift))
         y = self._pooled(x, window, population)
@@ -349,11 +350,13 @@ class NumbaLayers(NumpyBackend):
         return y
 
     @primitive
-    def normalise_sums(self, drows: Array, rows: Array, mean: Array, inverse: Array) -> tuple[Array, Array]:
+    def normalise_sums(
+        self, drows: Array, rows: Array, mean: Array, residual: Array, inverse: Array
+    ) -> tuple[Array, Array]:
         """See `Backend.normalise_sums`."""
-        drows, rows, mean, inverse = self._contiguous(drows, rows, mean, inverse)
+        drows, rows, mean, residual, inverse = self._contiguous(drows, rows, mean, residual, inverse)
         dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        self._run(batch_norm.normalise_sums, drows, rows, mean, inverse, dgamma, dbeta)
+        self._run(batch_norm.normalise_sums, drows, rows, mean, residual, inverse, dgamma, dbeta)
         return dgamma, dbeta
 
 

@@ -14,9 +14,10 @@ from wn.layers.base import DrawUniform, Shape
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics
 
-_TOO_LARGE = {
-    np.dtype(dtype): f"the variance of a feature is not finite in {dtype}: activations must be numbers below "
-    f"about {float(np.finfo(dtype).max) ** 0.5:.0e}; use float64 or less noise before it"
+_NOT_FINITE = {
+    np.dtype(
+        dtype
+    ): f"batch norm: an activation is not finite in {dtype}; use float64 or less noise before it"
     for dtype in ("float32", "float64")
 }
 
@@ -29,36 +30,54 @@ class BatchNormParams(NamedTuple):
 
 
 class BatchStatistics(NamedTuple):
-    """Mean and biased variance (P|1, F) of a batch, and the number N = B·H·W of values behind each."""
+    """Mean and biased variance (P|1, F) of a batch, and the number N = B·H·W of values behind each.
+
+    The mean is mean + residual: the residual is what it has no digits for (None: 0).
+    """
 
     mean: Array
     variance: Array
     values: int
+    residual: Array | None = None
 
 
-class RunningStatistics(NamedTuple):
-    """Mean and unbiased variance (P, F), averaged over the batches so far: what inference normalises with."""
-
+class _Statistics(NamedTuple):
     mean: Array
     variance: Array
+    residual: Array
+
+
+class RunningStatistics(_Statistics):
+    """Mean and unbiased variance (P, F), averaged over the batches so far: what inference normalises with.
+
+    The mean is mean + residual: the residual, by default 0, is what it has no digits for.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, mean: Array, variance: Array, residual: Array | None = None) -> "RunningStatistics":
+        """A residual of zeros where none is given."""
+        return super().__new__(cls, mean, variance, mean * 0 if residual is None else residual)
 
 
 class TrainingCache(NamedTuple):
-    """What backward_training needs: input, gamma, the batch's mean, and inverse = 1/√(variance + ε)."""
+    """What backward_training needs: input, gamma, mean, inverse = 1/√(variance + ε), the mean's residual."""
 
     x: Array
     gamma: Array
     mean: Array
     inverse: Array
+    residual: Array
 
 
 class InferenceCache(NamedTuple):
-    """What backward_inference needs: input, gamma, the running mean, and inverse = 1/√(variance + ε)."""
+    """What backward_inference needs: the same of the running statistics."""
 
     x: Array
     gamma: Array
     mean: Array
     inverse: Array
+    residual: Array
 
 
 def forward_training(
@@ -67,10 +86,12 @@ def forward_training(
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
     mean = Σ_n x_n / N, variance = Σ_n (x_n − mean)² / N, y = γ (x − mean)/√(variance + ε) + β, ε = 1e-5.
+    Where the variance is beyond the dtype's range (in float32 above 3.4e38, as of values ±1.8e19), it is
+    infinite and y = β.
 
     x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …), relu(y) with `relu`;
     statistics: (P|1, F).
-    Raises WnError if N is 1, and where the variance is beyond the dtype's range.
+    Raises WnError if N is 1, and where a value of x is not finite.
     Ioffe and Szegedy 2015, algorithm 1; derived in docs/layers/batch_norm.md.
     """
     rows = _rows(x)  # (P|1, F, N)
@@ -80,24 +101,24 @@ def forward_training(
             "batch norm in training needs at least 2 values per feature (B·H·W ≥ 2), got 1: the variance of "
             "a single value is 0, and every output would be beta; use a larger batch"
         )
-    with np.errstate(over="ignore", invalid="ignore"):  # looked for in the next line
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite variance is meant, others are looked for
         normalised = be.batch_norm_relu if relu else be.batch_norm
-        y, mean, variance, inverse = normalised(rows, params.gamma, params.beta, EPSILON)
-    be.check_finite(variance, f"batch norm: {_TOO_LARGE[np.dtype(x.dtype)]}")
-    cache = TrainingCache(x, params.gamma, mean, inverse)
-    return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count)
+        y, mean, residual, variance, inverse = normalised(rows, params.gamma, params.beta, EPSILON)
+    be.check_finite(mean, _NOT_FINITE[np.dtype(x.dtype)])
+    cache = TrainingCache(x, params.gamma, mean, inverse, residual)
+    return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count, residual)
 
 
 def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Array, BatchNormParams]:
     """Return the gradients, through the batch's mean and variance too.
 
     With x̂ = (x − mean)·inverse: dgamma = Σ_n dy x̂, dbeta = Σ_n dy,
-    dx = γ·inverse·(dy − dbeta/N − x̂·dgamma/N).
+    dx = γ·inverse·(dy − dbeta/N − x̂·dgamma/N); 0 where the variance is infinite.
 
     dy, dx: (P, F, B) or (P, C, H, W, B); dgamma, dbeta: (P, F).
     """
     dx, dgamma, dbeta = be.batch_norm_backward(
-        _rows(dy), _rows(cache.x), cache.gamma, cache.mean, cache.inverse
+        _rows(dy), _rows(cache.x), cache.gamma, cache.mean, cache.residual, cache.inverse
     )
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
@@ -107,12 +128,13 @@ def forward_inference(
 ) -> tuple[Array, InferenceCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
-    y = γ (x − mean)/√(variance + ε) + β with the running mean and variance. Shapes as `forward_training`.
+    y = γ (x − mean)/√(variance + ε) + β with the running mean and variance; β where the variance is infinite.
+    Shapes as `forward_training`.
     """
-    inverse = (running.variance + EPSILON) ** -0.5
-    normalise = be.normalise_relu if relu else be.normalise
-    y = normalise(_rows(x), running.mean, params.gamma * inverse, params.beta)
-    return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, running.mean, inverse)
+    mean, variance, residual = running
+    centre, scale, shift, inverse = be.normaliser(*params, mean, residual, variance, EPSILON)
+    y = (be.normalise_relu if relu else be.normalise)(_rows(x), centre, scale, shift)
+    return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, mean, inverse, residual)
 
 
 def forward_pooled(
@@ -122,8 +144,9 @@ def forward_pooled(
 
     x: (P|1, C, H, W, B); y: (P, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
     """
-    inverse = (running.variance + EPSILON) ** -0.5
-    return be.normalise_relu_pool(x, running.mean, params.gamma * inverse, params.beta, window)
+    mean, variance, residual = running
+    centre, scale, shift, _ = be.normaliser(*params, mean, residual, variance, EPSILON)
+    return be.normalise_relu_pool(x, centre, scale, shift, window)
 
 
 def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[Array, BatchNormParams]:
@@ -132,7 +155,7 @@ def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[A
     dx = γ·inverse·dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward_training`.
     """
     drows = _rows(dy)
-    dgamma, dbeta = be.normalise_sums(drows, _rows(cache.x), cache.mean, cache.inverse)
+    dgamma, dbeta = be.normalise_sums(drows, _rows(cache.x), cache.mean, cache.residual, cache.inverse)
     dx = drows * (cache.gamma * cache.inverse)[:, :, None]
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
@@ -143,10 +166,10 @@ def update_running(be: Backend, running: RunningStatistics, batch: BatchStatisti
     new = (1 − m)·old + m·batch, m = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
     """
     unbiased = batch.values / (batch.values - 1)
-    return RunningStatistics(
-        be.running_average(running.mean, batch.mean, MOMENTUM, 1.0),
-        be.running_average(running.variance, batch.variance, MOMENTUM, unbiased),
-    )
+    old = running.mean, running.residual, running.variance
+    new = batch.mean, batch.mean * 0 if batch.residual is None else batch.residual, batch.variance
+    mean, residual, variance = be.running_statistics(old, new, MOMENTUM, unbiased)
+    return RunningStatistics(mean, variance, residual)
 
 
 @dataclass(frozen=True)
@@ -172,7 +195,8 @@ class BatchNorm:
     def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> RunningStatistics:
         """Mean 0, variance 1."""
         size = (population, shape[0])
-        return RunningStatistics(be.xp.zeros(size, dtype), be.xp.ones(size, dtype))
+        mean, residual = (be.xp.zeros(size, dtype) for _ in range(2))
+        return RunningStatistics(mean, be.xp.ones(size, dtype), residual)
 
     def forward(
         self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False

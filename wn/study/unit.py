@@ -10,8 +10,8 @@ from wn import noise as noises
 from wn.noise import FloatOrMembers, Noise, SiteNoise
 
 # Part of every key. To be raised when the same unit gives other numbers than before: other draws, another
-# initialisation or order of samples, another preprocessing or recipe of a data set.
-NUMERICS = 1
+# initialisation or order of samples, another preprocessing or recipe of a data set, other arithmetic.
+NUMERICS = 2
 
 CLEAN, INFERENCE, TRAINING = "clean", "inference", "training"
 NO_SITE = -3  # site number of clean units; −1 and −2 are global and mapped noise

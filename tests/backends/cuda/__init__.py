@@ -22,8 +22,8 @@ PRIMITIVES = (
     *("shares", "cross_entropy", "cross_entropy_backward", "log_softmax", "count_correct", *IN_PLACE),
     *("convolution", "convolution_gradients", "convolution_input_gradient"),
     *("max_pool", "max_pool_backward", "average_pool", "average_pool_backward"),
-    *("batch_norm", "batch_norm_backward", "moments", "running_average"),
-    *("normalise", "normalise_sums", "normalise_backward"),
+    *("batch_norm", "batch_norm_backward", "moments", "running_statistics"),
+    *("normalise", "normaliser", "normalise_sums"),
 )
 
 

@@ -19,23 +19,23 @@ COUNTS = st.integers(2, 40) | st.sampled_from([128, BLOCK - 1, BLOCK, BLOCK + 1,
 
 
 def forward(rows: Any, gamma: Any, beta: Any) -> tuple[Any, ...]:
-    """(y, mean, variance, inverse)."""
+    """(y, mean, residual, variance, inverse)."""
     y = blank((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
-    statistics = tuple(blank(rows.shape[:2], rows.dtype) for _ in range(3))
+    statistics = tuple(blank(rows.shape[:2], rows.dtype) for _ in range(4))
     batch_norm.forward_training(rows, gamma, beta, EPSILON, y, *statistics, False)
     return y, *statistics
 
 
-def backward(drows: Any, rows: Any, gamma: Any, mean: Any, inverse: Any) -> tuple[Any, ...]:
+def backward(drows: Any, rows: Any, gamma: Any, mean: Any, residual: Any, inverse: Any) -> tuple[Any, ...]:
     """(dx, dgamma, dbeta)."""
     dx, dgamma, dbeta = (blank(shape, rows.dtype) for shape in (drows.shape, *2 * [drows.shape[:2]]))
-    batch_norm.backward_training(drows, rows, gamma, mean, inverse, dx, dgamma, dbeta)
+    batch_norm.backward_training(drows, rows, gamma, mean, residual, inverse, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 
 def moments(rows: Any) -> tuple[Any, Any]:
     ones = np.ones(rows.shape[:2], rows.dtype)
-    _, mean, variance, _ = forward(rows, ones, ones)
+    _, mean, _, variance, _ = forward(rows, ones, ones)
     return mean, variance
 
 
@@ -45,9 +45,9 @@ def normalise(rows: Any, mean: Any, scale: Any, shift: Any) -> Any:
     return y
 
 
-def sums(drows: Any, rows: Any, mean: Any, inverse: Any) -> tuple[Any, Any]:
+def sums(drows: Any, rows: Any, mean: Any, residual: Any, inverse: Any) -> tuple[Any, Any]:
     dgamma, dbeta = blank(drows.shape[:2], rows.dtype), blank(drows.shape[:2], rows.dtype)
-    batch_norm.normalise_sums(drows, rows, mean, inverse, dgamma, dbeta)
+    batch_norm.normalise_sums(drows, rows, mean, residual, inverse, dgamma, dbeta)
     return dgamma, dbeta
 
 
@@ -69,13 +69,14 @@ def test_training_agrees(
 ) -> None:
     rows = draw((1 if shared else members, features, count), seed, dtype)
     gamma, beta = draw((2, members, features), seed + 1, dtype)
-    y, mean, variance, inverse = forward(rows, gamma, beta)
+    y, mean, residual, variance, inverse = forward(rows, gamma, beta)
     expected = BE.batch_norm(rows, gamma, beta, EPSILON)
     size = largest(rows)  # rounding errors of means and deviations are relative to the values themselves
     assert_close(mean, expected[1], reduction_length=count, magnitude=size)
-    assert_close(variance, expected[2], reduction_length=count, magnitude=size**2)
+    assert_close(residual, expected[2], reduction_length=count, magnitude=size)
+    assert_close(variance, expected[3], reduction_length=count, magnitude=size**2)
     width = largest(inverse)
-    assert_close(inverse, expected[3], reduction_length=count, magnitude=size**2 * width**3)
+    assert_close(inverse, expected[4], reduction_length=count, magnitude=size**2 * width**3)
     slope = width + size**2 * width**3
     assert_close(
         y, expected[0], reduction_length=count, magnitude=largest(gamma) * slope * size + largest(beta)
@@ -89,9 +90,10 @@ def test_gradients_agree(
 ) -> None:
     rows = draw((1 if shared else members, features, count), seed, dtype)
     drows, gamma = draw((members, features, count), seed + 1, dtype), draw((members, features), 3, dtype)
-    _, mean, _, inverse = BE.batch_norm(rows, gamma, gamma, EPSILON)
-    dx, dgamma, dbeta = backward(drows, rows, gamma, mean, inverse)
-    expected = BE.batch_norm_backward(drows, rows, gamma, mean, inverse)
+    _, mean, residual, _, inverse = BE.batch_norm(rows, gamma, gamma, EPSILON)
+    statistics = mean, residual, inverse
+    dx, dgamma, dbeta = backward(drows, rows, gamma, *statistics)
+    expected = BE.batch_norm_backward(drows, rows, gamma, *statistics)
     normalised = largest(rows - mean[:, :, None]) * largest(inverse)
     assert_close(dgamma, expected[1], reduction_length=count, magnitude=count**0.5 * normalised * 4)
     assert_close(dbeta, expected[2], reduction_length=count, magnitude=count**0.5 * 4)
@@ -109,11 +111,13 @@ def test_primitives_agree(
     drows = draw((members, features, count), seed + 1, dtype)
     mean, shift, scale = draw((3, members, features), seed + 2, dtype)
     mean = mean[: len(rows)]
-    size = largest(rows - mean[:, :, None])
+    size, width = largest(rows - mean[:, :, None]), np.abs(scale)
     for found, expected in zip(
-        sums(drows, rows, mean, scale), BE.normalise_sums(drows, rows, mean, scale), strict=True
+        sums(drows, rows, mean, mean / 9, width),
+        BE.normalise_sums(drows, rows, mean, mean / 9, width),
+        strict=True,
     ):
-        bound = count**0.5 * 4 * (1 + size * largest(scale))
+        bound = count**0.5 * 4 * (1 + 2 * size * largest(scale))
         assert_close(found, expected, reduction_length=count, magnitude=bound)
     y, expected = normalise(rows, mean, scale, shift), BE.normalise(rows, mean, scale, shift)
     assert_close(y, expected, reduction_length=1, magnitude=size * largest(scale) + largest(shift))
@@ -124,7 +128,7 @@ def test_beyond_the_range_the_variance_is_not_finite(value: float) -> None:
     rows = draw((1, 3, 50), 0, np.float32)
     rows[0, 1, 7] = value
     ones = np.ones((1, 3), np.float32)
-    variance = forward(rows, ones, ones)[2]
+    variance = forward(rows, ones, ones)[3]
     assert np.isfinite(variance).tolist() == [[True, False, True]]
 
 
@@ -140,7 +144,7 @@ def test_sums_of_a_million_values_lose_no_digits() -> None:
     assert abs(mean[0, 0] / exact.mean() - 1) < 2 * eps
     assert abs(variance[0, 0] / exact.var() - 1) < 4 * eps
     nothing, one = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32)
-    dgamma, dbeta = sums(drows, rows, nothing, one)
+    dgamma, dbeta = sums(drows, rows, nothing, nothing, one)
     assert abs(dgamma[0, 0] / (exact * drows).sum() - 1) < 4 * eps
     assert abs(dbeta[0, 0] / drows.sum(dtype=np.float64) - 1) < 2 * eps
 
@@ -155,9 +159,10 @@ def test_nothing_cancels_in_the_variance() -> None:
 
 
 def training(rows: Any, gamma: Any, beta: Any, drows: Any) -> tuple[Any, ...]:
-    y, mean, variance, inverse = forward(rows, gamma, beta)
-    others = *sums(drows, rows, mean, inverse), normalise(rows, mean, gamma, beta)
-    return y, mean, variance, inverse, *backward(drows, rows, gamma, mean, inverse), *others
+    y, mean, residual, variance, inverse = forward(rows, gamma, beta)
+    others = *sums(drows, rows, mean, residual, inverse), normalise(rows, mean, gamma, beta)
+    gradients = backward(drows, rows, gamma, mean, residual, inverse)
+    return y, mean, residual, variance, inverse, *gradients, *others
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,7 +5,8 @@ Rows are (P|1, F, N) with N values each; means, scales and what else belongs to 
 
 Sums are as accurate as NumPy's pairwise ones. BLOCK values are added in the lanes of vector registers, about
 a hundred to a lane, and the sums of the blocks in float64. A million float32 values that are added one after
-another lose two to three digits.
+another lose two to three digits. What is added are differences from a value of the row: a large mean costs no
+digits. A mean is a pair, its nearest number and the residual.
 """
 
 from typing import Any
@@ -19,6 +20,9 @@ from wn.backends.numba_kernels.rectifier import cut_off
 Array = Any
 
 BLOCK = 2048  # values
+# Where the squares of deviations leave the range, the row is multiplied by a power of two; whatever the
+# deviations are then, up to twice the largest number of the dtype, their squares are in range.
+UNIT32, UNIT64 = 2.0**-100, 2.0**-800
 
 
 # ---- training -------------------------------------------------------------------------------------------
@@ -32,14 +36,15 @@ def forward_training(
     epsilon: float,
     y: Array,
     mean: Array,
+    residual: Array,
     variance: Array,
     inverse: Array,
     relu: bool,
 ) -> None:
-    """Write y = γ (rows − mean)·inverse + β, with inverse = 1/√(variance + ε) and the biased variance.
+    """Write y = γ (rows − mean − residual)·inverse + β, with inverse = 1/√(variance + ε).
 
-    rows: (P|1, F, N); gamma, beta: (P|1, F); y: (P, F, N); mean, variance, inverse: (P|1, F) as rows.
-    With `relu`, what is negative in y is cut off.
+    rows: (P|1, F, N); gamma, beta: (P|1, F); y: (P, F, N); mean, its residual, the biased variance and
+    inverse: (P|1, F) as rows. With `relu`, what is negative in y is cut off.
     """
     sources, features, _ = rows.shape
     members = len(y) // sources  # that take a row: all of them where rows are shared, else one
@@ -47,12 +52,13 @@ def forward_training(
     for item in numba.prange(sources * features):
         s, f = item // features, item % features
         row = rows[s, f]
-        centre = _mean(row)
-        spread = _mean_square(row, centre)
-        mean[s, f], variance[s, f] = centre, spread
-        inverse[s, f] = one / np.sqrt(spread + rows.dtype.type(epsilon))
+        centre, rest, spread = _moments(row)
+        width = one / np.sqrt(spread + rows.dtype.type(epsilon))
+        mean[s, f], residual[s, f], variance[s, f], inverse[s, f] = centre, rest, spread, width
+        centre = _centre(centre, width)
         for p in range(s, s + members):
-            scale, shift = gamma[p % len(gamma), f] * inverse[s, f], beta[p % len(beta), f]
+            scale = gamma[p % len(gamma), f] * width
+            shift = beta[p % len(beta), f] - rest * scale
             _normalise(row, centre, scale, shift, relu, y[p, f])
 
 
@@ -62,6 +68,7 @@ def backward_training(
     rows: Array,
     gamma: Array,
     mean: Array,
+    residual: Array,
     inverse: Array,
     dx: Array,
     dgamma: Array,
@@ -69,20 +76,23 @@ def backward_training(
 ) -> None:
     """Write dx = γ·inverse·(drows − dbeta/N − x̂·dgamma/N), dgamma = Σ_n drows·x̂ and dbeta = Σ_n drows.
 
-    x̂ = (rows − mean)·inverse. drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, inverse: (P|1, F);
-    dgamma, dbeta: (P, F).
+    x̂ = (rows − mean − residual)·inverse. As Σ_n x̂ = 0, dgamma is summed from differences of drows too.
+    drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, residual, inverse: (P|1, F); dgamma, dbeta: (P, F).
     """
     members, features, count = drows.shape
+    number = rows.dtype.type
     for item in numba.prange(members * features):
         p, f = item // features, item % features
-        row, drow = rows[p % len(rows), f], drows[p, f]
-        centre, width = mean[p % len(mean), f], inverse[p % len(inverse), f]
-        products, total = _sums(drow, row, centre)
-        dgamma[p, f], dbeta[p, f] = products * width, total
-        slope = -width * dgamma[p, f] / rows.dtype.type(count)
-        shift = -total / rows.dtype.type(count)
-        scale = gamma[p % len(gamma), f] * width
-        _normalise_backward(drow, row, centre, slope, shift, scale, dx[p, f])
+        row, drow, width = rows[p % len(rows), f], drows[p, f], inverse[p % len(inverse), f]
+        centre = _centre(mean[p % len(mean), f], width)
+        tail = residual[p % len(residual), f] * width
+        products, total = _sums(drow, row, drow[0], centre, width, tail)
+        dgamma[p, f] = number(products)
+        dbeta[p, f] = number(count * np.float64(drow[0]) + total)
+        dcentre, drest = _pair(drow[0], number(total / count))
+        share = number(products / count)
+        slope, shift, scale = -width * share, tail * share - drest, gamma[p % len(gamma), f] * width
+        _normalise_backward(drow, row, dcentre, centre, slope, shift, scale, dx[p, f])
 
 
 # ---- the primitives of `wn.backends.base` ---------------------------------------------------------------
@@ -120,78 +130,134 @@ def normalise_relu_pool(
                 _smallest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
             else:
                 _largest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
+            if factor == 0:  # times 0 an infinity is NaN, be it the largest or not
+                smallest = np.empty_like(extreme)
+                _smallest(image[:, v * kernel_w : (v + 1) * kernel_w], smallest)
+                extreme += smallest * factor
             _normalise(extreme, centre, factor, shift[p % len(shift), c], True, y[p, c, u, v])
 
 
 @parallel()
 def normalise_sums(
-    drows: Array, rows: Array, mean: Array, inverse: Array, dgamma: Array, dbeta: Array
+    drows: Array,
+    rows: Array,
+    mean: Array,
+    residual: Array,
+    inverse: Array,
+    dgamma: Array,
+    dbeta: Array,
 ) -> None:
-    """Write dgamma = Σ_n drows·(rows − mean)·inverse and dbeta = Σ_n drows, (P, F)."""
+    """Write dgamma = Σ_n drows·(rows − mean − residual)·inverse and dbeta = Σ_n drows, (P, F)."""
     members, features, _ = drows.shape
+    number = rows.dtype.type
     for item in numba.prange(members * features):
         p, f = item // features, item % features
-        products, dbeta[p, f] = _sums(drows[p, f], rows[p % len(rows), f], mean[p % len(mean), f])
-        dgamma[p, f] = products * inverse[p % len(inverse), f]
+        width = inverse[p % len(inverse), f]
+        centre = _centre(mean[p % len(mean), f], width)
+        tail = residual[p % len(residual), f] * width
+        products, total = _sums(drows[p, f], rows[p % len(rows), f], number(0), centre, width, tail)
+        dgamma[p, f], dbeta[p, f] = number(products), number(total)
 
 
 # ---- a row ----------------------------------------------------------------------------------------------
 
 
+@serial()
+def _difference(value: Any, centre: Any) -> Any:
+    """Return value − centre. Apart, since a sum in lanes (SUMS) may be taken in any order, this may not."""
+    return value - centre
+
+
+@serial(FUSED)
+def _normalised(value: Any, centre: Any, width: Any, tail: Any) -> Any:
+    return (value - centre) * width - tail
+
+
 @serial(SUMS)
-def _block_sum(values: Array) -> Any:
+def _block_sum(values: Array, pivot: Any) -> Any:
     total = values.dtype.type(0)
     for n in range(len(values)):
-        total += values[n]
+        total += _difference(values[n], pivot)
     return total
 
 
 @serial(SUMS)
 def _block_squares(values: Array, centre: Any) -> Any:
-    total = values.dtype.type(0)
+    total, squares = values.dtype.type(0), values.dtype.type(0)
     for n in range(len(values)):
-        deviation = values[n] - centre
-        total += deviation * deviation
-    return total
+        deviation = _difference(values[n], centre)
+        total += deviation
+        squares += deviation * deviation
+    return total, squares
 
 
 @serial(SUMS)
-def _block_products(drow: Array, row: Array, centre: Any) -> Any:
+def _block_products(drow: Array, row: Array, pivot: Any, centre: Any, width: Any, tail: Any) -> Any:
     products, total = row.dtype.type(0), row.dtype.type(0)
     for n in range(len(row)):
-        products += drow[n] * (row[n] - centre)
-        total += drow[n]
+        difference = _difference(drow[n], pivot)
+        products += difference * _normalised(row[n], centre, width, tail)
+        total += difference
     return products, total
 
 
 @serial()
-def _mean(row: Array) -> Any:
-    """Return Σ_n row / N."""
-    total = np.float64(0)
-    for start in range(0, len(row), BLOCK):
-        total += _block_sum(row[start : start + BLOCK])
-    return row.dtype.type(total / len(row))
+def _moments(row: Array) -> Any:
+    """Return mean, its residual and the biased variance, inf where that is beyond the dtype's range."""
+    mean, residual, variance = _moments_in_range(row)
+    if np.isfinite(variance):
+        return mean, residual, variance
+    unit = row.dtype.type(UNIT32 if row.itemsize == 4 else UNIT64)
+    mean, residual, variance = _moments_in_range(row * unit)
+    return mean / unit, residual / unit, variance / unit / unit
 
 
 @serial()
-def _mean_square(row: Array, centre: Any) -> Any:
-    """Return Σ_n (row − centre)² / N."""
+def _moments_in_range(row: Array) -> Any:
+    """Return mean, residual and variance where the sum of the squared deviations can be represented.
+
+    The mean is x_0 + mean(x − x_0), and then corrected by the mean of what is left.
+    """
+    number = row.dtype.type
     total = np.float64(0)
     for start in range(0, len(row), BLOCK):
-        total += _block_squares(row[start : start + BLOCK], centre)
-    return row.dtype.type(total / len(row))
+        total += _block_sum(row[start : start + BLOCK], row[0])
+    centre = row[0] + number(total / len(row))
+    total, squares = np.float64(0), np.float64(0)
+    for start in range(0, len(row), BLOCK):
+        block_total, block_squares = _block_squares(row[start : start + BLOCK], centre)
+        total += block_total
+        squares += block_squares
+    shift = total / len(row)
+    variance = number(squares / len(row) - shift * shift)
+    mean, residual = _pair(centre, number(shift))
+    return mean, residual, number(0) if variance < 0 else variance
 
 
 @serial()
-def _sums(drow: Array, row: Array, centre: Any) -> Any:
-    """Return Σ_n drow·(row − centre) and Σ_n drow."""
+def _pair(a: Any, b: Any) -> Any:
+    """Return a + b as its nearest number and the exact rest (Knuth's two-sum)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+@serial()
+def _centre(mean: Any, width: Any) -> Any:
+    """Return the mean, or 0 where 1/√(variance + ε) is 0: x̂ is 0 then, though x − mean may be infinite."""
+    return mean if width > 0 else mean - mean
+
+
+@serial()
+def _sums(drow: Array, row: Array, pivot: Any, centre: Any, width: Any, tail: Any) -> Any:
+    """Return Σ_n (drow − pivot)·((row − centre)·width − tail) and Σ_n (drow − pivot), in float64."""
     products, total = np.float64(0), np.float64(0)
     for start in range(0, len(row), BLOCK):
         part = slice(start, start + BLOCK)
-        block_products, block_total = _block_products(drow[part], row[part], centre)
+        block_products, block_total = _block_products(drow[part], row[part], pivot, centre, width, tail)
         products += block_products
         total += block_total
-    return row.dtype.type(products), row.dtype.type(total)
+    return products, total
 
 
 @serial()
@@ -228,7 +294,7 @@ def _normalise(row: Array, centre: Any, scale: Any, shift: Any, relu: bool, y: A
 
 @serial(FUSED)
 def _normalise_backward(
-    drow: Array, row: Array, centre: Any, slope: Any, shift: Any, scale: Any, dx: Array
+    drow: Array, row: Array, dcentre: Any, centre: Any, slope: Any, shift: Any, scale: Any, dx: Array
 ) -> None:
     for n in range(len(dx)):
-        dx[n] = (drow[n] + (row[n] - centre) * slope + shift) * scale
+        dx[n] = ((drow[n] - dcentre) + (row[n] - centre) * slope + shift) * scale

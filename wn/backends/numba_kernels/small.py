@@ -10,13 +10,34 @@ Array = Any
 
 
 @serial()
-def running_average(old: Array, new: Array, share: float, factor: float, out: Array) -> None:
-    """Write out = (1 − share)·old + share·(new·factor), each step rounded to the dtype; new: (P|1, F)."""
-    number = out.dtype.type
-    kept, taken, corrected = number(1 - share), number(share), number(factor)
-    for p in range(len(out)):
-        for f in range(out.shape[1]):
-            out[p, f] = kept * old[p, f] + taken * (new[p % len(new), f] * corrected)
+def running_statistics(
+    old_mean: Array,
+    old_residual: Array,
+    old_variance: Array,
+    new_mean: Array,
+    new_residual: Array,
+    new_variance: Array,
+    share: float,
+    factor: float,
+    mean: Array,
+    residual: Array,
+    variance: Array,
+) -> None:
+    """Write mean, residual and variance, (1 − share)·old + share·new, with factor·the new variance.
+
+    Each step is rounded to the dtype; old and what is written: (P, F); new: (P|1, F).
+    """
+    number = mean.dtype.type
+    kept, taken, weight = number(1 - share), number(share), number(share * factor)
+    for p in range(len(mean)):
+        n = p % len(new_mean)
+        for f in range(mean.shape[1]):
+            a, rest = old_mean[p, f], old_residual[p, f]
+            b = rest + taken * ((new_mean[n, f] - a) + (new_residual[n, f] - rest))
+            total = a + b  # Knuth's two-sum: a + b = mean + residual
+            part = total - a
+            mean[p, f], residual[p, f] = total, (a - (total - part)) + (b - part)
+            variance[p, f] = kept * old_variance[p, f] + weight * new_variance[n, f]
 
 
 @serial()
