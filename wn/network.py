@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.backends.base import Array, Backend
+from wn.backends.threads import single_threaded_blas
 from wn.backends.windows import Pair
 from wn.errors import WnError
 from wn.layers import noise as noise_layer
@@ -159,16 +160,23 @@ class Network:
     ) -> list[Array]:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
-        for step, layer_params, state in zip(self.steps, params, states, strict=True):
-            x, _, _ = step.layer.forward(be, layer_params, x, state, False)
-            if step.site:
-                activations.append(x)
+        with single_threaded_blas():
+            for step, layer_params, state in zip(self.steps, params, states, strict=True):
+                x, _, _ = step.layer.forward(be, layer_params, x, state, False)
+                if step.site:
+                    activations.append(x)
         return activations
 
     def backward(
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool = False
     ) -> tuple[Array | None, tuple[Any, ...]]:
         """Return (dx or None, gradients in the structure of the parameters)."""
+        with single_threaded_blas():
+            return self._backward(be, dlogits, cache, need_dx)
+
+    def _backward(
+        self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
+    ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
         grads: list[Any] = []
         masked = False
@@ -202,7 +210,8 @@ class Network:
         start = self.site_steps[first_site]
         site = first_site
         layer_caches, new_states, done = [], list(states), 0
-        with np.errstate(over="ignore", invalid="ignore"):  # who reads the logits checks that they are finite
+        # Who reads the logits checks that they are finite.
+        with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
             x, noise_cache = _noise_forward(be, x, run, site, keep)
             noise_caches = [noise_cache]
             for index in range(start, len(self.steps)):

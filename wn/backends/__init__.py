@@ -1,6 +1,7 @@
 """Array backends by name."""
 
 import logging
+import os
 from functools import cache
 
 from wn.backends.base import Backend
@@ -33,8 +34,14 @@ def _made(name: str) -> Backend:
 
         return NumpyBackend()
     if name == "numba":
-        from wn.backends.numba import NumbaBackend  # takes a second to import
-
+        try:
+            from wn.backends.numba import NumbaBackend  # takes a second to import
+        except (ImportError, ValueError) as error:  # Numba's: a NumPy that it does not know, NUMBA_… values
+            given = ", ".join(
+                f"{name}={os.environ[name]}" for name in os.environ if name.startswith("NUMBA_")
+            )
+            reason = f"{' '.join(str(error).split())} ({given})" if given else " ".join(str(error).split())
+            raise WnError(f"backend numba can't be used: {reason}; --backend numpy needs no Numba") from None
         return NumbaBackend()
     from wn.backends.cupy import CuPyBackend
 

@@ -1,7 +1,9 @@
 """Whether there is a GPU to compute on, found out without importing CuPy, which takes a second."""
 
 import ctypes
+import os
 import sys
+import weakref
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,6 +17,10 @@ INSTALL = "pip install 'walking-noise[gpu]' for CUDA 12, or pip install 'cupy-cu
 LIBRARIES = (
     "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', whichever of the two is installed, "
     "or update NVIDIA's driver"
+)
+FORKED = (
+    "this process was forked from one that uses a GPU, where CUDA can't be used: start processes with "
+    'multiprocessing.get_context("spawn"), or use backend numpy in them'
 )
 
 
@@ -75,6 +81,31 @@ def import_cupy(name: str) -> Any:
         else:
             return cupy
     raise _unusable(name, reason)
+
+
+class _Gone:
+    """What a forked process has in place of a GPU: CUDA does not work in one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise WnError(FORKED)
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise WnError(FORKED)
+
+
+def not_in_forks(be: Any) -> None:
+    """Let the backend raise WnError in processes that are forked from this one."""
+    backend = weakref.ref(be)
+
+    def after_fork() -> None:
+        found = backend()
+        if found is not None:
+            found.xp = found._kernel = _Gone()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=after_fork)
 
 
 def _unusable(name: str, reason: str) -> WnError:

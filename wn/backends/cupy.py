@@ -49,6 +49,7 @@ class CuPyBackend(CudaLayers):
         self._resident: dict[int, Array] = {}  # by the array of the host
         self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
         self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
+        cuda_device.not_in_forks(self)
 
     # ---- arrays, memory, and what is done in which order ------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 from wn.backends.base import Array, Draws, TrainingStep
 from wn.backends.numba_kernels import elementwise, noise, small
 from wn.backends.numba_layers import NumbaLayers
+from wn.backends.numba_process import PROCESS
 from wn.backends.pace import Pace
 from wn.backends.recorded_calls import RecordedCalls, RecordedStep, primitive
 from wn.backends.sealed import sealed
@@ -31,13 +32,14 @@ class NumbaBackend(NumbaLayers):
 
     @property
     def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]
-        """Whether Numba's threading layer lets several threads call kernels at once; `workqueue` does not."""
-        elementwise.relu(np.zeros(1, np.float32), np.zeros(1, np.float32))  # the layer is chosen at first use
-        return bool(numba.threading_layer() != "workqueue")
+        """Whether Numba's threading layer lets several threads call kernels at once."""
+        PROCESS.start()
+        return PROCESS.plain
 
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Give the work of the calling thread so many processors; at the end give its work arrays back."""
+        PROCESS.start()
         before, pace = numba.get_num_threads(), self._local.pace
         most = min(threads, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(most)
@@ -217,7 +219,8 @@ class NumbaBackend(NumbaLayers):
     def _normals_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
         out = self._empty((features, len(key.samples)), np.float32)
         self._not_recorded("draws that are stored")
-        noise.fill_normals(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition)
+        stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition
+        self._run(noise.fill_normals, out, *stream)
         return out
 
     @primitive

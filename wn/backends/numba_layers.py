@@ -16,10 +16,12 @@ from wn.backends.numba_kernels import (
     pooling,
     products,
 )
+from wn.backends.numba_process import PROCESS
 from wn.backends.numpy import NumpyBackend
 from wn.backends.pace import Pace
 from wn.backends.recorded_calls import RecordedCalls, primitive
 from wn.backends.sealed import Sealed
+from wn.backends.threads import single_threaded_blas
 from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
 
@@ -69,15 +71,20 @@ class NumbaLayers(NumpyBackend):
         """Call a function that writes to some of its arguments; where a step is recorded, note the call."""
         recording = self._local.recording
         if recording is None:
-            function(*arguments)
+            PROCESS.call(function, arguments)
         else:
             recording.run(function, arguments)
+
+    def _run_blas(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a kernel that calls BLAS: threads of BLAS within those of the kernel might wait for ever."""
+        with single_threaded_blas():
+            self._run(function, *arguments)
 
     def _run_last(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that changes what outlives a step; where one is recorded, at its end."""
         recording = self._local.recording
         if recording is None:
-            function(*arguments)
+            PROCESS.call(function, arguments)
         else:
             recording.run_last(function, arguments)
 
@@ -109,7 +116,7 @@ class NumbaLayers(NumpyBackend):
     def _linear(self, w: Array, x: Array, b: Array, relu: bool) -> Array:
         w, x, b = self._contiguous(w, x, b)
         y = self._empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
-        self._run(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]), relu)
+        self._run_blas(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]), relu)
         return y
 
     @primitive
@@ -135,7 +142,7 @@ class NumbaLayers(NumpyBackend):
         dw = self._empty((members, outputs, inputs), dy.dtype)
         db = np.empty((members, outputs), dy.dtype)
         parts = _part(batch), INPUTS
-        self._run(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
+        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
         return (dx if need_dx else None), dw, db
 
     # ---- element-wise -----------------------------------------------------------------------------------
@@ -207,7 +214,9 @@ class NumbaLayers(NumpyBackend):
         if convolution.prefers_direct(w.shape[1], stride[1]):
             self._run(convolution.convolution, x, w, b, y, *stride, *padding, relu)
         else:
-            self._run(convolution_columns.convolution, self._gemm[x.dtype], x, w, b, y, *stride, *padding)
+            self._run_blas(
+                convolution_columns.convolution, self._gemm[x.dtype], x, w, b, y, *stride, *padding
+            )
         return y
 
     @primitive
@@ -222,7 +231,7 @@ class NumbaLayers(NumpyBackend):
             self._run(convolution.convolution_gradients, dy, x, dw, db, *stride, *padding)
         else:
             gemm, function = self._gemm[x.dtype], convolution_columns.convolution_gradients
-            self._run(function, gemm, dy, x, dw, db, *stride, *padding)
+            self._run_blas(function, gemm, dy, x, dw, db, *stride, *padding)
         return dw, db
 
     @primitive
@@ -236,7 +245,7 @@ class NumbaLayers(NumpyBackend):
             self._run(convolution.convolution_input_gradient, w, dy, dx, *stride, *padding)
         else:
             gemm, function = self._gemm[dy.dtype], convolution_columns.convolution_input_gradient
-            self._run(function, gemm, w, dy, dx, *stride, *padding)
+            self._run_blas(function, gemm, w, dy, dx, *stride, *padding)
         return dx
 
     # ---- pooling ----------------------------------------------------------------------------------------

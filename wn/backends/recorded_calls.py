@@ -14,7 +14,9 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from wn.backends.base import Array, TrainingStep
+from wn.backends.numba_process import PROCESS
 from wn.backends.sealed import NotRecordable, opened, sealed
+from wn.backends.threads import single_threaded_blas
 from wn.backends.work_arrays import WorkArrays
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -55,7 +57,7 @@ class RecordedCalls:
         """Do a call and note it; it keeps no work array from being used again later in the step."""
         if self._last:
             self.refuse("computing with what the step has changed")
-        function(*arguments)
+        PROCESS.call(function, arguments)
         self._calls.append(self._unowned(function, arguments))
 
     def run_last(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
@@ -77,11 +79,15 @@ class RecordedCalls:
     def finish(self) -> None:
         """Do what was left for the end."""
         for function, arguments in self._last:
-            function(*arguments)
+            PROCESS.call(function, arguments)
         self._calls += self._last
 
     def repeat(self) -> None:
         """Do all that was noted, in order."""
+        with single_threaded_blas():
+            PROCESS.call(self._repeat, ())
+
+    def _repeat(self) -> None:
         for function, arguments in self._calls:
             function(*arguments)
 

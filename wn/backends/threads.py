@@ -1,15 +1,19 @@
-"""BLAS in one thread: work is divided above it, and no bits depend on how many threads BLAS would take."""
+"""BLAS in one thread: work is divided above it, and no bits depend on how many threads BLAS would take.
 
+Whatever calls BLAS holds it to one thread itself – the passes of a network, kernels with products, repeated
+steps –, so every way in does. Whoever does so often holds it around all of it: then it costs next to nothing.
+"""
+
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-SCIPY_BLAS = "scipy.linalg.cython_blas"
+BRING_BLAS = ("numpy", "scipy.linalg.cython_blas", "torch")
 
 
 class _Limit:
@@ -18,29 +22,67 @@ class _Limit:
     def __init__(self) -> None:
         self.lock = Lock()
         self.holders = 0
-        self.limits: Any = None
+        self.thread = local()
+        self.restore: list[tuple[Any, int]] = []  # libraries, and how many threads they had
+
+    def enter(self) -> None:
+        """Set every library to one thread."""
+        with self.lock:
+            if self.holders == 0:
+                found = ((library, library.get_num_threads()) for library in _libraries(*_loaded()))
+                self.restore = [(library, threads) for library, threads in found if threads != 1]
+                for library, _ in self.restore:
+                    library.set_num_threads(1)
+            self.holders += 1
+
+    def leave(self) -> None:
+        """Give every library the threads that it had."""
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                for library, threads in self.restore:
+                    library.set_num_threads(threads)
+
+    def after_fork(self) -> None:
+        """Make the lock anew, which another thread may have held; the numbers stay as they were."""
+        self.lock = Lock()
 
 
 _limit = _Limit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_limit.after_fork)
+
+
+def _loaded() -> tuple[bool, ...]:
+    """Return which of the modules that bring a BLAS are there."""
+    return tuple(name in sys.modules for name in BRING_BLAS)
 
 
 @cache
-def _libraries(with_scipy: bool) -> ThreadpoolController:
-    """Return the BLAS libraries of the process: looked for once, and again when SciPy's has been loaded."""
-    return ThreadpoolController()
+def _libraries(*_loaded: bool) -> list[Any]:
+    """Return the BLAS libraries of the process: looked for once, and again when more may have been loaded."""
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-@contextmanager
-def single_threaded_blas() -> Iterator[None]:
+class _Hold:
+    """A hold on BLAS's threads; within another one of the same thread it has nothing to do."""
+
+    __slots__ = ("_limit", "_state")
+
+    def __enter__(self) -> None:
+        self._limit, self._state = _limit, vars(_limit.thread)
+        if self._state.get("holds"):
+            self._state = {}
+        else:
+            self._limit.enter()
+            self._state["holds"] = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._state:  # perhaps in another thread: a generator may end anywhere
+            self._state["holds"] = False
+            self._limit.leave()
+
+
+def single_threaded_blas() -> AbstractContextManager[None]:
     """Hold every BLAS call of the process to one thread; may be nested, and entered by several threads."""
-    with _limit.lock:
-        if _limit.holders == 0:
-            _limit.limits = _libraries(SCIPY_BLAS in sys.modules).limit(limits=1, user_api="blas")
-        _limit.holders += 1
-    try:
-        yield
-    finally:
-        with _limit.lock:
-            _limit.holders -= 1
-            if _limit.holders == 0 and _limit.limits is not None:
-                _limit.limits.restore_original_limits()
+    return _Hold()

@@ -1,7 +1,6 @@
 """How the kernels are compiled: decorators, and which liberties with rounding a kernel may take.
 
-Numba keeps compiled code on disk and looks at the file of a kernel alone to see whether it is still valid:
-functions that a kernel calls stand in the same file, or in one that hardly ever changes.
+Compiled code is kept on disk (`kept`), and is valid for the sources that it was made from.
 """
 
 import logging
@@ -10,6 +9,9 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+
+from wn.backends.numba_kernels import kept
+from wn.errors import WnError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,6 +23,9 @@ NOTHING: frozenset[str] = frozenset()
 
 
 log = logging.getLogger("wn")
+
+if numba.config.DISABLE_JIT:
+    raise WnError("NUMBA_DISABLE_JIT is set: loops would not be compiled; unset it, or use --backend numpy")
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]  # Numba has no types
@@ -56,8 +61,9 @@ def serial(fastmath: frozenset[str] = NOTHING) -> Callable[[Function], Function]
 def _decorator(parallel: bool, fastmath: frozenset[str]) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         compiled: Function = numba.njit(
-            cache=True, nogil=True, error_model="numpy", parallel=parallel, fastmath=set(fastmath) or False
+            nogil=True, error_model="numpy", parallel=parallel, fastmath=set(fastmath) or False
         )(function)
+        kept.on_disk(compiled)
         return compiled
 
     return decorate
