@@ -77,6 +77,7 @@ def seed_of(folder: Path, pictures: bool = True) -> int:
     with (folder / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4
+    assert {row["seed"] for row in rows} == {str(record["asked"]["seed"])}
     with (folder / "midpoints.csv").open(newline="") as file:
         clean = {row["clean_accuracy"] for row in csv.DictReader(file)}
     ((correct, total),) = record["clean_correct"]

@@ -69,6 +69,12 @@ def test_a_record_holds_what_a_repetition_needs(walked: results.WalkResult) -> N
     run = walked.run
     assert run["command"] == "walk"
     assert {key: run["asked"][key] for key in SMALL} == SMALL
+    for table in (
+        walked.curves,
+        walked.midpoints,
+    ):  # a table that has lost its record still says of which run
+        assert set(table["seed"].tolist()) == {SMALL["seed"]}
+        assert set(table["backend"].tolist()) == {run["backend"]}
     assert set(run["asked"]) == set(WalkSettings.__struct_fields__)
     assert run["settings"]["batch_size"] == 128
     assert run["settings"]["learning_rate"] == 1e-3

@@ -56,6 +56,7 @@ def example(
     labels = dict(enumerate(sites)) if isinstance(sites, list) else sites
     grid = np.asarray(sigma, np.float64)
     prefix = tuple(({"dataset": "fashion-mini", "model": "mlp", "batch_norm": "none"} | names).values())
+    run_columns = (noise, 0, "numba")
     curves, midpoints, reasons = [], [], []
     for phase in phases:
         for (site, name), middle in zip(labels.items(), np.resize(mu[phase], len(labels)), strict=True):
@@ -64,7 +65,7 @@ def example(
                 accuracy = floor + (clean - floor) / (1 + (grid / (middle * shift)) ** 1.4)
                 correct = generator.binomial(2000, np.clip(accuracy, 0, 1))
                 curves += [
-                    (*prefix, noise, phase, site, name, s, repeat, k, 2000, k / 2000)
+                    (*prefix, *run_columns, phase, site, name, s, repeat, k, 2000, k / 2000)
                     for s, k in zip(grid.tolist(), correct.tolist(), strict=True)
                 ]
             never = floor >= (clean + CHANCE) / 2 or middle > grid.max()
@@ -72,7 +73,7 @@ def example(
             if not reason and middle < grid[grid > 0].min():
                 reason = ALREADY_BELOW
             fit = (np.nan,) * 3 if reason else (middle, middle / 1.2, middle * 1.25)
-            midpoints.append((*prefix, noise, phase, site, name, *fit, 1.4, not reason, clean))
+            midpoints.append((*prefix, *run_columns, phase, site, name, *fit, 1.4, not reason, clean))
             reasons.append(reason)
     return WalkResult(
         np.array(curves, CURVE_COLUMNS),

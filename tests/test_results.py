@@ -21,17 +21,16 @@ from wn import plots, results
 from wn.files import whole_file
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
-CURVE_HEADER = "dataset,model,batch_norm,noise,phase,site,site_name,sigma,repeat,correct,total,accuracy"
-MIDPOINT_HEADER = (
-    "dataset,model,batch_norm,noise,phase,site,site_name,midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
-)
+RUN_HEADER = "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name"
+CURVE_HEADER = f"{RUN_HEADER},sigma,repeat,correct,total,accuracy"
+MIDPOINT_HEADER = f"{RUN_HEADER},midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
 TABLES = ["curves.csv", "midpoints.csv", "run.json"]
 FILES = ["curves.csv", "curves.png", "midpoints.csv", "midpoints.png", "run.json"]
 
 
 def result(correct: int = 50) -> WalkResult:
     """A result with two σ at one site, and a second site that is not reached."""
-    run = ("small", "mlp", "none", "additive", "inference")
+    run = ("small", "mlp", "none", "additive", 2**64 - 1, "numba", "inference")
     curves = [
         (*run, site, name, sigma, 0, correct, 100, correct / 100)
         for site, name in ((0, "input"), (1, "fc1"))
@@ -168,10 +167,13 @@ def test_save_writes_all_five_files(tmp_path: Path) -> None:
     curves, midpoints = rows(folder / "curves.csv"), rows(folder / "midpoints.csv")
     assert ",".join(curves[0]) == CURVE_HEADER
     assert ",".join(midpoints[0]) == MIDPOINT_HEADER
-    assert ",".join(curves[1]) == "small,mlp,none,additive,inference,0,input,0.1,0,50,100,0.5"
-    assert [row[7] for row in curves[1:]] == ["0.1", repr(1 / 3)] * 2
-    assert midpoints[1][7:] == ["0.30000000000000004", "0.25", "inf", "2.0", "true", "0.95"]
-    assert midpoints[2][7:] == ["", "", "", "", "false", "0.95"]
+    assert (
+        ",".join(curves[1])
+        == "small,mlp,none,additive,18446744073709551615,numba,inference,0,input,0.1,0,50,100,0.5"
+    )
+    assert [row[9] for row in curves[1:]] == ["0.1", repr(1 / 3)] * 2
+    assert midpoints[1][9:] == ["0.30000000000000004", "0.25", "inf", "2.0", "true", "0.95"]
+    assert midpoints[2][9:] == ["", "", "", "", "false", "0.95"]
     assert (folder / "curves.csv").read_bytes().endswith(b"\n")
     assert b"\r" not in (folder / "curves.csv").read_bytes()
     record = json.loads((folder / "run.json").read_text())
@@ -317,7 +319,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     result(correct=50).save(tmp_path)
     result(correct=60).save(tmp_path)
     assert sorted(os.listdir(tmp_path)) == FILES
-    assert {row[9] for row in rows(tmp_path / "curves.csv")[1:]} == {"60"}
+    assert {row[11] for row in rows(tmp_path / "curves.csv")[1:]} == {"60"}
 
 
 @pytest.mark.usefixtures("_no_pictures")

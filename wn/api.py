@@ -82,7 +82,7 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
         results = walking.run_jobs(be, work, executor, report, threads // at_once)
         clean, curves = walking.merge(plan, results)
     fits = _fits(chosen, plan, clean, curves)
-    prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise)
+    prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise, chosen.seed, be.name)
     run = run_record("walk", chosen, plan.train, dataset, be)
     run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
@@ -322,7 +322,7 @@ def _fits(
     return fits
 
 
-def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:
+def _curve_table(prefix: tuple[str | int, ...], curves: list[walking.Curve]) -> Any:
     rows = [
         (
             *prefix,
@@ -341,7 +341,7 @@ def _curve_table(prefix: tuple[str, ...], curves: list[walking.Curve]) -> Any:
     return np.array(rows, CURVE_COLUMNS)
 
 
-def _midpoint_table(prefix: tuple[str, ...], fits: list[tuple[str, walking.Place, Midpoint]]) -> Any:
+def _midpoint_table(prefix: tuple[str | int, ...], fits: list[tuple[str, walking.Place, Midpoint]]) -> Any:
     rows = [
         (
             *prefix,

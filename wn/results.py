@@ -19,7 +19,8 @@ from wn import outputs
 from wn.claims import Claimed
 from wn.files import StrPath, as_path, naming, sweep, whole_files
 
-_RUN = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16"), ("phase", "U16")]
+_NAMES = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16")]
+_RUN = [*_NAMES, ("seed", "u8"), ("backend", "U16"), ("phase", "U16")]  # what the numbers belong to
 _SITE = [("site", "i8"), ("site_name", "U32")]  # site −1 is "global", −2 "mapped"
 
 CURVE_COLUMNS = np.dtype(

@@ -14,6 +14,7 @@ from wn import plots
 from wn.files import StrPath, as_path, whole_files
 from wn.outputs import claimed_for_writing
 from wn.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
+from wn.study.driver import BACKEND
 from wn.study.store import Store
 from wn.study.store_reader import Reader
 from wn.study.table_fit import FittedCurve, StudyCurve, fit_curve, study_curves
@@ -74,7 +75,7 @@ def walk_result(store: Reader, fits: list[FittedCurve]) -> WalkResult:
         row for found, site in zip(done, sites, strict=True) for row in _points(store, found.curve, site)
     ]
     rows = [
-        (*_head(found.curve, site), *(getattr(found.midpoint, name) for name in FITTED))
+        (*_head(store, found.curve, site), *(getattr(found.midpoint, name) for name in FITTED))
         for found, site in zip(done, sites, strict=True)
     ]
     return WalkResult(
@@ -86,14 +87,16 @@ def walk_result(store: Reader, fits: list[FittedCurve]) -> WalkResult:
 
 
 def _points(store: Reader, curve: StudyCurve, site: tuple[int, str]) -> Iterator[tuple[Any, ...]]:
-    rows = store.rows(_POINTS, (curve.id,))
-    return ((*_head(curve, site), *row) for row in rows)
+    rows, head = store.rows(_POINTS, (curve.id,)), _head(store, curve, site)
+    return ((*head, *row) for row in rows)
 
 
-def _head(curve: StudyCurve, site: tuple[int, str]) -> tuple[Any, ...]:
+def _head(store: Reader, curve: StudyCurve, site: tuple[int, str]) -> tuple[Any, ...]:
     """Return the columns that curves and midpoints begin with; the model's says also what else is special."""
     words = [curve.model, *_special(curve)]
-    return (curve.dataset, " · ".join(words), curve.batch_norm, curve.noise, curve.phase, *site)
+    ((seed,),) = store.rows("SELECT seed FROM settings WHERE id = ?", (curve.settings,))
+    run = (seed, store.meta.get(BACKEND, ""))
+    return (curve.dataset, " · ".join(words), curve.batch_norm, curve.noise, *run, curve.phase, *site)
 
 
 def _special(curve: StudyCurve) -> list[str]:
