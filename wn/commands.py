@@ -129,18 +129,19 @@ def import_(
 
         wn import twin.safetensors --model lenet5 --batch-norm sites
     """
-    from wn import checkpoint, exchange
+    from wn import checkpoint, console, exchange
 
-    loaded = exchange.import_files(
-        files,
-        out,
-        model=model,
-        input_shape=input_shape,
-        classes=classes,
-        batch_norm=batch_norm,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    with console.logged(messages):
+        loaded = exchange.import_files(
+            files,
+            out,
+            model=model,
+            input_shape=input_shape,
+            classes=classes,
+            batch_norm=batch_norm,
+            seed=seed,
+            overwrite=overwrite,
+        )
     what = checkpoint.describe(loaded.network, loaded.population)
     say(output, f"Wrote {out}: {what}")
 

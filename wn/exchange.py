@@ -187,16 +187,12 @@ def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple
 
 
 def _prefix(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
-    """The beginning, up to a dot, that all names found have before the names wanted; "" if there is none.
-
-    Only one that is beyond doubt: every name has it, and without it all that are wanted are there.
-    """
-    first = next(iter(wanted))
-    for name in found:
-        prefix = name.removesuffix(first)
-        if name != first and name.endswith(f".{first}") and all(other.startswith(prefix) for other in found):
-            return prefix if all(prefix + other in found for other in wanted) else ""
-    return ""
+    """The beginning, up to a dot, that all names found have before names wanted; "" if there is none."""
+    prefixes = {
+        name.removesuffix(other) for name in found for other in wanted if name.endswith(f".{other}")
+    } - {""}
+    common = [prefix for prefix in prefixes if all(name.startswith(prefix) for name in found)]
+    return max(common, key=lambda prefix: sum(prefix + name in found for name in wanted), default="")
 
 
 def _say_prefixes(prefixes: Mapping[Path, str]) -> None:
@@ -209,8 +205,8 @@ def _say_prefixes(prefixes: Mapping[Path, str]) -> None:
 
 def _meaning(prefix: str) -> str:
     """Where a prefix comes from, for a sentence."""
-    known = [WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS]
-    return f"which {' and '.join(known)} puts before them" if known else "which all of them begin with"
+    known = dict.fromkeys(WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
+    return f"put before them by {' and '.join(known)}" if known else "with which all of them begin"
 
 
 def _hints(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:

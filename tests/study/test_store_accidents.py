@@ -13,7 +13,7 @@ from tests.study.processes import output
 from tests.study.stores import HERE, counts, finish, finished_study, result, rows, study, whole
 from wn.errors import WnError
 from wn.study.store import Store
-from wn.study.store_file import FILE
+from wn.study.store_file import FILE, one_line
 from wn.study.store_lock import LOCK
 
 # ---- damaged and foreign files --------------------------------------------------------------------------
@@ -87,6 +87,39 @@ def test_no_study_and_no_folder(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(WnError, match="can't be a study's folder: "):
             Store.create_or_open(folder)
+
+
+# ---- what SQLite says -----------------------------------------------------------------------------------
+
+SAYS = {
+    sqlite3.SQLITE_PROTOCOL: "files can't be locked on this disk, as on many network disks (SQLite's words)",
+    sqlite3.SQLITE_IOERR_LOCK: "choose a folder on a local disk, or copy this one there",
+    sqlite3.SQLITE_IOERR_SHMMAP: "files can't be locked on this disk",
+    sqlite3.SQLITE_IOERR_READ: "the disk can't be read or written (SQLite's words); nothing that was",
+    sqlite3.SQLITE_BUSY: "another program keeps the file locked; nothing that was finished is lost: end that",
+    sqlite3.SQLITE_BUSY_RECOVERY: "another program keeps the file locked",
+    sqlite3.SQLITE_LOCKED: "another program keeps the file locked",
+    sqlite3.SQLITE_FULL: "the disk is full; nothing that was finished is lost: make room, then run it again",
+    sqlite3.SQLITE_READONLY_DIRECTORY: "can't be written",
+    sqlite3.SQLITE_PERM: "can't be written",
+    sqlite3.SQLITE_CANTOPEN_ISDIR: "can't be opened",
+    sqlite3.SQLITE_NOLFS: "is larger than files may be on this disk",
+    sqlite3.SQLITE_CORRUPT_INDEX: "the file is damaged (SQLite's words): restore it from a copy",
+    sqlite3.SQLITE_NOTADB: "is no study: not a file of SQLite",
+    sqlite3.SQLITE_ERROR: "SQLite's words: this is no study as this wn makes them, or it is damaged",
+}
+
+
+@pytest.mark.parametrize("code", SAYS)
+def test_every_failure_of_sqlite_is_one_line_that_says_what_to_do(tmp_path: Path, code: int) -> None:
+    """The kind: codes of the library underneath, which mean nothing to who meets them."""
+    error = sqlite3.OperationalError("SQLite's words")
+    error.sqlite_errorcode = code
+    with pytest.raises(WnError) as caught, one_line(tmp_path / FILE):
+        raise error
+    assert str(caught.value).startswith(f"{tmp_path / FILE}: ")
+    assert SAYS[code] in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # ---- disks ----------------------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ from wn import backends
 from wn.backends import cuda_layers
 from wn.backends.base import Backend
 from wn.backends.windows import Sliding
+from wn.errors import WnError
 from wn.layers import average_pooling, batch_norm, convolution, linear, max_pooling, relu
 from wn.layers.batch_norm import BatchNormParams
 from wn.layers.convolution import ConvolutionParams
 from wn.layers.linear import LinearParams
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
+from wn.training import count_correct
 
 pytestmark = [needs_compiler, pytest.mark.usefixtures("order_of_threads")]
 NUMPY, CUDA = backends.get("numpy"), on_host()
@@ -245,6 +247,18 @@ def test_loss(dtype: Any, population: int, classes: int, batch: int, seed: int, 
     logits[-1, 0, 0] = np.nan
     assert same_bits(*both("count_correct", logits, some))
     assert CUDA.count_correct(logits, some)[-1] == -1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("label", [-1, 3, 2**40, -(2**40)])
+def test_labels_out_of_range_never_index_memory(dtype: Any, label: int) -> None:
+    """A device is not waited for: the loss is NaN, which training reports, and counting says it."""
+    logits, labels, shares = np.zeros((2, 3, 40), dtype), np.zeros(40, np.int64), np.full(40, 1 / 40, dtype)
+    labels[33] = label
+    assert np.isnan(CUDA.cross_entropy(logits, labels, shares)[0]).all()
+    assert CUDA.count_correct(logits, labels).tolist() == [-2, -2]
+    with pytest.raises(WnError, match="a label is out of range: allowed are 0 to 2"):
+        count_correct(CUDA, logits, labels)
 
 
 # ---- optimiser ------------------------------------------------------------------------------------------
