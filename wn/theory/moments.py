@@ -23,8 +23,8 @@ class Operator:
 
     order "mul_add": y = x·M + D; "add_mul": y = (x + D)·M, where M ~ N(mean_mul, sigma_mul²) and
     D ~ N(mean_add, sigma_add²). Additive noise has sigma_mul = 0, multiplicative sigma_add = 0, none neither.
-    repetitions: R ≥ 1. execution: "each" averages R results on the same x; "single" is one draw with σ/√R, which
-    the engine makes for mul_add only (its add_mul always draws R times: "each").
+    repetitions: R ≥ 1. execution: "each" averages R results on the same x; "single" is one draw with σ/√R,
+    which the engine makes for mul_add only (its add_mul always draws R times: "each").
     elements: N ≥ 1, number of elements per sample by which both σ are divided (normalisation to input size).
     Raises WnError for σ negative or not finite, means not finite, R or N below 1, unknown names.
     Derived in docs/noise.md.
