@@ -13,7 +13,7 @@ import pytest
 
 import wn
 from tests.test_results import CURVE_HEADER, MIDPOINT_HEADER
-from wn import api, backends, checkpoint, plots, results
+from wn import api, backends, checkpoint, front, plots, results
 from wn.errors import WnError
 from wn.settings import WalkSettings
 
@@ -197,9 +197,9 @@ def test_a_single_training_tells_its_epochs() -> None:
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
-    record = {"asked": msgspec.to_builtins(WalkSettings(sigma="0.1:1:3", factors={1: 2.0}))}
+    record = {"asked": msgspec.to_builtins(WalkSettings(sigma="0.1:1:3", where="mapped", factors={1: 2.0}))}
     (tmp_path / "run.json").write_bytes(msgspec.json.encode(record))
-    same: dict[str, Any] = {"sigma": "0.1:1:3", "factors": {1: 2.0}}
+    same: dict[str, Any] = {"sigma": "0.1:1:3", "where": "mapped", "factors": {1: 2.0}}
     api.check_out_folder(tmp_path, same, overwrite=False)
     api.check_out_folder(tmp_path, same | {"threads": 3, "evaluation_batch": 7}, overwrite=False)
     for other in (same | {"seed": 1}, same | {"factors": {1: 1.0}}, {}):
@@ -265,7 +265,7 @@ def test_threads_are_as_asked_for_also_where_processors_cannot_be_asked(
 
 
 def test_the_package_imports_its_names_when_they_are_used() -> None:
-    assert (wn.walk, wn.train) == (api.walk, api.train)
+    assert (wn.walk, wn.train) == (front.walk, front.train)
     assert wn.WnError is WnError
     for name in ("run", "numpy"):
         with pytest.raises(AttributeError, match=f"'wn' has no attribute '{name}'"):

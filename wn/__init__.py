@@ -6,11 +6,11 @@ __version__ = "0.1.0"
 __all__ = ["WnError", "__version__", "fit_midpoint", "train", "walk"]
 
 if TYPE_CHECKING:
-    from wn.api import train, walk
     from wn.errors import WnError
+    from wn.front import train, walk
     from wn.midpoint import fit_midpoint
 
-_HOME = {"walk": "wn.api", "train": "wn.api", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
+_HOME = {"walk": "wn.front", "train": "wn.front", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The front door: `walk` and `train` with names and numbers instead of objects."""
+"""Walks and trainings by names and numbers instead of objects; `wn.front` has them with keywords."""
 
 import logging
 import os
@@ -40,6 +40,7 @@ from wn.settings import (
     WalkSettings,
     noise_factory,
     phases,
+    places,
     prepare,
     read_single,
     read_walk,
@@ -142,7 +143,7 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     dataset, network, train_settings = prepare(chosen)
     noise = {
         site: operator_at_site
-        for place in walking.places(network, chosen.where, chosen.factors)
+        for place in places(network, chosen)
         for site, operator_at_site in place.noise(operator).items()
     }
     dtype = np.dtype(chosen.dtype)
@@ -237,14 +238,14 @@ def walk_plan(
 ) -> walking.WalkPlan:
     """Return the plan of a walk; all its parts are checked here, before anything is trained."""
     noise_at, sigma = noise_factory(chosen), walk_sigma(chosen)
-    places = walking.places(network, chosen.where, chosen.factors)
-    for place in places:
+    chosen_places = places(network, chosen)
+    for place in chosen_places:
         walking.check_range(place.noise(noise_at(sigma)), chosen.dtype)
     return walking.WalkPlan(
         network=network,
         dataset=dataset,
         noise=noise_at,
-        places=places,
+        places=chosen_places,
         phases=phases(chosen),
         sigma=sigma,
         train=train_settings,

@@ -86,8 +86,8 @@ def walk(
     where: Annotated[
         str,
         typer.Option(
-            help="each (noise walks from site to site), global (at all sites at once), sites such as 0,3,7, "
-            "or a map such as 0:0.5,3:2 (σ times a factor at each of these sites at once).",
+            help="each (noise walks from site to site), global (at all sites at once), sites such as 0,3,7 "
+            "or conv1,relu1, or a map such as 0:0.5,3:2 (σ times a factor at each of these sites at once).",
             rich_help_panel="Noise",
         ),
     ] = "each",
@@ -205,8 +205,8 @@ def train(
     where: Annotated[
         str,
         typer.Option(
-            help="global (at all sites), sites such as 0,3,7 (at these at once), or a map such as "
-            "0:0.5,3:2 (σ times a factor at each of these).",
+            help="global (at all sites), sites such as 0,3,7 or conv1,relu1 (at these at once), or a map "
+            "such as 0:0.5,3:2 (σ times a factor at each of these).",
             rich_help_panel="Noise",
         ),
     ] = "global",
@@ -273,37 +273,7 @@ app.add_typer(study_commands.study, name="study")
 
 def settings_of(context: typer.Context) -> dict[str, Any]:
     """Return the flags of `wn walk` or `wn train` as settings of `wn.api`."""
-    settings = {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
-    settings["where"], settings["factors"] = parse_where(settings["where"])
-    settings["learning_rate"] = settings.pop("lr")
-    settings["clamp_weights"] = settings.pop("clamp")
-    if settings["data_dir"] is not None:
-        settings["data_dir"] = str(settings["data_dir"])
-    return settings
-
-
-def parse_where(text: str) -> tuple[str | list[int], dict[int, float] | None]:
-    """Return (where, factors) of --where: a word, a list of sites, or a map of sites to factors.
-
-    Raises WnError for anything else.
-    """
-    if text in ("each", "global"):
-        return text, None
-    try:
-        if ":" in text:
-            pairs = [part.split(":") for part in text.split(",")]
-            factors = {int(site): float(factor) for site, factor in pairs}
-            if len(factors) < len(pairs):
-                raise WnError(f"--where {text!r} names a site twice")
-            return "mapped", factors
-        return [int(part) for part in text.split(",")], None
-    except WnError:
-        raise
-    except ValueError:
-        raise WnError(
-            f"--where {text!r} can't be read: write each, global, sites such as 0,3,7 "
-            "or a map such as 0:0.5,3:2"
-        ) from None
+    return {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
 
 
 def main(arguments: list[str] | None = None) -> None:

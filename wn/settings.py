@@ -1,16 +1,17 @@
 """Settings of walks and trainings by name: checked, and turned into objects."""
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from math import prod
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wn import backends, models
+from wn import backends, models, walking
 from wn import noise as noises
 from wn.data import catalogue, speech
 from wn.data.dataset import Dataset
@@ -20,12 +21,16 @@ from wn.grids import sigma_grid
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise
 from wn.random import checked_integer
+from wn.sites import ALLOWED, numbered, read_where
 from wn.training import EVALUATION_BATCH, TrainSettings
-from wn.walking import PHASES
+from wn.walking import PHASES, Place
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
 DEFAULT_SIGMA_MULTIPLICATIVE = "lin:0:6:16"
+
+FLAGS = {"lr": "learning_rate", "clamp": "clamp_weights"}  # where the flag has another name than the setting
+MOST_POINTS = 1_000_000  # of a walk; a study has room for more
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,8 +64,8 @@ class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_f
     normalize_to_input_size: bool = False
     repetitions: int = 1
     execution: str = "single"
-    where: str | list[int] = "each"
-    factors: dict[int, float] | None = None
+    where: str | list[int | str] = "each"
+    factors: dict[int | str, float] | None = None
 
 
 class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,16 +81,34 @@ class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fi
     """One network, trained and evaluated under noise of one σ at some sites."""
 
     noise: str = "none"
-    where: str | list[int] = "global"
+    where: str | list[int | str] = "global"
     sigma: float | None = None
 
 
+Chosen = TypeVar("Chosen", bound=NoiseSettings)
+
+
 def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
-    """Return the settings as a checked `kind`; None means "not given". Raises WnError with the key's name."""
-    given = {key: _plain(value) for key, value in settings.items() if value is not None}
+    """Return the settings as a checked `kind`; None means "not given". Raises WnError with the key's name.
+
+    `lr` and `clamp`, the names of the flags, are other names of learning_rate and clamp_weights.
+    """
+    given: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = FLAGS.get(key, key)
+        if value is None:
+            continue
+        if name in given:
+            raise WnError(f"{key} and {name} are one setting: give one of them")
+        given[name] = _plain(value, key)
     unknown = sorted(set(given) - set(kind.__struct_fields__))
     if unknown:
-        raise WnError(f"unknown setting {unknown[0]!r}: allowed are {', '.join(kind.__struct_fields__)}")
+        raise WnError(_unknown(unknown[0], kind))
+    if "where" in given:
+        given["where"], factors = read_where(given["where"])
+        if factors is not None and "factors" in given:
+            raise WnError("where is a map of factors, and factors is another one: give one of them")
+        given |= {} if factors is None else {"factors": factors}
     try:
         # str_keys: run.json can't but write the sites of `factors` as text
         return msgspec.convert(given, kind, strict=True, str_keys=True)
@@ -93,6 +116,14 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
         reason, _, path = str(error).rpartition(" - at ")
         name = re.sub(r"^(`key` in )?`\$\.(.*)`$", r"\2", path)
         raise WnError(f"setting {name}: {reason[:1].lower()}{reason[1:]}") from None
+
+
+def _unknown(name: str, kind: type[Any]) -> str:
+    """Return what to say about an unknown setting: which it may be, and which there are."""
+    names = {field: field for field in kind.__struct_fields__} | FLAGS
+    close = get_close_matches(name, names, 1)
+    meant = f": did you mean {close[0]}?" if close else ":"
+    return f"unknown setting {name!r}{meant} allowed are {', '.join(kind.__struct_fields__)}"
 
 
 def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
@@ -142,7 +173,7 @@ def read_single(settings: Mapping[str, Any]) -> SingleSettings:
     if chosen.where == "each":
         raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
     single_noise(chosen)
-    return chosen
+    return _with_numbers(chosen)[0]
 
 
 def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
@@ -153,7 +184,37 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     for name in ("repeats", "evaluation_batch"):
         _check_at_least_one(name, getattr(chosen, name))
     noise_factory(chosen)(walk_sigma(chosen))
-    return chosen
+    found, places_of_walk = _with_numbers(chosen)
+    points = prod(map(len, (phases(found), places_of_walk, walk_sigma(found)))) * found.repeats
+    if points > MOST_POINTS:
+        raise WnError(
+            f"{points:,} points (phases × places × σ × repeats): at most {MOST_POINTS:,} are a walk"
+        )
+    return found
+
+
+def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
+    """Return settings with sites by number, and their places, checked on the network; no data are needed."""
+    entry = entry_of(chosen.dataset)
+    network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
+    where, factors = _numbered(network, chosen)
+    found = msgspec.structs.replace(chosen, where=where, factors=factors)
+    return found, walking.places(network, where, factors)
+
+
+def places(network: Network, chosen: NoiseSettings) -> tuple[Place, ...]:
+    """Return the places of noise in a network; WnError for sites that it does not have."""
+    return walking.places(network, *_numbered(network, chosen))
+
+
+def _numbered(network: Network, chosen: NoiseSettings) -> tuple[str | list[int], dict[int, float] | None]:
+    """Return `where` and `factors` with sites by number."""
+    advice = f"; or write {ALLOWED}"
+    where = chosen.where if isinstance(chosen.where, str) else numbered(network, chosen.where, advice)
+    if chosen.factors is None:
+        return where, None
+    sites = numbered(network, chosen.factors, advice)
+    return where, dict(zip(sites, chosen.factors.values(), strict=True))
 
 
 def phases(chosen: WalkSettings) -> tuple[str, ...]:
@@ -196,14 +257,16 @@ def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
     return noise_at
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, name: str) -> Any:
     """Return NumPy values, paths and tuples as plain Python, as a settings file would hold them."""
     if isinstance(value, np.ndarray | np.generic):
+        if value.size > MOST_POINTS:
+            raise WnError(f"setting {name}: {value.size} values, more than {MOST_POINTS}")
         return value.tolist()
     if isinstance(value, PathLike):
-        return os.fspath(value)
+        return str(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_plain(key, name): _plain(item, name) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [_plain(item, name) for item in value]
     return value

@@ -14,6 +14,7 @@ from wn.errors import WnError
 from wn.grids import MOST
 from wn.network import Network
 from wn.random import checked_integer
+from wn.sites import numbered, read_where
 from wn.study import operators
 from wn.study.schema import NoiseKeys, StudySpec, as_axis, at
 from wn.study.unit import INFERENCE, TRAINING, NoiseSpec
@@ -57,14 +58,19 @@ class StudyNoise(NamedTuple):
         where = "each" if self.keys.where is None else self.keys.where
         factors = self.keys.factors
         with at(f"{self.path}.where"):
-            sites = where if isinstance(where, str) else [_site(network, site) for site in where]
+            sites, mapped = read_where(where)
+            if mapped is not None:
+                raise WnError('a map of sites is written as where = "mapped" with factors')
             if not isinstance(sites, str):
                 as_axis(network.name, sites)
-                network.check_sites(sites)
+                advice = "; or write each, global, mapped, or a list" if isinstance(where, str) else ""
+                sites = numbered(network, sites, advice)
         with at(f"{self.path}.factors"):
             if (sites == "mapped") != bool(factors):
                 raise WnError('goes with where = "mapped", which needs it: for example { 0 = 0.5, 3 = 2.0 }')
-            named = None if factors is None else _by_number(network, factors)
+            named = None
+            if factors is not None:
+                named = dict(zip(numbered(network, factors), factors.values(), strict=True))
         with at(f"{self.path}.where"):
             found = walking.places(network, sites, named)
         return tuple(place._replace(factors=dict(sorted(place.factors.items()))) for place in found)
@@ -237,22 +243,6 @@ def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) ->
                 )
     axes = (entry.operators, entry.phases, entry.sigma, entry.clampings)
     return number_of_places * entry.repeats * prod(map(len, axes))
-
-
-def _site(network: Network, site: int | str) -> int:
-    """Return the number of a site given by its number or name."""
-    if isinstance(site, str) and not site.isdecimal():
-        if site not in network.site_names:
-            names = ", ".join(f"{number} {name}" for number, name in enumerate(network.site_names))
-            raise WnError(f"{network.name} has no site {site!r}: allowed are {names}")
-        return network.site_names.index(site)
-    return int(site)
-
-
-def _by_number(network: Network, factors: dict[str, float]) -> dict[int, float]:
-    sites = as_axis(network.name, [_site(network, key) for key in factors])
-    network.check_sites(sites)
-    return dict(zip(sites, factors.values(), strict=True))
 
 
 def _listed(value: str | list[str] | None) -> list[str]:
