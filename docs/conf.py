@@ -8,6 +8,7 @@ source_suffix = {".md": "myst-nb"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3  # links such as backends.md#threads lead to headings down to ###
 nb_execution_mode = "off"
+highlight_language = "none"  # blocks without a language are commands and formulas
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "wn"
