@@ -191,6 +191,7 @@ class Network:
             layer = self.steps[index].layer
             masked = needed and self._masks_relu(index) and cache.noise[index] is None
             dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
+            self._check_dtype(index, "backward", dy, dlogits.dtype)
             grads.append(layer_grads)
             if not needed:
                 grads += [()] * index  # the layers before have no parameters
@@ -207,7 +208,7 @@ class Network:
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        start = self.site_steps[first_site]
+        start, dtype = self.site_steps[first_site], x.dtype
         site = first_site
         layer_caches, new_states, done = [], list(states), 0
         # Who reads the logits checks that they are finite.
@@ -228,6 +229,7 @@ class Network:
                     x, layer_cache, new_states[index] = step.layer.forward(
                         be, params[index], x, states[index], run.training, relu=fused
                     )
+                    self._check_dtype(index, "forward", x, dtype)
                 noise_cache = None
                 if step.site:
                     site += 1
@@ -235,6 +237,15 @@ class Network:
                 layer_caches.append(layer_cache if keep else None)
                 noise_caches.append(noise_cache if keep else None)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
+
+    def _check_dtype(self, index: int, what: str, result: Array | None, dtype: Any) -> None:
+        """Raise WnError where a layer changes the dtype: a backend's loops are for arrays of one dtype."""
+        if result is not None and result.dtype != dtype:
+            raise WnError(
+                f"layer {self.steps[index].name!r} of {self.name}: {what} makes {result.dtype} of {dtype}; "
+                "it has to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python "
+                "number does not)"
+            )
 
     def _is_relu(self, index: int) -> bool:
         """Whether a layer is a ReLU and nothing else: a subclass may be a leaky one."""

@@ -100,6 +100,32 @@ def adam_update(be: Backend, params: Any, grads: Any, state: AdamState, constant
     be.adam_updates(arrays(params), arrays(grads), *moments, constants)
 
 
+def check_gradients(params: Any, grads: Any) -> None:
+    """Raise WnError unless each parameter has a gradient of its shape and dtype."""
+    parameters, gradients = arrays(params), arrays(grads)
+    if [(array.shape, array.dtype) for array in parameters] != [(g.shape, g.dtype) for g in gradients]:
+        raise WnError(_misfit(parameters, gradients))
+
+
+def _misfit(parameters: list[Array], gradients: list[Array]) -> str:
+    """Return what is wrong with the gradients."""
+    if len(parameters) != len(gradients):
+        return (
+            f"there are {len(parameters)} parameters and {len(gradients)} gradients: a layer with parameters "
+            "says learns = True, and its backward returns a gradient for each, in the same structure"
+        )
+    of_arrays = (
+        [(tuple(array.shape), str(array.dtype)) for array in some] for some in (parameters, gradients)
+    )
+    index, (parameter, gradient) = next(
+        (index, pair) for index, pair in enumerate(zip(*of_arrays, strict=True)) if pair[0] != pair[1]
+    )
+    return (
+        f"the gradient of parameter {index} has shape {gradient[0]} and dtype {gradient[1]}, the parameter "
+        f"{parameter[0]} and {parameter[1]}"
+    )
+
+
 def cosine_annealing(learning_rate: float, epoch: int, epochs: int) -> float:
     """Return η_epoch = η/2 · (1 + cos(π·epoch/epochs)) for epoch 0…epochs−1: from η down towards 0.
 

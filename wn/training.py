@@ -175,6 +175,7 @@ def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: Training
         loss, grads, states = loss_and_gradients(
             be, plan.network, at.params, at.states, x, labels, run, plan.settings.class_weights
         )
+        optim.check_gradients(at.params, grads)
         optim.adam_update(be, at.params, grads, at.adam, constants)
         if plan.settings.clamp_weights:
             optim.clamp_weights(be, plan.network.clampable(at.params))
