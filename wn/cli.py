@@ -188,9 +188,7 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
             files += results.write_pictures(result, files[0].parent)
         finally:
             names = ", ".join(path.name for path in files)
-            output.print(
-                f"Wrote {names} to {files[0].parent}/", soft_wrap=True, markup=False, highlight=False
-            )
+            say(output, f"Wrote {names} to {files[0].parent}/")
     return _complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0
 
 
@@ -260,7 +258,7 @@ def train(
 
         with console.logged(messages):
             path, wrong = outputs.write_or_rescue(out.parent, save)
-        output.print(f"Wrote {path}", soft_wrap=True, markup=False, highlight=False)
+        say(output, f"Wrote {path}")
     raise typer.Exit(_complain(f"{wrong}; written to {path} instead", 1) if wrong else 0)
 
 

@@ -57,6 +57,12 @@ def numbers(text: str) -> list[float]:
     return found
 
 
+def in_doubt(values: Sequence[int]) -> bool:
+    """Whether whole numbers of a list may have been decimals, as 0, 1, 0, 2 of 0,1,0,2."""
+    items = list(map(str, values))
+    return _in_doubt(",".join(items), items)
+
+
 def _in_doubt(part: str, items: Sequence[str]) -> bool:
     if any(re.match(r"0\d", item) for item in items[1:]) or _THOUSANDS.fullmatch(part):
         return len(items) > 1

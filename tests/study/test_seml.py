@@ -203,7 +203,7 @@ def test_parameters_without_a_place_are_named(file: Path) -> None:
 sub:
   fixed: { general.experiment_name: x, model.LeNet.conf_name: LeNet5 }
 """
-    found, spec = grid(file, "type: choice, options: [1, 2]", extra)
+    found, spec = grid(file, "type: choice, options: [0.5, 2]", extra)
     assert (found.runs, noisy(spec)) == (24, 8)
     assert found.notes == (
         "general.experiment_name has no place in a study",

@@ -104,3 +104,11 @@ def test_what_the_original_needs_and_has_not_is_named(file: Path) -> None:
     file.write_text(HEAD.replace("general: { num_epochs: 100 }", "general: { experiment_name: x }"))
     outcome = run("study", "import-seml", file)
     assert "note: general.num_epochs is not given: in the study it is that of its data set" in outcome.err
+
+
+def test_sigma_that_is_not_given_or_may_have_been_decimals_is_said(file: Path) -> None:
+    file.write_text(HEAD.replace("NoNoise", "GaussAdd"))
+    assert f"note: {STD} is not given: 1, as in the published code" in run("study", "import-seml", file).err
+    found, _ = grid(file, "type: choice, options: [0,1,0,2,0,3]")
+    assert found.notes[0] == f"{STD}: 0, 1, 0, 2, 0, 3 are 6 whole numbers; decimals have a point"
+    assert grid(file, "type: choice, options: [0, 1, 10]")[0].notes == ()

@@ -144,9 +144,7 @@ def _without_place(cases: list[Case]) -> list[str]:
         for name, number in case.unused.items():
             if number > 1 or name not in used:
                 most[name] = max(number, most.get(name, 1))
-    missing = dict.fromkeys(name for case in cases for name in case.missing)
-    defaults = [f"{name} is not given: in the study it is that of its data set" for name in missing]
-    return defaults + [
+    return [note for case in cases for note in case.said] + [
         f"{name} has no place in a study" + (f": its {number} values become one" if number > 1 else "")
         for name, number in most.items()
     ]

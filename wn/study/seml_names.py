@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from wn import models
 from wn.data.entries import entry_of
+from wn.numbers import in_doubt
 from wn.study.schema import NoiseKeys, RecipeKeys
 from wn.study.seml_axes import Axis
 from wn.study.seml_meaning import SWITCHES, changes
@@ -83,7 +84,7 @@ class Case(NamedTuple):
     noise: NoiseKeys
     used: frozenset[str]  # names of parameters
     unused: dict[str, int]  # names of the others, with the number of their values
-    missing: tuple[str, ...]  # names of parameters that the original needs, and that have a default here
+    said: tuple[str, ...]  # notes: what is taken where the file says nothing, or what may be meant otherwise
 
 
 def cases(
@@ -110,6 +111,7 @@ class _Reader:
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self.used: set[str] = set()
+        self.said: list[str] = []
 
     def axis(self, name: str) -> Axis | None:
         self.used.add(name)
@@ -141,7 +143,13 @@ class _Reader:
 
     def grid(self, name: str) -> Any:
         """Return a parameter that is a σ grid: numbers, or the text of a grid; 1 if it is not given."""
-        for value in (self.axis(name) or Axis((1.0,))).values:
+        values = (self.axis(name) or Axis((1.0,))).values
+        if name not in self.parameters:
+            self.said.append(f"{name} is not given: 1, as in the published code")
+        if len(values) > 1 and all(type(value) is int for value in values) and in_doubt(values):
+            listed = ", ".join(map(str, values))
+            self.said.append(f"{name}: {listed} are {len(values)} whole numbers; decimals have a point")
+        for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 hint = ""
                 if isinstance(value, list):  # seml reads 0,5 as a list
@@ -196,8 +204,9 @@ def _case(read: _Reader, ignored: Collection[str]) -> Case:
                 f"{name} is {shown}: it may make another experiment, and has no place in a study "
                 f"(--ignore {name} if it does not)"
             )
-    missing = tuple(name for name in NEEDED if name not in read.parameters)
-    return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), unused, missing)
+    missing = [name for name in NEEDED if name not in read.parameters]
+    read.said += [f"{name} is not given: in the study it is that of its data set" for name in missing]
+    return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), unused, tuple(read.said))
 
 
 def _dataset(read: _Reader) -> str:
