@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.testing import toys
 from wn.errors import WnError
-from wn.testing import LayerCase, check_layer, check_shapes, strategies
+from wn.testing import KinkError, LayerCase, batch_first, check_layer, strategies
 from wn.testing.layers import term_sizes
 
 few = settings(max_examples=15)  # each example runs the layer several hundred times
@@ -168,41 +168,94 @@ def test_arguments_that_do_not_fit(arguments, message):
         LayerCase(**case)
 
 
-# ---- failures can be repeated ---------------------------------------------------------------------------
+# ---- other layouts --------------------------------------------------------------------------------------
 
 
-def failing_case(size=2):
-    params, x = toys.linear_case(population=2, size=size, batch=2)
+def dense_forward(params, x, scale=1.0):
+    """Samples first, no members, weights in a dict: (B, I) -> (B, O)."""
+    return scale * x @ params["w"] + params["b"], (params, x, scale)
 
-    def backward(be, dy, cache):
+
+def dense_backward(dy, cache):
+    params, x, scale = cache
+    return scale * dy @ params["w"].T, {"w": scale * x.T @ dy, "b": dy.sum(axis=0)}
+
+
+def dense_case():
+    z = np.random.default_rng(2).standard_normal
+    return {"w": z((4, 3)), "b": z(3)}, z((8, 4))
+
+
+def test_layers_with_the_batch_first():
+    params, x = dense_case()
+    check_layer(batch_first(dense_forward, dense_backward), None, params, x)
+    check_layer(batch_first(dense_forward, dense_backward), None, params, x, static={"scale": 2.0})
+    as_list = (
+        lambda params, x: dense_forward({"w": params[0], "b": params[1][0]}, x),
+        lambda dy, cache: (dense_backward(dy, cache)[0], [dense_backward(dy, cache)[1][n] for n in "wb"]),
+    )
+    with pytest.raises(AssertionError, match=r"grads\[1\] is ndarray, params\[1\] is list of 1"):
+        check_layer(batch_first(*as_list), None, [params["w"], [params["b"]]], x)
+
+
+BATCH_FIRST_BUGS = {
+    r"gradient is wrong: w\[0, 0\]": lambda dx, grads, dy: (dx, grads | {"w": grads["w"] / 2}),
+    r"the gradient of x has shape \(7, 4\), x has \(8, 4\) \(samples, features…\)": lambda dx, grads, dy: (
+        dx[1:],
+        grads,
+    ),
+    r"the gradient of b has shape \(8, 3\), b has \(3,\)": lambda dx, grads, dy: (dx, grads | {"b": dy}),
+    "grads has arrays for|grads has \\['w'\\]": lambda dx, grads, dy: (dx, {"w": grads["w"]}),
+}
+
+
+@pytest.mark.parametrize("message", BATCH_FIRST_BUGS)
+def test_their_mistakes_are_named_in_their_layout(message):
+    def backward(dy, cache):
+        return BATCH_FIRST_BUGS[message](*dense_backward(dy, cache), dy)
+
+    with pytest.raises(AssertionError, match=message) as failure:
+        check_layer(batch_first(dense_forward, backward), None, *dense_case())
+    assert "batch_first(" in str(failure.value) or "BatchFirst" in str(failure.value)
+
+
+def test_a_layout_that_was_not_meant_is_named():
+    """Batch first without the adapter: the message says what each axis is, and where to go."""
+    params, x = dense_case()
+    with pytest.raises(
+        WnError, match=r"the first axis is 8 for x, 4 for w, 3 for b.*`batch_first`"
+    ) as failure:
+        check_layer((dense_forward, dense_backward), None, params, x)
+    assert "counts the members P" in str(failure.value)
+    with pytest.raises(WnError, match="backward is int: batch_first takes two functions"):
+        batch_first(dense_forward, 3)
+
+
+# ---- repeatability --------------------------------------------------------------------------------------
+
+
+def test_random_draws_are_named_first():
+    """Dropout without fixed draws looked like a kink, a random backward like a spoiled cache."""
+    rng = np.random.default_rng(0)
+    params, x = toys.linear_case()
+
+    def dropout(be, params, x):
+        y, cache = toys.linear_forward(be, params, x)
+        return y * rng.integers(0, 2, y.shape), cache
+
+    def noisy(be, dy, cache):
         dx, grads = toys.linear_backward(be, dy, cache)
-        return dx[:, :1], grads
+        return dx + 1e-9 * rng.standard_normal(dx.shape), grads
 
-    def forward(be, params, x, flag):
-        return toys.linear_forward(be, params, x)
-
-    return LayerCase((forward, backward), None, params, x, {"flag": True}, seed=77)
-
-
-def test_repro_snippet_rebuilds_the_case():
-    case = failing_case()
-    with pytest.raises(AssertionError) as failure:
-        check_shapes(case)
-    message, mark, snippet = str(failure.value).partition("# repro, seed 77:\n")
-    assert mark
-    assert "gradient of x has shape (2, 1, 2), x has (2, 2, 2)" in message
-    built: dict = {"LinearParams": toys.LinearParams}
-    lines = snippet.splitlines()
-    exec("\n".join(lines[:-1]), built)
-    assert built["x"].tobytes() == case.x.tobytes()
-    assert built["x"].dtype == case.x.dtype
-    assert all(np.array_equal(a, b) for a, b in zip(built["params"], case.params, strict=True))
-    assert "seed=77" in lines[-1]
-    assert "'flag': True" in lines[-1]
-    assert "forward" in lines[-1]
+    with pytest.raises(AssertionError, match=r"^forward twice on the same input gives different results"):
+        check_layer((dropout, toys.linear_backward), None, params, x)
+    with pytest.raises(AssertionError, match=r"^backward twice on the same input gives different results"):
+        check_layer((toys.linear_forward, noisy), None, params, x)
 
 
-def test_large_arrays_are_named_by_dtype_and_shape():
-    snippet = failing_case(size=9).repro()
-    assert "float64 (2, 9, 9): too large to show" in snippet
-    assert len(snippet) < 2000
+def test_subgradients_at_kinks():
+    layer = (toys.relu_forward, toys.relu_backward)
+    x = np.array([[[0.0, 1.0]], [[-1.0, 0.0]]])
+    with pytest.raises(KinkError, match="subgradients=True"):
+        check_layer(layer, None, (), x)
+    check_layer(layer, None, (), x, subgradients=True)

@@ -153,7 +153,26 @@ def test_magnitude_of_the_terms_can_be_given():
         assert_close(np.array([0.0]), np.array([0.0]), reduction_length=1, magnitude=float("nan"))
 
 
-def test_empty_arrays_are_equal():
-    assert_close(np.ones((2, 0)), np.ones((2, 0)), reduction_length=1)
+@pytest.mark.parametrize(
+    ("actual", "expected", "message"),
+    [
+        ([[1 + 1j]], [[1 - 1j]], "result is complex128: compare its real"),
+        ([1.0], [1 + 1e-9j], "the expected result is complex128"),
+        (np.ones((2, 0)), np.ones((2, 0)), r"result is empty, of shape \(2, 0\)"),
+        ([], [], "result is empty"),
+        (["a"], ["b"], "result is <U1"),
+        ([None], [None], "result is object"),
+        (np.array(["2020-01-01"], "M8[D]"), np.array(["2021-01-01"], "M8[D]"), "only real numbers"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(actual, expected, message):
+    """Values whose difference says nothing must not pass: imaginary parts were dropped, nothing was equal."""
+    with pytest.raises(WnError, match=message):
+        assert_close(actual, expected, reduction_length=1)
+
+
+def test_shapes_of_empty_arrays_differ():
     with pytest.raises(AssertionError, match="shape"):
         assert_close(np.ones((2, 0)), np.ones((0, 2)), reduction_length=1)
+    with pytest.raises(WnError, match="magnitude is complex128"):
+        assert_close([1.0], [1.0], reduction_length=1, magnitude=1j)

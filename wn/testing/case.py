@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from wn.errors import WnError
 from wn.testing import trees
+from wn.testing.batch_first import BatchFirst
 from wn.testing.errors import CheckFailure
+from wn.testing.repro import of_layer
 from wn.testing.tolerances import assert_close
 
 # Ends every seed list, so that no stream equals default_rng(seed), which x was perhaps drawn from: with
 # dy = x, a mask taken from dy instead of x would look right.
 OWN_STREAMS = 0x5EED
-
-SHOWN = 64  # arrays of up to so many elements are written out in a failure's repro snippet
 
 Layout = Callable[[Any], Any]
 Arrays = dict[str, NDArray[Any]]
@@ -178,6 +178,22 @@ class LayerCase:
         """Return an array of the backend in host memory."""
         return np.asarray(self.be.to_numpy(array) if hasattr(self.be, "to_numpy") else array)
 
+    # ---- what messages show -------------------------------------------------------------------------------
+
+    def shown(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a shape or an index as the layer's author knows it: without members where it has none."""
+        return shape[1:] if isinstance(self.layer, BatchFirst) else shape
+
+    def axes(self, name: str) -> str:
+        """Return what the axes of x are, for messages about its shape."""
+        if name != "x":
+            return ""
+        return (
+            " (samples, features…)"
+            if isinstance(self.layer, BatchFirst)
+            else " (members, features…, samples)"
+        )
+
     # ---- failing ------------------------------------------------------------------------------------------
 
     def fail(self, message: str) -> NoReturn:
@@ -195,16 +211,11 @@ class LayerCase:
             self.fail(str(error))
 
     def repro(self) -> str:
-        """Return Python code that rebuilds the case, with the values of arrays that are small enough."""
-        lines = [f"# repro, seed {self.seed}:", "import numpy as np", f"x = {_literal(self.x)}"]
-        fields = ", ".join(f"{name}={_literal(value)}" for name, value in _fields(self.params).items())
-        lines.append(
-            f"params = {type(self.params).__name__}({fields})" if fields else f"params = {self.params}"
-        )
-        static = ", ".join(f"{name!r}: {_literal(value)}" for name, value in self.static.items())
-        call = f"static={{{static}}}, per_member={self.per_member!r}, seed={self.seed}"
-        lines.append(f"check_layer({_name(self.layer)}, be, params, x, {call})")
-        return "\n".join(lines)
+        """Return Python code that makes the same check again."""
+        params, x = self.params, self.x
+        if isinstance(self.layer, BatchFirst):
+            params, x = self.layer.without_members(params, x)
+        return of_layer(self.layer, self.be, params, x, self.static, self.per_member, self.seed)
 
 
 def functions(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -219,10 +230,6 @@ def arrays_of(params: Any) -> Arrays:
     return {name: leaf for name, leaf in trees.leaves(params) if leaf is not None}
 
 
-def _fields(params: Any) -> dict[str, Any]:
-    return dict(params._asdict()) if hasattr(params, "_asdict") else {}
-
-
 def _row(array: Any, p: int) -> NDArray[Any]:
     """Return row p with its axis, or the only row of a shared array."""
     array = np.asarray(array)
@@ -233,20 +240,6 @@ def _row(array: Any, p: int) -> NDArray[Any]:
 def _to_dtype(value: Any, dtype: Any) -> Any:
     floating = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
     return value.astype(dtype) if floating else value
-
-
-def _literal(value: Any) -> str:
-    if not isinstance(value, np.ndarray):
-        return repr(value)
-    if value.size > SHOWN:
-        return f"...  # {value.dtype} {value.shape}: too large to show"
-    return f"np.array({value.tolist()}, np.{value.dtype})"
-
-
-def _name(layer: Any) -> str:
-    if isinstance(layer, tuple):
-        return "(" + ", ".join(getattr(function, "__qualname__", "?") for function in layer) + ")"
-    return str(getattr(layer, "__name__", type(layer).__name__))
 
 
 def _check_layer(layer: Any) -> None:

@@ -1,10 +1,14 @@
 """How a check ends that does not pass, and how little of the checker's own code a traceback shows then."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from wn.errors import WnError
+
+# The check that is being made: its name, positional and keyword arguments; the outermost one of several.
+running: ContextVar[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = ContextVar("running", default=None)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,9 +35,13 @@ def short_traceback(check: Callable[P, R]) -> Callable[P, R]:
     @wraps(check)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         __tracebackhide__ = True  # understood by pytest
+        token = None if running.get() else running.set((check.__name__, args, kwargs))
         try:
             return check(*args, **kwargs)
         except (CheckFailure, WnError) as error:
             raise error.with_traceback(None) from None
+        finally:
+            if token:
+                running.reset(token)
 
     return checked

@@ -21,6 +21,7 @@ from wn.testing.problems import (
     require_finite,
     upstreams,
 )
+from wn.testing.repro import of_function
 from wn.testing.results import flat, read
 from wn.testing.verdicts import Judge
 
@@ -77,13 +78,13 @@ def check_vjp(
 def numerical_gradient(
     f: Callable[..., Any], *arrays: Any, dy: Any = None, step: float | None = None, seed: int = 0
 ) -> Any:
-    """Return the gradient of Σ dy·f(*arrays), by central differences in float64, good to 1e-7 of its terms.
+    """Return the gradient of Σ dy·f(*arrays), by central differences in float64, good to 5e-7 of its terms.
 
     arrays: as for `check_vjp`; dy: like y, default 1 where f returns a single number. The result is like the
     array, or a tuple with one entry per array; None stands for arrays that are not floating. Every element
     takes eight evaluations of f or more.
 
-    Raises KinkError where y has a kink or jumps, UnresolvedError where an element cannot be found to 1e-7,
+    Raises KinkError where y has a kink or jumps, UnresolvedError where an element cannot be found to 5e-7,
     WnError for arguments out of range.
     """
     function = _Function(f, None, arrays, seed)
@@ -212,7 +213,7 @@ class _Function:
 
     def fail(self, message: str) -> NoReturn:
         """Raise AssertionError with the message and how to repeat the call."""
-        raise CheckFailure(message)
+        raise CheckFailure(f"{message}\n{of_function(self.f, self.vjp, self.arrays, self.seed)}")
 
     def _direction(self, label: str, direction: Any) -> list[Vector]:
         tree = self._by_array(direction)

@@ -74,7 +74,8 @@ def check_shapes(case: LayerCase, dy: Vector | None = None) -> Arrays:
         if value.shape[0] == 1:
             fitting.add((case.population, *value.shape[1:]))
         if gradients[name].shape not in fitting:
-            case.fail(f"the gradient of {name} has shape {gradients[name].shape}, {name} has {value.shape}")
+            found, shape = case.shown(gradients[name].shape), case.shown(value.shape)
+            case.fail(f"the gradient of {name} has shape {found}, {name} has {shape}{case.axes(name)}")
     return gradients
 
 
@@ -107,12 +108,13 @@ def _problem(
         values=list(case.variables().values()),
         evaluate=evaluate,
         gradients=gradients,
-        label=lambda j: "y" + written(np.unravel_index(j, y.shape)),
+        label=lambda j: "y" + written(case.shown(np.unravel_index(j, y.shape))),
         fail=case.fail,
         rng=case.generator(stream=1),
         directions=given,
         step=step,
         subgradients=subgradients,
+        shown=case.shown,
     )
 
 

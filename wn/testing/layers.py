@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.errors import WnError
+from wn.testing.batch_first import BatchFirst
 from wn.testing.case import Arrays, LayerCase, Layout, Pass, functions
+from wn.testing.errors import short_traceback
 from wn.testing.gradients import check_gradient, check_shapes
 from wn.testing.tolerances import largest_of_member
 
@@ -21,6 +23,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
+@short_traceback
 def check_layer(
     layer: Any,
     be: Any,
@@ -31,26 +34,32 @@ def check_layer(
     per_member: tuple[str, ...] = (),
     seed: int = 0,
     step: float | None = None,
+    subgradients: bool = False,
 ) -> None:
     """Run every check on a layer: shapes, repeatability, inputs, dtype, layout, members, gradient.
 
     forward(be, params, x, **static) -> (y, cache);  backward(be, dy, cache) -> (dx, grads).
 
-    Arguments as in `LayerCase`, step as in `check_gradient`. The population must have at least 2 members,
-    or a leak between them could not be seen. Raises AssertionError where the layer breaks its contract,
-    WnError where the arguments do not allow a check.
+    Arguments as in `LayerCase`, step and subgradients as in `check_gradient`. The population must have at
+    least 2 members, or a leak between them could not be seen; a layer made by `batch_first` has none, and its
+    arrays are in its own layout. Raises AssertionError where the layer breaks its contract, UnresolvedError
+    where a gradient cannot be decided, WnError where the arguments do not allow a check.
     """
+    if isinstance(layer, BatchFirst):
+        params, x = layer.with_members(params, x)
     case = LayerCase(layer, be, params, x, dict(static or {}), per_member, seed)
     check_shapes(case)
     check_repeatable(case)
     check_inputs_unchanged(case)
     check_dtype(case)
     check_layout(case)
-    check_population(case)
-    check_isolation(case)
-    check_gradient(case, step=step)
+    if not isinstance(layer, BatchFirst):
+        check_population(case)
+        check_isolation(case)
+    check_gradient(case, step=step, subgradients=subgradients)
 
 
+@short_traceback
 def check_repeatable(case: LayerCase) -> None:
     """Check that forward twice and backward twice agree bit by bit, whatever is computed in between."""
     dy, other = (case.upstream(stream).astype(case.x.dtype) for stream in (0, 2))
@@ -58,8 +67,10 @@ def check_repeatable(case: LayerCase) -> None:
     first = case.to_host(y).copy()
     again, fresh_cache = case.forward()
     if not same_bits(first, case.to_host(again)):
-        case.fail("forward twice on the same input gives different results")
+        case.fail("forward twice on the same input gives different results: give it fixed draws")
     expected = _backward(case, dy, fresh_cache)
+    if not same_gradients(_backward(case, dy, case.forward()[1]), expected):
+        case.fail("backward twice on the same input gives different results: give it fixed draws")
     case.with_variables({"x": case.x * 0.5}).forward()
     if not same_gradients(_backward(case, dy, cache), expected):
         case.fail("backward depends on a later forward: something is kept outside of the cache")
@@ -70,6 +81,7 @@ def check_repeatable(case: LayerCase) -> None:
         case.fail("backward gives another result after a call with another dy: that changed the cache")
 
 
+@short_traceback
 def check_inputs_unchanged(case: LayerCase) -> None:
     """Check that forward leaves x, params and static arrays as they are, and backward also dy and y."""
     forward, backward = functions(case.layer)
@@ -77,9 +89,7 @@ def check_inputs_unchanged(case: LayerCase) -> None:
     held = {name: case.on_device(array) for name, array in arrays.items()}
     held["dy"] = case.on_device(case.upstream().astype(case.x.dtype))
     before = {name: case.to_host(array).copy() for name, array in held.items()}
-    params = case.params
-    if case.parameter_arrays():
-        params = params._replace(**{name: held[name] for name in case.parameter_arrays()})
+    params = case.params_with({name: held[name] for name in case.parameter_arrays()})
     static = {name: held.get(name, value) for name, value in case.static.items()}
 
     y, cache = forward(case.be, params, held["x"], **static)
@@ -89,6 +99,7 @@ def check_inputs_unchanged(case: LayerCase) -> None:
     _check_unchanged(case, held, before, "backward")
 
 
+@short_traceback
 def check_dtype(case: LayerCase) -> None:
     """Check that float32 in gives float32 out and float64 gives float64: y, dx and every gradient."""
     for dtype in (np.float32, np.float64):
@@ -99,6 +110,7 @@ def check_dtype(case: LayerCase) -> None:
                 cast.fail(f"{name} is {array.dtype} where all inputs are {np.dtype(dtype)}")
 
 
+@short_traceback
 def check_layout(case: LayerCase) -> None:
     """Check that non-contiguous x, params and dy give the same results, to tolerance."""
     dy = case.upstream().astype(case.x.dtype)
@@ -109,13 +121,17 @@ def check_layout(case: LayerCase) -> None:
             case.assert_close(actual[array], expected[array], sizes[array], f"{array} of {name} arrays")
 
 
+@short_traceback
 def check_population(case: LayerCase) -> None:
     """Check that a population gives what its members give when each is computed alone, to tolerance."""
     _require_members(case)
     dy = case.upstream().astype(case.x.dtype)
     stacked, sizes = _by_name(case.run(dy)), term_sizes(case, dy)
     if stacked["y"].shape[0] != case.population:
-        case.fail(f"y has shape {stacked['y'].shape} for a population of {case.population}")
+        case.fail(
+            f"y has shape {stacked['y'].shape} for a population of {case.population}: its first axis must "
+            "count the members, as that of x and of the parameters does"
+        )
     alone = [_by_name(case.member(p).run(dy[p : p + 1])) for p in range(case.population)]
     for name, array in stacked.items():
         rows = np.concatenate([member[name] for member in alone])
@@ -143,6 +159,7 @@ def term_sizes(case: LayerCase, dy: NDArray[Any]) -> Arrays:
     return sizes
 
 
+@short_traceback
 def check_isolation(case: LayerCase) -> None:
     """Check that one member's x, parameters and dy change nothing of the others, bit by bit."""
     _require_members(case)
@@ -205,4 +222,7 @@ def _perturbed(array: NDArray[Any], p: int) -> NDArray[Any]:
 
 def _require_members(case: LayerCase) -> None:
     if case.population < 2:
-        raise WnError("a population of 1 cannot show a leak between members: stack at least 2")
+        raise WnError(
+            "a population of 1 cannot show a leak between members: stack at least 2 along the first axis, or "
+            "use batch_first for a layer without members"
+        )

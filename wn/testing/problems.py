@@ -42,6 +42,7 @@ class Problem:
     step: float | None = None
     subgradients: bool = False
     source: str = "backward"  # of the gradients, in messages
+    shown: Callable[[tuple[Any, ...]], tuple[Any, ...]] = tuple  # the part of an index that messages show
     middle: Vector = field(init=False)
     noise: Vector = field(init=False)
     trouble: str = ""  # what f raised next to x, if it did
@@ -164,7 +165,7 @@ def element_probes(problem: Problem, number: int, gradient: Vector, limit: int |
         index = np.unravel_index(flat, value.shape)
         direction = np.zeros(value.shape)
         direction[index] = 1.0
-        place = problem.names[number] + written(index)
+        place = problem.names[number] + written(problem.shown(index))
         probes.append(Probe(place, _only(problem, number, direction), float(sizes[index])))
     return probes
 

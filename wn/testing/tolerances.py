@@ -27,7 +27,7 @@ GRADIENT = math.sqrt(np.finfo(np.float64).eps)  # 1.5e-8
 
 # An error of a gradient element beyond this part of its terms is reported, or the check says that it cannot
 # decide.
-RESOLUTION = 1e-7
+RESOLUTION = 5e-7
 
 # A gradient element whose terms are hidden by the rounding of y counts as nothing if rounding hides no more
 # than this part of dy, and no more than this part of what other inputs do.
@@ -64,13 +64,17 @@ def assert_close(
     coarser floating dtype of the two; magnitude: the size of the terms (a number or an array that fits
     expected), default the largest finite |expected| of the same member (of the whole array if it has one
     axis or none); reduction_length, scale and reason: see `tolerance`. NaN is close to nothing, an infinity
-    only to itself. The message shows the worst element. Raises WnError for arguments out of range.
+    only to itself. The message shows the worst element. Raises WnError for arguments out of range, for arrays
+    without elements and for other than real numbers (compare real and imaginary parts one by one).
     """
-    actual, expected = np.asarray(actual), np.asarray(expected)
+    __tracebackhide__ = True  # understood by pytest
+    actual, expected = _numbers(actual, name), _numbers(expected, f"the expected {name}")
     dtype = _coarser(actual.dtype, expected.dtype) if dtype is None else np.dtype(dtype)
     relative = tolerance(dtype, reduction_length, scale=scale, reason=reason)
     if actual.shape != expected.shape:
         raise AssertionError(f"{name} has shape {actual.shape}, expected is {expected.shape}")
+    if actual.size == 0:
+        raise WnError(f"{name} is empty, of shape {actual.shape}: there is nothing to compare")
     difference = _difference(actual, expected)
     allowed = relative * _magnitudes(expected, magnitude) + float(np.finfo(dtype).tiny)
     if np.all(difference <= allowed):  # a NaN in the difference is not ≤ anything
@@ -85,6 +89,16 @@ def assert_close(
         f"{float(allowed[worst]):.3g} (tolerance {relative:.3g} = {origin}, times the size of the values"
         f"{'; loosened because ' + reason if reason else ''})"
     )
+
+
+def _numbers(values: Any, name: str) -> NDArray[Any]:
+    """Return an array of real numbers; anything else cannot be compared so."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise WnError(f"{name} is {array.dtype}: compare its real and its imaginary parts one by one")
+    if array.dtype.kind not in "biuf":
+        raise WnError(f"{name} is {array.dtype}: only real numbers can be compared")
+    return array
 
 
 def _check(dtype: Any, reduction_length: int, scale: float, reason: str | None) -> None:
@@ -115,7 +129,7 @@ def _difference(actual: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.floa
 def _magnitudes(expected: NDArray[Any], magnitude: Any) -> NDArray[np.float64]:
     """Return the size of the terms of each element, in the shape of `expected`."""
     if magnitude is not None:
-        given = np.asarray(magnitude, dtype=np.float64)
+        given = _numbers(magnitude, "magnitude").astype(np.float64)
         if not (np.all(given >= 0) and np.all(given < np.inf)):
             raise WnError(f"magnitude is {magnitude!r}: it must be finite and at least 0")
         return np.broadcast_to(given, expected.shape)
