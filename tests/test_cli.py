@@ -211,7 +211,7 @@ def test_flags_reach_the_walk(tmp_path: Path) -> None:
     }
     assert {key: value for key, value in asked.items() if value is not None} == wanted
     rows = (tmp_path / "curves.csv").read_text().splitlines()
-    assert [row.split(",")[5:8] for row in rows[1:]] == [
+    assert [row.split(",")[7:10] for row in rows[1:]] == [
         ["-2", "mapped", sigma] for sigma in ("0.0", "1.0", "2.0")
     ]
 

@@ -23,7 +23,7 @@ def result(
     noise: str = "additive",
 ) -> WalkResult:
     """A walk in which every third midpoint is reached; the others lie below or above the grid."""
-    names = ("speech-commands", "cnn-l", "hidden", noise)
+    names = ("speech-commands", "cnn-l", "hidden", noise, 2**63, "numpy")
     curves = [
         (*names, phase, site, name, sigma, 0, 50, 100, 0.5)
         for phase in phases
