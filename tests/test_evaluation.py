@@ -13,6 +13,7 @@ from wn.backends.base import SAMPLE_TILE
 from wn.backends.numpy import NumpyBackend
 from wn.data import catalogue
 from wn.data.dataset import Split, batch
+from wn.groups import GROUPS
 from wn.layers.flatten import Flatten
 from wn.layers.linear import Linear, LinearParams
 from wn.network import Network, Step
@@ -127,6 +128,37 @@ def test_counts_of_known_logits():
         logits[1, 0, 3] = bad
         check_error(lambda: count_correct(BE, logits, np.array([0, 1, 0, 1])), "out of the range of float32")
         np.testing.assert_array_equal(count_correct(BE, logits, np.array([0, 1, 0])), [2, 2])
+
+
+def test_counts_by_group_of_known_logits():
+    """Sample n belongs to group n mod G; one that is not finite spoils its group, and all is refused."""
+    logits = np.zeros((2, 3, 5), np.float32)
+    logits[0, [0, 1, 2, 1, 0], range(5)] = 1  # member 0 says 0, 1, 2, 1, 0; member 1 is tied: it says 0
+    labels = np.array([0, 1, 0, 0, 0])
+    for be in (BE, NUMPY):
+        np.testing.assert_array_equal(count_correct(be, logits, labels, 2), [[2, 1], [3, 1]])
+        np.testing.assert_array_equal(count_correct(be, logits, labels, 6)[1], [1, 0, 1, 1, 1, 0])
+    logits[1, 2, 3] = np.inf
+    np.testing.assert_array_equal(NUMPY.count_correct(logits, labels, 2), [[2, 1], [3, -1]])
+    check_error(lambda: count_correct(BE, logits, labels, 2), "out of the range of float32")
+
+
+@pytest.mark.parametrize("samples", [40, 1500])
+def test_an_evaluation_by_group_adds_up_and_does_not_depend_on_the_batch(samples):
+    data, population = tiny_data(test_samples=samples), trained()
+    noise = noises.everywhere(4, multiplicative([0.5, 1.0, 2.0]))
+    hits = []
+    for x, run, labels in training.evaluation_batches(BE, data, population.seeds, noise, 0, 256, np.float32):
+        logits, _, _ = DENSE.forward(BE, population.params, population.states, x, run)
+        hits.append(logits.argmax(axis=1)[:, : len(labels)] == labels)
+    right = np.concatenate(hits, axis=1)
+    groups = min(samples, GROUPS)
+    expected = np.stack([right[:, g::groups].sum(axis=1) for g in range(groups)], axis=1)
+    assert SAMPLE_TILE % GROUPS == 0
+    for size in (1, 256, 1000):
+        found = evaluate(BE, DENSE, population, data, noise=noise, batch_size=size, by_group=True)
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(evaluate(BE, DENSE, population, data, noise=noise), right.sum(axis=1))
 
 
 LOGITS = Network("logits", (Step("flatten", Flatten(), site=False), Step("logits", Linear(4))), (1, 2, 2))

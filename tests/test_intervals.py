@@ -82,5 +82,7 @@ def test_measured_crossing_that_is_not_there(sigma: list[int], correct: list[int
 def test_interval_holds_the_measured_crossing() -> None:
     assert with_measured_crossing(FIT, 2.0).ci_high == 2.0
     assert with_measured_crossing(FIT, 0.5).ci_low == 0.5
-    assert with_measured_crossing(FIT, 1.0) == FIT
+    assert with_measured_crossing(FIT, 1.0) == replace(FIT, measured_crossing=1.0)
+    joint = replace(FIT, interval="joint")
+    assert with_measured_crossing(joint, 2.0) == replace(joint, measured_crossing=2.0)
     assert with_measured_crossing(FIT, nan) == FIT

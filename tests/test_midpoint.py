@@ -188,9 +188,9 @@ def test_bad_counts_are_refused(sigma: object, correct: object, total: object, m
     [
         ({"clean_accuracy": 1.1}, "clean_accuracy must lie between 0 and 1, not 1.1"),
         ({"clean_accuracy": math.nan}, "clean_accuracy must lie between 0 and 1, not nan"),
-        ({"chance": 0.0}, "chance must lie strictly between 0 and 1, not 0.0"),
-        ({"chance": 1.0}, "chance must lie strictly between 0 and 1, not 1.0"),
-        ({"chance": math.nan}, "chance must lie strictly between 0 and 1, not nan"),
+        ({"chance": -1e-9}, "chance must be at least 0 and below 1, not -1e-09"),
+        ({"chance": 1.0}, "chance must be at least 0 and below 1, not 1.0"),
+        ({"chance": math.nan}, "chance must be at least 0 and below 1, not nan"),
         ({"floor": "zero"}, "floor must be 'chance' or 'free', not 'zero'"),
         ({"confidence": 95}, "confidence must lie strictly between 0 and 1, not 95"),
     ],
@@ -198,6 +198,36 @@ def test_bad_counts_are_refused(sigma: object, correct: object, total: object, m
 def test_bad_settings_are_refused(settings_: dict[str, float | str], message: str) -> None:
     with pytest.raises(WnError, match=message):
         fit_midpoint([1.0], [1], [2], **{"clean_accuracy": 0.9, "chance": 0.1, **settings_})
+
+
+# --- accuracies at the ends of their range -------------------------------------------------------------
+
+
+def test_a_chance_of_zero_counts_as_a_millionth() -> None:
+    sigma, right, images = [0.1, 0.3, 1, 3, 10, 30], [900, 900, 700, 500, 100, 50], [1000] * 6
+    fit = fit_midpoint(sigma, right, images, clean_accuracy=0.9, chance=0.0)
+    assert (fit.midpoint, fit.ci_low, fit.ci_high) == pytest.approx((3.022, 2.154, 4.214), rel=2e-4)
+    assert fit.floor == 0
+    tiny = fit_midpoint(sigma, right, images, clean_accuracy=0.9, chance=1e-6)
+    assert (fit.midpoint, fit.ci_low, fit.ci_high) == (tiny.midpoint, tiny.ci_low, tiny.ci_high)
+
+
+@pytest.mark.parametrize("floor", ["chance", "free"])
+@pytest.mark.parametrize(
+    ("a0", "chance"),
+    [(1.0, 0.0), (1.0, 0.99), (1.0, 1 - 1e-9), (1e-9, 0.0), (0.5, 0.5 - 1e-9), (1.0, 1e-12), (0.3, 0.0)],
+)
+def test_accuracies_at_the_ends_of_their_range_give_an_honest_answer(
+    a0: float, chance: float, floor: str
+) -> None:
+    """A clean accuracy above chance, however little, is never said to be at chance."""
+    k, n = counts(logistic(SIGMA, 0.8, 2.0, a0, chance), 10**9)
+    fit = fit_midpoint(SIGMA, k, n, clean_accuracy=a0, chance=chance, floor=floor)
+    assert fit.reason != module.NOT_LEARNT
+    if fit.reached:
+        assert fit.ci_low <= fit.midpoint <= fit.ci_high
+    if a0 - chance > 1e-3:
+        assert fit.midpoint == pytest.approx(0.8, rel=1e-3)
 
 
 # --- root-sum-square rule ------------------------------------------------------------------------------

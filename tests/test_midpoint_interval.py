@@ -11,7 +11,7 @@ from scipy.special import xlogy
 from scipy.stats import t as student
 
 from tests.accuracy_curves import SIGMA, Floats, Ints, counts, logistic
-from wn import midpoint as module
+from wn import logistic as likelihood
 from wn.midpoint import fit_midpoint
 
 
@@ -21,15 +21,15 @@ def test_gradient_against_central_differences(
 ) -> None:
     rng = np.random.default_rng(seed)
     t, total = np.sort(rng.uniform(-4, 4, 9)), rng.integers(1, 1000, 9).astype(float)
-    data = module._pooled(t, np.floor(total * rng.random(9)), total, 0.9, 0.1)
+    data = likelihood.pooled(t, np.floor(total * rng.random(9)), total, 0.9, 0.1)
     half = data.half if pinned else None
     theta = np.array([location, log_slope, floor])
-    _, gradient = module._differentiated(data, theta, half)
+    _, gradient = likelihood.differentiated(data, theta, half)
     scale = max(1.0, float(np.abs(gradient).max()))
     for i, h in enumerate((1e-5, 1e-5, 1e-6)):
         up, down = theta.copy(), theta.copy()
         up[i], down[i] = theta[i] + h, theta[i] - h
-        values = [module._differentiated(data, point, half)[0] for point in (up, down)]
+        values = [likelihood.differentiated(data, point, half)[0] for point in (up, down)]
         assert (values[0] - values[1]) / (2 * h) == pytest.approx(gradient[i], abs=1e-5 * scale)
 
 

@@ -177,3 +177,50 @@ def test_curves_that_touch_half_way(right: list[int], reason: str) -> None:
     fit = fit_midpoint([1.0, 4.0], right, [1000, 1000], clean_accuracy=0.9, chance=0.1)
     assert math.isnan(measured_crossing([1.0, 4.0], right, [1000, 1000], 0.5)) == (reason != "")
     assert fit.reason == reason
+
+
+# ---- scatter that is no fall's fault ----------------------------------------------------------------------
+
+
+def with_one_level_at(place: int, accuracy: float) -> Floats:
+    """A fall from 0.9 to 0.1 over nine levels: at one a training failed, or noise did nothing."""
+    p = logistic(np.logspace(-2, 2, 9), 1.0, 2.0, 0.9, 0.1)
+    p[place] = accuracy
+    return p
+
+
+@pytest.mark.parametrize("floor", ["chance", "free"])
+@pytest.mark.parametrize("accuracy", [0.1, 0.9])
+@pytest.mark.parametrize("place", range(9))
+def test_a_fall_with_one_outlier_has_a_midpoint_with_a_wide_interval(
+    place: int, accuracy: float, floor: str
+) -> None:
+    p, sigma = with_one_level_at(place, accuracy), np.logspace(-2, 2, 9)
+    fit = fit_midpoint(sigma, *counts(p, 1000), clean_accuracy=0.9, chance=0.1, floor=floor)
+    assert fit.reason == ""
+    if abs(p[place] - logistic(sigma, 1.0, 2.0, 0.9, 0.1)[place]) > 0.5:
+        assert floor == "free" or fit.ci_low < 1 < fit.ci_high
+        assert fit.ci_high > 4 * fit.ci_low
+
+
+@pytest.mark.parametrize("floor", ["chance", "free"])
+def test_a_fall_that_is_not_monotone_has_a_midpoint(floor: str) -> None:
+    """The other members: few levels, several repeats of which one has failed at one level or at all."""
+    sigma, right = [0.1, 0.3, 1, 3, 10, 30], [900, 900, 300, 700, 100, 100]
+    fit = fit_midpoint(sigma, right, [1000] * 6, clean_accuracy=0.9, chance=0.1, floor=floor)
+    assert fit.reason == ""
+    assert fit.ci_low < 1 < 3 < fit.ci_high
+    p = with_one_level_at(2, 0.1)
+    k, n = counts(np.concatenate([p, with_one_level_at(0, 0.9)]), 1000)
+    assert fit_midpoint(
+        np.tile(np.logspace(-2, 2, 9), 2), k, n, clean_accuracy=0.9, chance=0.1, floor=floor
+    ).reached
+
+
+@pytest.mark.parametrize(("levels", "factor"), [(6, 1.0), (9, 10.0)])
+def test_one_outlier_of_many_makes_no_fall_of_level_curves(levels: int, factor: float) -> None:
+    """Whichever level is left out, the rest is level; one in the middle that is far off changes nothing."""
+    p = np.full(levels, 0.5)
+    assert reasons(p, 1000, 30, factor=factor).count("") == 0
+    p[levels // 2] = 0.9
+    assert reasons(p, 1000, 30, factor=factor).count("") == 0

@@ -27,6 +27,7 @@ from wn.claims import Claimed
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
 from wn.files import StrPath, as_path
+from wn.groups import totals
 from wn.halving import alone
 from wn.installed import DISTRIBUTION
 from wn.intervals import Counts, fit_repeats, floor_of
@@ -90,6 +91,8 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     run["settings"]["sigma"] = plan.sigma.tolist()
     run["chance"] = walking.chance(dataset)
     run["clean_correct"] = [[result.correct, result.total] for result in clean]
+    run["correct_by_group"] = _by_group(clean, curves)
+    run["fits"] = [_fit_record(*fit) for fit in fits]
     return WalkResult(
         curves=_curve_table(prefix, curves),
         midpoints=_midpoint_table(prefix, fits),
@@ -310,17 +313,44 @@ def _fits(
 ) -> list[tuple[str, walking.Place, Midpoint]]:
     """Fit one midpoint per phase and place, from all repeats together."""
     accuracy = sum(result.correct for result in clean) / sum(result.total for result in clean)
+    clean_by_group = np.sum([result.by_group for result in clean], axis=0)
     fits = []
     for phase in plan.phases:
         for place in plan.places:
-            repeats = [
-                Counts(curve.sigma, curve.correct, np.full(len(curve.sigma), curve.total))
-                for curve in curves
-                if curve.phase == phase and curve.place == place
-            ]
-            floor = floor_of(phase, chosen.noise)
-            fits.append((phase, place, fit_repeats(repeats, accuracy, walking.chance(plan.dataset), floor)))
+            repeats = [_counts(curve) for curve in curves if curve.phase == phase and curve.place == place]
+            fit = fit_repeats(
+                repeats,
+                accuracy,
+                walking.chance(plan.dataset),
+                floor_of(phase, chosen.noise),
+                clean_by_group=clean_by_group if clean_by_group.size else None,
+                own_networks=phase == "training",
+            )
+            fits.append((phase, place, fit))
     return fits
+
+
+def _counts(curve: walking.Curve) -> Counts:
+    """The points of a curve, by group of images if they were counted so."""
+    if curve.by_group is None:
+        return Counts(curve.sigma, curve.correct, np.full(len(curve.sigma), curve.total))
+    return Counts(curve.sigma, curve.by_group, totals(curve.total, len(curve.sigma)))
+
+
+def _by_group(clean: list[walking.CleanResult], curves: list[walking.Curve]) -> dict[str, list[str]]:
+    """Correct answers by group of test images, from which intervals follow, as numbers apart by spaces.
+
+    One text per clean network, and one per row of the table of curves.
+    """
+    rows = [row for curve in curves if curve.by_group is not None for row in curve.by_group.tolist()]
+    found = {"clean": [result.by_group for result in clean], "curves": rows}
+    return {name: [" ".join(map(str, counts)) for counts in texts] for name, texts in found.items()}
+
+
+def _fit_record(phase: str, place: walking.Place, fit: Midpoint) -> dict[str, Any]:
+    """What a fit has beside the columns of the table of midpoints."""
+    names = ("location", "floor", "dispersion", "interval", "standard_error", "measured_crossing")
+    return {"phase": phase, "site": place.site} | {name: getattr(fit, name) for name in names}
 
 
 def _curve_table(prefix: tuple[str | int, ...], curves: list[walking.Curve]) -> Any:

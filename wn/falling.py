@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from scipy.special import chdtri, fdtri, rel_entr  # scipy.stats takes a second to be imported
+from scipy.special import chdtri, fdtri, ndtri, rel_entr  # scipy.stats takes a second to be imported
 
 Floats = NDArray[np.float64]
 
 MARGIN = 1e-6  # every probability of a model lies in [MARGIN, 1 - MARGIN]
 BY_CHANCE = 1e-3  # how often scatter about one accuracy may pass for a fall
+SCATTER = 0.15  # of the accuracies of networks trained alike, as a standard deviation: a lot
 
 
 def deviance(correct: Floats, total: Floats, p: Floats) -> Floats:
@@ -53,18 +54,61 @@ def falls_significantly(sigma: Floats, correct: Floats, total: Floats, fit: Floa
     of F for the step, which also pays for the choice among all gaps (Bonferroni). All arrays (N,); fit: the
     accuracies of a curve with `parameters`. Derived in docs/midpoint.md.
     """
-    level = deviance(correct, total, correct.sum() / total.sum())
-    spare = sigma.size - parameters
-    gain = float(level - deviance(correct, total, fit)) / dispersion(correct, total, fit, spare)
-    if gain > chdtri(parameters - 1, BY_CHANCE):  # quantile of χ²
+    level = level_deviance(correct, total)
+    gain = level - float(deviance(correct, total, fit))
+    if gain > chdtri(parameters - 1, BY_CHANCE) * dispersion(correct, total, fit, sigma.size - parameters):
         return True
     cuts, spare = np.unique(sigma)[1:], sigma.size - 2
     if cuts.size == 0 or spare == 0:
         return False
     steps = [_step(sigma < cut, correct, total) for cut in cuts]
     step = min(steps, key=lambda p: float(deviance(correct, total, p)))
-    gain = float(level - deviance(correct, total, step)) / dispersion(correct, total, step, spare)
-    return bool(gain > fdtri(1, spare, 1 - BY_CHANCE / cuts.size))  # quantile of F
+    gain = level - float(deviance(correct, total, step))
+    quantile = fdtri(1, spare, 1 - BY_CHANCE / cuts.size)
+    return bool(gain > quantile * dispersion(correct, total, step, spare))
+
+
+def falls_beyond_scatter(correct: Floats, total: Floats, fit: Floats, parameters: int, choices: int) -> bool:
+    """Whether a fitted curve explains the counts better than one accuracy with more scatter than is usual.
+
+    D(one accuracy) − D(curve) > max(φ, φ₀) · quantile of χ² at 1 − 10⁻³/choices, φ₀ = 1 + 4 n̄ SCATTER²: for
+    data that are one of so many selections from larger ones. All arrays (N,). Derived in docs/midpoint.md.
+    """
+    gain = level_deviance(correct, total) - float(deviance(correct, total, fit))
+    usual, quantile = beyond_scatter(total, parameters, choices)
+    scatter = dispersion(correct, total, fit, correct.size - parameters)
+    return gain > max(scatter, usual) * quantile
+
+
+def beyond_scatter(total: Floats, parameters: int, choices: int) -> tuple[float, float]:
+    """The dispersion where accuracies of one half scatter by SCATTER, and the quantile that goes with it."""
+    usual = 1 + float(total.mean()) * SCATTER**2 / 0.25  # p(1 − p)
+    return usual, float(chdtri(parameters - 1, BY_CHANCE / choices))
+
+
+def level_deviance(correct: Floats, total: Floats) -> float:
+    """Deviance of one accuracy at all levels."""
+    return float(deviance(correct, total, correct.sum() / total.sum()))
+
+
+def falls_by_images(sigma: Floats, correct: Floats, total: Floats) -> bool:
+    """Whether the images themselves show a fall: one network, the same images and draws at all σ.
+
+    For each gap between levels, d_g = k_g/n before it − k_g/n behind it for each group of images; level
+    curves have mean 0, so z = Σ d_g / √(G/(G − 1) Σ d_g²) is nearly normal. Whether the largest z is beyond
+    the quantile at 1 − 10⁻³/gaps. sigma: (N,); correct, total: (N, G). Derived in docs/midpoint.md.
+    """
+    cuts, groups = np.unique(sigma)[1:], correct.shape[1]
+    if cuts.size == 0:
+        return False
+    limit = ndtri(1 - BY_CHANCE / cuts.size)
+    for cut in cuts:
+        before = sigma < cut
+        first, second = (correct[part].sum(axis=0) / total[part].sum() for part in (before, ~before))
+        drop = first - second
+        if drop.sum() > limit * np.sqrt(groups / (groups - 1) * float(drop @ drop)):
+            return True
+    return False
 
 
 def _step(before: NDArray[np.bool_], correct: Floats, total: Floats) -> Floats:

@@ -1,30 +1,32 @@
-"""What the interval of one fitted curve leaves out: its misfit, and the scatter between repeats.
+"""One midpoint from several repeats, and what a fit to all of them leaves out: the scatter between networks.
 
 Derived in docs/midpoint.md, section 4.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import exp, nan, sqrt
+from math import exp, inf, nan, sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit  # scipy.stats takes a second to be imported
+from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imported
 
 from wn.falling import falling_means, falls_through
-from wn.midpoint import Midpoint, fit_midpoint
+from wn.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
 
 def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
-    """Return the fit with an interval that also holds where the measured accuracies cross half-way.
+    """Return the fit with the σ at which measured accuracies cross half-way, which shows how well it fits.
 
-    Where no logistic curve fits the data, the crossing of the best one may miss that of the data by more than
-    scatter explains. Nothing changes if the midpoint is not reached or `crossing` is NaN.
+    An interval from independent counts can't tell misfit from scatter, and is extended to that σ; a joint one
+    is about the fitted curve and stays. Nothing changes if the midpoint is not reached or `crossing` is NaN.
     """
     if not fit.reached or np.isnan(crossing):
         return fit
-    return replace(fit, ci_low=min(fit.ci_low, crossing), ci_high=max(fit.ci_high, crossing))
+    if fit.interval != JOINT:
+        fit = replace(fit, ci_low=min(fit.ci_low, crossing), ci_high=max(fit.ci_high, crossing))
+    return replace(fit, measured_crossing=crossing)
 
 
 def measured_crossing(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike, half: float) -> float:
@@ -32,9 +34,10 @@ def measured_crossing(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike, ha
 
     The accuracies, pooled by σ > 0, become the nearest non-increasing ones (isotonic regression, weighted by
     `total`), and log σ is interpolated linearly between the two levels around `half`; NaN if there are none.
-    sigma, correct, total: (N,), as in `wn.midpoint.fit_midpoint`.
+    sigma: (N,); correct, total: (N,) or (N, G), as in `wn.midpoint.fit_midpoint`.
     """
-    s, k, n = (np.asarray(values, np.float64) for values in (sigma, correct, total))
+    s = np.asarray(sigma, np.float64)
+    k, n = (np.asarray(counts, np.float64).reshape(s.size, -1).sum(axis=1) for counts in (correct, total))
     levels, place = np.unique(s[s > 0], return_inverse=True)
     right, asked = (np.bincount(place, counts[s > 0]) for counts in (k, n))
     if levels.size < 2:
@@ -51,28 +54,46 @@ def measured_crossing(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike, ha
 def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float = 0.95) -> Midpoint:
     """Return the pooled fit with an interval that also covers the scatter between repeats.
 
-    The pooled fit takes all observations as independent; those of one repeat are not, they share a network.
-    With R ≥ 2 repeats, each fitted alone to log midpoints m_r, the interval becomes the union of the pooled
-    one and exp(log midpoint ± t_{R−1} · s/√R) with s the standard deviation of the m_r. Nothing changes for
-    R = 1, or if the pooled midpoint or that of a repeat is not reached. Derived in docs/midpoint.md.
+    The pooled fit is about the networks that there are; those of other repeats differ. R ≥ 2 repeats, each
+    fitted alone to log midpoints m_r of standard deviation s, give the interval exp(log midpoint ± h),
+
+        h² = t²_{R−1} s²/R + z² V_images,    V_images = max(0, (V − mean V_r/R) R/(R − 1)),
+
+    and the union with the pooled one is taken. V and V_r are the squared standard errors of the fits:
+    V_images is the part of the variance that all repeats have in common since they share the test images; it
+    is taken for 0 where intervals are not joint. On the side of a repeat that is not reached the interval is
+    open. Nothing changes for R = 1, or if the pooled midpoint is not reached. Derived in docs/midpoint.md.
     """
-    logs = np.log([fit.midpoint for fit in single])
-    if len(single) < 2 or not pooled.reached or not np.isfinite(logs).all():
+    if len(single) < 2 or not pooled.reached:
         return pooled
-    quantile = float(stdtrit(len(single) - 1, (1 + confidence) / 2))  # Student's
-    factor = exp(quantile * float(logs.std(ddof=1)) / sqrt(len(single)))
-    return replace(
-        pooled,
-        ci_low=min(pooled.ci_low, pooled.midpoint / factor),
-        ci_high=max(pooled.ci_high, pooled.midpoint * factor),
-    )
+    reasons = {fit.reason for fit in single}
+    low = 0.0 if ALREADY_BELOW in reasons else pooled.ci_low
+    high = inf if NEVER_FALLS in reasons else pooled.ci_high
+    logs = np.log([fit.midpoint for fit in single])
+    if np.isfinite(logs).all():
+        upper, count = (1 + confidence) / 2, len(single)
+        networks = float(stdtrit(count - 1, upper)) ** 2 * float(logs.var(ddof=1)) / count  # Student's
+        factor = exp(sqrt(networks + float(ndtri(upper)) ** 2 * _shared_variance(pooled, single)))
+        low, high = min(low, pooled.midpoint / factor), max(high, pooled.midpoint * factor)
+    return replace(pooled, ci_low=low, ci_high=high)
+
+
+def _shared_variance(pooled: Midpoint, single: Sequence[Midpoint]) -> float:
+    """Variance of the log midpoint that all repeats have in common: of the sample of test images."""
+    if {fit.interval for fit in (pooled, *single)} != {JOINT}:
+        return 0.0
+    count, own = len(single), np.mean([fit.standard_error**2 for fit in single])
+    return max(0.0, (pooled.standard_error**2 - float(own) / count) * count / (count - 1))
 
 
 # ---- one midpoint from several repeats --------------------------------------------------------------------
 
 
 class Counts(NamedTuple):
-    """The points of one repeat of a curve: σ (S,), and how many are correct (S,) of total (S,)."""
+    """The points of one repeat of a curve: σ (S,), and how many are correct of total.
+
+    Both are (S,), or (S, G) if they were counted by group of test images (`wn.groups`).
+    """
 
     sigma: NDArray[Any]
     correct: NDArray[Any]
@@ -85,17 +106,31 @@ def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
 
 
 def fit_repeats(
-    repeats: Sequence[Counts], clean_accuracy: float, chance: float, floor: Literal["chance", "free"]
+    repeats: Sequence[Counts],
+    clean_accuracy: float,
+    chance: float,
+    floor: Literal["chance", "free"],
+    clean_by_group: NDArray[Any] | None = None,
+    own_networks: bool = False,
 ) -> Midpoint:
-    """Fit one midpoint to all repeats of a curve together.
+    """Fit one midpoint to all repeats of a curve together, with the measured crossing beside it.
 
-    Its interval covers misfit (the measured crossing) and the scatter between repeats; see docs/midpoint.md.
+    Options as in `wn.midpoint.fit_midpoint`; its interval covers the scatter between repeats too, and one
+    from independent counts the measured crossing.
     """
 
     def fitted(counts: Counts) -> Midpoint:
-        found = fit_midpoint(*counts, clean_accuracy=clean_accuracy, chance=chance, floor=floor)
-        return with_measured_crossing(found, measured_crossing(*counts, half=(clean_accuracy + chance) / 2))
+        return fit_midpoint(
+            *counts,
+            clean_accuracy=clean_accuracy,
+            chance=chance,
+            floor=floor,
+            clean_by_group=clean_by_group,
+            own_networks=own_networks,
+        )
 
-    pooled = fitted(Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True))))
+    pooled = Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True)))
     # A single repeat would be fitted twice to no purpose: its scatter is unknown
-    return with_repeats(pooled, [fitted(counts) for counts in repeats if len(repeats) > 1])
+    found = with_repeats(fitted(pooled), [fitted(counts) for counts in repeats if len(repeats) > 1])
+    crossing = measured_crossing(*pooled, half=(clean_accuracy + chance) / 2)
+    return with_measured_crossing(found, crossing)

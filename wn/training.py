@@ -15,6 +15,7 @@ from wn.data.augment import Draw
 from wn.data.dataset import Dataset, Split, batch
 from wn.data.recipes import Preprocessing
 from wn.errors import WnError
+from wn.groups import group_sizes
 from wn.layers import cross_entropy
 from wn.layers.base import Shape, declares
 from wn.layers.batch_norm import BatchNorm
@@ -228,11 +229,13 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH,
     dtype: DTypeLike = np.float32,
     monitor: Monitor | None = None,
+    by_group: bool = False,
 ) -> NDArray[np.int64]:
     """Return how many test images each member classifies correctly (P,), under noise at inference.
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
-    may be evaluated under the noise of P members at once: the result is (P,) then.
+    may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
+    of each group are counted apart: (P, G), see `wn.groups`.
     `monitor` is told after each batch. Raises WnError for bad sites and noise values, a population of another
     network, a `dtype` other than float32 and float64, and when a logit leaves the range of `dtype`.
     """
@@ -244,12 +247,13 @@ def evaluate(
     monitor = Monitor() if monitor is None else monitor
     members = [len(population.seeds), *(operator.members() for operator in noise.values())]
     check_noise(network, noise, max(members) if members[0] == 1 else members[0])
+    groups = len(group_sizes(len(dataset.test))) if by_group else None
     correct: NDArray[np.int64] | int = 0
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, noise, evaluation, batch_size, dtype
     ):
         logits = network.forward_from_site(be, population.params, population.states, x, run, INPUT_SITE)
-        correct = correct + count_correct(be, logits, labels)
+        correct = correct + count_correct(be, logits, labels, groups)
         monitor.step()
     return np.asarray(correct)
 
@@ -281,13 +285,13 @@ def evaluation_batches(
             yield x, Pass(noise, seeds, be.asarray(padded), evaluation, training=False), split.labels[samples]
 
 
-def count_correct(be: Backend, logits: Array, labels: Array) -> NDArray[np.int64]:
+def count_correct(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
     """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
 
-    A tie goes to the smaller class. Raises WnError if a logit is not finite, as no class is the largest then,
-    and for labels that are no classes.
+    With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises WnError if
+    a logit is not finite, as no class is the largest then, and for labels that are no classes.
     """
-    hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels))
+    hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels, groups))
     if (hits == -2).any():
         raise WnError(f"a label is out of range: allowed are 0 to {logits.shape[1] - 1}")
     if (hits < 0).any():

@@ -16,6 +16,7 @@ from wn import noise as noises
 from wn.backends.base import Backend, Room
 from wn.data.dataset import Dataset
 from wn.errors import WnError
+from wn.groups import group_sizes
 from wn.halving import alone, fitting, halves
 from wn.models import parameter_count
 from wn.network import Network
@@ -54,7 +55,10 @@ class Place(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Accuracy against σ at one place, in one phase, for one repeat: σ (S,), correct (S,) of total."""
+    """Accuracy against σ at one place, in one phase, for one repeat: σ (S,), correct (S,) of total.
+
+    `by_group` (S, G) is the same by group of test images (`wn.groups`), if it was counted so.
+    """
 
     phase: str
     place: Place
@@ -62,14 +66,16 @@ class Curve(NamedTuple):
     sigma: NDArray[np.float64]
     correct: NDArray[np.int64]
     total: int
+    by_group: NDArray[np.int64] | None = None
 
 
 class CleanResult(NamedTuple):
-    """A clean network of one repeat: how many test images it gets right without noise."""
+    """A clean network of one repeat: how many test images it gets right without noise, also by group."""
 
     repeat: int
     correct: int
     total: int
+    by_group: tuple[int, ...] = ()
 
 
 class WalkPlan(NamedTuple):
@@ -201,7 +207,8 @@ def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult],
                 parts.sort(key=lambda part: float(part.sigma[0]))
                 sigma = np.concatenate([part.sigma for part in parts])
                 correct = np.concatenate([part.correct for part in parts])
-                curves.append(Curve(phase, place, repeat, sigma, correct, parts[0].total))
+                by_group = np.concatenate([part.by_group for part in parts if part.by_group is not None])
+                curves.append(Curve(phase, place, repeat, sigma, correct, parts[0].total, by_group))
     return clean, curves
 
 
@@ -221,7 +228,8 @@ def walk_inference(
     monitor = Monitor() if monitor is None else monitor
     # Without backward only a layer's input and output are in memory
     parts = _parts(plan._replace(members=EVALUATED_PER_TRAINED * plan.members))
-    correct = np.zeros((len(plan.places), len(plan.sigma)), np.int64)
+    groups = len(group_sizes(len(plan.dataset.test)))
+    correct = np.zeros((len(plan.places), len(plan.sigma), groups), np.int64)
 
     @cache
     def noise_at(row: int, start: int, stop: int) -> SiteNoise:
@@ -244,7 +252,7 @@ def walk_inference(
                         logits = plan.network.forward_from_site(
                             be, population.params, population.states, clean[first], noisy, first
                         )
-                        correct[row, part] += count_correct(be, logits, labels)
+                        correct[row, part] += count_correct(be, logits, labels, groups)
                         done += 1
                     except MemoryError:
                         logits = None
@@ -253,7 +261,7 @@ def walk_inference(
                 monitor.step()
     total = len(plan.dataset.test)
     return [
-        Curve("inference", place, repeat, plan.sigma, correct[row], total)
+        Curve("inference", place, repeat, plan.sigma, correct[row].sum(axis=1), total, correct[row])
         for row, place in enumerate(plan.places)
     ]
 
@@ -272,8 +280,10 @@ def _clean_job(plan: WalkPlan, repeat: int) -> Job:
                 batch_size=plan.evaluation_batch,
                 dtype=plan.dtype,
                 monitor=monitor,
-            )
-        results: list[Result] = [CleanResult(repeat, int(correct[0]), len(plan.dataset.test))]
+                by_group=True,
+            )[0]
+        total, by_group = len(plan.dataset.test), tuple(correct.tolist())
+        results: list[Result] = [CleanResult(repeat, int(correct.sum()), total, by_group)]
         if "inference" in plan.phases:
             results += walk_inference(be, plan, population, repeat, monitor)
         return results
@@ -312,8 +322,9 @@ def _curve(
             batch_size=plan.evaluation_batch,
             dtype=plan.dtype,
             monitor=monitor,
+            by_group=True,
         )
-    return Curve("training", place, repeat, sigma, correct, len(plan.dataset.test))
+    return Curve("training", place, repeat, sigma, correct.sum(axis=1), len(plan.dataset.test), correct)
 
 
 @contextmanager

@@ -280,9 +280,9 @@ def test_at_inference_fewer_levels_stand_side_by_side(be: Any) -> None:
     be.linear = linear
     seen, count = [], be.count_correct
 
-    def counted(logits: Any, labels: Any) -> Any:
+    def counted(logits: Any, labels: Any, groups: int | None = None) -> Any:
         seen.append(len(logits))
-        return count(logits, labels)
+        return count(logits, labels, groups)
 
     be.count_correct = counted
     assert walked(be, plan)[0] == expected

@@ -144,12 +144,19 @@ class Layers:
         shifted = logits - logits.max(axis=1, keepdims=True)
         return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
 
-    def count_correct(self, logits: Array, labels: Array) -> Array:
-        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,)."""
+    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
+        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
+
+        With `groups` G, by group of samples, n mod G: (P, G).
+        """
         self.check_labels(labels, logits.shape[1])
-        logits = logits[:, :, : len(labels)]
-        finite = self.xp.isfinite(logits).all(axis=(1, 2))
-        return self.xp.where(finite, (logits.argmax(axis=1) == labels).sum(axis=1), -1)
+        batch, parts = len(labels), 1 if groups is None else groups
+        logits = logits[:, :, :batch]
+        hits = (logits.argmax(axis=1) == labels).astype(self.xp.int64)
+        hits = self.xp.where(self.xp.isfinite(logits).all(axis=1), hits, -batch - 1)  # never made up for
+        padded = self.xp.pad(hits, ((0, 0), (0, -batch % parts)))
+        counts = self.xp.maximum(padded.reshape(len(hits), -1, parts).sum(axis=1), -1)
+        return counts[:, 0] if groups is None else counts
 
     # ---- convolution and pooling ------------------------------------------------------------------------
 

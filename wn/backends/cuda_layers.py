@@ -8,6 +8,7 @@ import numpy as np
 from wn.backends.base import Array, Backend
 from wn.backends.cuda_kernels import Kernels, by_element, by_sample, memory_errors, packed, reducing
 from wn.backends.windows import Pair, Sliding
+from wn.groups import GROUPS
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
 ENTRIES = 8  # places of a convolution's kernel whose gradient one warp computes
@@ -147,16 +148,19 @@ class CudaLayers(Backend):
         )
         return dlogits
 
-    def count_correct(self, logits: Array, labels: Array) -> Array:
+    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
         """See `Backend.count_correct`: the same numbers."""
         logits, labels = self._contiguous(logits, labels)
-        members, classes, batch = logits.shape
-        correct, sizes = self.xp.empty(members, np.int64), (classes, batch, len(labels))
+        (members, classes, batch), parts = logits.shape, GROUPS if groups is None else groups
+        correct, sizes = self.xp.empty((members, parts), np.int64), (classes, batch, len(labels))
         self._kernel(
-            *("count_correct", logits.dtype, (members,), reducing(len(labels))),
+            *("count_correct", logits.dtype, (members,), parts),
             *(logits, labels, correct, *map(np.int32, sizes)),
         )
-        return correct
+        if groups is not None:
+            return correct
+        worst = correct.min(axis=1)
+        return self.xp.where(worst < 0, worst, correct.sum(axis=1))
 
     # ---- convolution ------------------------------------------------------------------------------------
 

@@ -584,7 +584,7 @@ KERNEL cross_entropy_backward(const REAL* log_probabilities, const i64* labels, 
 }
 
 // How many of `count` labels are the largest of logits (P, K, B), a tie: the smaller; -1 where one is not finite,
-// -2 where a label is no class.
+// -2 where a label is no class. Samples n mod G are counted by thread: correct (P, G) for blocks of G threads.
 KERNEL count_correct(const REAL* logits, const i64* labels, i64* correct, int classes, int batch, int count) {
     const REAL* x = logits + (i64)blockIdx.x * classes * batch;
     int hits = 0, wrong = 0, unknown = 0;
@@ -598,8 +598,7 @@ KERNEL count_correct(const REAL* logits, const i64* labels, i64* correct, int cl
         }
         hits += best == labels[n];
     }
-    hits = block_sum(hits), wrong = block_sum(wrong), unknown = block_sum(unknown);
-    if (threadIdx.x == 0) correct[blockIdx.x] = unknown ? -2 : wrong ? -1 : hits;
+    correct[(i64)blockIdx.x * blockDim.x + threadIdx.x] = unknown ? -2 : wrong ? -1 : hits;
 }
 
 // ---- optimiser: all parameters of all members in one launch; grid: elements, arrays ------------------------------------

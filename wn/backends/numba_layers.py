@@ -185,13 +185,13 @@ class NumbaLayers(NumpyBackend):
         return dlogits
 
     @primitive
-    def count_correct(self, logits: Array, labels: Array) -> Array:
+    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
         """See `Backend.count_correct`: the same numbers."""
         self.check_labels(labels, logits.shape[1])
         logits, labels = self._contiguous(logits, labels)
-        hits = np.empty(len(logits), np.int64)
+        hits = np.zeros((len(logits), 1 if groups is None else groups), np.int64)
         self._run(loss.count_correct, logits, labels, hits)
-        return hits
+        return hits[:, 0] if groups is None else hits
 
     # ---- convolution ------------------------------------------------------------------------------------
 

@@ -244,7 +244,9 @@ def test_loss(dtype: Any, population: int, classes: int, batch: int, seed: int, 
     logits = logits.round(0)  # ties
     some = labels[: max(batch // 2, 1)]
     assert same_bits(*both("count_correct", logits, some))
+    assert same_bits(*both("count_correct", logits, some, 64))
     logits[-1, 0, 0] = np.nan
+    assert same_bits(*both("count_correct", logits, some, 64))
     assert same_bits(*both("count_correct", logits, some))
     assert CUDA.count_correct(logits, some)[-1] == -1
 

@@ -29,10 +29,10 @@ def cross_entropy_backward(log_probabilities: Any, labels: Any, shares: Any) -> 
     return dlogits
 
 
-def count_correct(logits: Any, labels: Any) -> Any:
-    hits = np.full(len(logits), 1 << 40)
+def count_correct(logits: Any, labels: Any, groups: int = 1) -> Any:
+    hits = np.full((len(logits), groups), 1 << 40)
     loss.count_correct(logits, labels, hits)
-    return hits
+    return hits[:, 0] if groups == 1 else hits
 
 
 def example(shape: tuple[int, int, int], seed: int, dtype: Any, scale: float = 3) -> tuple[Any, Any, Any]:
@@ -117,6 +117,9 @@ def test_ties_go_to_the_smaller_class(
     labels = generator.integers(0, classes, batch)
     expected = (logits[:, :, :batch].argmax(axis=1) == labels).sum(axis=1)
     np.testing.assert_array_equal(count_correct(logits, labels), expected)
+    hits = logits[:, :, :batch].argmax(axis=1) == labels
+    by_group = np.stack([hits[:, g::5].sum(axis=1) for g in range(5)], axis=1)
+    np.testing.assert_array_equal(count_correct(logits, labels, 5), by_group)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

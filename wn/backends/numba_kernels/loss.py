@@ -116,16 +116,16 @@ def _exponential_32(x: Any) -> Any:
 def count_correct(logits: Array, labels: Array, hits: Array) -> None:
     """Write how many of the labels (B,) are the class of the largest logit; a tie goes to the smaller class.
 
-    logits: (P, K, ≥B), of which the first B samples count; hits: (P,) integers, −1 where one of these logits
-    is not finite: no class is the largest then.
+    logits: (P, K, ≥B), of which the first B samples count; hits: (P, G) integers, for samples n mod G; −1
+    where one of these logits is not finite: no class is the largest then.
     """
     for p in numba.prange(len(logits)):
-        hits[p] = _hits(logits[p], labels)
+        _hits(logits[p], labels, hits[p])
 
 
 @serial()
-def _hits(logits: Array, labels: Array) -> int:
-    batch = len(labels)
+def _hits(logits: Array, labels: Array, hits: Array) -> None:
+    batch, groups = len(labels), len(hits)
     largest, winner = np.empty(batch, logits.dtype), np.zeros(batch, np.int64)
     for n in range(batch):
         largest[n] = logits[0, n]
@@ -136,9 +136,9 @@ def _hits(logits: Array, labels: Array) -> int:
             outside += not np.isfinite(value)
             winner[n] = k if value > largest[n] else winner[n]
             largest[n] = np.maximum(largest[n], value)
-    if outside:
-        return -1
-    correct = 0
+    hits[:] = 0
     for n in range(batch):
-        correct += winner[n] == labels[n]
-    return correct
+        hits[n % groups] += winner[n] == labels[n]
+    for n in range(batch if outside else 0):
+        if not np.isfinite(logits[:, n]).all():
+            hits[n % groups] = -1
