@@ -95,6 +95,8 @@ def problem_in(environment: str, line: str, wheels: Path, root: Path) -> str | N
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             return f"{command!r} ends with {done.returncode}: {''.join(last)}"
+        if unknown := re.search(r"does not provide the extra '?([\w-]+)", done.stderr):  # pip only warns
+            return f"{command!r} names an extra that does not exist: {unknown[1]}"
         if heavy and ours and not re.search(rf"Would install .*{NAME}", done.stdout):
             return f"{command!r} would not install {NAME}"
     return None

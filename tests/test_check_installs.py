@@ -83,7 +83,7 @@ def wheel(folder: Path, name: str) -> None:
         file.writestr(f"{record}/RECORD", "")
 
 
-def test_a_line_that_works_and_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_works_and_lines_that_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     environment = str(tmp_path / "environment")
     venv.create(environment, with_pip=True)
@@ -92,3 +92,5 @@ def test_a_line_that_works_and_one_that_does_not(tmp_path: Path, monkeypatch: py
     problem = problem_in(environment, "pip install nothing", tmp_path, tmp_path)
     assert problem is not None
     assert "nothing" in problem
+    problem = problem_in(environment, "pip install 'something[more]'", tmp_path, tmp_path)
+    assert problem == "\"pip install 'something[more]'\" names an extra that does not exist: more"
