@@ -119,6 +119,12 @@ def test_any_text_gives_a_grid_or_one_line(text: str) -> None:
         ([[1.0, 2.0]], ("no values",)),
         (["a"], ("'a'", "can't be read")),
         ([1.0, None], ("None",)),
+        (["0.5"], ("'0.5'", "can't be read")),
+        (["1_000"], ("'1_000'", "can't be read")),
+        (True, ("True", "can't be read")),
+        (1j, ("1j", "can't be read")),
+        (np.array([0.5 + 1j]), ("can't be read",)),
+        ([10**400], ("can't be read",)),
         ({}, ("can't be read",)),
     ],
 )

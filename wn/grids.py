@@ -34,8 +34,11 @@ def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDA
 
 def _numbers(grid: Any) -> NDArray[np.float64]:
     try:
-        return np.atleast_1d(np.asarray(grid, np.float64))
-    except (TypeError, ValueError):
+        values = np.asarray(grid)
+        if values.dtype.kind not in "iufO" and values.size:
+            raise TypeError
+        return np.atleast_1d(values.astype(np.float64))
+    except (TypeError, ValueError, OverflowError):
         raise WnError(f"σ grid {grid!r} can't be read: write {ALLOWED}") from None
 
 

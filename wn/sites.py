@@ -23,8 +23,8 @@ def read_where(where: Any) -> tuple[Any, dict[Site, float] | None]:
     """
     if isinstance(where, Mapping):
         return "mapped", dict(where)
-    if not isinstance(where, str) or where in WORDS:
-        return where, None
+    if not isinstance(where, str) or where.strip() in WORDS:
+        return where.strip() if isinstance(where, str) else where, None
     items = [item.strip() for item in where.split(",")]
     if not all(items) or any((":" in item) != (":" in where) for item in items):
         raise WnError(f"where {where!r} can't be read: write {ALLOWED}")

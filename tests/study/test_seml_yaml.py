@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.study.seml_files import HEAD, NOISE, STD, grid, imported, noisy
 from wn.errors import WnError
@@ -265,8 +266,11 @@ def test_aliases_of_aliases_are_refused_at_once(file: Path, text: str) -> None:
         ("fixed: " + "[" * 5000 + "]" * 5000, "nested more"),
         ("fixed: { a: " + "9" * 5000 + " }", "not YAML"),
         ("fixed: { ? [1, 2] : 3 }", "a name is text"),
+        ("fixed: { a: !!timestamp x }", "line 2: not YAML: x"),
+        ("fixed: { a: !!bool x }", "line 2: not YAML: x"),
+        ("fixed: { a: 2020-13-45 }", "line 2: not YAML: 2020-13-45"),
         ("fixed: { <<: 3 }", "<< takes a table"),
-        ("x" * 1_000_001, "1000031 bytes"),
+        ("x" * 200_000, "200030 bytes: an experiment file has at most 200000"),
         ("grid: { x: { type: uniform, min: 0, max: 1, num: 1e12 } }", "x.num"),
         ("grid: { x: { type: uniform, min: 0, max: 1, num: 2.5 } }", "whole number"),
         ("grid: { x: { type: uniform, min: 0, max: .inf, num: 3 } }", "x.max: must be a finite number"),
@@ -289,3 +293,10 @@ def test_more_entries_than_a_study_has_are_refused_at_once(file: Path) -> None:
     """A study has one learning rate: each of 100,000 would be an entry of its own."""
     rates = "grid: { optimizer.lr: { type: uniform, min: 1, max: 2, num: 100000 } }\n"
     assert "more than 2000 noise entries" in refusal(file, HEAD.replace(", lr: 1e-3", "") + rates)
+
+
+def test_other_users_of_yaml_are_left_alone(file: Path) -> None:
+    """The tag is understood here, and nowhere else in the process."""
+    fixed(file, f"{ABOVE}sub:\n  fixed:\n    a: !remove\n")
+    with pytest.raises(yaml.YAMLError, match="!remove"):
+        yaml.safe_load("a: !remove")

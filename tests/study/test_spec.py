@@ -184,6 +184,13 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     ('"additive"', '"gauss"', "noise[0].kind: ", ("'gauss'", "additive", "mixed-direct")),
     ("repeats = 2", 'phases = "test"', "phases: ", ("'test'", "inference, training")),
     (KEY, f'{KEY}\nphases = ["test"]', "noise[0].phases: ", ("'test'", "inference, training")),
+    (
+        KEY,
+        f'{KEY}\nwhere = "0:1,1:2"',
+        "noise[0].where: ",
+        ('where = "mapped" with factors',),
+    ),
+    (KEY, f'{KEY}\nwhere = "fc1,1"', "noise[0].where: ", ("site 1 fc1 is listed twice",)),
     (KEY, f'{KEY}\nwhere = "here"', "noise[0].where: ", ("'here'", "each, global, mapped")),
     (KEY, f'{KEY}\nexecution = "both"', "noise[0].execution: ", ("'both'", "single, each")),
     ("epochs = 3", 'dtype = "float16"', "recipe.dtype: ", ("float16", "float32, float64")),

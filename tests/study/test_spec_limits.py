@@ -4,7 +4,7 @@ import pytest
 
 from tests.study.test_spec import SMALL
 from wn.errors import WnError
-from wn.study import parse_study
+from wn.study import count, parse_study, planned_facts
 
 DIRECT = 'kind = "mixed-direct"\nsigma_mul = "0.1:1:2000"\nsigma_add = "0.1:1:9"\n'
 DIRECT += "repetitions = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"
@@ -64,3 +64,14 @@ def test_what_is_said_twice_is_named(text: str, part: str) -> None:
     with pytest.raises(WnError) as caught:
         parse_study(text, "x.toml")
     assert part in str(caught.value)
+
+
+def test_where_has_the_forms_of_the_flag() -> None:
+    """The kind: sites that one way in takes, and the other refuses."""
+    texts = ('"0,relu1"', '[0, "relu1"]', '["input", 2]')
+    specs = [
+        parse_study(SMALL.replace('["none", "sites"]', '"none"') + f"where = {text}\n") for text in texts
+    ]
+    facts = planned_facts(specs[0])
+    assert count(specs[0], facts) == count(specs[1], facts) == count(specs[2], facts)
+    assert count(specs[0], facts)[0].inference == 2 * 2 * 3

@@ -14,7 +14,7 @@ from wn.errors import WnError
 from wn.study.schema import at
 
 DEEPEST, MOST = 30, 100_000  # nesting, and values of a file or an axis: more is no experiment
-LARGEST = 1_000_000  # bytes
+LARGEST = 200_000  # bytes
 MOST_NOTES = 50
 
 _BLOCKS = {  # the keys of blocks that say where runs are executed, in all versions of seml
@@ -73,7 +73,6 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         raise WnError(f"{path}: {len(content)} bytes: an experiment file has at most {LARGEST}")
     try:
         loader = yaml.SafeLoader(content)
-        loader.add_constructor("!remove", lambda *_: REMOVE)
         tree = loader.get_single_node()
         with at(str(path)):
             return _document(loader, tree)
@@ -174,8 +173,12 @@ class _Reader:
             raise WnError(f"{_place(node)}: a name is text, not a list or a table")
         try:
             value = self.loader.construct_object(node)
-        except (ValueError, OverflowError) as error:  # an impossible date, a number of too many digits
-            raise WnError(f"{_place(node)}: not YAML: {error}") from None
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:  # a date, !!bool x, 5000 digits
+            raise WnError(f"{_place(node)}: not YAML: {node.value[:40]}: {error}") from None
         odd = node.value.lower() not in _PLAIN_WORDS and not _PLAIN_NUMBER.fullmatch(node.value)
         if node.style is None and not isinstance(value, str) and odd and path.split(".")[0] not in _BLOCKS:
             read = f"{path}: {node.value} is read as {value}"
