@@ -102,7 +102,7 @@ def not_in_forks(be: Any) -> None:
     def after_fork() -> None:
         found = backend()
         if found is not None:
-            found.xp = found._kernel = _Gone()
+            found.xp = found._kernel = found._own = _Gone()
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=after_fork)

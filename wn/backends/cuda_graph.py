@@ -8,6 +8,7 @@ that a recorded step uses for its intermediate results comes from a pool of its 
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import local
 from typing import Any
 
 from wn.backends.base import TrainingStep
@@ -20,8 +21,11 @@ WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, a
 log = logging.getLogger("wn")
 
 
-class RecordedStep:
-    """A step that does what `step` does; from its third call with so many samples on, as a graph."""
+class RecordedStep(local):
+    """A step that does what `step` does; from its third call with so many samples on, as a graph.
+
+    Each thread has graphs of its own, as it has the places in memory that they read.
+    """
 
     def __init__(self, be: Any, step: TrainingStep) -> None:
         self._be, self._step = be, step

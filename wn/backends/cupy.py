@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,17 @@ SHARE = 0.4  # of the free memory that a population may be planned with
 MOST_MEMBERS = 1024  # of a population
 
 
+class _Own(local):
+    """What each thread has of its own: a stream, and places on the device that what is done in it reads."""
+
+    def __init__(self, cupy: Any) -> None:
+        self.stream: Any = None
+        self.recording = False
+        self.kept: dict[Any, Array] = {}
+        self.epoch, self.epoch_there = cupy.zeros(1, np.uint32), 0
+        self.adam, self.adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
+
+
 class CuPyBackend(CudaLayers):
     """CuPy's arrays; results agree with the NumPy backend's, noise bit by bit.
 
@@ -42,13 +54,9 @@ class CuPyBackend(CudaLayers):
         self.libraries = cuda_device.distributions()
         self.graphs = True  # whether training steps may be recorded
         self.not_recorded = 0  # trainings whose step could not be recorded
-        self._stream: Any = None
-        self._recording = False
-        self._kept: dict[Any, Array] = {}
+        self._own = _Own(cupy)
         self._kept_pool = cupy.cuda.MemoryPool()  # else what stays would hold back large blocks
         self._resident: dict[int, Array] = {}  # by the array of the host
-        self._epoch, self._epoch_there = cupy.zeros(1, np.uint32), 0
-        self._adam, self._adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
         cuda_device.not_in_forks(self)
 
     # ---- arrays, memory, and what is done in which order ------------------------------------------------
@@ -63,7 +71,9 @@ class CuPyBackend(CudaLayers):
             return self.asarray(values)
         key = id(values)  # of no other array before this one is gone
         if key not in self._resident:
-            self._resident[key] = self.asarray(values)
+            sent = self.asarray(values)
+            self.xp.cuda.get_current_stream().synchronize()  # other threads, with other streams, use it too
+            self._resident[key] = sent
             weakref.finalize(values, self._resident.pop, key, None).atexit = False
         return self._resident[key]
 
@@ -79,17 +89,22 @@ class CuPyBackend(CudaLayers):
             "accumulate", values.dtype, *sizes, total, values, np.float64(factor), np.int64(total.size)
         )
 
+    @property
+    def _kept(self) -> dict[Any, Array]:
+        """What `constant` keeps for this thread."""
+        return self._own.kept
+
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Work in a stream of its own, in which steps can be recorded; at the end give free memory back."""
-        if self._stream is None:
-            self._stream = self.xp.cuda.Stream(non_blocking=True)
+        if self._own.stream is None:
+            self._own.stream = self.xp.cuda.Stream(non_blocking=True)
         self.xp.cuda.get_current_stream().synchronize()  # what it was told is done before the other begins
         try:
-            with self._stream:
+            with self._own.stream:
                 yield
         finally:
-            self._stream.synchronize()
+            self._own.stream.synchronize()
             self.release()
 
     def release(self) -> None:
@@ -120,7 +135,7 @@ class CuPyBackend(CudaLayers):
         except cuda.runtime.CUDARuntimeError as error:
             if error.status != OUT_OF_MEMORY:
                 raise
-            if self._recording:
+            if self._own.recording:
                 raise MemoryError(f"no {size} bytes are left to record a step with") from error
         self.release()
         return cuda.MemoryPointer(cuda.Memory(size), 0)
@@ -133,20 +148,20 @@ class CuPyBackend(CudaLayers):
 
     def kept(self) -> list[Array]:
         """Return all that `constant` and `resident` have sent to the device and keep there."""
-        return [*self._kept.values(), *self._resident.values()]
+        return [*self._own.kept.values(), *self._resident.values()]
 
     def constant(self, values: Any, dtype: Any = None) -> Array:
         """See `Backend.constant`: the same values are sent to the device once."""
         values = np.asarray(values, dtype)
         key = (values.dtype.str, values.shape, values.tobytes())
-        if key not in self._kept:
-            if self._recording:
+        if key not in self._own.kept:
+            if self._own.recording:
                 raise NotRecordable("a recorded step can't take new values from the host")
-            if len(self._kept) >= KEPT:
-                self._kept.clear()
+            if len(self._own.kept) >= KEPT:
+                self._own.kept.clear()
             with self.xp.cuda.using_allocator(self._kept_pool.malloc):
-                self._kept[key] = self.xp.asarray(values)
-        return self._kept[key]
+                self._own.kept[key] = self.xp.asarray(values)
+        return self._own.kept[key]
 
     # ---- recorded steps ---------------------------------------------------------------------------------
 
@@ -157,38 +172,42 @@ class CuPyBackend(CudaLayers):
     @property
     def records(self) -> bool:
         """Whether a step can be recorded here: in a stream of its own, as within `working`."""
-        return self.graphs and self._stream is not None and self.xp.cuda.get_current_stream() == self._stream
+        return (
+            self.graphs
+            and self._own.stream is not None
+            and self.xp.cuda.get_current_stream() == self._own.stream
+        )
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """What is launched meanwhile is recorded, and may depend on no value that changes on the host."""
-        self._recording = True
+        self._own.recording = True
         try:
             yield
         finally:
-            self._recording = False
+            self._own.recording = False
 
     def set_epoch(self, epoch: int) -> Array:
         """Write the epoch, if it is another one, to where kernels find it; return that place."""
         epoch = random.checked_integer("epoch", epoch, 32)
-        if epoch != self._epoch_there:
+        if epoch != self._own.epoch_there:
             self._check_not_recording("epoch")
-            self._kernel("set_epoch", np.float32, (1,), 1, self._epoch, np.uint32(epoch))
-            self._epoch_there = epoch
-        return self._epoch
+            self._kernel("set_epoch", np.float32, (1,), 1, self._own.epoch, np.uint32(epoch))
+            self._own.epoch_there = epoch
+        return self._own.epoch
 
     def set_constants(self, constants: Sequence[float]) -> Array:
         """Write Adam's constants, if they are others, to where the kernel finds them; return that place."""
         step_size, beta1, beta2, second_correction, epsilon = constants
         values = (step_size, beta1, 1 - beta1, beta2, 1 - beta2, second_correction, epsilon)
-        if values != self._adam_there:
+        if values != self._own.adam_there:
             self._check_not_recording("step size")
-            self._kernel("set_constants", np.float32, (1,), 7, self._adam, packed(np.float64, *values))
-            self._adam_there = values
-        return self._adam
+            self._kernel("set_constants", np.float32, (1,), 7, self._own.adam, packed(np.float64, *values))
+            self._own.adam_there = values
+        return self._own.adam
 
     def _check_not_recording(self, what: str) -> None:
-        if self._recording:
+        if self._own.recording:
             raise NotRecordable(f"the {what} changed within a recorded step")
 
     # ---- batches ----------------------------------------------------------------------------------------
@@ -242,7 +261,7 @@ class CuPyBackend(CudaLayers):
             self._kernel(
                 *(f"gather_{images.dtype}", dtype, grid, threads),
                 *(images, samples, self.constant([mean, std], dtype)),
-                self.set_epoch(epoch) if how[1] else self._epoch,
+                self.set_epoch(epoch) if how[1] else self._own.epoch,
                 *(x, dtype.type(scale), packed(np.uint32, *shape, *how)),
             )
         return x

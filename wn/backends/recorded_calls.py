@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
+from threading import local
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -114,11 +115,12 @@ def primitive(method: Method) -> Method:
     return call  # type: ignore[return-value]  # the same but for what arrays are sealed
 
 
-class RecordedStep:
+class RecordedStep(local):
     """A step that does what `step` does: as noted, once it has been done with so many samples.
 
     `recording(calls)` is the context in which a backend notes what it calls. All recordings use the same work
-    arrays: nothing in them outlives a step. A step that can't be repeated is done anew each time.
+    arrays: nothing in them outlives a step. A step that can't be repeated is done anew each time. Each thread
+    has recordings of its own, since its work arrays end with it.
     """
 
     def __init__(
