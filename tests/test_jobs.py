@@ -133,7 +133,7 @@ class _Jobs:
             return original(futures)
 
         original = futures_module.as_completed
-        monkeypatch.setattr(walking, "as_completed", as_completed)
+        monkeypatch.setattr("wn.jobs.as_completed", as_completed)
         work = [(1, self.endless(name)) for name in "ab"] + [(1, self.disturbing)]
         work += [(1, self.endless(f"late {index}")) for index in range(5)]
         with ThreadPoolExecutor(3) as executor:
@@ -224,11 +224,3 @@ def test_an_inference_walk_is_stopped_between_two_points() -> None:
     with pytest.raises(Stopped):
         walking.walk_inference(BE, plan, population, 0, Stop())
     assert steps == 2
-
-
-def test_an_error_under_training_noise_names_place_and_sigma() -> None:
-    plan = plan_for(sigma=np.array([0.1, 3e38]), phases=("training",))
-    with pytest.raises(WnError) as caught:
-        run(plan._replace(places=plan.places[:1]))
-    assert str(caught.value).startswith("input, σ 0.1 to 3e+38: ")
-    assert "float32" in str(caught.value)

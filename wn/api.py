@@ -20,7 +20,7 @@ import numpy as np
 import scipy
 
 import wn
-from wn import backends, outputs, training, walking
+from wn import backends, outputs, training, walk_tables, walking
 from wn.backends.base import Backend
 from wn.backends.threads import single_threaded_blas
 from wn.claims import Claimed
@@ -30,12 +30,12 @@ from wn.files import StrPath, as_path
 from wn.groups import totals
 from wn.halving import alone
 from wn.installed import DISTRIBUTION
-from wn.intervals import Counts, fit_repeats, floor_of
+from wn.intervals import Counts, fit_repeats, floor_of, without_points
 from wn.midpoint import Midpoint
 from wn.network import Network
 from wn.outputs import AlreadyThere
 from wn.random import member_seed
-from wn.results import CURVE_COLUMNS, FILES, MIDPOINT_COLUMNS, WalkResult, holds_only
+from wn.results import FILES, WalkResult, holds_only
 from wn.settings import (
     NetworkSettings,
     WalkSettings,
@@ -60,7 +60,9 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
 
     Settings are the fields of `WalkSettings` (the same as the flags of `wn walk`), for example
     `wn.walk(dataset="mnist", model="mlp", noise="additive", phase="inference", sigma="0.01:100:17")`.
-    Returns the curves and midpoints as plain arrays. Raises WnError for anything unknown or out of range.
+    Returns the curves and midpoints as plain arrays. A point at which numbers leave the range of the type has
+    no result but a row in `failures`, and the others stand. Raises WnError for anything unknown or out of
+    range, and if no point has a result.
     """
     chosen = read_walk(settings)
     started = time.perf_counter()
@@ -91,13 +93,14 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     run["settings"]["sigma"] = plan.sigma.tolist()
     run["chance"] = walking.chance(dataset)
     run["clean_correct"] = [[result.correct, result.total] for result in clean]
-    run["correct_by_group"] = _by_group(clean, curves)
-    run["fits"] = [_fit_record(*fit) for fit in fits]
+    run["correct_by_group"] = walk_tables.by_group(clean, curves)
+    run["fits"] = [walk_tables.fit_record(*fit) for fit in fits]
     return WalkResult(
-        curves=_curve_table(prefix, curves),
-        midpoints=_midpoint_table(prefix, fits),
+        curves=walk_tables.curve_table(prefix, curves),
+        midpoints=walk_tables.midpoint_table(prefix, fits),
         reasons=tuple(fit.reason for _, _, fit in fits),
         run=run,
+        failures=walk_tables.failure_table(prefix, walking.failures(plan, results)),
     )
 
 
@@ -317,7 +320,14 @@ def _fits(
     fits = []
     for phase in plan.phases:
         for place in plan.places:
-            repeats = [_counts(curve) for curve in curves if curve.phase == phase and curve.place == place]
+            repeats = [
+                _counts(curve)
+                for curve in curves
+                if curve.phase == phase and curve.place == place and len(curve.sigma)
+            ]
+            if not repeats:
+                fits.append((phase, place, without_points(accuracy, walking.chance(plan.dataset))))
+                continue
             fit = fit_repeats(
                 repeats,
                 accuracy,
@@ -335,57 +345,3 @@ def _counts(curve: walking.Curve) -> Counts:
     if curve.by_group is None:
         return Counts(curve.sigma, curve.correct, np.full(len(curve.sigma), curve.total))
     return Counts(curve.sigma, curve.by_group, totals(curve.total, len(curve.sigma)))
-
-
-def _by_group(clean: list[walking.CleanResult], curves: list[walking.Curve]) -> dict[str, list[str]]:
-    """Correct answers by group of test images, from which intervals follow, as numbers apart by spaces.
-
-    One text per clean network, and one per row of the table of curves.
-    """
-    rows = [row for curve in curves if curve.by_group is not None for row in curve.by_group.tolist()]
-    found = {"clean": [result.by_group for result in clean], "curves": rows}
-    return {name: [" ".join(map(str, counts)) for counts in texts] for name, texts in found.items()}
-
-
-def _fit_record(phase: str, place: walking.Place, fit: Midpoint) -> dict[str, Any]:
-    """What a fit has beside the columns of the table of midpoints."""
-    names = ("location", "floor", "dispersion", "interval", "standard_error", "measured_crossing")
-    return {"phase": phase, "site": place.site} | {name: getattr(fit, name) for name in names}
-
-
-def _curve_table(prefix: tuple[str | int, ...], curves: list[walking.Curve]) -> Any:
-    rows = [
-        (
-            *prefix,
-            curve.phase,
-            curve.place.site,
-            curve.place.name,
-            float(sigma),
-            curve.repeat,
-            int(correct),
-            curve.total,
-            int(correct) / curve.total,
-        )
-        for curve in curves
-        for sigma, correct in zip(curve.sigma, curve.correct, strict=True)
-    ]
-    return np.array(rows, CURVE_COLUMNS)
-
-
-def _midpoint_table(prefix: tuple[str | int, ...], fits: list[tuple[str, walking.Place, Midpoint]]) -> Any:
-    rows = [
-        (
-            *prefix,
-            phase,
-            place.site,
-            place.name,
-            fit.midpoint,
-            fit.ci_low,
-            fit.ci_high,
-            fit.slope,
-            fit.reached,
-            fit.clean_accuracy,
-        )
-        for phase, place, fit in fits
-    ]
-    return np.array(rows, MIDPOINT_COLUMNS)

@@ -146,7 +146,8 @@ def walk(
     *training*). The *midpoint* is the σ at which accuracy has fallen half-way from clean to chance,
     1/classes. Without flags: additive noise, MLP, fashion-mini, both phases.
 
-    Writes curves.csv, midpoints.csv, curves.png, midpoints.png and run.json to the --out folder.
+    Writes curves.csv, midpoints.csv, curves.png, midpoints.png and run.json to the --out folder. Exit code 1
+    if there are points without a result, since numbers left the range of the type there.
 
     Examples:
 
@@ -163,8 +164,9 @@ def walk(
         with console.progress(messages, "walking") as progress:
             result = api.walk(progress=progress, **settings)
         console.print_midpoints(output, result)
+        console.print_failures(messages, result)
         code = _save_walk(result, place, overwrite)
-    raise typer.Exit(code)
+    raise typer.Exit(code or int(len(result.failures) > 0))
 
 
 def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
@@ -182,7 +184,7 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
         try:
             files, wrong = outputs.write_or_rescue(out.folder, tables)
         except OSError:
-            output.print(results.csv_of(result.curves), markup=False, highlight=False, soft_wrap=True)
+            output.print(results.csv_of_curves(result), markup=False, highlight=False, soft_wrap=True)
             raise
         try:
             files += results.write_pictures(result, files[0].parent)
@@ -277,8 +279,9 @@ def settings_of(context: typer.Context) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, by default with the arguments of the process, and exit.
 
-    Exit codes: 0 done; 1 the system refused (a full disk, another package called wn), or `data check` found a
-    difference; 2 bad input; 130 Ctrl-C. What went wrong is said in one line.
+    Exit codes: 0 done; 1 the system refused (a full disk, another package called wn), `data check` found a
+    difference, or points of a walk have no result; 2 bad input; 130 Ctrl-C. What went wrong is said in one
+    line.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no σ shows a question mark

@@ -131,7 +131,8 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
 
     if row["reached"]:
         return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
-    sigma = result.curves["sigma"]
+    same = (result.curves["phase"] == row["phase"]) & (result.curves["site"] == row["site"])
+    sigma = result.curves["sigma"][same]
     if reason == ALREADY_BELOW:
         return f"below {sigma[sigma > 0].min():.3g}"
     return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
@@ -140,6 +141,28 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
 def _interval(low: float, high: float) -> str:
     upper = "∞" if isinf(high) or isnan(high) else f"{high:.3g}"
     return f"[{low:.3g}, {upper}]"
+
+
+MOST_FAILURES = 20  # lines
+
+
+def print_failures(console: Console, result: WalkResult) -> None:
+    """Print which points have no result, and why: those that failed for the same reason together."""
+    rows = result.failures
+    if not len(rows):
+        return
+    total = len(rows) + len(result.curves)
+    say(console, f"wn: {len(rows)} of {total} points have no result; smaller σ or float64 would have one:")
+    alike: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows.tolist():
+        found = dict(zip(rows.dtype.names or (), row, strict=True))
+        what = (found["phase"], found["site_name"], found["repeat"], found["reason"])
+        alike.setdefault(what, []).append(found["sigma"])
+    for (phase, name, repeat, reason), sigma in list(alike.items())[:MOST_FAILURES]:
+        levels = ", ".join(f"{level:.3g}" for level in sigma)
+        say(console, f"  {phase}, {name}, repeat {repeat}, σ {levels}: {reason}")
+    if len(alike) > MOST_FAILURES:
+        say(console, f"  and more: see curves.csv ({len(alike)} in all)")
 
 
 def _print_rule(console: Console, result: WalkResult) -> None:

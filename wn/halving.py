@@ -79,7 +79,7 @@ def halves(be: Backend, members: slice) -> tuple[slice, slice]:
     return slice(members.start, middle), slice(middle, members.stop)
 
 
-def of_members(state: TrainingState | None, members: slice) -> TrainingState | None:
+def of_members(state: TrainingState | None, members: slice | list[int]) -> TrainingState | None:
     """Return the state of some members of a population, in arrays of its own."""
     if state is None:
         return None

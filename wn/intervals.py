@@ -15,6 +15,8 @@ from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imp
 from wn.falling import falling_means, falls_through
 from wn.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
+NO_POINTS = "no point has a result"
+
 
 def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
     """Return the fit with the σ at which measured accuracies cross half-way, which shows how well it fits.
@@ -98,6 +100,12 @@ class Counts(NamedTuple):
     sigma: NDArray[Any]
     correct: NDArray[Any]
     total: NDArray[Any]
+
+
+def without_points(clean_accuracy: float, chance: float) -> Midpoint:
+    """The midpoint of a curve of which no point has a result: not reached."""
+    found = fit_midpoint([0.0], [0], [1], clean_accuracy=clean_accuracy, chance=chance)  # nothing with noise
+    return replace(found, reason=NO_POINTS)
 
 
 def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:

@@ -60,6 +60,8 @@ LAYERS = {"input": "o -", "bn": "D --", "relu": "^ -.", "pool": "v :", "avgpool"
 LINEAR = "s -"  # and convolution
 LINE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
 
+FAILED: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 5, "zorder": 4}
+
 _METADATA: dict[str, dict[str, None]] = {  # what would carry a date or a version
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -92,11 +94,14 @@ def plot_midpoints(result: WalkResult, path: StrPath) -> None:
 def curves_figure(result: WalkResult) -> Figure:
     """Return the figure of `plot_curves`: the mean over repeats, and a band from the lowest to the highest.
 
-    Clean accuracy, chance and half-way between them are horizontal lines; the last two need `run["chance"]`,
-    a number in (0, 1), and are left out without it. Raises WnError if the result has no curves.
+    Points without a result are marked with × near the σ axis. Clean accuracy, chance and half-way between
+    them are horizontal lines; the last two need `run["chance"]`, a number in (0, 1), and are left out without
+    it. Raises WnError if the result has no curves.
     """
-    rows = result.curves
-    sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
+    rows, failed = result.curves, result.failures
+    names = ["site", "site_name", "phase"]
+    sites = _sites(np.concatenate([rows[names], failed[names].astype(rows[names].dtype)]))
+    phases = [phase for phase in PHASES if phase in rows["phase"] or phase in failed["phase"]]
     styles = _line_styles(sites)
     columns = math.ceil(len(sites) / 16)
     legend = columns * (0.75 + 0.075 * max(map(len, sites.values())))
@@ -104,17 +109,22 @@ def curves_figure(result: WalkResult) -> Figure:
     figure = _figure(1.6 + len(phases) * panel + legend, 0.6 + panel)
     panels: list[Axes] = list(figure.subplots(1, len(phases), sharey=True, squeeze=False)[0])
     for axes, phase in zip(panels, phases, strict=True):
-        in_phase = rows[rows["phase"] == phase]
+        in_phase, lost = rows[rows["phase"] == phase], failed[failed["phase"] == phase]
         _style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
         axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
-        sigma_scale(axes, np.unique(in_phase["sigma"]))
+        sigma_scale(axes, np.unique([*in_phase["sigma"], *lost["sigma"]]))
         for index, site in enumerate(sites):
             _draw_curve(axes, in_phase[in_phase["site"] == site], site, index, styles[site])
+            height = 0.01 + 0.06 * index / len(sites)  # those of several sites beside each other
+            _draw_failed(axes, lost[lost["site"] == site], site, height, styles[site]["color"])
     panels[0].set_ylim(-0.02, 1.04)
     _draw_levels(panels, result)
-    keys = [Line2D([], [], **styles[site]) for site in sites]
+    keys, labels = [Line2D([], [], **styles[site]) for site in sites], list(sites.values())
+    if failed.size:
+        keys.append(Line2D([], [], color=GREY, **FAILED))
+        labels.append("no result")
     place: dict[str, Any] = {"loc": "outside right center", "ncols": columns, "handlelength": 3.2}
-    figure.legend(keys, list(sites.values()), title="noise site", **place, **LEGEND)
+    figure.legend(keys, labels, title="noise site", **place, **LEGEND)
     repeats = len(np.unique(rows["repeat"]))
     band = " (line: mean of the repeats, band: lowest to highest)" if repeats > 1 else ""
     _head(figure, f"Accuracy against noise level{band}", rows, repeats)
@@ -123,6 +133,8 @@ def curves_figure(result: WalkResult) -> Figure:
 
 def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, Any]) -> None:
     """Draw mean and range over repeats at one site; on dense grids not every point has a marker."""
+    if not rows.size:
+        return
     sigma = np.unique(rows["sigma"])
     repeats = [rows["accuracy"][rows["sigma"] == value] for value in sigma]
     low, mean, high = (np.array([of(values) for values in repeats]) for of in (np.min, np.mean, np.max))
@@ -131,6 +143,15 @@ def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, 
     every = max(1, sigma.size // 12) if sigma.size > 25 else 1
     marked = slice(index % every, None, every)  # neighbours are marked at different σ
     axes.plot(sigma, mean, **style, markevery=marked, gid=f"site{site}", zorder=3)
+
+
+def _draw_failed(axes: Axes, rows: Rows, site: int, height: float, colour: Any) -> None:
+    """Mark the σ at which a site has no result, near the bottom of the axis."""
+    if rows.size:
+        sigma = np.unique(rows["sigma"])
+        where = blended_transform_factory(axes.transData, axes.transAxes)
+        y = np.full(sigma.size, height)
+        axes.plot(sigma, y, transform=where, color=colour, gid=f"failed{site}", **FAILED)
 
 
 def _line_styles(sites: dict[int, str]) -> dict[int, dict[str, Any]]:
@@ -182,7 +203,8 @@ def midpoints_figure(result: WalkResult) -> Figure:
     sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
     reasons = np.array(result.reasons, dtype=object)
     sigma = np.unique(result.curves["sigma"][result.curves["sigma"] > 0])
-    missing = {reason: _missing(reason, sigma) for reason in dict.fromkeys(reasons[~rows["reached"]])}
+    up_to = "" if result.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
+    missing = {reason: _missing(reason, sigma, up_to) for reason in dict.fromkeys(reasons[~rows["reached"]])}
     places = _places(list(sites))
     figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites.values())))
     axes = figure.subplots()
@@ -239,9 +261,9 @@ def _hollow(mark: _Missing, colour: str) -> dict[str, Any]:
     return style | {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.3}
 
 
-def _missing(reason: str, sigma: Floats) -> _Missing:
+def _missing(reason: str, sigma: Floats, up_to: str) -> _Missing:
     if reason == NEVER_FALLS:
-        return _Missing("^", 1, f"not reached: never falls half-way (σ up to {numbers(sigma.tolist())[-1]})")
+        return _Missing("^", 1, f"not reached: never falls half-way{up_to}")
     if reason == ALREADY_BELOW:
         return _Missing("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
     return _Missing("X", 0, f"not reached: {_literal(reason)}")

@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,11 @@ MIDPOINT_COLUMNS = np.dtype(
 )
 
 
+def failure_columns(longest: int) -> np.dtype[Any]:
+    """The columns of failures, whose reasons have at most `longest` letters."""
+    return np.dtype([*_RUN, *_SITE, ("sigma", "f8"), ("repeat", "i8"), ("reason", f"U{longest}")])
+
+
 TABLES = ("curves.csv", "midpoints.csv", "run.json")
 PICTURES = ("curves.png", "midpoints.png")
 FILES = (*TABLES, *PICTURES)
@@ -67,12 +72,15 @@ class WalkResult:
     midpoint is not reached; clean_accuracy is the pooled accuracy of the networks trained without noise.
     `reasons`: for each row of `midpoints` why it is not reached, "" if it is.
     `run`: everything needed to repeat the run.
+    `failures`: one row per point without a result, which `curves` does not have, and the reason: its numbers
+    left the range of the type.
     """
 
     curves: NDArray[Any]
     midpoints: NDArray[Any]
     reasons: tuple[str, ...]
     run: dict[str, Any] = field(repr=False)
+    failures: NDArray[Any] = field(default_factory=lambda: np.zeros(0, failure_columns(1)))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
         """Write the tables, then the pictures; the folder is made if need be. Returns the paths.
@@ -124,8 +132,8 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
     stands beside the tables of another run and no record beside tables that are not its own.
     """
     writers: tuple[Writer, ...] = (
-        lambda path: _write_csv(path, result.curves),
-        lambda path: _write_csv(path, result.midpoints),
+        lambda path: _write(path, csv_of_curves(result)),
+        lambda path: _write(path, csv_of(result.midpoints)),
         lambda path: _write_json(path, result.run),
     )
     stale = [folder / name for name in ("run.json", *PICTURES)]
@@ -175,16 +183,35 @@ def _identity(run: Mapping[str, Any]) -> Any:
     return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
 
 
-def _write_csv(path: Path, table: NDArray[Any]) -> None:
-    path.write_text(csv_of(table), encoding="utf-8")
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def csv_of_curves(result: WalkResult) -> str:
+    """Return the curves as csv.
+
+    If points failed there is a column more, `failure`, and at the end a row for each: no number but σ and
+    repeat, and why.
+    """
+    names = result.curves.dtype.names or ()
+    if not len(result.failures):
+        return csv_of(result.curves)
+    measured = [(*row, "") for row in result.curves.tolist()]
+    there = (*names[: names.index("repeat") + 1], "reason")
+    failed = [(*row[:-1], *[""] * (len(names) + 1 - len(there)), row[-1]) for row in result.failures.tolist()]
+    return _csv((*names, "failure"), [*measured, *failed])
 
 
 def csv_of(table: NDArray[Any]) -> str:
     """Return a table as csv: a header and a line per row."""
+    return _csv(table.dtype.names or (), table.tolist())
+
+
+def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.dtype.names or ())
-    writer.writerows([_cell(value) for value in row] for row in table.tolist())
+    writer.writerow(names)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 

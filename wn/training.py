@@ -22,6 +22,7 @@ from wn.layers.batch_norm import BatchNorm
 from wn.network import INPUT_SITE, Network, Pass
 from wn.noise import Noise, SiteNoise
 from wn.random import Purpose, permutation
+from wn.ranges import OutOfRange, check_finite, out_of_range
 
 EVALUATION_BATCH = 512
 
@@ -89,6 +90,9 @@ class Monitor:
     def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
         """Take note that an epoch (from 0) is done, with the mean training loss of each member (P,)."""
 
+    def given_up(self, epochs: int) -> None:
+        """Take note that so many epochs, summed over members, will not be done: these members failed."""
+
 
 def train(
     be: Backend,
@@ -111,7 +115,8 @@ def train(
     With `start`, a state that a monitor of the same training saw, the training goes on from there and ends in
     the same bits; the state's arrays are changed in place.
     Raises WnError for bad sites and noise values, a `dtype` other than float32 and float64, a last batch that
-    is too small for batch norm, and when the loss or the gradients of a member leave the range of `dtype`.
+    is too small for batch norm, and OutOfRange when the loss or the gradients of a member leave the range of
+    `dtype`.
     """
     dtype = checked_dtype(dtype)
     noise = {} if noise is None else noise
@@ -143,10 +148,10 @@ def train(
                 monitor.trained(at)
                 monitor.step()
             loss_of_epoch = np.asarray(be.to_numpy(at.losses)) / len(dataset.train)
-            _check_finite("loss", loss_of_epoch, epoch, dtype)
+            check_finite("loss", loss_of_epoch, epoch, dtype)
             # Where g² overflows, Adam's step is 0 from then on: the loss stays finite, nothing is learned.
             squares = np.sum([_sums(be, array) for array in optim.arrays(at.adam.second)], axis=0)
-            _check_finite("sum of squared gradients", squares, epoch, dtype)
+            check_finite("sum of squared gradients", squares, epoch, dtype)
             monitor.epoch(epoch, loss_of_epoch)
             at = at._replace(epoch=epoch + 1, batches=0)
             at.losses[...] = 0
@@ -218,6 +223,7 @@ def loss_and_gradients(
     return loss, grads, states
 
 
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are reported
 def evaluate(
     be: Backend,
     network: Network,
@@ -237,7 +243,7 @@ def evaluate(
     may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
     of each group are counted apart: (P, G), see `wn.groups`.
     `monitor` is told after each batch. Raises WnError for bad sites and noise values, a population of another
-    network, a `dtype` other than float32 and float64, and when a logit leaves the range of `dtype`.
+    network, a `dtype` other than float32 and float64, and OutOfRange when a logit leaves that of `dtype`.
     """
     dtype = checked_dtype(dtype)
     check_data(network, dataset)
@@ -288,16 +294,22 @@ def evaluation_batches(
 def count_correct(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
     """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
 
-    With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises WnError if
-    a logit is not finite, as no class is the largest then, and for labels that are no classes.
+    With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises OutOfRange
+    if a logit is not finite, as no class is the largest then, and WnError for labels that are no classes.
     """
+    hits = count_finite(be, logits, labels, groups)
+    wrong = np.flatnonzero((hits < 0).reshape(len(hits), -1).any(axis=1)).tolist()
+    if wrong:
+        text = out_of_range(logits.dtype)
+        raise OutOfRange(f"{text} under this noise", dict.fromkeys(wrong, text))
+    return hits
+
+
+def count_finite(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
+    """The same as `count_correct`, but −1 for members, or groups, with a logit that is not finite."""
     hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels, groups))
-    if (hits == -2).any():
+    if (hits < -1).any():
         raise WnError(f"a label is out of range: allowed are 0 to {logits.shape[1] - 1}")
-    if (hits < 0).any():
-        raise WnError(
-            f"logits are out of the range of {logits.dtype} under this noise: use a smaller σ or float64"
-        )
     return hits
 
 
@@ -384,12 +396,3 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
     """Return the sum of each member's values (P,), in float64."""
     sums = array.reshape(len(array), -1).sum(axis=1, dtype=np.float64)
     return np.asarray(be.to_numpy(sums))
-
-
-def _check_finite(what: str, values: NDArray[np.float64], epoch: int, dtype: np.dtype[Any]) -> None:
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if wrong.size:
-        raise WnError(
-            f"training left the range of {dtype} in epoch {epoch + 1}: the {what} of member {wrong[0]} is "
-            f"{values[wrong[0]]}; use a smaller σ or float64"
-        )

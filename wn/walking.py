@@ -1,81 +1,52 @@
 """Walk noise through the sites of a network: accuracy against σ, site by site, phase by phase."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from math import prod
-from threading import Event
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn import noise as noises
 from wn.backends.base import Backend, Room
+from wn.curves import CleanResult as CleanResult
+from wn.curves import Curve as Curve
+from wn.curves import Failure as Failure
+from wn.curves import Result as Result
+from wn.curves import joined
 from wn.data.dataset import Dataset
 from wn.errors import WnError
 from wn.groups import group_sizes
-from wn.halving import alone, fitting, halves
+from wn.halving import Keeper, alone, fitting, halves, of_members
+from wn.jobs import Stopped as Stopped
+from wn.jobs import run_jobs as run_jobs
 from wn.models import parameter_count
 from wn.network import Network
 from wn.noise import FloatOrMembers, Noise, SiteNoise
+from wn.places import GLOBAL as GLOBAL
+from wn.places import MAPPED as MAPPED
+from wn.places import PHASES as PHASES
+from wn.places import Place as Place
+from wn.places import check_range as check_range
+from wn.places import places as places
 from wn.random import member_seed
+from wn.ranges import OutOfRange, out_of_range
 from wn.training import (
     EVALUATION_BATCH,
     Monitor,
     Population,
     TrainingState,
     TrainSettings,
-    count_correct,
+    count_finite,
     evaluate,
     evaluation_batches,
     train,
 )
 
-PHASES = ("inference", "training")
-GLOBAL = -1  # site number of global noise in results
-MAPPED = -2  # site number of mapped noise in results
-
 EVALUATED_PER_TRAINED = 2  # members side by side at inference, for each that is trained
 ON_A_CPU = Room()
-
-
-class Place(NamedTuple):
-    """Where a walk puts its noise: the number and name in results, and each noisy site's factor on σ."""
-
-    site: int
-    name: str
-    factors: dict[int, float]
-
-    def noise(self, noise: Noise) -> SiteNoise:
-        """Return the operator at each site of this place."""
-        return noises.mapped(noise, self.factors)
-
-
-class Curve(NamedTuple):
-    """Accuracy against σ at one place, in one phase, for one repeat: σ (S,), correct (S,) of total.
-
-    `by_group` (S, G) is the same by group of test images (`wn.groups`), if it was counted so.
-    """
-
-    phase: str
-    place: Place
-    repeat: int
-    sigma: NDArray[np.float64]
-    correct: NDArray[np.int64]
-    total: int
-    by_group: NDArray[np.int64] | None = None
-
-
-class CleanResult(NamedTuple):
-    """A clean network of one repeat: how many test images it gets right without noise, also by group."""
-
-    repeat: int
-    correct: int
-    total: int
-    by_group: tuple[int, ...] = ()
 
 
 class WalkPlan(NamedTuple):
@@ -95,54 +66,7 @@ class WalkPlan(NamedTuple):
     members: int = ON_A_CPU.members
 
 
-Result = Curve | CleanResult
 Job = Callable[[Backend, Monitor], list[Result]]
-
-
-class Stopped(Exception):
-    """Ends the jobs that are running when a walk is interrupted."""
-
-
-class _JobMonitor(Monitor):
-    """Counts the members whose epoch is done, and ends the job when told to stop."""
-
-    def __init__(self, report: Callable[[int], None], stop: Event) -> None:
-        self.report, self.stop = report, stop
-
-    def step(self) -> None:
-        """End the job if the walk is being stopped."""
-        if self.stop.is_set():
-            raise Stopped
-
-    def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
-        """Report the epoch."""
-        self.report(len(loss))
-
-
-def places(
-    network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None
-) -> tuple[Place, ...]:
-    """Return the places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
-
-    Raises WnError for sites that the network does not have.
-    """
-    names = network.site_names
-    if where == "mapped":
-        if not factors:
-            raise WnError("mapped noise needs a factor per site, e.g. {0: 0.5, 3: 2.0}")
-        network.check_sites(list(factors))
-        return (Place(MAPPED, "mapped", dict(factors)),)
-    if factors:
-        raise WnError("factors per site go with mapped noise only")
-    if where == "global":
-        return (Place(GLOBAL, "global", dict.fromkeys(range(len(names)), 1.0)),)
-    if isinstance(where, str) and where != "each":
-        raise WnError(f"unknown place {where!r}: allowed are each, global, mapped or a list of sites")
-    sites = range(len(names)) if isinstance(where, str) else list(where)
-    if not len(sites):
-        raise WnError(f"no sites to walk: {network.name} has 0…{len(names) - 1}")
-    network.check_sites(sites)
-    return tuple(Place(site, names[site], {site: 1.0}) for site in dict.fromkeys(sites))
 
 
 def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
@@ -161,39 +85,12 @@ def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
     return cut
 
 
-def run_jobs(
-    be: Backend,
-    work: list[tuple[int, Job]],
-    executor: Executor,
-    report: Callable[[int], None],
-    threads: int = 1,
-) -> list[Result]:
-    """Run jobs on an executor, each with so many processors.
-
-    `report` is told after each epoch how many members have finished one.
-
-    An error in a job, or Ctrl-C, stops the others at their next step and is raised.
-    """
-    stop = Event()
-    futures: list[Future[list[Result]]] = []
-    try:
-        for _, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
-            monitor = _JobMonitor(report, stop)
-            futures.append(executor.submit(_working, job, be, monitor, threads))
-        return [result for future in as_completed(futures) for result in future.result()]
-    finally:
-        stop.set()
-        for future in futures:
-            future.cancel()
-
-
-def _working(job: Job, be: Backend, monitor: Monitor, threads: int) -> list[Result]:
-    with be.working(threads):
-        return job(be, monitor)
-
-
 def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult], list[Curve]]:
-    """Order results by repeat, and by phase, place, repeat; join curves that were cut into parts."""
+    """Order results by repeat, and by phase, place, repeat; join curves that were cut into parts.
+
+    There is a curve for each phase, place and repeat, without the points that failed. Raises WnError if no
+    clean network, or no point at all, has a result.
+    """
     clean = sorted((r for r in results if isinstance(r, CleanResult)), key=lambda r: r.repeat)
     curves = []
     for phase in plan.phases:
@@ -204,14 +101,21 @@ def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult],
                     for r in results
                     if isinstance(r, Curve) and (r.phase, r.place, r.repeat) == (phase, place, repeat)
                 ]
-                parts.sort(key=lambda part: float(part.sigma[0]))
-                sigma = np.concatenate([part.sigma for part in parts])
-                correct = np.concatenate([part.correct for part in parts])
-                by_group = np.concatenate([part.by_group for part in parts if part.by_group is not None])
-                curves.append(Curve(phase, place, repeat, sigma, correct, parts[0].total, by_group))
+                curves.append(joined(sorted(parts, key=lambda part: part.sigma.tolist())))
+    if not clean or not any(len(curve.sigma) for curve in curves):
+        first = failures(plan, results)[0]
+        raise WnError(f"{first.place.name}, σ {first.sigma:g}: {first.reason}; use a smaller σ or float64")
     return clean, curves
 
 
+def failures(plan: WalkPlan, results: Sequence[Result]) -> list[Failure]:
+    """Return the points that failed by phase, place, repeat and σ."""
+    found = (result for result in results if isinstance(result, Failure))
+    phases, sites = plan.phases, [place.site for place in plan.places]
+    return sorted(found, key=lambda r: (phases.index(r.phase), sites.index(r.place.site), r.repeat, r.sigma))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite fails
 def walk_inference(
     be: Backend,
     plan: WalkPlan,
@@ -219,8 +123,8 @@ def walk_inference(
     repeat: int,
     monitor: Monitor | None = None,
     reuse: bool = True,
-) -> list[Curve]:
-    """Walk noise through one clean network: accuracy at every place and σ.
+) -> list[Curve | Failure]:
+    """Walk noise through one clean network: accuracy at every place and σ, or why there is none.
 
     The clean activations at all sites are computed once per batch; each σ starts from the one at its first
     noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
@@ -230,6 +134,7 @@ def walk_inference(
     parts = _parts(plan._replace(members=EVALUATED_PER_TRAINED * plan.members))
     groups = len(group_sizes(len(plan.dataset.test)))
     correct = np.zeros((len(plan.places), len(plan.sigma), groups), np.int64)
+    lost = np.zeros(correct.shape[:2], np.bool_)
 
     @cache
     def noise_at(row: int, start: int, stop: int) -> SiteNoise:
@@ -252,36 +157,62 @@ def walk_inference(
                         logits = plan.network.forward_from_site(
                             be, population.params, population.states, clean[first], noisy, first
                         )
-                        correct[row, part] += count_correct(be, logits, labels, groups)
+                        hits = count_finite(be, logits, labels, groups)
+                        correct[row, part] += hits
+                        lost[row, part] |= (hits < 0).any(axis=1)
                         done += 1
                     except MemoryError:
                         logits = None
                     if logits is None:  # not within the except clause, where the error holds arrays
                         parts[done : done + 1] = halves(be, part)  # for the batches to come as well
                 monitor.step()
-    total = len(plan.dataset.test)
-    return [
-        Curve("inference", place, repeat, plan.sigma, correct[row].sum(axis=1), total, correct[row])
-        for row, place in enumerate(plan.places)
-    ]
+    found: list[Curve | Failure] = []
+    for row, place in enumerate(plan.places):
+        whole = ~lost[row]
+        found.append(_counted(plan, "inference", place, repeat, plan.sigma[whole], correct[row, whole]))
+        reasons = dict.fromkeys(plan.sigma[lost[row]].tolist(), out_of_range(np.dtype(plan.dtype)))
+        found += _failures("inference", place, repeat, reasons)
+    return found
+
+
+def _counted(
+    plan: WalkPlan,
+    phase: str,
+    place: Place,
+    repeat: int,
+    sigma: NDArray[np.float64],
+    by_group: NDArray[np.int64],
+) -> Curve:
+    """The curve of counts by group (S, G)."""
+    return Curve(phase, place, repeat, sigma, by_group.sum(axis=1), len(plan.dataset.test), by_group)
+
+
+def _failures(phase: str, place: Place, repeat: int, reasons: Mapping[float, str]) -> Iterator[Failure]:
+    """Yield the failures of a curve, given why by σ."""
+    return (Failure(phase, place, repeat, sigma, reason) for sigma, reason in reasons.items())
 
 
 def _clean_job(plan: WalkPlan, repeat: int) -> Job:
     """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
 
     def job(be: Backend, monitor: Monitor) -> list[Result]:
-        with alone():
-            population = _trained(be, plan, repeat, 1, {}, monitor)
-            correct = evaluate(
-                be,
-                plan.network,
-                population,
-                plan.dataset,
-                batch_size=plan.evaluation_batch,
-                dtype=plan.dtype,
-                monitor=monitor,
-                by_group=True,
-            )[0]
+        keeper = Keeper(monitor, None)
+        try:
+            with alone():
+                population = _trained(be, plan, repeat, 1, {}, keeper)
+                correct = evaluate(
+                    be,
+                    plan.network,
+                    population,
+                    plan.dataset,
+                    batch_size=plan.evaluation_batch,
+                    dtype=plan.dtype,
+                    monitor=monitor,
+                    by_group=True,
+                )[0]
+        except OutOfRange as error:
+            monitor.given_up(_epochs_left(plan, keeper))
+            return _without_network(plan, repeat, error.reasons[0])
         total, by_group = len(plan.dataset.test), tuple(correct.tolist())
         results: list[Result] = [CleanResult(repeat, int(correct.sum()), total, by_group)]
         if "inference" in plan.phases:
@@ -291,13 +222,69 @@ def _clean_job(plan: WalkPlan, repeat: int) -> Job:
     return job
 
 
+def _without_network(plan: WalkPlan, repeat: int, reason: str) -> list[Result]:
+    """The results at inference where the clean network of a repeat has failed."""
+    found: list[Result] = []
+    if "inference" not in plan.phases:
+        return found
+    for place in plan.places:
+        found.append(_empty(plan, "inference", place, repeat))
+        reasons = dict.fromkeys(plan.sigma.tolist(), f"the clean network: {reason}")
+        found += _failures("inference", place, repeat, reasons)
+    return found
+
+
+def _empty(plan: WalkPlan, phase: str, place: Place, repeat: int) -> Curve:
+    """A curve without points."""
+    groups = len(group_sizes(len(plan.dataset.test)))
+    return _counted(plan, phase, place, repeat, np.zeros(0), np.zeros((0, groups), np.int64))
+
+
+def _epochs_left(plan: WalkPlan, keeper: Keeper) -> int:
+    """The epochs of a training that its monitor was not told of."""
+    return plan.train.epochs - (0 if keeper.state is None else keeper.state.epoch)
+
+
 def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
     """Train one network per σ of this part under noise at the place; evaluate each under the same noise."""
 
     def job(be: Backend, monitor: Monitor) -> list[Result]:
-        return list(fitting(be, part, monitor, lambda *some: _curve(be, plan, repeat, place, *some)))
+        return list(_points(be, plan, repeat, place, plan.sigma[part], monitor))
 
     return job
+
+
+def _points(
+    be: Backend,
+    plan: WalkPlan,
+    repeat: int,
+    place: Place,
+    sigma: NDArray[np.float64],
+    monitor: Monitor,
+    start: TrainingState | None = None,
+) -> Iterator[Result]:
+    """Yield the results of some σ: curves, and the failures of those whose numbers leave the range.
+
+    Where some fail, the others go on from the last step that all have done.
+    """
+
+    def work(members: slice, keeper: Keeper, state: TrainingState | None) -> list[Result]:
+        some = sigma[members]
+        try:
+            return [_curve(be, plan, repeat, place, some, keeper, state)]
+        except OutOfRange as error:
+            reasons = {float(some[member]): reason for member, reason in error.reasons.items()}
+            kept = [member for member in range(len(some)) if member not in error.reasons]
+            rest = of_members(keeper.state, kept)
+        monitor.given_up(_epochs_left(plan, keeper) * len(reasons))
+        failed: list[Result] = list(_failures("training", place, repeat, reasons))
+        return failed + list(_points(be, plan, repeat, place, some[kept], monitor, rest))
+
+    if len(sigma):
+        for found in fitting(be, slice(0, len(sigma)), monitor, work, start):
+            yield from found
+    else:
+        yield _empty(plan, "training", place, repeat)
 
 
 def _curve(
@@ -305,11 +292,10 @@ def _curve(
     plan: WalkPlan,
     repeat: int,
     place: Place,
-    part: slice,
+    sigma: NDArray[np.float64],
     monitor: Monitor,
     start: TrainingState | None,
 ) -> Curve:
-    sigma = plan.sigma[part]
     noise = place.noise(plan.noise(sigma))
     with _naming(place, sigma):
         population = _trained(be, plan, repeat, len(sigma), noise, monitor, start)
@@ -324,7 +310,7 @@ def _curve(
             monitor=monitor,
             by_group=True,
         )
-    return Curve("training", place, repeat, sigma, correct.sum(axis=1), len(plan.dataset.test), correct)
+    return _counted(plan, "training", place, repeat, sigma, correct)
 
 
 @contextmanager
@@ -332,6 +318,8 @@ def _naming(place: Place, sigma: NDArray[np.float64]) -> Iterator[None]:
     """Say at which place and σ of the walk an error came up."""
     try:
         yield
+    except OutOfRange:  # of some σ, which fail alone
+        raise
     except WnError as error:
         levels = f"{sigma[0]:g}" if len(sigma) == 1 else f"{sigma[0]:g} to {sigma[-1]:g}"
         raise WnError(f"{place.name}, σ {levels}: {error}") from None
@@ -377,19 +365,6 @@ def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, ro
     parameters = 4 * parameter_count(network)
     bytes_per_member = (activations + parameters) * np.dtype(dtype).itemsize
     return int(min(max(room.job_bytes // bytes_per_member, 1), room.members))
-
-
-def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:
-    """Raise WnError if a σ or mean at a site is beyond `dtype`, where every result would be infinite."""
-    largest = float(np.finfo(dtype).max)
-    for site, operator in noise.items():
-        for name in ("sigma_mul", "mean_mul", "sigma_add", "mean_add"):
-            value = float(np.abs(getattr(operator, name)).max())
-            if value > largest:
-                raise WnError(
-                    f"{name} is {value:g} at site {site}: {np.dtype(dtype)} ends at {largest:g}; "
-                    "use smaller values or float64"
-                )
 
 
 def chance(dataset: Dataset) -> float:
