@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wn import backends, models, walking
-from wn.data import Dataset, Preprocessing, Recipe, Split, batch
+from wn.data import Dataset, Draw, Preprocessing, Recipe, Split, batch
 from wn.errors import WnError
 from wn.layers import cross_entropy
 from wn.optim import arrays
@@ -117,7 +117,15 @@ BAD_SETS: dict[str, tuple[dict[str, Any], str]] = {
         "own: training: pixels are from 0 to 1, and the recipe divides",
     ),
     "test pixels": ({"test": SCALED}, "own: test: pixels are from 0 to 1"),
-    "bits": ({"train": BINARY}, "for images that are scaled already use Preprocessing(scale=1.0, …)"),
+    "bits": ({"train": BINARY}, "1.0 if they are scaled already"),
+    "pixels from 0 to 16": (
+        {"train": Split(IMAGES // 15, LABELS)},
+        "pixels are from 0 to 17, and the recipe",
+    ),
+    "standardised": (
+        {"train": Split(((IMAGES - 128.0) / 50).astype(np.float32), LABELS)},
+        "own: training: pixels are from -2.5",
+    ),
     "means of three channels": (
         {"recipe": replace(PLAIN, preprocessing=Preprocessing(mean=(0.1,) * 3, std=(1.0,) * 3))},
         "means of 3 channels, images have 1",
@@ -230,6 +238,24 @@ def test_labels_that_are_no_class_numbers(backend: str, labels: Any) -> None:
     for call in (cross_entropy.forward, count_correct):
         with pytest.raises(WnError, match=r"integers \(B,\) are needed"):
             call(be, logits, labels)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (np.array([0, 20]), "sample ids are from 0 to 20: allowed are 0 to 19"),
+        (np.array([-1, 3]), "from -1 to 3"),
+        (np.array([2**31]), "allowed are 0 to 19"),
+        (np.array([0.0, 1.0]), "are float64 of shape"),
+        (np.array([[0, 1]]), r"shape \(1, 2\): integers \(B,\)"),
+    ],
+)
+def test_samples_out_of_range_never_index_memory(backend: str, samples: Any, words: str) -> None:
+    be = backends.get(backend)
+    for preprocessing in (Preprocessing(), Preprocessing(flip=True)):
+        with pytest.raises(WnError, match=words):
+            batch(be, dataset().train.on(be), samples, preprocessing, draw=Draw(1, 0))
 
 
 def test_kernels_do_not_read_beyond_their_arrays() -> None:

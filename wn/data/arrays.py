@@ -10,7 +10,7 @@ from wn.errors import WnError
 
 _IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 _FEW = (1, 3, 4)  # channels of pictures: grey, colours, colours with transparency
-_FAINT = 0.01  # of the scale: pixels that are all below it were scaled before
+_FAINT = 0.1  # of the scale: pixels that are all below it were scaled before, or have another range
 
 
 def checked_images(images: Any) -> NDArray[Any]:
@@ -76,7 +76,7 @@ def check_classes(what: str, labels: NDArray[np.int64], classes: int) -> None:
 
 
 def check_scale(what: str, images: NDArray[Any], preprocessing: Preprocessing) -> None:
-    """Raise WnError if the images were scaled already: divided once more, they would be all but constant.
+    """Raise WnError if the scale is not that of the images: divided by it, they would be all but constant.
 
     Images that are constant, or single numbers, are no pictures and may be anything.
     """
@@ -84,7 +84,8 @@ def check_scale(what: str, images: NDArray[Any], preprocessing: Preprocessing) -
     if images[0].size > 1 and low != high and max(abs(low), abs(high)) < _FAINT * preprocessing.scale:
         raise WnError(
             f"{what}: pixels are from {low:g} to {high:g}, and the recipe divides them by "
-            f"{preprocessing.scale:g}: for images that are scaled already use Preprocessing(scale=1.0, …)"
+            f"{preprocessing.scale:g}: use Preprocessing(scale=…) with the range that they have, 1.0 if they "
+            "are scaled already"
         )
 
 
@@ -96,6 +97,16 @@ def check_channels(what: str, channels: int, preprocessing: Preprocessing) -> No
             f"{what}: the recipe has means of {len(preprocessing.mean)} channels, images have {channels}: "
             f"allowed are {allowed}"
         )
+
+
+def check_samples(samples: Any, count: int) -> None:
+    """Raise WnError unless sample ids in the host's memory are integers (B,) in 0 … count − 1."""
+    if not isinstance(samples, np.ndarray):
+        return  # on a device, which would have to be waited for; those come from a permutation
+    if samples.ndim != 1 or samples.dtype.kind not in "iu":
+        raise WnError(f"sample ids are {samples.dtype} of shape {samples.shape}: integers (B,) are needed")
+    if samples.size and not (samples.min() >= 0 and samples.max() < count):
+        raise WnError(f"sample ids are from {samples.min()} to {samples.max()}: allowed are 0 to {count - 1}")
 
 
 def _array(what: str, values: Any) -> NDArray[Any]:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn.data.arrays import check_channels, check_classes, check_scale, checked_images, checked_labels
+from wn.data.arrays import (
+    check_channels,
+    check_classes,
+    check_samples,
+    check_scale,
+    checked_images,
+    checked_labels,
+)
 from wn.data.augment import Draw
 from wn.data.recipes import Preprocessing, Recipe
 from wn.errors import DataError, WnError
@@ -52,7 +59,7 @@ class Dataset:
     """Training and test images with their class names, the study's recipe, and where the files came from.
 
     Raises WnError unless there are at least two classes, all labels are in 0 … classes − 1, and the recipe
-    fits the images: mean and std for one channel or for all, and pixels above a hundredth of its scale.
+    fits the images: mean and std for one channel or for all, and pixels above a tenth of its scale.
     """
 
     name: str
@@ -159,8 +166,9 @@ def batch(
     Formula: (x / scale − mean) / std with mean and std per channel, each step rounded to `dtype`.
     With `draw` (training) the images are first cropped and flipped as the preprocessing asks; without
     (evaluation) they never are. `be` is a `wn.backends.Backend`; `split` must live in the memory of its
-    arrays: `split.on(be)`.
+    arrays: `split.on(be)`. Raises WnError for sample ids that the split does not have.
     """
+    check_samples(indices, len(split))
     samples = be.asarray(indices)
     standard = (preprocessing.scale, preprocessing.mean, preprocessing.std, dtype)
     if draw is None or not preprocessing.augments:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wn import random
 from wn.data.archive import Member, is_litter, members
 from wn.data.dataset import Dataset, Split
 from wn.data.entry import Entry
@@ -54,7 +55,12 @@ def read(entry: Entry, paths: tuple[Path, ...]) -> tuple[Split, Split]:
     """
     source = paths[0] if len(paths) == 1 else paths[0].parent
     files = [source] if source.is_file() else _folder_files(source)
-    code = [Path(__file__), Path(__file__).with_name("mfcc.py")]
+    here = Path(__file__)
+    code = [
+        here,
+        *(here.with_name(f"{name}.py") for name in ("mfcc", "wav", "archive")),
+        Path(random.__file__),
+    ]
     return cached(files, code, lambda: _read(source, files))
 
 
@@ -127,7 +133,7 @@ class _Corpus:
         parts = name.split("/")
         if len(parts) == 1 and name in (TESTING, VALIDATION):
             self.lists[name] = content.decode("utf-8", errors="replace").split()
-        elif len(parts) == 2 and name.endswith(".wav"):
+        elif len(parts) == 2 and name.lower().endswith(".wav"):
             try:
                 samples = read_wav(content, name)
             except DataError as error:
@@ -157,7 +163,11 @@ def _in_one_line(bad: list[str], good: int) -> str:
 
 def _folder_files(folder: Path) -> list[Path]:
     """The lists in `folder` and the recordings one level below."""
-    recordings = [path for path in folder.glob("*/*.wav") if not is_litter(path.relative_to(folder))]
+    recordings = [
+        path
+        for path in folder.glob("*/*")
+        if path.suffix.lower() == ".wav" and not is_litter(path.relative_to(folder))
+    ]
     return sorted([folder / TESTING, folder / VALIDATION, *recordings])
 
 
