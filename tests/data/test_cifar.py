@@ -218,9 +218,11 @@ def test_other_versions_are_recognised_by_their_names(tmp_path: Path, names: lis
     for name in names:
         (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "given" / name).write_bytes(b"\x80\x04rubbish")
+    (status,) = wn.data.check("cifar10", tmp_path / "given")
     write_files(tmp_path / "cache/wn/cifar10")
     with pytest.raises(DataError, match=words) as caught:
         wn.data.load("cifar10", tmp_path / "given")
+    assert status.status.endswith(f"; {caught.value}")
     assert str(caught.value).startswith(str(tmp_path / "given"))
     write_files(tmp_path / "given" / "cifar10")  # both are there: the one that is read is taken
     assert len(wn.data.load("cifar10", tmp_path / "given").test) == COUNT

@@ -120,7 +120,9 @@ def check(name: str, data_dir: StrPath | None = None) -> list[FileStatus]:
     located = next(candidates(entry, folder), None)
     if located is None:
         searched = search_folders(entry, folder)
-        status = "; ".join([f"missing in {', '.join(map(str, searched))}", *others(entry, searched)])
+        given = foreign(entry, folder) or foreign(entry, variable())
+        hints = [*others(entry, searched), *([given] if given else [])]
+        status = "; ".join([f"missing in {', '.join(map(str, searched))}", *hints])
         return [FileStatus(file.name, None, False, status) for file in entry.layouts[0]]
     return [_status(entry, file, path) for file, path in zip(located.layout, located.paths, strict=True)]
 
