@@ -8,8 +8,9 @@ import typer
 from wn.errors import WnError
 from wn.flags import WHOLE, App
 from wn.options import BatchNorm, Overwrite, Seed
-from wn.plain import PlainConsole, say
+from wn.plain import PlainConsole, mend_environment, say
 
+mend_environment()  # before there are consoles
 output = PlainConsole()
 messages = PlainConsole(stderr=True)
 data = App(no_args_is_help=True, help="List, fetch and check data sets.")

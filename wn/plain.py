@@ -1,11 +1,27 @@
 """Text as it is on any console: names are the users' own, and may look like markup, emoji or control."""
 
+import os
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import TextColumn
 from rich.table import Table
 from rich.text import Text
+
+NARROWEST, WIDEST = 60, 1000  # columns: on fewer, tables lose numbers
+
+
+def mend_environment() -> None:
+    """Take sizes out of this process's environment with which rich, also for help, fails or prints nothing.
+
+    COLUMNS and LINES that are no numbers above 0 count as not given, and COLUMNS has limits.
+    """
+    for name in ("COLUMNS", "LINES"):
+        text = os.environ.get(name, "")
+        if not (text.isascii() and text.isdigit() and int(text[:9])):
+            os.environ.pop(name, None)
+        elif name == "COLUMNS":
+            os.environ[name] = str(min(max(int(text[:9]), NARROWEST), WIDEST))
 
 
 def printable(text: object, kept: str = "") -> str:
@@ -24,6 +40,16 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """The size of the terminal, or a width at which tables are whole if it is narrower."""
+        width, height = super().size
+        return ConsoleDimensions(max(width, NARROWEST), height)
+
+    @size.setter
+    def size(self, new: tuple[int, int]) -> None:
+        self._width, self._height = new
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich's console does."""
@@ -46,8 +72,8 @@ class PlainTable(Table):
             self.caption = _text(caption, "table.caption")
 
     def add_column(self, header: Any = "", *rest: Any, **options: Any) -> None:
-        """Add a column as rich does."""
-        super().add_column(Text(printable(header)), *rest, **options)
+        """Add a column as rich does; where it is too narrow for a word, the word is broken, not cut."""
+        super().add_column(Text(printable(header)), *rest, **{"overflow": "fold"} | options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row as rich does; a new line in a cell is kept."""
