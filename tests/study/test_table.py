@@ -215,7 +215,9 @@ def test_what_can_not_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(WnError, match="unknown table 'all': allowed are results, provenance, settings"):
         export(tmp_path, tmp_path, tables=["all"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(WnError, match=r"Parquet needs pyarrow: install wn\[parquet\], or export csv"):
+    with pytest.raises(
+        WnError, match=r"needs pyarrow: pip install 'walking-noise\[parquet\]', or export csv"
+    ):
         export(tmp_path, tmp_path / "new", "parquet")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
