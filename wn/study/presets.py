@@ -42,7 +42,8 @@ def preset(name: str) -> StudySpec:
 
 def find_study(name: StrPath) -> StudySpec:
     """Return a preset, or the study in a file: what ends in .toml or names a folder is a file."""
-    name = str(as_path(name))
+    path = as_path(name)
+    name = name if isinstance(name, str) else str(path)  # which has lost its ./
     if name.endswith(".toml") or Path(name).name != name:
         return read_study(name)
     try:
