@@ -159,10 +159,12 @@ _SETTING = ("dataset", "model", "batch_norm", "clamp_weights", "noise", "ratio",
 
 def print_fit(console: Console, folder: Path) -> None:
     """Print the midpoints of a study: a table for each network and noise, of sites and phases."""
+    from wn.midpoint import INDEPENDENT
     from wn.study.table_fit import fit
 
     tables: dict[str, list[Any]] = {}
-    for row in fit(folder):
+    midpoints = fit(folder)
+    for row in midpoints:
         tables.setdefault(_setting(row), []).append(row)
     if not tables:
         say(console, f"{folder}: nothing with noise is in this study")
@@ -178,6 +180,13 @@ def print_fit(console: Console, folder: Path) -> None:
             cells = ("\n".join(_midpoint(row) for row in here if row["phase"] == phase) for phase in phases)
             table.add_row(str(site) if site >= 0 else "", name, *cells)
         console.print(table)
+    too_narrow = int((midpoints["interval"] == INDEPENDENT).sum())
+    if too_narrow:
+        say(
+            console,
+            f"{too_narrow} of these intervals are too narrow: units were computed before counts by group of "
+            "images were kept, so all σ are taken as independent, which share images and draws",
+        )
 
 
 def _setting(row: Any) -> str:

@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from tests.bench import machine
+from wn.groups import group_sizes
 from wn.study.store import Store
 from wn.study.store_rows import Environment, Result, UnitRow
 from wn.study.table import read_table
 from wn.study.table_export import export
 
+SIZES = group_sizes(10_000)
 ROOT = Path(__file__).parent.parent.parent
 SIGMA = [0.01 * 10 ** (place / 4) for place in range(49)]
 HERE = Environment("numpy", "machine", "wn 0", "0" * 40)
@@ -60,7 +63,9 @@ def _all_units() -> Iterator[UnitRow]:
 def results(keys: Iterator[str]) -> Iterator[Result]:
     for unit in keys:
         number = int(unit[:4], 16)
-        yield Result(unit, number % 10_001, 10_000, 0.5, ((number % 11, 1.0 + number),))
+        correct = number % 10_001
+        by_group = tuple(np.diff(correct * np.arange(len(SIZES) + 1) // len(SIZES)).tolist())
+        yield Result(unit, correct, 10_000, 0.5, ((number % 11, 1.0 + number),), by_group=by_group)
 
 
 def add(folder: Path, number: int) -> None:

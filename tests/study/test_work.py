@@ -13,8 +13,10 @@ from wn import api, backends
 from wn.data import catalogue
 from wn.study import Unit, parse_study, units
 from wn.study.run import load_facts
+from wn.study.store import Store
 from wn.study.store_rows import Result
-from wn.study.table import read_table
+from wn.study.table import groups, read_table
+from wn.study.table_fit import fit
 from wn.study.tasks import tasks
 from wn.study.unit import INFERENCE
 from wn.study.work import Report, Task, run_task
@@ -58,6 +60,21 @@ def test_a_study_finds_what_a_walk_finds(tmp_path: Path, keys: str, settings: di
     assert len({row[4] for row in noisy}) > 3  # it is about something
     clean = read_table(tmp_path, ["correct", "total"], phase="clean").tolist()
     assert clean == [tuple(pair) for pair in walk.run["clean_correct"]]
+    by_group = read_table(tmp_path, ["phase", "key"]).tolist()
+    with Store.read(tmp_path) as store:
+        counts = dict(groups(store).rows)
+    assert sorted(counts[key] for phase, key in by_group if phase != "clean") == sorted(
+        walk.run["correct_by_group"]["curves"]
+    )
+    assert [counts[key] for phase, key in by_group if phase == "clean"] == walk.run["correct_by_group"][
+        "clean"
+    ]
+    fits = {(row["phase"], row["site"]): row for row in fit(tmp_path)}
+    for row, record in zip(walk.midpoints, walk.run["fits"], strict=True):
+        found = fits[row["phase"], row["site"]]
+        assert (found["interval"], found["reached"]) == (record["interval"], row["reached"])
+        for name in ("midpoint", "ci_low", "ci_high"):
+            assert found[name] == pytest.approx(row[name], rel=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("keys", ["clamp_weights = true", 'dtype = "float64"', "batch_size = 50"])

@@ -23,7 +23,7 @@ from wn.files import StrPath, as_path
 from wn.study import store_file, store_lock
 from wn.study.store_curves import Curves
 from wn.study.store_reader import AT_ONCE, Reader
-from wn.study.store_rows import Environment, Result, UnitRow, key_bytes, keys_of, packed
+from wn.study.store_rows import Environment, Result, UnitRow, key_bytes, keys_of, packed, packed_groups
 
 _PAGE = """
 CREATE TEMP TABLE IF NOT EXISTS page (
@@ -200,6 +200,8 @@ class Store(Reader):
         self._db.executemany("INSERT INTO signal VALUES (?, ?, ?)", powers)
         if result.weights is not None:
             self._db.execute("INSERT INTO weights VALUES (?, ?, ?)", (unit, *packed(result.weights)))
+        if result.by_group:
+            self._db.execute("INSERT INTO groups VALUES (?, ?)", (unit, packed_groups(result)))
         return True
 
     def _fail(self, key: str, failure: int | None) -> bool:

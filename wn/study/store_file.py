@@ -6,6 +6,7 @@
     study      which units the study has now, in its order: a unit whose study changed stays in `units` only
     signal     mean of y² before the noise, per unit and noisy site
     weights    statistics of the weights, per unit with a training of its own
+    groups     correct answers by group of test images, per unit; files of older versions have none
     results    (a view) all of it by name, for every program that reads SQLite
 
 Every change is one transaction in a write-ahead log (WAL). A commit is on disk before work goes on
@@ -44,6 +45,9 @@ FROM {units}
     LEFT JOIN signal ON signal.unit = units.id AND signal.site = curves.site
 """
 
+_GROUPS = """CREATE TABLE IF NOT EXISTS groups (
+    unit INTEGER PRIMARY KEY REFERENCES units, correct BLOB NOT NULL)"""
+
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # seed is TEXT since SQLite's integers end at 2⁶³; repetitions are one number, or one per noisy site
@@ -76,6 +80,7 @@ _TABLES = (
         unit INTEGER REFERENCES units, site INTEGER, power REAL, PRIMARY KEY (unit, site)) WITHOUT ROWID""",
     """CREATE TABLE weights (
         unit INTEGER PRIMARY KEY REFERENCES units, layers TEXT NOT NULL, statistics BLOB NOT NULL)""",
+    _GROUPS,
     _VIEW.format(name="results", units="study CROSS JOIN units ON units.id = study.unit"),
     _VIEW.format(name="all_results", units="units LEFT JOIN study ON study.unit = units.id"),
 )
@@ -152,6 +157,7 @@ def open_to_write(folder: Path) -> sqlite3.Connection:
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT INTO meta VALUES ('', '')")
             db.execute("ROLLBACK")
+            db.execute(_GROUPS)
         except BaseException:
             db.close()
             raise

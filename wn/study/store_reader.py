@@ -41,6 +41,11 @@ class Reader:
         """What is known of the study as a whole: `created`, `wn` (the version), and what the driver wrote."""
         return dict(map(tuple, self.rows("SELECT * FROM meta ORDER BY name")))
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether the file can have counts by group of images: those of older versions have no such table."""
+        return bool(list(self.rows("SELECT 1 FROM sqlite_master WHERE name = 'groups'")))
+
     def status(self) -> list[StatusCount]:
         """Count the units that the study has now, in its order."""
         counts = self.rows(

@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.groups import group_sizes
+
 STATISTICS = ("mean_abs", "std", "norm")  # of the weights of a layer: mean |w|, standard deviation, 2-norm
 
 # A spec is cut in three: what tells the units of one curve apart, what tells the curves of one setting apart,
@@ -53,7 +55,8 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     """What was found for one unit: `correct` of `total` test images, in `seconds`.
 
     `signal` has the mean of y² before the noise at each noisy site, as pairs (site, power); `weights` are
-    there if a network was trained for this unit.
+    there if a network was trained for this unit. `by_group` is `correct` by group of test images
+    (`wn.groups`), nothing if it was not counted so.
     """
 
     key: str
@@ -62,6 +65,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     seconds: float
     signal: tuple[tuple[int, float], ...] = ()
     weights: WeightStatistics | None = None
+    by_group: tuple[int, ...] = ()
 
 
 class Waiting(NamedTuple):
@@ -142,3 +146,21 @@ def unpacked(layers: str, values: bytes) -> WeightStatistics:
     """Return the statistics that `packed` packed."""
     names = msgspec.json.decode(layers, type=tuple[str, ...])
     return WeightStatistics(names, np.frombuffer(values, "<f4").reshape(-1, len(names), len(STATISTICS)))
+
+
+def packed_groups(result: Result) -> bytes:
+    """Return the counts by group in as many bytes each as the largest group needs."""
+    sizes, counts = group_sizes(result.total), np.array(result.by_group)
+    if counts.shape != sizes.shape or (counts > sizes).any() or counts.sum() != result.correct:
+        raise ValueError(f"the counts by group are not those of {result.correct} of {result.total} images")
+    return counts.astype(_group_type(result.total)).tobytes()
+
+
+def unpacked_groups(packed: bytes, total: int) -> NDArray[np.int64]:
+    """Return the counts by group (G,) that `packed_groups` packed."""
+    return np.frombuffer(packed, _group_type(total)).astype(np.int64)
+
+
+def _group_type(total: int) -> str:
+    largest = int(group_sizes(total).max())
+    return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"

@@ -18,7 +18,7 @@ from wn.errors import WnError
 from wn.study import table_units
 from wn.study.store import Store
 from wn.study.store_reader import AT_ONCE, Reader, Row
-from wn.study.store_rows import STATISTICS, unpacked
+from wn.study.store_rows import STATISTICS, unpacked, unpacked_groups
 
 # Columns by kind: "text", "bool", "int", "unsigned" (64 bits), "float"
 RESULTS = {
@@ -54,6 +54,7 @@ PROVENANCE = {
 }
 SETTINGS = {"curve": "text", "spec": "text"}
 SIGNAL = {"key": "text", "site": "int", "power": "float"}
+GROUPS = {"key": "text", "correct_by_group": "text"}
 WEIGHTS = {"key": "text", "layer": "text", "epoch": "int"} | dict.fromkeys(
     (*STATISTICS, "relative_norm"), "float"
 )
@@ -186,6 +187,23 @@ def signal(store: Reader) -> Table:
            ORDER BY study.position, signal.site"""
     )
     return Table(SIGNAL, rows)
+
+
+def groups(store: Reader) -> Table:
+    """Correct answers by group of test images, image i in group i mod 64: numbers apart by spaces.
+
+    One row per finished unit that was counted so; those of older versions were not.
+    """
+    rows = store.rows(
+        """SELECT lower(hex(units.key)), units.total, groups.correct
+           FROM study CROSS JOIN units ON units.id = study.unit CROSS JOIN groups ON groups.unit = units.id
+           ORDER BY study.position"""
+        if store.has_groups
+        else "SELECT 0 WHERE false"
+    )
+    return Table(
+        GROUPS, ((key, " ".join(map(str, unpacked_groups(packed, total)))) for key, total, packed in rows)
+    )
 
 
 def weights(store: Reader) -> Table:

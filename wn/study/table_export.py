@@ -14,7 +14,7 @@ from wn.study.store import Store
 from wn.study.table import Table
 
 FORMATS = ("csv", "parquet")
-TABLES = ("results", "provenance", "settings", "signal", "weights", "midpoints")
+TABLES = ("results", "provenance", "settings", "signal", "weights", "groups", "midpoints")
 DEFAULT_TABLES = ("results", "provenance")
 ROWS_AT_ONCE = 50_000  # a row group of Parquet
 
@@ -47,6 +47,7 @@ def export(
             "settings": lambda: table.settings(store),
             "signal": lambda: table.signal(store),
             "weights": lambda: table.weights(store),
+            "groups": lambda: table.groups(store),
             "midpoints": lambda: table_fit.midpoints(store),
         }
         with whole_files(paths) as temporaries:

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.files import StrPath
+from wn.groups import group_sizes
 from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint
 from wn.study.store import Store
 from wn.study.store_reader import Reader, Row
+from wn.study.store_rows import unpacked_groups
 from wn.study.table import Table, as_array
 
 NO_CLEAN = "the clean network is not finished"
@@ -41,12 +43,16 @@ MIDPOINTS = _PLACE | {
     "units": "int",
     "missing": "int",
     "curve": "text",
+    "measured_crossing": "float",
+    "interval": "text",
 }
 
 _UNITS = """
-SELECT units.repeat, units.sigma, units.correct, units.total, units.clean_key, units.status
+SELECT units.repeat, units.sigma, units.correct, units.total, {groups}, units.clean_key, units.status
 FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
 """
+_CLEAN = "SELECT units.correct, units.total, {groups} FROM units WHERE key = ? AND status = 'done'"
+_GROUPS = "(SELECT groups.correct FROM groups WHERE groups.unit = units.id)"
 
 
 class StudyCurve(NamedTuple):
@@ -99,6 +105,8 @@ class FittedCurve(NamedTuple):
             self.units,
             self.missing,
             self.curve.digest,
+            _number(found.measured_crossing),
+            found.interval,
         )
 
 
@@ -132,30 +140,52 @@ def study_curves(store: Reader) -> list[StudyCurve]:
 
 def fit_curve(store: Reader, curve: StudyCurve) -> FittedCurve:
     """Return the midpoint of one curve of the study."""
-    units = list(store.rows(_UNITS, (curve.id,)))
+    units = list(store.rows(_with_groups(store, _UNITS), (curve.id,)))
     done = [unit for unit in units if unit[-1] == "done"]
+    clean = _clean_counts(store, sorted({unit[5] for unit in units if unit[5] is not None}))
+    grouped = all(unit[4] is not None for unit in (*done, *clean))
     repeats = [
-        Counts(*(np.array([unit[column] for unit in done if unit[0] == repeat]) for column in (1, 2, 3)))
+        _counts([unit[1:5] for unit in done if unit[0] == repeat], grouped)
         for repeat in sorted({unit[0] for unit in done})
     ]
-    clean = _clean_accuracy(store, sorted({unit[4] for unit in units if unit[4] is not None}))
-    found = _midpoint(curve, repeats, clean)
+    found = _midpoint(curve, repeats, clean, grouped)
     return FittedCurve(curve, found, len(repeats), len(done), len(units) - len(done))
 
 
-def _clean_accuracy(store: Reader, keys: list[bytes]) -> float:
-    """Return the accuracy of clean networks together, NaN if none is finished."""
-    query = "SELECT correct, total FROM units WHERE key = ? AND status = 'done'"
-    counts = [row for key in keys for row in store.rows(query, (key,))]
-    return sum(row[0] for row in counts) / sum(row[1] for row in counts) if counts else math.nan
+def _with_groups(store: Reader, query: str) -> str:
+    return query.format(groups=_GROUPS if store.has_groups else "NULL")
 
 
-def _midpoint(curve: StudyCurve, repeats: list[Counts], clean: float) -> Midpoint:
+def _counts(points: list[Row], grouped: bool) -> Counts:
+    """One repeat of a curve, from rows (σ, correct, total, packed groups)."""
+    sigma, correct, total = (np.array([point[column] for point in points]) for column in range(3))
+    if not grouped:
+        return Counts(sigma, correct, total)
+    by_group = np.stack([unpacked_groups(packed, images) for _, _, images, packed in points])
+    return Counts(sigma, by_group, np.stack([group_sizes(images) for images in total.tolist()]))
+
+
+def _clean_counts(store: Reader, keys: list[bytes]) -> list[Row]:
+    """Return a row of _UNITS for each clean network that is finished, without repeat and σ."""
+    query = _with_groups(store, _CLEAN)
+    return [(None, None, *row) for key in keys for row in store.rows(query, (key,))]
+
+
+def _midpoint(curve: StudyCurve, repeats: list[Counts], clean: list[Row], grouped: bool) -> Midpoint:
     chance = 1 / curve.classes
-    if math.isnan(clean) or not repeats:
-        nan, reason = math.nan, NO_CLEAN if math.isnan(clean) else NO_UNIT
-        return Midpoint(nan, nan, nan, nan, nan, chance, clean, False, reason, nan)
-    return fit_repeats(repeats, clean, chance, floor_of(curve.phase, curve.noise))
+    accuracy = sum(row[2] for row in clean) / sum(row[3] for row in clean) if clean else math.nan
+    if not clean or not repeats:
+        nan, reason = math.nan, NO_UNIT if clean else NO_CLEAN
+        return Midpoint(nan, nan, nan, nan, nan, chance, accuracy, False, reason, nan)
+    by_group = np.sum([unpacked_groups(row[4], row[3]) for row in clean], axis=0) if grouped else None
+    return fit_repeats(
+        repeats,
+        accuracy,
+        chance,
+        floor_of(curve.phase, curve.noise),
+        clean_by_group=by_group,
+        own_networks=curve.phase == "training",
+    )
 
 
 def _number(value: float) -> float | None:

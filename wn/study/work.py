@@ -26,6 +26,7 @@ from wn.backends.threads import single_threaded_blas
 from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.errors import WnError
+from wn.groups import group_sizes
 from wn.halving import Keeper, fitting
 from wn.network import INPUT_SITE, Network, Pass
 from wn.random import member_seed
@@ -241,11 +242,12 @@ def _evaluated(
     results = [
         Result(
             unit.key,
-            int(correct[p]),
+            int(correct[p].sum()),
             len(dataset.test),
             0.0,
             _power_of(unit, power.of_member(p)),
             WeightStatistics(layers, weights[:, p]),
+            tuple(correct[p].tolist()),
         )
         for p, unit in enumerate(units)
     ]
@@ -258,15 +260,16 @@ def _evaluated(
 def _evaluate(
     be: Backend, network: Network, population: Population, dataset: Dataset, units: Sequence[Unit]
 ) -> tuple[NDArray[np.int64], SignalPower]:
-    """Return how many images each unit's own network classifies correctly under the unit's noise (P,)."""
+    """Count, by group, the images that each unit's own network gets right under the unit's noise (P, G)."""
     first, power = units[0], SignalPower(be)
     noise = first.site_noise(_sigma(units))
-    correct = np.zeros(len(units), np.int64)
+    groups = len(group_sizes(len(dataset.test)))
+    correct = np.zeros((len(units), groups), np.int64)
     batches = evaluation_batches(be, dataset, population.seeds, noise, 0, EVALUATION_BATCH, first.dtype)
     for x, run, labels in batches:
         watched = run._replace(watch=power.watch(len(labels)))
         logits = network.forward_from_site(be, population.params, population.states, x, watched, INPUT_SITE)
-        correct += count_correct(be, logits, labels)
+        correct += count_correct(be, logits, labels, groups)
     return correct, power
 
 
@@ -282,9 +285,10 @@ def _power_of(unit: Unit, seen: Iterable[tuple[int, float]]) -> tuple[tuple[int,
 class _Evaluation:
     """Units that differ in σ alone, side by side on one clean network; what they raise is kept."""
 
-    def __init__(self, be: Backend, units: Units) -> None:
-        self.units, self.noise = units, units[0].site_noise(_sigma(units))
-        self.correct, self.power = np.zeros(len(units), np.int64), SignalPower(be)
+    def __init__(self, be: Backend, units: Units, total: int) -> None:
+        self.units, self.noise, self.total = units, units[0].site_noise(_sigma(units)), total
+        self.correct = np.zeros((len(units), len(group_sizes(total))), np.int64)
+        self.power = SignalPower(be)
         self.error = ""
 
     def see(
@@ -305,15 +309,15 @@ class _Evaluation:
             logits = network.forward_from_site(
                 be, population.params, population.states, clean[site], noisy, site
             )
-            self.correct += count_correct(be, logits, labels)
+            self.correct += count_correct(be, logits, labels, self.correct.shape[1])
         except Exception:
             self.error = traceback.format_exc()
 
-    def results(self, total: int) -> Iterator[Result]:
+    def results(self) -> Iterator[Result]:
         """Yield a result for each unit."""
         for p, unit in enumerate(self.units):
-            power = _power_of(unit, self.power.of_member(p))
-            yield Result(unit.key, int(self.correct[p]), total, 0.0, power)
+            power, by_group = _power_of(unit, self.power.of_member(p)), tuple(self.correct[p].tolist())
+            yield Result(unit.key, sum(by_group), self.total, 0.0, power, by_group=by_group)
 
 
 def _inference(be: Backend, task: Task, network: Network, dataset: Dataset) -> _Found:
@@ -325,15 +329,15 @@ def _inference(be: Backend, task: Task, network: Network, dataset: Dataset) -> _
     population = population_of(be, network, task.arrays, first)
     # On a CPU always these: it would plan with fewer where gradients have to be kept as well
     members = max(ON_A_CPU.members, members_at_once(network, settings_of(first), first.dtype, be.room))
-    groups = [_Evaluation(be, units) for units in _side_by_side(task.units, members)]
+    total = len(dataset.test)
+    groups = [_Evaluation(be, units, total) for units in _side_by_side(task.units, members)]
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, {}, 0, EVALUATION_BATCH, first.dtype
     ):
         clean = network.clean_activations(be, population.params, population.states, x)
         for group in groups:
             group.see(be, network, population, clean, run, labels)
-    total = len(dataset.test)
-    results = [result for group in groups if not group.error for result in group.results(total)]
+    results = [result for group in groups if not group.error for result in group.results()]
     return _Found(results, [(group.units, group.error) for group in groups if group.error])
 
 
