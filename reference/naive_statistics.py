@@ -84,6 +84,54 @@ def batch_norm_backward(
     return dx.reshape(population, *x.shape[1:]), dgamma, dbeta
 
 
+class BatchNormExact(NamedTuple):
+    """Of a row (N,): y, dx; the mean as nearest number and rest, variance, dgamma, dbeta; and sizes.
+
+    normalised: x̂; upstream: dy without its mean.
+    """
+
+    y: Array
+    dx: Array
+    mean: float
+    rest: float
+    variance: float
+    dgamma: float
+    dbeta: float
+    normalised: Array
+    upstream: Array
+
+
+def without_mean(row: Any) -> tuple[float, float, Array]:
+    """Return the mean of a row, what its rounding left, and the deviations, right to a rounding of theirs.
+
+    `math.fsum` rounds once; x − m is exact for x near m, and the mean of what is left is taken out again.
+    """
+    (row,) = as_float64(row)
+    mean = math.fsum(row) / len(row)
+    rest = math.fsum(row - mean) / len(row)
+    return mean, rest, (row - mean) - rest
+
+
+def batch_norm_exact(
+    row: Any, upstream: Any, gamma: float, beta: float, epsilon: float = BATCH_NORM_EPSILON
+) -> BatchNormExact:
+    """Batch norm of one row and its gradients, with sums that are rounded once, at any offset and scale.
+
+    y = γ x̂ + β, dγ = Σ (dy − mean dy) x̂ (as Σ x̂ = 0), dβ = Σ dy, dx = γ (dy − mean dy − x̂ dγ/N)/√(v + ε).
+    """
+    mean, rest, deviations = without_mean(row)
+    _, _, centred = without_mean(upstream)
+    count = len(deviations)
+    variance = math.fsum(deviations**2) / count
+    width = 1 / math.sqrt(variance + epsilon)
+    normalised = deviations * width
+    dgamma = math.fsum(centred * normalised)
+    dx = gamma * width * (centred - normalised * (dgamma / count))
+    y = gamma * normalised + beta
+    dbeta = math.fsum(*as_float64(upstream))
+    return BatchNormExact(y, dx, mean, rest, variance, dgamma, dbeta, normalised, centred)
+
+
 def batch_norm_running(
     running_mean: Any,
     running_variance: Any,

@@ -273,9 +273,9 @@ class Layers:
     ) -> tuple[Array, Array, Array]:
         """Return dx = gamma·inverse·(drows − dbeta/N − x̂·dgamma/N), (P, F, N), and dgamma, dbeta, (P, F).
 
-        Sums are taken of differences to the first of drows, as means are: a large mean costs no digits.
+        Sums are taken of differences to a value of drows, as means are: a large mean costs no digits.
         """
-        count, pivot = rows.shape[2], drows[:, :, 0]
+        count, pivot = rows.shape[2], self._middle(drows)
         scaled = rows - self._centre(mean, inverse)[:, :, None]
         scaled *= inverse[:, :, None]  # x̂ + tail
         tail = residual * inverse
@@ -307,9 +307,9 @@ class Layers:
     def _moments_in_range(self, rows: Array) -> tuple[Array, Array, Array]:
         """Return `moments` where the sum of the squared deviations can be represented.
 
-        The mean is x_0 + mean(x − x_0), and then corrected by the mean of what is left.
+        The mean is a + mean(x − a), a the middle of three values, and corrected by the mean of what is left.
         """
-        pivot = rows[:, :, 0]
+        pivot = self._middle(rows)
         deviations = rows - pivot[:, :, None]
         centre = pivot + deviations.mean(axis=2)
         self.xp.subtract(rows, centre[:, :, None], out=deviations)
@@ -317,6 +317,11 @@ class Layers:
         deviations *= deviations
         variance = self.xp.maximum(deviations.mean(axis=2) - shift * shift, 0)
         return *_pair(centre, shift), variance
+
+    def _middle(self, rows: Array) -> Array:
+        """Return the middle one of three values of each row: hardly ever an outlier."""
+        a, b, c = rows[:, :, 0], rows[:, :, rows.shape[2] // 2], rows[:, :, -1]
+        return self.xp.maximum(self.xp.minimum(a, b), self.xp.minimum(self.xp.maximum(a, b), c))
 
     def _centre(self, mean: Array, inverse: Array) -> Array:
         """Return the mean, or 0 where inverse is 0: x̂ is 0 then, though x − mean may be infinite."""

@@ -451,10 +451,17 @@ __device__ inline void pair(REAL a, REAL b, REAL& nearest, REAL& rest) {
     rest = plus(minus(a, minus(nearest, part)), minus(b, part));
 }
 
-// Of a row times `unit`, a power of two. The mean is x_0 + mean(x - x_0), and then corrected by the mean of the rest.
+// The middle one of three values of a row: hardly ever an outlier.
+__device__ inline REAL middle(const REAL* x, i64 size) {
+    const REAL a = x[0], b = x[size / 2], c = x[size - 1], low = a < b ? a : b, high = a < b ? b : a;
+    return low > c ? low : high < c ? high : c;
+}
+
+// Of a row times `unit`, a power of two. The mean is a + mean(x - a), a a value of the row, and then corrected by the
+// mean of what is left.
 __device__ inline Moments moments(const REAL* x, i64 size, REAL unit) {
     Moments found;
-    const REAL pivot = x[0] * unit;
+    const REAL pivot = middle(x, size) * unit;
     REAL sum = 0, squares = 0;
     for (i64 i = threadIdx.x; i < size; i += blockDim.x) sum += x[i] * unit - pivot;
     const REAL centre = plus(pivot, block_sum(sum) / size);
@@ -492,14 +499,14 @@ KERNEL batch_norm(const REAL* rows, const REAL* gamma, const REAL* beta, REAL* y
         inverse[from] = width;
 }
 
-// Sums are taken of differences to the first dy, as means are; the sum of x^ is 0.
+// Sums are taken of differences to one of the dy, as means are; the sum of x^ is 0.
 KERNEL batch_norm_backward(const REAL* drows, const REAL* rows, const REAL* gamma, const REAL* mean,
                            const REAL* residual, const REAL* inverse, REAL* dx, REAL* dgamma, REAL* dbeta,
                            const Rows s) {
     const i64 from = row_of(s.rows_members, s.features), own = row_of(s.gamma_members, s.features);
     const REAL *x = rows + from * s.size, *dy = drows + blockIdx.x * s.size;
     const REAL width = inverse[from], centre = centre_of(mean[from], width), tail = residual[from] * width;
-    const REAL pivot = dy[0];
+    const REAL pivot = middle(dy, s.size);
     REAL products = 0, sum = 0;
     for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) {
         const REAL difference = dy[i] - pivot;

@@ -86,10 +86,11 @@ def backward_training(
         row, drow, width = rows[p % len(rows), f], drows[p, f], inverse[p % len(inverse), f]
         centre = _centre(mean[p % len(mean), f], width)
         tail = residual[p % len(residual), f] * width
-        products, total = _sums(drow, row, drow[0], centre, width, tail)
+        pivot = _middle(drow)
+        products, total = _sums(drow, row, pivot, centre, width, tail)
         dgamma[p, f] = number(products)
-        dbeta[p, f] = number(count * np.float64(drow[0]) + total)
-        dcentre, drest = _pair(drow[0], number(total / count))
+        dbeta[p, f] = number(count * np.float64(pivot) + total)
+        dcentre, drest = _pair(pivot, number(total / count))
         share = number(products / count)
         slope, shift, scale = -width * share, tail * share - drest, gamma[p % len(gamma), f] * width
         _normalise_backward(drow, row, dcentre, centre, slope, shift, scale, dx[p, f])
@@ -216,13 +217,13 @@ def _moments(row: Array) -> Any:
 def _moments_in_range(row: Array) -> Any:
     """Return mean, residual and variance where the sum of the squared deviations can be represented.
 
-    The mean is x_0 + mean(x − x_0), and then corrected by the mean of what is left.
+    The mean is a + mean(x − a), a the middle of three values, and corrected by the mean of what is left.
     """
     number = row.dtype.type
-    total = np.float64(0)
+    total, pivot = np.float64(0), _middle(row)
     for start in range(0, len(row), BLOCK):
-        total += _block_sum(row[start : start + BLOCK], row[0])
-    centre = row[0] + number(total / len(row))
+        total += _block_sum(row[start : start + BLOCK], pivot)
+    centre = pivot + number(total / len(row))
     total, squares = np.float64(0), np.float64(0)
     for start in range(0, len(row), BLOCK):
         block_total, block_squares = _block_squares(row[start : start + BLOCK], centre)
@@ -232,6 +233,13 @@ def _moments_in_range(row: Array) -> Any:
     variance = number(squares / len(row) - shift * shift)
     mean, residual = _pair(centre, number(shift))
     return mean, residual, number(0) if variance < 0 else variance
+
+
+@serial()
+def _middle(row: Array) -> Any:
+    """Return the middle one of three values of a row: hardly ever an outlier."""
+    a, b, c = row[0], row[len(row) // 2], row[-1]
+    return max(min(a, b), min(max(a, b), c))
 
 
 @serial()
