@@ -27,7 +27,7 @@ def test_what_a_terminal_cannot_show_is_no_error(encoding: str, tmp_path: Path) 
     assert child.returncode == 0
 
 
-WIDTHS = ("0", "00", "1", "20", "59", "-5", "x", "", "²", "1e3", "99999999999999999999")
+WIDTHS = ("0", "1", "59", "x", "²", "99999999999999999999")
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
@@ -49,9 +49,7 @@ def test_whatever_width_is_given_everything_is_printed(columns: str) -> None:
     assert "…" not in done.stdout[: done.stdout.index("Usage")]
 
 
-@pytest.mark.parametrize(
-    "variables", [{"TERM": "dumb"}, {"TERM": ""}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}]
-)
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
 def test_whatever_terminal_it_is_everything_is_printed(variables: dict[str, str]) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | variables
     with process("models", "lenet5", env=environment) as child:
