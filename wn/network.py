@@ -191,7 +191,8 @@ class Network:
             layer = self.steps[index].layer
             masked = needed and self._masks_relu(index) and cache.noise[index] is None
             dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
-            self._check_dtype(index, "backward", dy, dlogits.dtype)
+            if dy is not None and dy.dtype != dlogits.dtype:
+                raise self._other_dtype(index, "backward", dy.dtype, dlogits.dtype)
             grads.append(layer_grads)
             if not needed:
                 grads += [()] * index  # the layers before have no parameters
@@ -229,7 +230,8 @@ class Network:
                     x, layer_cache, new_states[index] = step.layer.forward(
                         be, params[index], x, states[index], run.training, relu=fused
                     )
-                    self._check_dtype(index, "forward", x, dtype)
+                    if x.dtype != dtype:
+                        raise self._other_dtype(index, "forward", x.dtype, dtype)
                 noise_cache = None
                 if step.site:
                     site += 1
@@ -238,29 +240,32 @@ class Network:
                 noise_caches.append(noise_cache if keep else None)
         return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
 
-    def _check_dtype(self, index: int, what: str, result: Array | None, dtype: Any) -> None:
-        """Raise WnError where a layer changes the dtype: a backend's loops are for arrays of one dtype."""
-        if result is not None and result.dtype != dtype:
-            raise WnError(
-                f"layer {self.steps[index].name!r} of {self.name}: {what} makes {result.dtype} of {dtype}; "
-                "it has to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python "
-                "number does not)"
-            )
+    def _other_dtype(self, index: int, what: str, made: Any, dtype: Any) -> WnError:
+        """Return the error for a layer that changes the dtype: a backend's loops are for arrays of one."""
+        return WnError(
+            f"layer {self.steps[index].name!r} of {self.name}: {what} makes {made} of {dtype}; it has to "
+            "keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
+        )
 
     def _is_relu(self, index: int) -> bool:
         """Whether a layer is a ReLU and nothing else: a subclass may be a leaky one."""
         return 0 <= index < len(self.steps) and type(self.steps[index].layer) is Relu
 
+    @cached_property
+    def _fusing(self) -> tuple[tuple[bool, bool], ...]:
+        """For each layer, whether it can do the ReLU behind it, and backwards the one before it."""
+        layers = [step.layer for step in self.steps]
+        return tuple((declares(layer, "relu_after"), declares(layer, "relu_before")) for layer in layers)
+
     def _masks_relu(self, index: int) -> bool:
         """Whether the backward of a layer can include that of the ReLU before it."""
-        return self._is_relu(index - 1) and declares(self.steps[index].layer, "relu_before")
+        return self._is_relu(index - 1) and self._fusing[index][1]
 
     def _takes_relu(self, index: int, site: int, run: Pass) -> bool:
         """Whether layer `index`, behind `site`, can do the ReLU after it too: no noise comes between."""
-        step = self.steps[index]
-        if not (self._is_relu(index + 1) and declares(step.layer, "relu_after")):
+        if not (self._is_relu(index + 1) and self._fusing[index][0]):
             return False
-        return not step.site or _silent(run, site + 1)
+        return not self.steps[index].site or _silent(run, site + 1)
 
     def _takes_pooling(self, index: int, site: int, run: Pass) -> Pair | None:
         """Return the window of the max pooling that batch norm `index` can do after its ReLU, if it can."""

@@ -172,6 +172,7 @@ class StepPlan(NamedTuple):
 def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: TrainingState) -> TrainingStep:
     """Return the step of a training: it changes the arrays of its state in place."""
     split = dataset.train.on(be)
+    checked: set[int] = set()  # batch sizes: shapes and dtypes are the same in each step with one
 
     def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
         at, draw = be.enclosed(state), Draw(plan.data_seed, epoch)
@@ -181,7 +182,9 @@ def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: Training
         loss, grads, states = loss_and_gradients(
             be, plan.network, at.params, at.states, x, labels, run, plan.settings.class_weights
         )
-        optim.check_gradients(at.params, grads)
+        if len(samples) not in checked:
+            optim.check_gradients(at.params, grads)
+            checked.add(len(samples))
         optim.adam_update(be, at.params, grads, at.adam, constants)
         if plan.settings.clamp_weights:
             optim.clamp_weights(be, plan.network.clampable(at.params))

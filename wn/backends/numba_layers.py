@@ -21,7 +21,7 @@ from wn.backends.numpy import NumpyBackend
 from wn.backends.pace import Pace
 from wn.backends.recorded_calls import RecordedCalls, primitive
 from wn.backends.sealed import Sealed
-from wn.backends.threads import single_threaded_blas
+from wn.backends.threads import blas_is_held, single_threaded_blas
 from wn.backends.windows import Pair, Sliding
 from wn.backends.work_arrays import WorkArrays
 
@@ -30,6 +30,8 @@ from wn.backends.work_arrays import WorkArrays
 SAMPLES = 64  # columns of y and dx where the batch has up to 128,
 MORE_SAMPLES = 128  # and where it has more
 INPUTS = 392  # columns of dw: half of an MNIST image
+
+ARRAYS = (np.ndarray, Sealed)
 
 
 class _Local(threading.local):
@@ -59,7 +61,7 @@ class NumbaLayers(NumpyBackend):
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """See `Backend.asarray`; an array of that dtype is returned as it is, also in a recorded step."""
-        fits = isinstance(values, np.ndarray | Sealed) and (dtype is None or values.dtype == dtype)
+        fits = isinstance(values, ARRAYS) and (dtype is None or values.dtype == dtype)
         return values if fits else self.xp.asarray(values, dtype=dtype)
 
     def _not_recorded(self, what: str) -> None:
@@ -70,23 +72,30 @@ class NumbaLayers(NumpyBackend):
     def _run(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that writes to some of its arguments; where a step is recorded, note the call."""
         recording = self._local.recording
-        if recording is None:
-            PROCESS.call(function, arguments)
-        else:
+        if recording is not None:
             recording.run(function, arguments)
+        elif PROCESS.plain:
+            function(*arguments)
+        else:
+            PROCESS.call(function, arguments)
 
     def _run_blas(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a kernel that calls BLAS: threads of BLAS within those of the kernel might wait for ever."""
-        with single_threaded_blas():
+        if blas_is_held():  # as it is in a training
             self._run(function, *arguments)
+        else:
+            with single_threaded_blas():
+                self._run(function, *arguments)
 
     def _run_last(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that changes what outlives a step; where one is recorded, at its end."""
         recording = self._local.recording
-        if recording is None:
-            PROCESS.call(function, arguments)
-        else:
+        if recording is not None:
             recording.run_last(function, arguments)
+        elif PROCESS.plain:
+            function(*arguments)
+        else:
+            PROCESS.call(function, arguments)
 
     def _empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose contents are undefined, if it is large on memory that is used again."""

@@ -86,3 +86,8 @@ class _Hold:
 def single_threaded_blas() -> AbstractContextManager[None]:
     """Hold every BLAS call of the process to one thread; may be nested, and entered by several threads."""
     return _Hold()
+
+
+def blas_is_held() -> bool:
+    """Return whether the calling thread holds BLAS to one thread already."""
+    return bool(vars(_limit.thread).get("holds"))
