@@ -171,8 +171,7 @@ class StepPlan(NamedTuple):
 
 def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: TrainingState) -> TrainingStep:
     """Return the step of a training: it changes the arrays of its state in place."""
-    split = dataset.train.on(be)
-    checked: set[int] = set()  # batch sizes: shapes and dtypes are the same in each step with one
+    split, checked = dataset.train.on(be), set()  # batch sizes: all steps with one have the same shapes
 
     def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
         at, draw = be.enclosed(state), Draw(plan.data_seed, epoch)
