@@ -78,7 +78,7 @@ class CuPyBackend(CudaLayers):
         return self._resident[key]
 
     def all_finite(self, array: Array) -> bool:
-        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of the infinite."""
+        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of what is infinite."""
         return True
 
     def accumulate(self, total: Array, values: Array, factor: int) -> None:
