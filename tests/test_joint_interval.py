@@ -1,6 +1,9 @@
 """Intervals from joint counts: images and draws shared by all σ, the clean accuracy's own error, networks."""
 
+import csv
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wn
 from reference.naive_midpoint import jackknife_error
 from tests.accuracy_curves import Floats, logistic
 from wn.errors import WnError
 from wn.groups import GROUPS, group_sizes, totals, variance_of_sum
+from wn.intervals import floor_of
 from wn.midpoint import Midpoint, fit_midpoint
+from wn.results import WalkResult
 
 COARSE, FINE = np.logspace(-1, 2, 7), np.logspace(-1, 2, 25)
 
@@ -153,6 +159,48 @@ def test_level_curves_with_shared_draws_are_not_reached(own_networks: bool) -> N
         clean = rng.random(n) < 0.9
         reached += fit(base ^ flips, clean, own_networks=own_networks).reached
     assert reached == 0
+
+
+# ---- files ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walked() -> WalkResult:
+    small = {"train_limit": 600, "test_limit": 500, "epochs": 2, "model": "mlp-16", "where": [0, 4]}
+    return wn.walk(**small, sigma="0.1:1000:8", learning_rate=0.01)
+
+
+@pytest.mark.parametrize("phase", ["inference", "training"])
+def test_the_interval_of_a_walk_follows_from_its_files(
+    walked: WalkResult, tmp_path: Path, phase: str
+) -> None:
+    """As docs/midpoint.md does it."""
+    walked.save_tables(tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    with (tmp_path / "curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    counts = {
+        name: np.array([text.split() for text in texts], int)
+        for name, texts in run["correct_by_group"].items()
+    }
+    assert counts["curves"].sum(axis=1).tolist() == [int(row["correct"]) for row in curves]
+    assert counts["clean"].sum(axis=1).tolist() == [right for right, _ in run["clean_correct"]]
+    for place, row in enumerate(walked.midpoints):
+        if row["phase"] != phase:
+            continue
+        rows = [n for n, c in enumerate(curves) if (c["phase"], int(c["site"])) == (phase, row["site"])]
+        again = fit_midpoint(
+            *([float(curves[n]["sigma"]) for n in rows], counts["curves"][rows], totals(500, len(rows))),
+            clean_accuracy=run["clean_correct"][0][0] / 500,
+            chance=run["chance"],
+            floor=floor_of(phase, "additive"),
+            clean_by_group=counts["clean"].sum(axis=0),
+            own_networks=phase == "training",
+        )
+        assert (row["midpoint"], row["ci_low"], row["ci_high"]) == pytest.approx(
+            (again.midpoint, again.ci_low, again.ci_high), rel=1e-12, nan_ok=True
+        )
+        assert run["fits"][place]["interval"] == again.interval == "joint"
 
 
 # ---- bad input ------------------------------------------------------------------------------------------

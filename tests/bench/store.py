@@ -30,7 +30,7 @@ from wn.study.store_rows import Environment, Result, UnitRow
 from wn.study.table import read_table
 from wn.study.table_export import export
 
-SIZES = group_sizes(10_000)
+EDGES = np.append(0, np.cumsum(group_sizes(10_000)))
 ROOT = Path(__file__).parent.parent.parent
 SIGMA = [0.01 * 10 ** (place / 4) for place in range(49)]
 HERE = Environment("numpy", "machine", "wn 0", "0" * 40)
@@ -64,7 +64,7 @@ def results(keys: Iterator[str]) -> Iterator[Result]:
     for unit in keys:
         number = int(unit[:4], 16)
         correct = number % 10_001
-        by_group = tuple(np.diff(correct * np.arange(len(SIZES) + 1) // len(SIZES)).tolist())
+        by_group = tuple(np.diff(correct * EDGES // 10_000).tolist())
         yield Result(unit, correct, 10_000, 0.5, ((number % 11, 1.0 + number),), by_group=by_group)
 
 
