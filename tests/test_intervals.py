@@ -5,10 +5,11 @@ from math import exp, inf, isnan, log, nan, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from wn.intervals import measured_crossing, with_measured_crossing, with_repeats
-from wn.midpoint import Midpoint
+from wn.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_FALL, Midpoint
 
 FIT = Midpoint(1.0, 0.99, 1.01, 2.0, 1.0, 0.1, 0.9, True, "", 1.0)
 
@@ -35,6 +36,30 @@ def test_interval_never_shrinks() -> None:
 )
 def test_nothing_to_learn_from(single: list[Midpoint]) -> None:
     assert with_repeats(FIT, single) == FIT
+
+
+@pytest.mark.parametrize(
+    ("reason", "interval"),
+    [(ALREADY_BELOW, (0.0, 1.01)), (NEVER_FALLS, (0.99, inf)), (NO_FALL, (0.99, 1.01))],
+)
+def test_an_interval_is_open_on_the_side_of_a_repeat_that_is_not_reached(
+    reason: str, interval: tuple[float, float]
+) -> None:
+    """Of its midpoint nothing is known but the side."""
+    missing = replace(FIT, midpoint=nan, ci_low=nan, ci_high=nan, reached=False, reason=reason)
+    wide = with_repeats(FIT, [at(1.0), missing, at(1.1)])
+    assert (wide.ci_low, wide.ci_high) == interval
+
+
+def test_repeats_that_share_their_images_do_not_average_the_images_out() -> None:
+    """V = V_images + V_own/R: with equal networks (s = 0) what is left is z √V_images."""
+    shared, own, count = 0.04, 0.01, 4
+    joint = replace(FIT, interval="joint", standard_error=sqrt(shared + own / count))
+    single = [replace(FIT, interval="joint", standard_error=sqrt(shared + own))] * count
+    half = norm.ppf(0.975) * sqrt(shared)
+    wide = with_repeats(joint, single)
+    assert (wide.ci_low, wide.ci_high) == pytest.approx((exp(-half), exp(half)), rel=1e-9)
+    assert with_repeats(replace(joint, interval="independent"), single).ci_high == FIT.ci_high
 
 
 def test_not_reached_stays_not_reached() -> None:
