@@ -134,6 +134,21 @@ def test_more_groups_than_images_are_not_asked_for() -> None:
     assert found.ci_low < 3 < found.ci_high
 
 
+@pytest.mark.parametrize("floor", ["chance", "free"])
+@pytest.mark.parametrize("n", [3, 64, 640])
+def test_groups_that_do_not_scatter_have_an_interval(n: int, floor: str) -> None:
+    """The variance is 0: every group is right up to the same σ, and wrong from the next."""
+    sizes = totals(n, COARSE.size)
+    correct = np.where(COARSE[:, None] < 3, sizes, sizes // 10)
+    found = fit_midpoint(
+        *(COARSE, correct, sizes), clean_accuracy=1.0, chance=0.1, floor=floor, clean_by_group=sizes[0]
+    )
+    if found.reached:
+        assert found.ci_low <= found.midpoint <= found.ci_high
+        assert math.isfinite(found.standard_error)
+    assert found.reached or n < 64
+
+
 # ---- falls ----------------------------------------------------------------------------------------------
 
 

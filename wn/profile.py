@@ -26,6 +26,8 @@ from wn.logistic import (
     scan,
 )
 
+NO_LESS = 1e-3  # allowance: the profile deviance is not known better than a tenth of this
+
 
 class Grouped(NamedTuple):
     """Counts by group of images: one row per entry (N, G); those of the clean networks (G,), None if unknown.
@@ -98,6 +100,7 @@ def interval(
     data: Data, theta: Floats, crossing: float, free: list[int], allowance: float
 ) -> tuple[float, float]:
     """Profile likelihood interval: all σ whose best curve has a deviance within `allowance` of the least."""
+    allowance = max(allowance, NO_LESS)
     bounded, fitted = pinned(data, theta, crossing)
     others, top = [i for i in free if i != LOCATION], float(bounded.upper[FLOOR])
     least, fitted = descend(bounded, fitted, others, data.half)
