@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # of curves.csv
-COLUMNS = "dataset,model,batch_norm,noise,phase,site,site_name,sigma,repeat,correct,total,accuracy"
+COLUMNS = (
+    "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name,sigma,repeat,correct,total,accuracy"
+)
 EVALUATION_BATCH = 2000
 
 # ---- noise ------------------------------------------------------------------------------------------------
@@ -318,7 +320,15 @@ def _curve_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield a row of curves.csv for every site and σ."""
     grid, total = sigma_grid(chosen.sigma), len(test[1])
-    prefix = (chosen.dataset, chosen.model, chosen.batch_norm, chosen.noise, "inference")
+    prefix = (
+        chosen.dataset,
+        chosen.model,
+        chosen.batch_norm,
+        chosen.noise,
+        chosen.seed,
+        "torch",
+        "inference",
+    )
     for index, site in enumerate(sites(twin)):
         noises = [of_kind(chosen.noise, sigma) for sigma in grid]
         for sigma, correct in zip(grid, evaluate_twin(twin, *test, site, noises).tolist(), strict=True):

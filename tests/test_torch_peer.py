@@ -301,6 +301,7 @@ def test_command_writes_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == CURVE_COLUMNS.names
     assert len(rows) == 2 * 11 * 3
+    assert {(row["seed"], row["backend"], row["phase"]) for row in rows} == {("0", "torch", "inference")}
     assert [row["site_name"] for row in rows[:33:3]] == list(
         models.build("mlp-8", (1, 28, 28), 10, "sites").site_names
     )

@@ -24,7 +24,9 @@ _SURE_COMMA = re.compile(r"\s+,\s*|,\s+")
 _DIGITS = re.compile(r"\d+", re.ASCII)
 _FRACTION = re.compile(r"\d+([eE][+-]?\d+)?", re.ASCII)  # what may follow a decimal mark
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}((\.\d{3})+,\d+|(,\d{3})+\.\d+)", re.ASCII)
+_SPACES_PART_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\s\d{3})+([.,]\d*)?")
 _LONGEST = 400  # characters of a number
+_LONGEST_SHOWN = 80  # characters of a list in a message
 
 
 def number(text: str) -> float:
@@ -50,11 +52,22 @@ def numbers(text: str) -> list[float]:
         raise WnError(f"{text!r}: numbers have a decimal point, and commas between them: write {points}")
     found = []
     for part in _SURE_COMMA.split(text.strip()):
+        _check_spaces(part)
         items = part.split(",")
         if _in_doubt(part, items):
             raise WnError(_question(part, items))
         found += [number(item) for item in items]
     return found
+
+
+def _check_spaces(part: str) -> None:
+    """Raise WnError for numbers with nothing but spaces between them, as 0.1 1 10."""
+    words = part.split()
+    if len(words) < 2 or _SPACES_PART_THOUSANDS.fullmatch(part):
+        return
+    points = [word.replace(",", ".") for word in words]
+    if all(map(_NUMBER.fullmatch, points)):
+        raise WnError(f"{part!r}: numbers have commas between them: write {', '.join(points)}")
 
 
 def in_doubt(values: Sequence[int]) -> bool:
@@ -94,7 +107,13 @@ def _question(part: str, items: Sequence[str]) -> str:
     if all(map(_FRACTION.fullmatch, items)):
         readings.append(",".join(".".join(items[index : index + 2]) for index in range(0, len(items), 2)))
     readings.append(",".join(map(_with_point, items)))
-    return f"the commas of {part!r} have more than one reading: write {' or '.join(readings)}"
+    sensible = [text for text in readings if len(set(text.split(","))) == text.count(",") + 1]
+    short = len(part) <= _LONGEST_SHOWN
+    advice = (
+        f"write {' or '.join(sensible)}" if sensible and short else "give decimals a point, each number once"
+    )
+    shown = part if short else f"{part[:_LONGEST_SHOWN]}…"
+    return f"the commas of {shown!r} have more than one reading: {advice}"
 
 
 def _with_point(item: str) -> str:
@@ -108,7 +127,8 @@ def _not_a(text: str, what: str, form: re.Pattern[str]) -> str:
     shown = text if len(text) <= 40 else f"{text[:40]}…"
     plain = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
     plain = plain.replace("\u2212", "-")
-    plain = re.sub(r"[\s_'\u2019]", "", plain)
+    signs = r"[\s_'\u2019]" if _SPACES_PART_THOUSANDS.fullmatch(plain.strip()) else r"[_'\u2019]"
+    plain = re.sub(signs, "", plain.strip())
     plain = re.sub(r"^([+-]?)0+(?=\d)", r"\1", plain)
     plain = plain.replace(",", ".") if plain.count(",") == 1 and "." not in plain else plain
     advice = f": write {plain}" if len(plain) <= _LONGEST and form.fullmatch(plain) else ""

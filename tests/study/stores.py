@@ -1,7 +1,7 @@
 """Small studies for the tests of the store, with results that follow from the units alone."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from wn.groups import group_sizes
 from wn.study.store import Store
 from wn.study.store_rows import Environment, Result, UnitRow, WeightStatistics
 from wn.study.table import read_table
@@ -85,6 +86,13 @@ def result(unit: Unit) -> Result:
     return Result(unit.key, correct, TOTAL, 0.25, signal, trained)
 
 
+def grouped(unit: Unit) -> Result:
+    """The result of a unit as a worker finds it: images that are easy are in the first groups."""
+    found = result(unit)
+    first = np.minimum(np.cumsum(group_sizes(TOTAL)), found.correct)
+    return msgspec.structs.replace(found, by_group=tuple(np.diff(first, prepend=0).tolist()))
+
+
 def statistics(unit: Unit) -> Any:
     """Statistics of the weights, (epochs, layers, 3): they grow with σ and epoch."""
     number = 1 + np.arange(unit.epochs * len(LAYERS) * 3).reshape(unit.epochs, len(LAYERS), 3)
@@ -96,18 +104,24 @@ def waiting(store: Any) -> list[Unit]:
     return [msgspec.convert(unit.spec, Unit) for unit in store.pending()]
 
 
-def finish(store: Store, units: Iterable[Unit], task: int = 5, where: Environment = HERE) -> None:
+def finish(
+    store: Store,
+    units: Iterable[Unit],
+    task: int = 5,
+    where: Environment = HERE,
+    found: Callable[[Unit], Result] = result,
+) -> None:
     """Finish units in tasks of so many."""
     left = iter(units)
     while part := list(islice(left, task)):
-        store.finish(map(result, part), where)
+        store.finish(map(found, part), where)
 
 
-def finished_study(folder: Path, units: Sequence[Unit]) -> None:
+def finished_study(folder: Path, units: Sequence[Unit], found: Callable[[Unit], Result] = result) -> None:
     """Make a study with all units done."""
     with Store.create_or_open(folder) as store:
         store.add_units(rows(units))
-        finish(store, units)
+        finish(store, units, found=found)
 
 
 def table(folder: Path, columns: Sequence[str] | None = None) -> list[str]:

@@ -5,14 +5,13 @@ import io
 import sqlite3
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.study.stores import HERE, SIGMA, TOTAL, counts, finished_study, noisy, result, rows, study
+from tests.study.stores import HERE, SIGMA, TOTAL, counts, finished_study, grouped, noisy, result, rows, study
 from wn.groups import group_sizes
 from wn.midpoint import fit_midpoint
 from wn.study.store import Store
@@ -25,13 +24,6 @@ from wn.study.unit import Unit
 from wn.study_console import print_fit
 
 SIZES = group_sizes(TOTAL)
-
-
-def grouped(unit: Unit) -> Result:
-    """The result of a unit as a worker finds it: images that are easy are in the first groups."""
-    found = result(unit)
-    first = np.minimum(np.cumsum(SIZES), found.correct)
-    return msgspec.structs.replace(found, by_group=tuple(np.diff(first, prepend=0).tolist()))
 
 
 def finished(folder: Path, units: list[Unit], without: int | None = None) -> None:

@@ -168,6 +168,7 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     ('["none", "sites"]', "[]", "models[0].batch_norm: ", ("empty",)),
     ('["none", "sites"]', '["none", "none"]', "models[0].batch_norm: ", ("'none'", "twice")),
     ("epochs = 3", "clamp_weights = []", "recipe.clamp_weights: ", ("empty",)),
+    (KEY, "sigma = [0, 1, 0, 2]", "noise[0].sigma: ", ("0 is there twice", "decimals with a point")),
     (KEY, "sigma = []", "noise[0].sigma: ", ("no values",)),
     (KEY, f"{KEY}\nphases = []", "noise[0].phases: ", ("empty",)),
     (KEY, f"{KEY}\nwhere = []", "noise[0].where: ", ("empty",)),
@@ -335,7 +336,11 @@ def test_a_study_written_and_read_is_the_same(text: str) -> None:
     assert parse_study(to_toml(spec, ("a comment",))) == spec
 
 
-@given(st.text(max_size=20), st.lists(st.floats(0, 1e30), min_size=1, max_size=4), st.text(max_size=8))
+@given(
+    st.text(max_size=20),
+    st.lists(st.floats(0, 1e30).map(abs), min_size=1, max_size=4, unique=True),
+    st.text(max_size=8),
+)
 def test_any_values_are_written_so_that_they_are_read_again(
     name: str, sigma: list[float], comment: str
 ) -> None:

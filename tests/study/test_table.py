@@ -23,6 +23,7 @@ from tests.study.stores import (
     changed,
     finish,
     finished_study,
+    grouped,
     noisy,
     result,
     rows,
@@ -51,7 +52,7 @@ def run_otherwise(folder: Path, units: Sequence[Unit], seed: int, monkeypatch: p
     order = random.Random(seed)
     with Store.create_or_open(folder) as store:
         store.add_units(rows(study(repeats=1, sites=3)[::-1]))
-        finish(store, study(repeats=1, sites=3)[::4])
+        finish(store, study(repeats=1, sites=3)[::4], found=grouped)
         store.add_units(rows(units))
     left = list(units)
     order.shuffle(left)
@@ -61,7 +62,13 @@ def run_otherwise(folder: Path, units: Sequence[Unit], seed: int, monkeypatch: p
             store.add_units(rows(units))
             store.fail([unit.key for unit in left[-3:]], "broken")
             size = order.randrange(1, 30)
-            finish(store, left[:size], task=order.randrange(1, 9), where=order.choice([HERE, THERE]))
+            finish(
+                store,
+                left[:size],
+                task=order.randrange(1, 9),
+                where=order.choice([HERE, THERE]),
+                found=grouped,
+            )
             left = left[size:]
             store.retry_failed()
 
@@ -71,7 +78,7 @@ def test_the_same_bytes_in_whatever_order(tmp_path: Path, kind: str, monkeypatch
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     units = study(repeats=2, noise=NoiseSpec(kind="multiplicative")) + study(repeats=2)[1:]
-    finished_study(tmp_path / "straight", units)
+    finished_study(tmp_path / "straight", units, grouped)
     straight = [path.read_bytes() for path in export(tmp_path / "straight", tmp_path / "a", kind, DETERMINED)]
     run_otherwise(tmp_path / "otherwise", units, 5, monkeypatch)
     otherwise = [
@@ -266,7 +273,7 @@ def test_a_study_that_has_only_begun(tmp_path: Path) -> None:
 
 def test_parquet_has_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    finished_study(tmp_path, study(seed=2**63 + 1))
+    finished_study(tmp_path, study(seed=2**63 + 1), grouped)
     monkeypatch.setattr(table_export, "ROWS_AT_ONCE", 10)
     for path in export(tmp_path, tmp_path, "parquet", TABLES):
         found = parquet.read_table(path).to_pylist()
