@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.bench.peers import Peer, Task
 from tests.bench.rows.gemm import Product, multiplier, products
 from tests.bench.rows.training import check_same_work
 from tests.bench.timing import Side, Timing, alternate, entry, geometric_mean, with_rates
+from tests.bench.versions import interval_of_median
 from tests.command_line import ROOT
 from wn import models
 from wn.data.idx import write_idx
@@ -317,6 +319,20 @@ def test_two_checkouts_are_timed_in_turns(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "geometric mean" in done.stdout
     (found,) = json.loads(figures.read_text())
-    assert (found["row"], found["peer"]) == ("train/mlp/none", "before")
-    assert found["ratio"] == pytest.approx(found["peer_seconds"] / found["seconds"])
-    assert 0 < found["peer_seconds_min"] <= found["peer_seconds"] <= found["peer_seconds_max"]
+    assert (found["row"], found["repeats"]) == ("train/mlp/none", 3)
+    for side in ("before", "after"):
+        least, most = found[f"{side}_range"]
+        assert 0 < least <= found[side] <= most
+    low, high = found["ratio_interval"]
+    assert low <= found["ratio"] <= high
+
+
+def test_the_interval_of_a_median_has_its_confidence() -> None:
+    """Against the binomial sum: nothing narrower holds the median that often."""
+    for count in (6, 15, 40, 101):
+        low, high = interval_of_median(count)
+        assert low + high == count - 1
+        missed = 2 * sum(math.comb(count, k) for k in range(low + 1)) / 2**count
+        narrower = 2 * sum(math.comb(count, k) for k in range(low + 2)) / 2**count
+        assert missed <= 0.05 < narrower
+    assert interval_of_median(3) == (0, 2)

@@ -2,29 +2,33 @@
 
     python tests/bench/versions.py --before DIR [--after DIR] [--rows PATTERN…]
 
-Each checkout has a process of its own, which builds a row with that checkout's `tests.bench` and `wn` and
-waits for its turn, so what disturbs the machine for a while disturbs both. Prints medians, min–max, and the
-ratio before/after of the medians: above 1 the later version is the faster one.
+Each checkout has a process of its own, which builds a row with that checkout's `tests.bench` and `wn`
+and waits for its turn, so what disturbs the machine for a while disturbs both. Prints seconds of what is
+timed, in long rows a part of an epoch, as medians and min–max, and the median of the paired ratios
+before/after with its 95 % interval: above 1 the later version is the faster one.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "--worker"
-LINE = "{:30} {:>9}  {:17}  {:>9}  {:17}  {:>6}"
+PAUSE = 0.1  # seconds
+LINE = "{:30} {:>9}  {:17}  {:>9}  {:17}  {}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the rows in turns, print a line for each, and write the JSON."""
-    from tests.bench.settings import Settings
-    from tests.bench.timing import Side, alternate, entry, geometric_mean
+    from tests.bench.timing import geometric_mean
 
     parser = argparse.ArgumentParser(prog="python tests/bench/versions.py", description=__doc__)
     parser.add_argument("--before", type=Path, required=True, metavar="DIR")
@@ -40,16 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         before, after = (stack.enter_context(_checkout(path)) for path in (chosen.before, chosen.after))
         names = before.ask(rows=chosen.rows)["names"]
-        print(LINE.format("row", "before, s", "min–max", "after, s", "min–max", "ratio"))
+        print(LINE.format("row", "before, s", "min–max", "after, s", "min–max", "ratio [95 %]"))
         for name in names:
             for checkout in (before, after):
                 checkout.ask(build=name, options=options)
-            sides = [
-                Side(label, lambda c=c: c.ask(run=True))
-                for label, c in (("before", before), ("after", after))
-            ]
-            timings = alternate(sides, chosen.repeats, Settings.__dataclass_fields__["pause"].default)
-            found = entry(name, timings[1], "before", timings[0])
+            found = _figures(name, before, after, chosen.repeats)
             entries.append(found)
             print(_line(found), flush=True)
             if chosen.json:
@@ -58,16 +57,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"geometric mean {geometric_mean(ratios):.3f} of {len(ratios)} rows, least {min(ratios):.3f}")
 
 
+def _figures(name: str, before: "_Checkout", after: "_Checkout", repeats: int) -> dict[str, Any]:
+    """Seconds of both sides, and the median of the paired ratios before/after with its 95 % interval.
+
+    Pairs change their order, so that being first is no advantage; a first pair is not counted.
+    """
+    pairs = [_pair(before, after) if turn % 2 else _pair(after, before)[::-1] for turn in range(repeats + 1)]
+    old, new = (sorted(seconds) for seconds in zip(*pairs[1:], strict=True))
+    ratios = sorted(one / two for one, two in pairs[1:])
+    low, high = interval_of_median(repeats)
+    return {
+        "row": name,
+        "before": median(old),
+        "before_range": [old[0], old[-1]],
+        "after": median(new),
+        "after_range": [new[0], new[-1]],
+        "ratio": median(ratios),
+        "ratio_interval": [ratios[low], ratios[high]],
+        "repeats": repeats,
+    }
+
+
+def _pair(first: "_Checkout", second: "_Checkout") -> tuple[float, float]:
+    """Seconds of a run of each, after a pause in which the other's threads go to sleep."""
+    seconds = []
+    for checkout in (first, second):
+        time.sleep(PAUSE)
+        started = time.perf_counter()
+        checkout.ask(run=True)
+        seconds.append(time.perf_counter() - started)
+    return seconds[0], seconds[1]
+
+
+def interval_of_median(count: int, confidence: float = 0.95) -> tuple[int, int]:
+    """Places of the order statistics between which the median of a distribution lies with that confidence.
+
+    The number of values below the median is Binomial(count, 1/2), whatever the distribution. With fewer than
+    six values even the ends hold it less often, and are taken.
+    """
+    below, tail = 0.0, (1 - confidence) / 2
+    for place in range(count):
+        below += math.comb(count, place) / 2**count
+        if below > tail:
+            low = max(place - 1, 0)
+            return low, count - 1 - low
+    return 0, count - 1
+
+
 def _line(found: dict[str, Any]) -> str:
-    span = [f"{found[f'{side}_min']:.4g}–{found[f'{side}_max']:.4g}" for side in ("peer_seconds", "seconds")]
-    return LINE.format(
-        found["row"],
-        f"{found['peer_seconds']:.4g}",
-        span[0],
-        f"{found['seconds']:.4g}",
-        span[1],
-        f"{found['ratio']:.3f}",
-    )
+    old, new = ("{:.4g}–{:.4g}".format(*found[f"{side}_range"]) for side in ("before", "after"))
+    ratio = "{:.3f} [{:.3f}, {:.3f}]".format(found["ratio"], *found["ratio_interval"])
+    return LINE.format(found["row"], f"{found['before']:.4g}", old, f"{found['after']:.4g}", new, ratio)
 
 
 class _Checkout:
