@@ -30,7 +30,7 @@ def elementwise(function, derivative):
 
 
 def sigmoid(x):
-    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+    return np.exp(-np.logaddexp(0, -x)).astype(x.dtype)
 
 
 def scaled(factor):

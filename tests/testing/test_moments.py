@@ -166,3 +166,41 @@ Z = np.zeros(1000)
 def test_arguments_out_of_range(call, message):
     with pytest.raises(WnError, match=message):
         call()
+
+
+# ---- heavy tails ----------------------------------------------------------------------------------------
+
+
+def test_samples_too_few_for_their_tails_are_refused():
+    """Lognormal draws: four false alarms in 3000 at n = 1000, since a single draw decides."""
+    rng = np.random.default_rng(0)
+    variance, kurtosis = (np.e - 1) * np.e, np.e**4 + 2 * np.e**3 + 3 * np.e**2 - 3
+    for n in (1000, 100_000):
+        x = rng.lognormal(size=n)
+        with pytest.raises(WnError, match=r"too few for a kurtosis of 113.936, at least 2"):
+            check_variance(x, variance, seed=0, kurtosis=kurtosis)
+        with pytest.raises(WnError, match=r"too few for a kurtosis of 113.936"):
+            check_covariance(
+                x, x, variance, (variance, variance), seed=0, product_variance=(kurtosis - 1) * variance**2
+            )
+        check_variance(np.log(x), 1.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("draw", "variance", "kurtosis"),
+    [("standard_normal", 1.0, 3.0), ("laplace", 2.0, 6.0), ("random", 1 / 12, 1.8)],
+)
+def test_no_false_alarms_with_the_fewest_samples(draw, variance, kurtosis):
+    rng = np.random.default_rng(1)
+    n = max(1000, int(np.ceil(12 * kurtosis**4)))
+    draws = [rng.laplace(size=n) if draw == "laplace" else getattr(rng, draw)(n) for _ in range(300)]
+    z = [check_variance(x, variance, seed=1, kurtosis=kurtosis).z for x in draws]
+    assert np.max(np.abs(z)) < 4.5
+
+
+@pytest.mark.parametrize("samples", [np.ones(2000) * 1j, ["a"] * 2000, [None] * 2000])
+def test_moments_are_of_real_numbers(samples):
+    with pytest.raises(WnError, match="moments are of real numbers"):
+        check_mean(samples, 0.0, 1.0, seed=0)
+    with pytest.raises(WnError, match="moments are of real numbers"):
+        check_independence(samples, samples, seed=0)

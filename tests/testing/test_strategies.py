@@ -95,7 +95,35 @@ def test_margins_must_be_positive(strategy):
 
 def test_arrays_shrink_to_seed_zero():
     x = find(strategies.arrays((2, 3), scale=10.0), lambda x: True)
-    assert np.array_equal(x, 10 * np.random.default_rng(0).standard_normal((2, 3)))
+    assert np.array_equal(x, 10 * np.random.default_rng([0, 0]).standard_normal((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "strategy", [strategies.arrays, strategies.away_from_zero, strategies.distinct, strategies.tied]
+)
+def test_arrays_of_an_example_differ(strategy):
+    """The smallest counterexample has seed 0 everywhere: w, b and x must not be the same numbers."""
+    found = find(st.tuples(strategy((4, 4)), strategy((4, 4)), strategy((4, 4))), lambda drawn: True)
+    again = find(st.tuples(strategy((4, 4)), strategy((4, 4)), strategy((4, 4))), lambda drawn: True)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert not np.array_equal(found[i], found[j])
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_a_falsifying_example_shows_values(capsys):
+    @settings(max_examples=5, database=None, print_blob=False)
+    @given(x=strategies.arrays((2,)), data=st.data())
+    def failing(x, data):
+        drawn = data.draw(strategies.tied((2,)))
+        assert drawn.sum() > 5
+
+    with pytest.raises(AssertionError) as failure:
+        failing()
+    notes = "\n".join(failure.value.__notes__)
+    x = np.random.default_rng([0, 0]).standard_normal(2)
+    assert f"x={x!r}" in notes
+    assert "Draw 1: array([" in notes
+    assert "_generator" not in notes
 
 
 def test_tied_values_are_tied():

@@ -30,7 +30,7 @@ FINEST, COARSER, COARSEST = 10, 3, 12  # ladders below the first one, above it, 
 NOISE_POINTS = 9
 # Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
 NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
-COARSE, FLOAT32 = 1e-10, 2.0**-23  # roundings relative to y: beyond float64's, and of float32
+COARSE, MUCH = 1e-10, 1e-4  # parts of y: more than the rounding of float64; more than that of float32
 CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature
 NOISE_GUARD = 4.0  # a bound of rounding errors, in units of their measured spread
 
@@ -82,14 +82,10 @@ def measured_noise(output: Output, middle: Vector) -> Vector:
     if any(table is None for table in tables):
         return NOISE_GUARD * floor
     wide, closer, close = (_spread(table) for table in tables if table is not None)
-    # Curvature vanishes as the step falls, rounding does not.
-    spread = np.where(closer < wide / CURVED, np.minimum(closer, close), wide)
-    noise = np.maximum(NOISE_GUARD * spread, floor)
-    part = (
-        FLOAT32
-        if tables[0] is not None and _in_float32(tables[0])
-        else _relative(noise, middle) / NOISE_GUARD
-    )
+    # Curvature vanishes as the step falls, rounding does not; nor does it come near to y's own size.
+    curved = (closer < wide / CURVED) | (closer > MUCH * np.abs(middle))
+    noise = np.maximum(NOISE_GUARD * np.where(curved, np.minimum(closer, close), wide), floor)
+    part = max(_format(tables[0]), _relative(noise, middle) / NOISE_GUARD)
     return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
 
 
@@ -113,11 +109,14 @@ def _spread(table: Vector) -> Vector:
     return spread
 
 
-def _in_float32(table: Vector) -> bool:
-    """Whether y moves, and only from one value of float32 to another."""
-    moving = table[:, np.any(table != table[0], axis=0)]
+def _format(table: Vector | None) -> float:
+    """Return the rounding of float16 or float32 if y moves from one of its values to another, else 0."""
+    moving = np.zeros((0, 0)) if table is None else table[:, np.any(table != table[0], axis=0)]
     with np.errstate(over="ignore"):
-        return moving.size > 0 and bool(np.all(moving.astype(np.float32) == moving))
+        for narrow in (np.float16, np.float32):
+            if moving.size and np.all(moving.astype(narrow) == moving):
+                return float(np.finfo(narrow).eps)
+    return 0.0
 
 
 def slope(
@@ -218,7 +217,16 @@ class _Search:
     def _combined(self) -> Slope:
         """Take for each element the estimate of least error among those that agree with all finer ones."""
         ladders = [self.ladders[place] for place in sorted(self.ladders, reverse=True)]
-        value, error, chosen = _agreed([(ladder.value, ladder.error) for ladder in ladders])
+        # Far from x, y may be bounded and look like no slope at all: only a slope that shows there counts.
+        bounds = [
+            np.where(
+                (ladder.first > self.first) & (np.abs(ladder.value) <= 3 * ladder.error), np.inf, ladder.error
+            )
+            for ladder in ladders
+        ]
+        value, error, chosen = _agreed(
+            [(ladder.value, bound) for ladder, bound in zip(ladders, bounds, strict=True)]
+        )
         jump, jump_error, _ = _agreed([(ladder.jump, ladder.jump_error) for ladder in ladders])
         moved, threshold = self._movement(ladders)
         hidden = self.noise / self.first  # however far the search went: y may be bounded
@@ -243,7 +251,8 @@ class _Search:
 
     def _jumps(self, ladders: list[_Ladder], value: Vector, jump: Vector, error: Vector) -> NDArray[np.bool_]:
         """Return where the slope jumps: a kink at x is seen with steps of any size."""
-        real = np.abs(jump) > 3 * error + 1e-8 * (np.abs(value) + np.abs(jump))
+        rounding = 32 * self.noise / self.first
+        real = np.abs(jump) > 3 * error + 1e-8 * (np.abs(value) + np.abs(jump)) + rounding
         if len(ladders) > 1:
             seen = [np.abs(ladder.jump) > 3 * ladder.jump_error for ladder in ladders]
             real &= np.sum(seen, axis=0) > 1

@@ -16,6 +16,7 @@ PART, CLEAR = (
     2.0**-12,
     1e12,
 )  # a change of x that shows these sizes; below so much rounding they are not evened out
+RANGE = 1e-12  # of the largest: smaller ones are not evened out either
 SMALLEST = 2.0**-8  # length of the elements near 0, relative to the median of the array
 CAPS = (1.0, 0.5, 0.05)  # quantiles of the elements' contributions that the random directions are limited to
 
@@ -113,6 +114,7 @@ def upstreams(problem: Problem, given: Sequence[Vector]) -> list[Upstream]:
     beside = problem.along(problem.changes())(PART)
     if beside is not None:
         sizes = np.maximum(np.abs(beside - problem.middle) / PART, CLEAR * problem.noise)
+        sizes = np.maximum(sizes, RANGE * np.max(sizes))
         seen = sizes[sizes > 0]
         if seen.size and np.max(seen) > UNEVEN * np.min(seen):
             middle = float(np.median(seen))
@@ -181,9 +183,8 @@ def random_probes(problem: Problem, number: int, gradient: Vector, count: int) -
     for trial in range(count):
         limit = np.quantile(share[share > 0], CAPS[trial % len(CAPS)]) if np.any(share) else 0.0
         scale = np.where(share > limit, limit / np.where(share > 0, share, 1.0), 1.0)
-        direction = (
-            sizes * scale * problem.rng.uniform(0.25, 1.0, value.shape) * _sign(problem.rng, value.shape)
-        )
+        signs = _sign(problem.rng, value.shape) if trial != 1 else 1.0  # ties show where all rise
+        direction = sizes * scale * problem.rng.uniform(0.25, 1.0, value.shape) * signs
         place = f"{problem.names[number]} along random direction {trial}"
         probes.append(Probe(place, _only(problem, number, direction), 1.0))
     return probes

@@ -1,10 +1,13 @@
 """Bounded Hypothesis strategies for layers under noise: shapes that fit, arrays, labels, noise.
 
 Sizes are small, because a bug that needs a large array is rare and a small counterexample is readable.
-Arrays are drawn through one integer seed, which is fast and shrinks well; their values are normal, or kept
-away from kinks. Needs Hypothesis: `pip install 'walking-noise[test]'`.
+Arrays are drawn through one integer seed each, which is fast and shrinks well, and differ even where seeds
+are equal; their values are normal, or kept away from kinks. Needs Hypothesis:
+`pip install 'walking-noise[test]'`.
 """
 
+import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,8 +173,8 @@ def pooling_shapes(draw: st.DrawFn, *, smallest_population: int = 1, size: int =
 
 
 def arrays(shape: Shape, *, dtype: Any = np.float64, scale: float = 1.0) -> st.SearchStrategy[Array]:
-    """Standard normal values times `scale`, from one seed."""
-    return seeds().map(lambda seed: (scale * _generator(seed).standard_normal(shape)).astype(dtype))
+    """Standard normal values times `scale`."""
+    return _built(lambda rng: (scale * rng.standard_normal(shape)).astype(dtype))
 
 
 def away_from_zero(
@@ -180,33 +183,44 @@ def away_from_zero(
     """Values of either sign with |value| ≥ margin: away from the kink of ReLU."""
     _check_margin(margin)
 
-    def build(seed: int) -> Array:
-        z = _generator(seed).standard_normal(shape)
+    def build(rng: np.random.Generator) -> Array:
+        z = rng.standard_normal(shape)
         return (z + np.copysign(margin, z)).astype(dtype)
 
-    return seeds().map(build)
+    return _built(build)
 
 
 def distinct(shape: Shape, *, dtype: Any = np.float64, margin: float = MARGIN) -> st.SearchStrategy[Array]:
     """Values in random order, any two at least `margin` apart: away from the ties of max pooling."""
     _check_margin(margin)
 
-    def build(seed: int) -> Array:
-        generator, size = _generator(seed), int(np.prod(shape))
-        steps = 2 * margin * (generator.permutation(size) - (size - 1) / 2)
-        return (steps + margin * generator.uniform(-0.5, 0.5, size)).reshape(shape).astype(dtype)
+    def build(rng: np.random.Generator) -> Array:
+        size = int(np.prod(shape))
+        steps = 2 * margin * (rng.permutation(size) - (size - 1) / 2)
+        return (steps + margin * rng.uniform(-0.5, 0.5, size)).reshape(shape).astype(dtype)
 
-    return seeds().map(build)
+    return _built(build)
 
 
 def tied(shape: Shape, *, values: int = 2, dtype: Any = np.float64) -> st.SearchStrategy[Array]:
     """Small integers, so that many are equal: for tests of ties and kinks themselves."""
-    return seeds().map(lambda seed: _generator(seed).integers(0, values, shape).astype(dtype))
+    return _built(lambda rng: rng.integers(0, values, shape).astype(dtype))
 
 
 def labels(batch: int, classes: int) -> st.SearchStrategy[NDArray[np.int64]]:
     """Class numbers (B,) in 0 … classes − 1."""
-    return seeds().map(lambda seed: _generator(seed).integers(0, classes, batch))
+    return _built(lambda rng: rng.integers(0, classes, batch))
+
+
+@st.composite
+def _built(draw: st.DrawFn, build: Callable[[np.random.Generator], Array]) -> Array:
+    """An array from a seed and its number among the arrays of the example.
+
+    The number keeps arrays apart that have the same seed: all seeds shrink to 0, and w, b and x of the same
+    numbers would hide what a mistake needs. A composite, because Hypothesis then shows the values.
+    """
+    numbers = draw(st.shared(st.builds(itertools.count), key="numbers of the arrays of wn.testing"))
+    return build(np.random.default_rng([draw(seeds()), next(numbers)]))
 
 
 # ---- noise ----------------------------------------------------------------------------------------------
@@ -248,10 +262,6 @@ def noise_specifications(*, extreme: bool = False, repetitions: int = 3) -> st.S
         ),
         st.fixed_dictionaries({"kind": st.just("mixed-direct"), **both}),
     )
-
-
-def _generator(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def _check_margin(margin: float) -> None:

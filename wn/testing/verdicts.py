@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wn.testing.differences import NOISE_GUARD, Slope, Vector, slope
+from wn.testing.differences import EPSILON, NOISE_GUARD, Slope, Vector, slope
 from wn.testing.errors import KinkError, UnresolvedError
 from wn.testing.problems import NUDGE, Probe, Problem, Upstream
 from wn.testing.tolerances import GRADIENT, NEGLIGIBLE, RESOLUTION
 
 ROUNDING_GUARD = 4.0  # a bound of the gradient's rounding, in units of what a few nudges show
 KINK_RESOLUTION = 1e-5  # as RESOLUTION, where slopes of either side are compared
+FLOOR, CLEARLY = 16.0, 1e-3  # roundings of y; error over size of slopes that are more than rounding
 NOTHING = 1e-13  # of what other inputs do: the rounding of very large steps
 TERMS_LIMIT = 1e6  # a gradient that rounding of its inputs moves further than that jumps
 OTHER_STEPS = 0.73  # first step of a second opinion, relative to the first one's
@@ -35,10 +36,16 @@ class Comparison:
     masked: float  # the same, without elements of y that no step changes
     terms: float  # the terms that the gradient itself is the sum of
     nothing: float  # so little of what other inputs do that no bound of rounding holds
+    floor: float  # the rounding of y over the size of x, where all that differences show is less
+
+    @property
+    def strictly(self) -> float:
+        """What may lie between the two beside the rounding of a gradient whose terms all cancel."""
+        return GRADIENT * self.size + self.error + self.slack + self.nothing
 
     @property
     def allowed(self) -> float:
-        return GRADIENT * self.size + self.error + self.slack + self.nothing
+        return self.strictly + self.floor
 
     @property
     def difference(self) -> float:
@@ -46,7 +53,7 @@ class Comparison:
 
     def decides(self, scale: float) -> bool:
         """Whether every error beyond the resolution would have been seen; scale: of what is not nothing."""
-        uncertain = self.error + self.masked
+        uncertain = self.error + self.masked + (self.floor if self.difference > self.strictly else 0.0)
         part = KINK_RESOLUTION if self.slack else RESOLUTION - GRADIENT
         return uncertain <= part * max(self.size, self.terms) or uncertain <= NEGLIGIBLE * scale
 
@@ -90,16 +97,19 @@ class Judge:
         size = float(weights @ np.abs(found.value)) + slack
         if slack or rounding / NUDGE > TERMS_LIMIT * (size + float(np.sum(weights))) or math.isnan(rounding):
             rounding = 0.0
+        error = float(weights @ found.error)
+        floor = FLOOR * EPSILON * float(weights @ np.abs(self.problem.middle)) / probe.length
         return Comparison(
             numeric=numeric,
             analytic=analytic,
             size=size,
-            error=float(weights @ found.error) + ROUNDING_GUARD * rounding,
+            error=error + ROUNDING_GUARD * rounding,
             slack=slack,
             hidden=float(weights @ found.hidden),
             masked=float(weights @ found.masked),
             terms=rounding / NUDGE,
             nothing=NOTHING * self._scale(probe, upstream),
+            floor=floor if size <= floor and error > CLEARLY * size else 0.0,
         )
 
     def _slope(self, probe: Probe, part: float, thorough: bool) -> Slope | None:
