@@ -73,7 +73,7 @@ def test_wrong_linear_gradients(bug):
 
 def test_the_failure_names_the_place_and_the_ratio():
     case = LayerCase(changed_linear(LINEAR_BUGS["factor 2 missing in dw"]), None, *toys.linear_case(), seed=5)
-    with pytest.raises(AssertionError, match=r"w\[0, 0, 0\].*ratio 0\.5\b") as failure:
+    with pytest.raises(AssertionError, match=r"w\[\d, \d, \d\].*ratio 0\.5\b") as failure:
         check_gradient(case)
     assert "# repro, seed 5" in str(failure.value)
 

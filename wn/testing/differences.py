@@ -13,31 +13,22 @@ where it agrees with those of all smaller steps (Lepski 1991).
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float64]
-Output = Callable[[float], Vector | None]  # y(t), flat; None where f has no finite value there
+from wn.testing.rounding import Output, Vector, relative
 
 FIRST = 113 / 1024  # first step, relative to the size of x: few bits, and no simple part of a period
 RUNGS = 4  # steps of a ladder, each half of the one before
 REACH = 2.0**RUNGS  # ratio of the first steps of neighbouring ladders
 FINEST, COARSER, COARSEST = 10, 3, 12  # ladders below the first one, above it, and above it if thorough
 
-NOISE_POINTS = 9
-# Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
-NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
-COARSE, MUCH = 1e-10, 1e-4  # parts of y: more than the rounding of float64; more than that of float32
-CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature
-NOISE_GUARD = 4.0  # a bound of rounding errors, in units of their measured spread
 
 THRESHOLD = 64.0  # roundings: a first change beyond it is no slope that rounding had hidden
 INDEPENDENT = 1e-6  # where no element of y moves at any step, slopes beyond this may still be hidden
 
-EPSILON = float(np.finfo(np.float64).eps)
 TARGET = 1e-8  # error over size at which no further steps are tried
 CENTRAL, ONE_SIDED, JUMP = (4.0, 16.0, 64.0), (2.0, 4.0, 8.0), (2.0, 8.0, 32.0)  # ratios of the errors
 
@@ -68,55 +59,6 @@ class _Ladder:
     threshold: NDArray[np.bool_]  # elements that were still, and far away at twice the step
     least: Vector  # the first change that was seen
     first: float
-
-
-def measured_noise(output: Output, middle: Vector) -> Vector:
-    """Return a bound of the rounding error of each element of y, from differences of order 5 and 6.
-
-    output(t) is y with every input changed by about t of itself. Smooth functions leave nothing in such
-    differences, so they show the rounding of whatever y is made of, also of terms that cancel (Hamming's
-    table; Moré & Wild 2011, "Estimating computational noise"). Not below eps·|y|.
-    """
-    floor = EPSILON * np.abs(middle)
-    tables = [_beside(output, step) for step in NOISE_STEPS]
-    if any(table is None for table in tables):
-        return NOISE_GUARD * floor
-    wide, closer, close = (_spread(table) for table in tables if table is not None)
-    # Curvature vanishes as the step falls, rounding does not; nor does it come near to y's own size.
-    curved = (closer < wide / CURVED) | (closer > MUCH * np.abs(middle))
-    noise = np.maximum(NOISE_GUARD * np.where(curved, np.minimum(closer, close), wide), floor)
-    part = max(_format(tables[0]), _relative(noise, middle) / NOISE_GUARD)
-    return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
-
-
-def _beside(output: Output, step: float) -> Vector | None:
-    """Return y at equidistant places on one side of x, None where f has no values."""
-    for side in (1, -1):
-        rows = [output(side * number * step) for number in range(1, NOISE_POINTS + 1)]
-        found = [row for row in rows if row is not None]
-        if len(found) == len(rows):
-            return np.array(found)
-    return None
-
-
-def _spread(table: Vector) -> Vector:
-    """Return the spread that differences of order 5 and 6 show."""
-    spread = np.zeros(table.shape[1])
-    for order in range(1, 7):
-        table = np.diff(table, axis=0)
-        if order >= 5:
-            spread = np.maximum(spread, np.max(np.abs(table), axis=0) / _growth(order))
-    return spread
-
-
-def _format(table: Vector | None) -> float:
-    """Return the rounding of float16 or float32 if y moves from one of its values to another, else 0."""
-    moving = np.zeros((0, 0)) if table is None else table[:, np.any(table != table[0], axis=0)]
-    with np.errstate(over="ignore"):
-        for narrow in (np.float16, np.float32):
-            if moving.size and np.all(moving.astype(narrow) == moving):
-                return float(np.finfo(narrow).eps)
-    return 0.0
 
 
 def slope(
@@ -169,7 +111,7 @@ class _Search:
                 coarser = self._try(coarse) and -coarse < coarsest
                 found = self._combined()
                 # A slope that rounding hides may appear at a larger step: y is worth a look until it moves.
-                coarser = coarser and (bool(np.any(found.masked)) or self._error(found, row) < 0.5 * error)
+                coarser = coarser and (bool(np.any(found.masked)) or self._own(coarse, row) < 0.5 * error)
             elif not found.noisy and fine < FINEST and self._rounding(fine, row) < error:
                 fine += 1
                 self._try(fine)
@@ -200,6 +142,11 @@ class _Search:
         ladder = self.ladders.get(place)
         return 0.0 if ladder is None else _finite(self.weights[row] @ ladder.noise)
 
+    def _own(self, place: int, row: int) -> float:
+        """Return the error of a ladder by itself."""
+        ladder = self.ladders[place]
+        return _finite(self.weights[row] @ np.where(ladder.moved, ladder.error, 0.0))
+
     def _error(self, found: Slope, row: int) -> float:
         return _finite(self.weights[row] @ (found.error + (found.masked if self.thorough else 0.0)))
 
@@ -220,7 +167,9 @@ class _Search:
         # Far from x, y may be bounded and look like no slope at all: only a slope that shows there counts.
         bounds = [
             np.where(
-                (ladder.first > self.first) & (np.abs(ladder.value) <= 3 * ladder.error), np.inf, ladder.error
+                (ladder.first > self.first) & (np.abs(ladder.value) <= 100 * ladder.error),
+                np.inf,
+                ladder.error,
             )
             for ladder in ladders
         ]
@@ -231,6 +180,7 @@ class _Search:
         moved, threshold = self._movement(ladders)
         hidden = self.noise / self.first  # however far the search went: y may be bounded
         rounding = np.array([ladder.noise for ladder in ladders])[chosen, np.arange(value.size)]
+        rounding = np.where(rounding > 0, rounding, error)  # of elements that were still at those steps
         masked = np.where(moved | threshold, 0.0, hidden)
         slight = np.all(self.weights @ masked <= INDEPENDENT * np.sum(self.weights, axis=1))
         if slight or np.any(moved & (value != 0)):
@@ -312,7 +262,7 @@ def _central(output: Output, middle: Vector, noise: Vector, first: float) -> _La
         rows.append((above, below))
     above, below = (np.array(side) for side in zip(*rows, strict=True))
     t = steps[:, None]
-    rounding = np.maximum(noise, _relative(noise, middle) * np.maximum(np.abs(above), np.abs(below))) / t
+    rounding = np.maximum(noise, relative(noise, middle) * np.maximum(np.abs(above), np.abs(below))) / t
     value, error, own = _romberg((above - below) / (2 * t), rounding, CENTRAL)
     jump, jump_error, _ = _romberg(((above - middle) + (below - middle)) / t, 4 * rounding, JUMP)
     changes = np.maximum(np.abs(above - middle), np.abs(below - middle))
@@ -327,7 +277,7 @@ def _one_sided(output: Output, middle: Vector, noise: Vector, first: float) -> _
     if len(values) < len(rows):
         return None
     beside, t = np.array(values), steps[:, None]
-    rounding = 8 * np.maximum(noise, _relative(noise, middle) * np.abs(beside)) / np.abs(t)
+    rounding = 8 * np.maximum(noise, relative(noise, middle) * np.abs(beside)) / np.abs(t)
     value, error, own = _romberg((beside - middle) / t, rounding, ONE_SIDED)
     none = np.zeros_like(value)
     return _ladder(value, error, none, none, own, np.abs(beside - middle), noise, first)
@@ -385,20 +335,5 @@ def _romberg(rows: Vector, rounding: Vector, ratios: tuple[float, ...]) -> tuple
     return value, np.where(np.isfinite(value), error, np.inf), own
 
 
-def _relative(noise: Vector, middle: Vector) -> float:
-    """Return the usual rounding of y relative to its size: where y is larger, rounding is too."""
-    sizes = np.abs(middle)
-    parts = noise[sizes > 0] / sizes[sizes > 0]
-    return max(float(np.median(parts)), EPSILON) if parts.size else EPSILON
-
-
 def _finite(value: float) -> float:
     return float(value) if math.isfinite(value) else math.inf
-
-
-def _growth(order: int) -> float:
-    """Return the spread of a difference of that order of values with independent errors of spread 1."""
-    squares = 1.0
-    for number in range(order):
-        squares *= (2 * order - number) / (order - number)
-    return float(np.sqrt(squares))

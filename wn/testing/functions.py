@@ -9,7 +9,6 @@ import numpy as np
 
 from wn.errors import WnError
 from wn.testing import trees
-from wn.testing.differences import Vector
 from wn.testing.errors import CheckFailure, short_traceback
 from wn.testing.problems import (
     Probe,
@@ -23,6 +22,7 @@ from wn.testing.problems import (
 )
 from wn.testing.repro import of_function
 from wn.testing.results import flat, read
+from wn.testing.rounding import Vector
 from wn.testing.verdicts import Judge
 
 RANDOM_DIRECTIONS = 3

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from wn.errors import WnError
 from wn.testing.case import Arrays, LayerCase
-from wn.testing.differences import Vector
 from wn.testing.errors import UnresolvedError, short_traceback
 from wn.testing.problems import (
     Probe,
@@ -20,6 +19,7 @@ from wn.testing.problems import (
     upstreams,
     written,
 )
+from wn.testing.rounding import Vector
 from wn.testing.verdicts import Judge
 
 UPSTREAMS = (0, 3)  # streams of the random dy

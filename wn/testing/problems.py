@@ -6,8 +6,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from wn.testing.differences import EPSILON, Output, Slope, Vector, measured_noise
+from wn.testing.differences import Slope
 from wn.testing.errors import UnresolvedError
+from wn.testing.rounding import EPSILON, Output, Vector, measured_noise
 
 NUDGES = 4  # changes of all inputs by some roundings, which show the rounding of the gradient
 NUDGE = 64 * EPSILON  # enough that roundings are not the same again

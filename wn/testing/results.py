@@ -7,9 +7,9 @@ import numpy as np
 
 from wn.errors import WnError
 from wn.testing import trees
-from wn.testing.differences import Vector
 from wn.testing.errors import UnresolvedError
 from wn.testing.problems import written
+from wn.testing.rounding import Vector
 
 WIDE = (np.dtype(np.float64), np.dtype(np.longdouble))
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wn.testing.differences import EPSILON, NOISE_GUARD, Slope, Vector, slope
+from wn.testing.differences import Slope, slope
 from wn.testing.errors import KinkError, UnresolvedError
 from wn.testing.problems import NUDGE, Probe, Problem, Upstream
+from wn.testing.rounding import EPSILON, NOISE_GUARD, Vector
 from wn.testing.tolerances import GRADIENT, NEGLIGIBLE, RESOLUTION
 
-ROUNDING_GUARD = 4.0  # a bound of the gradient's rounding, in units of what a few nudges show
+ROUNDING_GUARD = 16.0  # a bound of the gradient's rounding, in units of what a few nudges show
 KINK_RESOLUTION = 1e-5  # as RESOLUTION, where slopes of either side are compared
 FLOOR, CLEARLY = 16.0, 1e-3  # roundings of y; error over size of slopes that are more than rounding
 NOTHING = 1e-13  # of what other inputs do: the rounding of very large steps
