@@ -127,6 +127,9 @@ def test_names_of_flags_and_of_records_are_one_setting(asked: list[Any]) -> None
     ask(wn.walk, where="mapped", factors={0: 0.5})
     ask(wn.walk, where="0:0.5")
     assert asked[3] == asked[4]
+    for site in (3, np.int64(3), "3", [3], np.array([3])):
+        ask(wn.walk, where=site)
+        assert asked[-1] == WalkSettings(where=[3])
 
 
 @pytest.mark.parametrize(("function", "kind"), [(wn.walk, WalkSettings), (wn.train, SingleSettings)])
@@ -140,8 +143,21 @@ def test_a_record_repeats_its_run(function: Any, kind: Any, asked: list[Any]) ->
 @pytest.mark.parametrize(
     ("given", "part"),
     [
-        ({"lr": 0.1, "learning_rate": 0.2}, "are one setting"),
-        ({"clamp": True, "clamp_weights": False}, "clamp_weights are one setting: give one of them"),
+        ({"lr": 0.1, "learning_rate": 0.2}, "lr and learning_rate are one setting"),
+        (
+            {"clamp": True, "clamp_weights": False},
+            "clamp and clamp_weights are one setting: give one of them",
+        ),
+        ({"lr": "0.1"}, "setting lr: expected"),
+        ({"learning_rate": "0.1"}, "setting learning_rate: expected"),
+        ({"clamp": "yes"}, "setting clamp: expected"),
+        ({"sigma": b"5"}, "setting sigma: expected"),
+        ({"where": b"0"}, "setting where: expected"),
+        ({"where": True}, "setting where: expected"),
+        (
+            {"out": "x"},
+            "unknown setting 'out': allowed are dataset, data_dir, model, batch_norm, epochs, batch_size, lr",
+        ),
         ({"where": "0:1", "factors": {1: 2.0}}, "where is a map of factors, and factors is another one"),
         ({"where": "conv1"}, "mlp-64 has no site 'conv1': allowed are 0 input, 1 fc1"),
         ({"where": "fc1,1"}, "site 1 fc1 is listed twice"),

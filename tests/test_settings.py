@@ -55,7 +55,7 @@ COMMON: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"noise": "additive", "sigma": 1.0, "execution": "both"}, ("'both'", "single, each")),
     ({"where": [8]}, ("no site 8", "7 logits")),
     ({"where": [0.5]}, ("where[0]", "int", "float")),
-    ({"where": 3}, ("where", "str | array", "int")),
+    ({"where": 3.0}, ("where", "str | array", "float")),
     ({"where": "somewhere"}, ("'somewhere'", "7 logits", "each, global")),
     ({"where": "mapped"}, ("factor per site",)),
     ({"factors": {0: 1.0}}, ("mapped",)),

@@ -11,7 +11,7 @@ from wn.api import Progress, Trained
 from wn.results import WalkResult
 
 Sigma = str | float | Sequence[float] | NDArray[Any]
-Where = str | Sequence[int | str] | Mapping[Any, float]
+Where = str | int | Sequence[int | str] | Mapping[Any, float]
 
 
 def walk(
@@ -53,7 +53,7 @@ def walk(
     what each means. For example `wn.walk(dataset="mnist", phase="inference", sigma="1:9:5", where="0,fc1")`.
 
     `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥ 0;
-    None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1" or
+    None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3 or
     [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `epochs`, `batch_size`, `lr`:
     None takes the data set's recipe. `progress` is called with (finished, all) member-epochs. `recorded`: the
     names of `WalkSettings` under which run.json has some of these (learning_rate, clamp_weights, factors), so

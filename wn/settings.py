@@ -94,13 +94,14 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     `lr` and `clamp`, the names of the flags, are other names of learning_rate and clamp_weights.
     """
     given: dict[str, Any] = {}
+    keys: dict[str, str] = {}  # under which a setting was given
     for key, value in settings.items():
         name = FLAGS.get(key, key)
         if value is None:
             continue
         if name in given:
-            raise WnError(f"{key} and {name} are one setting: give one of them")
-        given[name] = _plain(value, key)
+            raise WnError(f"{keys[name]} and {key} are one setting: give one of them")
+        given[name], keys[name] = _plain(value, key), key
     unknown = sorted(set(given) - set(kind.__struct_fields__))
     if unknown:
         raise WnError(_unknown(unknown[0], kind))
@@ -115,15 +116,16 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).rpartition(" - at ")
         name = re.sub(r"^(`key` in )?`\$\.(.*)`$", r"\2", path)
-        raise WnError(f"setting {name}: {reason[:1].lower()}{reason[1:]}") from None
+        raise WnError(f"setting {keys.get(name, name)}: {reason[:1].lower()}{reason[1:]}") from None
 
 
 def _unknown(name: str, kind: type[Any]) -> str:
-    """Return what to say about an unknown setting: which it may be, and which there are."""
-    names = {field: field for field in kind.__struct_fields__} | FLAGS
-    close = get_close_matches(name, names, 1)
+    """The message about an unknown setting: a name that is close, and the flags' names of all there are."""
+    close = get_close_matches(name, [*kind.__struct_fields__, *FLAGS], 1)
     meant = f": did you mean {close[0]}?" if close else ":"
-    return f"unknown setting {name!r}{meant} allowed are {', '.join(kind.__struct_fields__)}"
+    flags = {field: flag for flag, field in FLAGS.items()}
+    allowed = ", ".join(flags.get(field, field) for field in kind.__struct_fields__)
+    return f"unknown setting {name!r}{meant} allowed are {allowed}"
 
 
 def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
@@ -267,6 +269,6 @@ def _plain(value: Any, name: str) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {_plain(key, name): _plain(item, name) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return [_plain(item, name) for item in value]
     return value

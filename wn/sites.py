@@ -16,13 +16,15 @@ Site = int | str  # its number or its name
 
 
 def read_where(where: Any) -> tuple[Any, dict[Site, float] | None]:
-    """Return (where, factors) of a place in any form: text as of --where, a map, a list.
+    """Return (where, factors) of a place in any form: text as of --where, a map, a list, a number.
 
-    "0,conv1" becomes [0, "conv1"]; "0:0.5,conv1:2" and {0: 0.5, "conv1": 2} become "mapped" with factors.
-    Words and lists are returned as they are. Raises WnError for text of another form.
+    "0,conv1" becomes [0, "conv1"], and 3 [3]; "0:0.5,conv1:2" and {0: 0.5, "conv1": 2} become "mapped" with
+    factors. Words and lists are returned as they are. Raises WnError for text of another form.
     """
     if isinstance(where, Mapping):
         return "mapped", dict(where)
+    if isinstance(where, int) and not isinstance(where, bool):
+        return [where], None
     if not isinstance(where, str) or where.strip() in WORDS:
         return where.strip() if isinstance(where, str) else where, None
     items = [item.strip() for item in where.split(",")]

@@ -167,11 +167,23 @@ def test_equal_data_have_equal_checksums_and_others_do_not() -> None:
         ({"mean": (), "std": ()}, "0 means"),
         ({"std": (0.0,)}, "every std"),
         ({"crop_padding": -1}, "crop_padding"),
+        ({"crop_padding": 2.5}, "crop_padding"),
+        ({"flip": "no"}, "flip"),
+        ({"scale": "255"}, "scale"),
+        ({"mean": 0.5}, "mean must be a tuple of numbers"),
+        ({"mean": ("0.5",)}, "mean must be a tuple of numbers"),
+        ({"std": np.ones((1, 1))}, "std must be a tuple of numbers"),
     ],
 )
-def test_preprocessing_that_makes_no_sense(wrong: dict[str, float], words: str) -> None:
+def test_preprocessing_that_makes_no_sense(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(WnError, match=words):
-        Preprocessing(**wrong)  # type: ignore[arg-type]  # wrong values are the point
+        Preprocessing(**wrong)
+
+
+def test_means_may_be_a_list_or_an_array() -> None:
+    given: Any = {"mean": [0.5], "std": np.full(1, 0.5, np.float32)}
+    assert Preprocessing(**given) == Preprocessing(mean=(0.5,), std=(0.5,))
+    assert hash(Preprocessing(**given))
 
 
 def test_recipes_are_plain_values() -> None:

@@ -34,6 +34,9 @@ def file(tmp_path: Path) -> Path:
         "weight_noise.std: 0.1",
         "+config: augmented",
         "data.augmentation: flip",
+        "loss.name: focal",
+        "optimizer.scheduler.name: step",
+        "noise_settings.device: pcm",
     ],
 )
 def test_what_may_be_another_experiment_is_left_out(file: Path, parameter: str) -> None:

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from wn.errors import WnError
+
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,36 @@ class Preprocessing:
     recordable: ClassVar[bool] = True  # as layers have it, see `wn.layers.base`
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < math.inf:
-            raise WnError(f"preprocessing: scale must be above 0 and finite, not {self.scale}")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
+        if not isinstance(self.scale, _NUMBER) or not 0 < self.scale < math.inf:
+            raise WnError(f"preprocessing: scale must be above 0 and finite, not {self.scale!r}")
         if len(self.mean) != len(self.std) or not self.mean:
             raise WnError(f"preprocessing: {len(self.mean)} means and {len(self.std)} standard deviations")
         if not all(math.isfinite(value) for value in self.mean):
             raise WnError(f"preprocessing: every mean must be finite, not {self.mean}")
         if not all(0 < value < math.inf for value in self.std):
             raise WnError(f"preprocessing: every std must be above 0 and finite, not {self.std}")
-        if self.crop_padding < 0:
-            raise WnError(f"preprocessing: crop_padding must be 0 or more, not {self.crop_padding}")
+        if type(self.crop_padding) is not int or self.crop_padding < 0:
+            raise WnError(
+                f"preprocessing: crop_padding must be a whole number of 0 or more, not {self.crop_padding!r}"
+            )
+        if not isinstance(self.flip, bool):
+            raise WnError(f"preprocessing: flip must be True or False, not {self.flip!r}")
 
     @property
     def augments(self) -> bool:
         """Whether training images are changed at random."""
         return self.flip or self.crop_padding > 0
+
+
+def _per_channel(name: str, values: Any) -> tuple[float, ...]:
+    """The numbers of a list, tuple or array of one axis as a tuple; WnError for all else."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        values = values.tolist()
+    if not isinstance(values, list | tuple) or not all(isinstance(value, _NUMBER) for value in values):
+        raise WnError(f"preprocessing: {name} must be a tuple of numbers, one per channel, not {values!r}")
+    return tuple(map(float, values))
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ BOOKKEEPING = (
     "db_collection",
     "overwrite",
     "seed",
-    "device",
-    "name",
     "description",
     "comment",
     "notes",
     "tags",
 )
+# Names that say nothing at the top or in general; elsewhere they may choose an optimiser, a loss, a chip
+OF_THE_RUN = ("name", "device")
 # Options of noise operators, which the published code passes over where the operator has none of the name
 NOISE_OPTIONS = (
     "noise_type",
@@ -87,6 +87,8 @@ def changes(name: str, parameters: dict[str, Axis], chosen: Any, ignored: Collec
     """
     parts = name.split(".")
     if name in ignored or parts[-1] in BOOKKEEPING or parts[0] in BOOKKEEPING:
+        return False
+    if name.removeprefix("general.") in OF_THE_RUN:
         return False
     if parts[0] == "model" and len(parts) > 2 and parts[1] in CLASSES and parts[1] != chosen:
         return False
