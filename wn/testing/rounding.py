@@ -31,6 +31,7 @@ def measured_noise(output: Output, middle: Vector) -> Vector:
     wide, closer, close = (_spread(table) for table in tables if table is not None)
     # Curvature vanishes as the step falls, rounding does not; nor does it come near to y's own size.
     curved = (closer < wide / CURVED) | (closer > MUCH * np.abs(middle))
+    curved &= ~_stairs(tables[2])
     noise = np.maximum(NOISE_GUARD * np.where(curved, np.minimum(closer, close), wide), floor)
     part = max(_format(tables[0]), relative(noise, middle) / NOISE_GUARD)
     return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
@@ -54,6 +55,13 @@ def _spread(table: Vector) -> Vector:
         if order >= 5:
             spread = np.maximum(spread, np.max(np.abs(table), axis=0) / _growth(order))
     return spread
+
+
+def _stairs(table: Vector | None) -> NDArray[np.bool_]:
+    """Return which elements often stay from one place to the next: steps so small show no rounding."""
+    still = np.diff(np.zeros((2, 0)) if table is None else table, axis=0) == 0
+    often: NDArray[np.bool_] = np.mean(still, axis=0) > 0.3
+    return often
 
 
 def _format(table: Vector | None) -> float:

@@ -13,9 +13,10 @@ import numpy as np
 from wn.testing.differences import Slope, slope
 from wn.testing.errors import KinkError, UnresolvedError
 from wn.testing.problems import NUDGE, Probe, Problem, Upstream
-from wn.testing.rounding import EPSILON, NOISE_GUARD, Vector
+from wn.testing.rounding import EPSILON, NOISE_GUARD, Vector, relative
 from wn.testing.tolerances import GRADIENT, NEGLIGIBLE, RESOLUTION
 
+ACCUSED = 4.0  # bounds of rounding and truncation; in between, nothing is decided
 ROUNDING_GUARD = 16.0  # a bound of the gradient's rounding, in units of what a few nudges show
 KINK_RESOLUTION = 1e-5  # as RESOLUTION, where slopes of either side are compared
 FLOOR, CLEARLY = 16.0, 1e-3  # roundings of y; error over size of slopes that are more than rounding
@@ -49,6 +50,11 @@ class Comparison:
         return self.strictly + self.floor
 
     @property
+    def accused(self) -> float:
+        """What has to lie between them where a gradient is called wrong: bounds are from few values."""
+        return self.allowed + (ACCUSED - 1) * self.error
+
+    @property
     def difference(self) -> float:
         return abs(self.numeric - self.analytic)
 
@@ -66,6 +72,7 @@ class Judge:
         self.problem, self.upstreams = problem, upstreams
         self.weights: Vector = np.abs(np.array([upstream.dy for upstream in upstreams if not upstream.extra]))
 
+        self.precision = relative(problem.noise, problem.middle)
         self.largest = 0.0  # what moving x by its own size does to Σ dy·y, along the best of the probes
 
     def judge(self, probes: list[Probe]) -> None:
@@ -98,6 +105,9 @@ class Judge:
         size = float(weights @ np.abs(found.value)) + slack
         if slack or rounding / NUDGE > TERMS_LIMIT * (size + float(np.sum(weights))) or math.isnan(rounding):
             rounding = 0.0
+        terms = rounding / NUDGE
+        if not slack:  # what y is rounded by, relative to its size, the gradient is too
+            rounding = max(rounding, self.precision * size)
         error = float(weights @ found.error)
         floor = FLOOR * EPSILON * float(weights @ np.abs(self.problem.middle)) / probe.length
         return Comparison(
@@ -108,7 +118,7 @@ class Judge:
             slack=slack,
             hidden=float(weights @ found.hidden),
             masked=float(weights @ found.masked),
-            terms=rounding / NUDGE,
+            terms=terms,
             nothing=NOTHING * self._scale(probe, upstream),
             floor=floor if size <= floor and error > CLEARLY * size else 0.0,
         )
@@ -155,14 +165,14 @@ class Judge:
     def _differs(self, probe: Probe, upstream: Upstream, found: Slope) -> Comparison | None:
         """Return the comparison if it shows a wrong gradient."""
         both = self.compare(probe, upstream, found)
-        if both.difference <= both.allowed:
+        if both.difference <= both.accused:
             return None
-        if not both.difference <= both.allowed + both.hidden:
+        if not both.difference <= both.accused + both.hidden:
             return both
         seen = upstream.dy * (found.hidden == 0)  # leave out elements of y that rounding hides
         local = Upstream(seen, self.problem.gradients(seen, self.problem.values), [])
         both = self.compare(probe, local, found)
-        return None if both.difference <= both.allowed else both
+        return None if both.difference <= both.accused else both
 
     def _complaint(self, probe: Probe) -> UnresolvedError | None:
         """Return why a probe does not decide, or None if it does."""
