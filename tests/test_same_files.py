@@ -51,3 +51,15 @@ def test_a_training_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(api, "datetime", Later)
     today, tomorrow = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("today", "tomorrow"))
     assert today == tomorrow
+
+
+def test_a_training_with_more_threads(tmp_path: Path) -> None:
+    """The file holds no setting that changes no number in it, and still repeats its run."""
+    first = wn.train(**SMALL, threads=1)
+    first.save(tmp_path / "one.safetensors")
+    wn.train(**SMALL, threads=2).save(tmp_path / "two.safetensors")
+    wn.train(**first.record["asked"]).save(tmp_path / "repeated.safetensors")
+    one, two, repeated = (
+        (tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two", "repeated")
+    )
+    assert one == two == repeated

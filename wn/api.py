@@ -35,7 +35,7 @@ from wn.midpoint import Midpoint
 from wn.network import Network
 from wn.outputs import AlreadyThere
 from wn.random import member_seed
-from wn.results import FILES, WalkResult, holds_only
+from wn.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.settings import (
     NetworkSettings,
     WalkSettings,
@@ -171,6 +171,8 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
             for name, at in kinds.items()
         }
     record = run_record("train", chosen, train_settings, dataset, be)
+    for part in ("asked", "settings"):  # the file is the same with any number of threads
+        record[part] = {name: value for name, value in record[part].items() if name not in CHANGE_NOTHING}
     return Trained(network, population, correct, len(dataset.test), record)
 
 

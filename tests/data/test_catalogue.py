@@ -217,3 +217,21 @@ def test_fashion_mini_is_not_made_from_nothing(tmp_path: Path, capsys: pytest.Ca
     assert make_fashion_mini.main([]) == 2
     assert make_fashion_mini.main([str(tmp_path), str(tmp_path)]) == 1
     assert "does not hold the four files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "words"),
+    [
+        ("mnist", "mnist.npz", "MNIST in a form that is not read"),
+        ("mnist", "mnist_test.csv", "MNIST in a form that is not read"),
+        ("mnist", "emnist-digits-train-images-idx3-ubyte.gz", "EMNIST, another data set"),
+        ("fashion-mnist", "fashion-mnist_train.csv", "FashionMNIST in a form that is not read"),
+        ("cifar10", "cifar-10-matlab.tar.gz", "the MATLAB version"),
+        ("cifar10", "cifar-100-python.tar.gz", "CIFAR-100, another data set"),
+    ],
+)
+def test_the_same_data_in_another_form_is_named(tmp_path: Path, name: str, file: str, words: str) -> None:
+    """The kind: a folder that holds what was asked for in a form that is not read, or a namesake of it."""
+    (tmp_path / file).write_bytes(b"PK")
+    with pytest.raises(DataError, match=rf"{file}: {words}"):
+        wn.data.load(name, tmp_path)

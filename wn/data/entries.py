@@ -23,6 +23,9 @@ _CIFAR_10 = (
     f"the Python version of CIFAR-10, pickles, which are never loaded: get the binary one, {cifar.ARCHIVE}"
 )
 _CIFAR_100 = f"CIFAR-100, another data set: get the binary version of CIFAR-10, {cifar.ARCHIVE}"
+_CIFAR_MATLAB = f"the MATLAB version of CIFAR-10: get the binary one, {cifar.ARCHIVE}"
+_EMNIST = "EMNIST, another data set: get MNIST's four files, as train-images-idx3-ubyte.gz"
+_FASHION = "FashionMNIST in a form that is not read: get the four IDX files, as train-images-idx3-ubyte.gz"
 _PACKED = "MNIST in a form that is not read: get the four IDX files, as train-images-idx3-ubyte.gz"
 _FULL = "full pictures of house numbers: get the cropped digits, train_32x32.mat and test_32x32.mat"
 MINI_FOLDER = Path(__file__).parent / "fashion_mini"
@@ -87,6 +90,12 @@ _ENTRIES = (
         folders=("FashionMNIST/raw",),
         system="/usr/share/datasets/fashion-mnist",
         how_to_get="on Debian and Ubuntu: apt-get install dataset-fashion-mnist",
+        foreign=(
+            ("fashion-mnist_train.csv", _FASHION),
+            ("fashion-mnist_test.csv", _FASHION),
+            ("FashionMNIST/processed/training.pt", _FASHION),
+            ("processed/training.pt", _FASHION),
+        ),
     ),
     Entry(
         name="mnist",
@@ -130,6 +139,10 @@ _ENTRIES = (
             ("mnist.npz", _PACKED),
             ("mnist.pkl.gz", _PACKED),
             ("mnist_train.csv", _PACKED),
+            ("mnist_test.csv", _PACKED),
+            ("emnist-digits-train-images-idx3-ubyte.gz", _EMNIST),
+            ("emnist-mnist-train-images-idx3-ubyte.gz", _EMNIST),
+            ("EMNIST/raw", _EMNIST),
             ("MNIST/processed/training.pt", _PACKED),
             ("processed/training.pt", _PACKED),
             ("training.pt", _PACKED),
@@ -157,11 +170,14 @@ _ENTRIES = (
             ("data_batch_1", _CIFAR_10),
             ("batches.meta", _CIFAR_10),
             ("cifar-10-python.tar.gz", _CIFAR_10),
-            ("cifar-10-batches-mat", f"the MATLAB version of CIFAR-10: get the binary one, {cifar.ARCHIVE}"),
-            ("data_batch_1.mat", f"the MATLAB version of CIFAR-10: get the binary one, {cifar.ARCHIVE}"),
+            ("cifar-10-batches-mat", _CIFAR_MATLAB),
+            ("data_batch_1.mat", _CIFAR_MATLAB),
+            ("cifar-10-matlab.tar.gz", _CIFAR_MATLAB),
             ("cifar-100-binary", _CIFAR_100),
             ("cifar-100-python", _CIFAR_100),
             ("cifar-100-binary.tar.gz", _CIFAR_100),
+            ("cifar-100-python.tar.gz", _CIFAR_100),
+            ("cifar-100-matlab.tar.gz", _CIFAR_100),
             ("fine_label_names.txt", _CIFAR_100),
         ),
     ),
