@@ -64,6 +64,7 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     no result but a row in `failures`, and the others stand. Raises WnError for anything unknown or out of
     range, and if no point has a result.
     """
+    _check_progress(progress)
     chosen = read_walk(settings)
     started = time.perf_counter()
     be = backends.get(chosen.backend)
@@ -143,6 +144,7 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     Settings are the fields of `SingleSettings` (the same as the flags of `wn train`). Raises WnError for
     anything unknown or out of range.
     """
+    _check_progress(progress)
     chosen = read_single(settings)
     operator = single_noise(chosen)
     be = backends.get(chosen.backend)
@@ -174,6 +176,11 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
     for part in ("asked", "settings"):  # the file is the same with any number of threads
         record[part] = {name: value for name, value in record[part].items() if name not in CHANGE_NOTHING}
     return Trained(network, population, correct, len(dataset.test), record)
+
+
+def _check_progress(progress: Any) -> None:
+    if progress is not None and not callable(progress):
+        raise WnError(f"progress is {progress!r}: it must be a function of (finished, all)")
 
 
 class _EpochMonitor(Monitor):

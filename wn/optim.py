@@ -108,7 +108,7 @@ def check_gradients(params: Any, grads: Any) -> None:
 
 
 def _misfit(parameters: list[Array], gradients: list[Array]) -> str:
-    """Return what is wrong with the gradients."""
+    """The message about gradients that do not fit."""
     if len(parameters) != len(gradients):
         return (
             f"there are {len(parameters)} parameters and {len(gradients)} gradients: a layer with parameters "

@@ -176,7 +176,7 @@ def holds_only(folder: Path, run: Mapping[str, Any]) -> bool:
 
 
 def _identity(run: Mapping[str, Any]) -> Any:
-    """Return what the numbers of a run depend on: the settings asked for, without those that change none."""
+    """The settings asked for on which numbers of a run depend."""
     asked = run.get("asked")
     if not isinstance(asked, dict):
         return run

@@ -59,6 +59,12 @@ KINDS = {
     "torch": (zipped("archive/data.pkl"), "a PyTorch file (.pt, .pth)"),
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(9), "an HDF5 file (.h5)"),
     "zeros": (bytes(100), "nothing but zero bytes: its copy or download was cut off"),
+    "AIFF": (b"FORM" + bytes(50), "an AIFF recording: convert it to WAV"),
+    "AU": (b".snd" + bytes(50), "an AU recording"),
+    "M4A": (bytes(3) + b" ftypM4A " + bytes(50), "an MP4 or M4A recording"),
+    "WAV of 64 bits": (b"RF64" + bytes(50), "a recording (WAV of 64 bits): convert it"),
+    "WAV, other order": (b"RIFX" + bytes(50), "a recording (WAV with the large byte first)"),
+    "GGUF": (b"GGUF" + bytes(50), "a GGUF file"),
     "parquet": (b"PAR1" + bytes(50), "a Parquet table"),
     "safetensors": (b"\x40" + bytes(7) + b'{"a":{}', "a safetensors file"),
 }

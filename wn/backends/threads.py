@@ -54,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _loaded() -> tuple[bool, ...]:
-    """Return which of the modules that bring a BLAS are there."""
+    """For each module that brings a BLAS, whether it is loaded."""
     return tuple(name in sys.modules for name in BRING_BLAS)
 
 
@@ -89,5 +89,5 @@ def single_threaded_blas() -> AbstractContextManager[None]:
 
 
 def blas_is_held() -> bool:
-    """Return whether the calling thread holds BLAS to one thread already."""
+    """Whether the calling thread holds BLAS to one thread already."""
     return bool(vars(_limit.thread).get("holds"))
