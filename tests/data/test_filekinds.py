@@ -61,7 +61,6 @@ KINDS = {
     "zeros": (bytes(100), "nothing but zero bytes: its copy or download was cut off"),
     "AIFF": (b"FORM" + bytes(50), "an AIFF recording: convert it to WAV"),
     "AU": (b".snd" + bytes(50), "an AU recording"),
-    "M4A": (bytes(3) + b" ftypM4A " + bytes(50), "an MP4 or M4A recording"),
     "WAV of 64 bits": (b"RF64" + bytes(50), "a recording (WAV of 64 bits): convert it"),
     "WAV, other order": (b"RIFX" + bytes(50), "a recording (WAV with the large byte first)"),
     "GGUF": (b"GGUF" + bytes(50), "a GGUF file"),

@@ -168,6 +168,7 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     ('["none", "sites"]', "[]", "models[0].batch_norm: ", ("empty",)),
     ('["none", "sites"]', '["none", "none"]', "models[0].batch_norm: ", ("'none'", "twice")),
     ("epochs = 3", "clamp_weights = []", "recipe.clamp_weights: ", ("empty",)),
+    (KEY, "sigma = 0,5", "line ", ("not TOML", "a decimal comma? numbers have a point")),
     (KEY, "sigma = [0, 1, 0, 2]", "noise[0].sigma: ", ("0 is there twice", "decimals with a point")),
     (KEY, "sigma = []", "noise[0].sigma: ", ("no values",)),
     (KEY, f"{KEY}\nphases = []", "noise[0].phases: ", ("empty",)),

@@ -15,6 +15,7 @@ from wn.study import resolve
 from wn.study.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
+_DECIMAL_COMMA = re.compile(r"=\s*[+-]?\d+,\d+\s*(#.*)?$")
 
 __all__ = ["StudySpec", "narrowed", "parse_study", "read_study", "to_toml"]
 
@@ -101,7 +102,7 @@ def _kept(chosen: str | list[str] | None, there: set[str]) -> list[str] | None:
 def _not_toml(error: str, text: str) -> str:
     """Return tomllib's message with the place in front; line 1 is the first.
 
-    Of a key that is there twice tomllib says the place only: its line is shown.
+    Of a key that is there twice tomllib says the place only: its line is shown. A decimal comma is guessed.
     """
     reason, at_place, place = error.rstrip(")").rpartition(" (at ")
     if not at_place:
@@ -109,10 +110,11 @@ def _not_toml(error: str, text: str) -> str:
     lines = text.splitlines() or [""]
     place = place.removeprefix("end of document") or f"line {text.count(chr(10)) + 1}"
     message = f"{place}: not TOML: {reason[:1].lower()}{reason[1:]}"
-    if reason != "Cannot overwrite a value":
-        return message
     number = int(place.removeprefix("line ").partition(",")[0])
-    return f"{message} that is there already: {lines[min(number, len(lines)) - 1].strip()[:60]}"
+    line = lines[min(number, len(lines)) - 1].strip()
+    if reason == "Cannot overwrite a value":
+        return f"{message} that is there already: {line[:60]}"
+    return f"{message}: a decimal comma? numbers have a point" if _DECIMAL_COMMA.search(line) else message
 
 
 # ---- back to TOML ---------------------------------------------------------------------------------------
