@@ -1,8 +1,8 @@
 """A point at which numbers leave the range of the type fails alone; the others keep their bits.
 
 The kind: σ that overflows in training or at inference, at one place or at several sites at once, beside other
-σ in one population or alone; a clean network that diverges; walks, studies and single trainings. No network
-here has batch norm, which decides for itself what is beyond its range.
+σ in one population or alone; a clean network that diverges; walks, studies and single trainings; with batch
+norm, which finds in the middle of a step that it was given what is not finite.
 """
 
 import csv
@@ -90,6 +90,22 @@ def test_noise_at_several_sites_at_once(name: str, where: str, model: str) -> No
     assert [(failure.phase, failure.sigma) for failure in failures] == [(p, HUGE) for p in walking.PHASES]
     only, none = results_of(plan._replace(sigma=np.array([0.5])), name)
     assert (points(curves), none) == (points(only), [])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("batch_norm", ["sites", "hidden"])
+def test_batch_norm_refuses_the_members_concerned_alone(name: str, batch_norm: str) -> None:
+    """It ends a step before anything is changed: those beside them have the bits that they have alone."""
+    fine = np.array([0.3, 2.0])
+    plan = plan_for("mlp-8", batch_norm, sigma=fine, phases=("training",))
+    plan = plan._replace(places=walking.places(plan.network, [0, 1]))
+    alone, none = results_of(plan, name)
+    curves, failures = results_of(plan._replace(sigma=np.array([HUGE, 0.3, 3.2e38, 2.0])), name)
+    assert (points(curves), none) == (points(alone), [])
+    reason = "batch norm: an activation is not finite in float32"
+    assert [(f.place.site, f.sigma, f.reason) for f in failures] == [
+        (site, sigma, reason) for site in (0, 1) for sigma in (HUGE, 3.2e38)
+    ]
 
 
 def test_members_that_fail_in_different_epochs(monkeypatch: pytest.MonkeyPatch) -> None:

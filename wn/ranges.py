@@ -26,6 +26,12 @@ def out_of_range(dtype: DTypeLike) -> str:
     return f"logits are out of the range of {dtype}"
 
 
+def not_finite(what: str, values: NDArray[Any]) -> OutOfRange:
+    """The error for all members with a value (P, …) that is not finite."""
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return OutOfRange(what, dict.fromkeys(np.flatnonzero(~finite).tolist(), what))
+
+
 def check_finite(what: str, values: NDArray[np.float64], epoch: int, dtype: np.dtype[Any]) -> None:
     """Raise OutOfRange, for all members concerned, unless the values (P,) after an epoch are finite."""
     wrong = np.flatnonzero(~np.isfinite(values)).tolist()

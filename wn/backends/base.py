@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from wn import random
 from wn.backends import crops
 from wn.backends.base_layers import SAMPLE_TILE, Array, Layers
-from wn.errors import WnError
 from wn.random import Purpose
+from wn.ranges import not_finite
 
 # What a step of a training is given: sample ids (B,), uint32, the epoch, and Adam's constants.
 TrainingStep = Callable[[Array, int, Sequence[float]], None]
@@ -78,10 +78,13 @@ class Backend(Layers):
         """
         return bool(self.xp.isfinite(array).all())
 
-    def check_finite(self, array: Array, message: str) -> None:
-        """Raise WnError(message) if an element is known not to be finite, see `all_finite`."""
+    def check_finite(self, array: Array, what: str) -> None:
+        """Raise OutOfRange for members of (P, …) with an element known not to be finite, see `all_finite`.
+
+        `what` is wrong with them.
+        """
         if not self.all_finite(array):
-            raise WnError(message)
+            raise not_finite(what, self.to_numpy(array))
 
     def assign(self, target: Array, values: Array) -> None:
         """Write values to an array that is kept."""

@@ -16,7 +16,7 @@ from wn.backends.numba_process import PROCESS
 from wn.backends.pace import Pace
 from wn.backends.recorded_calls import RecordedCalls, RecordedStep, primitive
 from wn.backends.sealed import sealed
-from wn.errors import WnError
+from wn.ranges import not_finite
 
 
 class NumbaBackend(NumbaLayers):
@@ -157,9 +157,9 @@ class NumbaBackend(NumbaLayers):
         self._run_last(small.accumulate, total, values, factor)
 
     @primitive
-    def check_finite(self, array: Array, message: str) -> None:
+    def check_finite(self, array: Array, what: str) -> None:
         """See `Backend.check_finite`."""
-        self._run(_check_finite, array, message)
+        self._run(_check_finite, array, what)
 
     # ---- optimiser --------------------------------------------------------------------------------------
 
@@ -270,6 +270,6 @@ def _in_step(draws: Draws | None, recording: RecordedCalls) -> Draws | None:
     return draws._replace(key=draws.key._replace(epoch=int(epoch[0])))
 
 
-def _check_finite(array: Array, message: str) -> None:
+def _check_finite(array: Array, what: str) -> None:
     if not small.all_finite(array):
-        raise WnError(message)
+        raise not_finite(what, array)

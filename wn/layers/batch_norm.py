@@ -15,10 +15,7 @@ EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics
 
 _NOT_FINITE = {
-    np.dtype(
-        dtype
-    ): f"batch norm: an activation is not finite in {dtype}; use float64 or less noise before it"
-    for dtype in ("float32", "float64")
+    np.dtype(dtype): f"batch norm: an activation is not finite in {dtype}" for dtype in ("float32", "float64")
 }
 
 
@@ -91,7 +88,7 @@ def forward_training(
 
     x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …), relu(y) with `relu`;
     statistics: (P|1, F).
-    Raises WnError if N is 1, and where a value of x is not finite.
+    Raises WnError if N is 1, and OutOfRange for members with a value of x that is not finite.
     Ioffe and Szegedy 2015, algorithm 1; derived in docs/layers/batch_norm.md.
     """
     rows = _rows(x)  # (P|1, F, N)
