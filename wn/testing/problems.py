@@ -119,7 +119,9 @@ def upstreams(problem: Problem, given: Sequence[Vector]) -> list[Upstream]:
         seen = sizes[sizes > 0]
         if seen.size and np.max(seen) > UNEVEN * np.min(seen):
             middle = float(np.median(seen))
-            even = given[-1] * (middle / np.where(sizes > 0, sizes, middle))
+            # An element that stays as it is has no size; weights of 1e11 for it would only round off others.
+            sizes = np.where((sizes > 0) & (beside != problem.middle), sizes, middle)
+            even = given[-1] * (middle / sizes)
             found.append(_upstream(problem, even, extra=True))
     return found
 
