@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-VERDICTS = ("passed", "wrong", "kink", "undecided", "broken")
+VERDICTS = ("passed", "wrong", "kink", "undecided", "raised")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ ACTIVATIONS = "Sigmoid ReLU LeakyReLU Tanh Affine Identity ELU Exponential SELU 
 def _activation(name: str, function: Any, x: Any, second: bool = False, **known: Any) -> Case:
     """fn with grad, or grad with grad2."""
     f, slope = (function.grad, function.grad2) if second else (function.fn, function.grad)
-    return Case(name, lambda x: f(x), lambda dy, x: dy * np.asarray(slope(x), dtype=np.float64), (x,), **known)
+    return Case(name, lambda x: np.asarray(f(x), np.float64), lambda dy, x: dy * np.asarray(slope(x), dtype=np.float64), (x,), **known)
 
 
 def _layer(name: str, make: Callable[[], Any], *inputs: Any, **known: Any) -> Case:
@@ -30,17 +30,13 @@ def _layer(name: str, make: Callable[[], Any], *inputs: Any, **known: Any) -> Ca
     values = tuple(draw.normal(*first.parameters[key].shape, scale=0.5) for key in names)
 
     def made(given: tuple[Any, ...]) -> tuple[Any, Any]:
-        layer, x = make(), given[: len(inputs)]
-        layer.forward(*_as_given(layer, x))  # makes the parameters
-        layer = make_fresh(layer, make, given[len(inputs) :])
-        return layer, layer.forward(*_as_given(layer, x))
-
-    def make_fresh(used: Any, make: Callable[[], Any], parameters: tuple[Any, ...]) -> Any:
-        layer = make()
-        _initialise(layer, used)
-        for key, value in zip(names, parameters, strict=True):
+        layer, x = make(), _as_given(first, given[: len(inputs)])
+        if names:
+            layer.forward(*x)  # makes the parameters
+            layer.flush_gradients()
+        for key, value in zip(names, given[len(inputs) :], strict=True):
             layer.parameters[key] = np.array(value)
-        return layer
+        return layer, layer.forward(*x)
 
     def f(*given: Any) -> Any:
         y = made(given)[1]
@@ -58,19 +54,6 @@ def _layer(name: str, make: Callable[[], Any], *inputs: Any, **known: Any) -> Ca
 def _as_given(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Add and Multiply take a list of inputs."""
     return (list(inputs),) if isinstance(layer, layers.Add | layers.Multiply) else inputs
-
-
-def _initialise(layer: Any, used: Any) -> None:
-    """Let a layer make its parameters, for inputs of the sizes that another one has seen."""
-    for holder, seen in ((layer, used), (getattr(layer, "cell", layer), getattr(used, "cell", used))):
-        for size in ("n_in", "in_ch", "out_ch"):
-            if getattr(seen, size, None) is not None:
-                setattr(holder, size, getattr(seen, size))
-    inner = getattr(layer, "cell", layer)
-    if hasattr(inner, "_init_params") and not getattr(inner, "is_initialized", True):
-        inner._init_params()
-    if inner is not layer and not layer.is_initialized:
-        layer._init_params()
 
 
 def cases() -> Iterator[Case]:

@@ -46,7 +46,7 @@ def judge(case: Case) -> Outcome:
         except UnresolvedError as unresolved:
             return Outcome(case, "undecided", _first_line(unresolved))
         except Exception as error:  # whatever a library raises
-            return Outcome(case, "broken", f"{type(error).__name__}: {_first_line(error)}")
+            return Outcome(case, "raised", f"{type(error).__name__}: {_first_line(error)}")
     return Outcome(case, "passed")
 
 
