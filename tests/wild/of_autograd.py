@@ -178,7 +178,10 @@ def _linear_algebra(draw: Draws) -> Iterator[Case]:
     for axes in (0, 1, 2, ((0, 1), (1, 0))):
         left = draw.normal(4, 4) if axes != 1 else draw.normal(3, 4)
         yield _case(
-            f"tensordot, axes={axes}", lambda x, y, axes=axes: anp.tensordot(x, y, axes), left, draw.normal(4, 4)
+            f"tensordot, axes={axes}",
+            lambda x, y, axes=axes: anp.tensordot(x, y, axes),
+            left,
+            draw.normal(4, 4),
         )
     for path in ("ij,jk->ik", "ij,jk", "ij,jk->", "ij,jk->j", "ij,jl->lji"):
         yield _case(f"einsum {path}", lambda x, y, path=path: anp.einsum(path, x, y), draw.normal(3, 4), b)
@@ -250,7 +253,10 @@ def _transforms(draw: Draws) -> Iterator[Case]:
     yield _case("fft.ifft", lambda x: anp.real(anp.fft.ifft(x)), x)
     for n in (6, 7):
         yield _case(
-            f"fft.irfft, n={n}", lambda x, y, n=n: anp.fft.irfft(x + 1j * y, n), draw.normal(4), draw.normal(4)
+            f"fft.irfft, n={n}",
+            lambda x, y, n=n: anp.fft.irfft(x + 1j * y, n),
+            draw.normal(4),
+            draw.normal(4),
         )
     yield _case("fft.fftshift", anp.fft.fftshift, x)
     yield _case("fft.ifftshift", anp.fft.ifftshift, draw.normal(5))
@@ -320,7 +326,9 @@ def _distributions(draw: Draws) -> Iterator[Case]:
     symmetric = [(np.zeros((2, 3)), np.zeros(3), s) for s in draw.symmetric(3)]
     for name in ("pdf", "logpdf"):
         function = getattr(stats.multivariate_normal, name)
-        yield _case(f"multivariate_normal.{name} of x, mean", lambda x, m, f=function: f(x, m, spd), points, mean[:3])
+        yield _case(
+            f"multivariate_normal.{name} of x, mean", lambda x, m, f=function: f(x, m, spd), points, mean[:3]
+        )
         yield _case(
             f"multivariate_normal.{name} of cov", function, points, mean[:3], spd, directions=symmetric
         )

@@ -66,9 +66,13 @@ def _binary(draw: Draws) -> Iterator[Case]:
     yield _case("clip", lambda x: mg.clip(x, -1, 1), draw.normal(3, 4))
     yield _case("clip by arrays", mg.clip, draw.normal(3, 4), np.full(4, -0.8), np.full((3, 1), 0.9))
     yield _case("add_sequence", mg.add_sequence, draw.normal(4), draw.normal(3, 4), draw.normal(3, 1))
-    yield _case("multiply_sequence", mg.multiply_sequence, draw.normal(4), draw.normal(3, 4), draw.normal(3, 1))
+    yield _case(
+        "multiply_sequence", mg.multiply_sequence, draw.normal(4), draw.normal(3, 4), draw.normal(3, 1)
+    )
     yield _case("multiply_sequence, twice the same", lambda x: mg.multiply_sequence(x, x, x), draw.normal(4))
-    yield _case("multi_matmul", lambda *x: mg.multi_matmul(x), draw.normal(3, 4), draw.normal(4, 2), draw.normal(2, 5))
+    yield _case(
+        "multi_matmul", lambda *x: mg.multi_matmul(x), draw.normal(3, 4), draw.normal(4, 2), draw.normal(2, 5)
+    )
 
 
 def _reductions(draw: Draws) -> Iterator[Case]:
@@ -80,13 +84,13 @@ def _reductions(draw: Draws) -> Iterator[Case]:
         yield _case(f"{name} along 0, 2, kept", lambda x, f=function: f(x, axis=(0, 2), keepdims=True), x)
         yield _case(f"{name} along -1, 0", lambda x, f=function: f(x, axis=(-1, 0)), x)
     for name in ("var", "std"):
-        yield _case(f"{name}, ddof=1", lambda x, f=getattr(mg, name): f(x, axis=0, ddof=1), x)
+        yield _case(f"{name}, ddof=1", lambda x, n=name: getattr(mg, n)(x, axis=0, ddof=1), x)
     for axis in (0, 1):
         yield _case(f"prod with zeros along {axis}", lambda x, axis=axis: mg.prod(x, axis=axis), zeros)
         yield _case(f"cumprod with zeros along {axis}", lambda x, axis=axis: mg.cumprod(x, axis=axis), zeros)
     for name in ("cumsum", "cumprod"):
         yield _case(f"{name} of all", getattr(mg, name), draw.normal(2, 3))
-        yield _case(f"{name} along 1", lambda x, f=getattr(mg, name): f(x, axis=1), x)
+        yield _case(f"{name} along 1", lambda x, n=name: getattr(mg, n)(x, axis=1), x)
     for order in (1, 2, 3, 1.5, None):
         yield _case(f"norm, {order}", lambda x, order=order: mg.linalg.norm(x, order, axis=1), x)
     yield _case("norm, kept", lambda x: mg.linalg.norm(x, axis=0, keepdims=True), x)
@@ -192,18 +196,14 @@ def _layers(draw: Draws) -> Iterator[Case]:
     for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (1, 2, 2), (3, 0, 1)):
         yield _case(
             f"conv_nd 1d, stride {stride}, padding {padding}, dilation {dilation}",
-            lambda x, w, s=stride, p=padding, d=dilation: conv_nd(
-                x, w, stride=s, padding=p, dilation=d
-            ),
+            lambda x, w, s=stride, p=padding, d=dilation: conv_nd(x, w, stride=s, padding=p, dilation=d),
             draw.normal(2, 3, 9),
             draw.normal(4, 3, 3),
         )
     for stride, padding, dilation in ((1, 0, 1), ((2, 1), (1, 0), 1), (2, 2, (2, 1))):
         yield _case(
             f"conv_nd 2d, stride {stride}, padding {padding}, dilation {dilation}",
-            lambda x, w, s=stride, p=padding, d=dilation: conv_nd(
-                x, w, stride=s, padding=p, dilation=d
-            ),
+            lambda x, w, s=stride, p=padding, d=dilation: conv_nd(x, w, stride=s, padding=p, dilation=d),
             draw.normal(2, 2, 7, 5),
             draw.normal(3, 2, 3, 3),
         )
@@ -235,7 +235,9 @@ def _losses(draw: Draws) -> Iterator[Case]:
         scores,
     )
     yield _case("multiclass_hinge", lambda x: losses.multiclass_hinge(x, labels), scores)
-    yield _case("multiclass_hinge, hinge=0.3", lambda x: losses.multiclass_hinge(x, labels, hinge=0.3), scores)
+    yield _case(
+        "multiclass_hinge, hinge=0.3", lambda x: losses.multiclass_hinge(x, labels, hinge=0.3), scores
+    )
     yield _case(
         "margin_ranking_loss",
         lambda a, b: losses.margin_ranking_loss(a, b, np.array([1, -1, 1, -1]), 0.5),

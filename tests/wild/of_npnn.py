@@ -32,7 +32,7 @@ def _case(name: str, function: Callable[..., Any], *arrays: Any, **known: str) -
 
 
 def _jacobian(name: str, operation: Any, x: Any, **known: str) -> Case:
-    """An operation by its own method `gradient`, the Jacobian (B, outputs, inputs) or (B, out, rows, columns)."""
+    """An operation by its own method `gradient`, a Jacobian for each of the batch."""
 
     def f(given: Any) -> Any:
         return operation(npnn.Tensor(given)).data

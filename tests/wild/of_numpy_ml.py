@@ -18,7 +18,13 @@ ACTIVATIONS = "Sigmoid ReLU LeakyReLU Tanh Affine Identity ELU Exponential SELU 
 def _activation(name: str, function: Any, x: Any, second: bool = False, **known: Any) -> Case:
     """fn with grad, or grad with grad2."""
     f, slope = (function.grad, function.grad2) if second else (function.fn, function.grad)
-    return Case(name, lambda x: np.asarray(f(x), np.float64), lambda dy, x: dy * np.asarray(slope(x), dtype=np.float64), (x,), **known)
+    return Case(
+        name,
+        lambda x: np.asarray(f(x), np.float64),
+        lambda dy, x: dy * np.asarray(slope(x), dtype=np.float64),
+        (x,),
+        **known,
+    )
 
 
 def _layer(name: str, make: Callable[[], Any], *inputs: Any, **known: Any) -> Case:
@@ -146,7 +152,9 @@ def _layers(draw: Draws) -> Iterator[Case]:
         x = [draw.normal(3, 4) for _ in range(3)]
         yield _layer(f"Add, {name}", lambda act=act: layers.Add(act), *x)
         yield _layer(f"Multiply, {name}", lambda act=act: layers.Multiply(act), *x)
-        yield _layer(f"FullyConnected, {name}", lambda act=act: layers.FullyConnected(3, act), draw.normal(5, 4))
+        yield _layer(
+            f"FullyConnected, {name}", lambda act=act: layers.FullyConnected(3, act), draw.normal(5, 4)
+        )
     yield _layer("Flatten", lambda: layers.Flatten(), draw.normal(2, 3, 4))
     yield _layer("Flatten, last", lambda: layers.Flatten(keep_dim="last"), draw.normal(2, 3, 4))
     yield _layer("Flatten, of all", lambda: layers.Flatten(keep_dim=-1), draw.normal(2, 3, 4))

@@ -214,12 +214,14 @@ def _layers(draw: Draws) -> Iterator[Case]:
     yield _layer("Conv1d", lambda: nn.Conv1d(2, 3, 3, padding=1, **kind), draw.normal(2, 2, 6))
     yield _layer("Conv2d", lambda: nn.Conv2d(2, 3, 3, stride=2, **kind), draw.normal(2, 2, 5, 5))
     for name in ("RNNCell", "GRUCell"):
-        yield _layer(name, lambda f=getattr(nn, name): f(3, 2, **kind), draw.normal(4, 3), draw.normal(4, 2))
+        yield _layer(name, lambda n=name: getattr(nn, n)(3, 2, **kind), draw.normal(4, 3), draw.normal(4, 2))
     yield _layer("LSTMCell", lambda: nn.LSTMCell(3, 2, **kind), draw.normal(4, 3))
     for name in ("RNN", "LSTM", "GRU"):
         make = getattr(nn, name)
         yield _layer(name, lambda f=make: f(3, 2, **kind), draw.normal(4, 2, 3))
-        yield _layer(f"{name}, two layers", lambda f=make: f(3, 2, num_layers=2, **kind), draw.normal(3, 2, 3))
+        yield _layer(
+            f"{name}, two layers", lambda f=make: f(3, 2, num_layers=2, **kind), draw.normal(3, 2, 3)
+        )
         yield _layer(
             f"{name}, both ways", lambda f=make: f(3, 2, bidirectional=True, **kind), draw.normal(3, 2, 3)
         )

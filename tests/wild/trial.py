@@ -73,7 +73,7 @@ def _values(case: Case) -> int:
 
 
 def _compare(case: Case) -> None:
-    """Compare the numerical gradient with vjp's, to 1e-6 of the larger of the gradient and its largest term."""
+    """Compare the numerical gradient with the one of vjp, to 1e-6 of the largest element."""
     y = case.f(*case.arrays)
     dy = np.random.default_rng(7).standard_normal(np.shape(y)) if not isinstance(y, tuple) else None
     if dy is None or np.iscomplexobj(y):
