@@ -29,6 +29,10 @@ FINEST, COARSER, COARSEST = 10, 3, 12  # ladders below the first one, above it, 
 THRESHOLD = 64.0  # roundings: a first change beyond it is no slope that rounding had hidden
 INDEPENDENT = 1e-6  # where no element of y moves at any step, slopes beyond this may still be hidden
 
+FAR = 0.6  # of the largest change, at the smallest of four steps: not even a square root changes so much
+UNKNOWN = 1e150  # an error that says so; infinite ones would not go well with weights of 0
+
+SMALL = 0.05  # of a difference, for it to stand out
 TARGET = 1e-8  # error over size at which no further steps are tried
 CENTRAL, ONE_SIDED, JUMP = (4.0, 16.0, 64.0), (2.0, 4.0, 8.0), (2.0, 8.0, 32.0)  # ratios of the errors
 
@@ -70,16 +74,19 @@ def slope(
     *,
     thorough: bool = False,
     step: float | None = None,
+    visible: float = 0.0,
 ) -> Slope | None:
     """Return the derivative of y(t) at 0, or None if f has no values next to x.
 
     length: the size of x along the direction, the first step is 113/1024 of it, or `step`; weights (rows, n):
     how much each element of y counts. The search ends when Σ weights·error ≤ 1e-8 Σ weights·|value| in each
     row, or when further ladders do not help; `thorough` also looks for slopes that rounding hides at the
-    first steps.
+    first steps; visible: go on to the smallest steps at which rounding would let a difference of that size be
+    seen, since the steps before may have been longer than a period.
     """
     search = _Search(output, middle, noise, FIRST * length if step is None else step, weights, thorough)
-    return search.run(0 if step is not None else COARSEST if thorough else COARSER)
+    found = search.run(0 if step is not None else COARSEST if thorough else COARSER)
+    return search.refined(found, visible) if found is not None and visible > 0 else found
 
 
 class _Search:
@@ -121,6 +128,15 @@ class _Search:
         if np.any(found.jump) and len(self.ladders) == 1 and self._try(fine + 1):
             found = self._combined()
         return found
+
+    def refined(self, found: Slope, visible: float) -> Slope:
+        """Add the finer ladders whose rounding is small beside `visible`."""
+        rounding = 2.0**RUNGS * np.max(self.weights @ np.where(found.error > 0, self.noise, 0.0))
+        for place in range(max(self.ladders) + 1, FINEST + 1):
+            if rounding * REACH**place / self.first > SMALL * visible:
+                break
+            self._try(place)
+        return self._combined()
 
     def _start(self) -> bool:
         """Find the first ladder within f's domain, from one side if need be."""
@@ -305,6 +321,9 @@ def _ladder(
     threshold = crossed & (after > THRESHOLD * noise)
     moved = np.any(~still, axis=0) & ~threshold
     reach = abs(first) / 2.0 ** (RUNGS - np.maximum(rungs, 1))
+    # With steps of more than a period, or at a jump, y is as far away at t/8 as at t: no slope can be told.
+    far = (changes[-1] > FAR * np.max(changes, axis=0)) & (changes[-1] > THRESHOLD * noise)
+    error, jump_error = np.where(far, UNKNOWN, error), np.where(far, UNKNOWN, jump_error)
     return _Ladder(
         value=np.where(moved, value, 0.0),
         error=np.where(moved, error, noise / reach),
@@ -332,7 +351,7 @@ def _romberg(rows: Vector, rounding: Vector, ratios: tuple[float, ...]) -> tuple
                 value, error = np.where(better, row, value), np.where(better, bound + noise, error)
                 own = np.where(better, noise, own)
             column = refined
-    return value, np.where(np.isfinite(value), error, np.inf), own
+    return value, np.where(np.isfinite(value), error, UNKNOWN), own
 
 
 def _finite(value: float) -> float:

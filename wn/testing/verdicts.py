@@ -123,7 +123,7 @@ class Judge:
             floor=floor if size <= floor and error > CLEARLY * size else 0.0,
         )
 
-    def _slope(self, probe: Probe, part: float, thorough: bool) -> Slope | None:
+    def _slope(self, probe: Probe, part: float, thorough: bool, visible: float = 0.0) -> Slope | None:
         problem = self.problem
         return slope(
             problem.along(probe.direction),
@@ -133,6 +133,7 @@ class Judge:
             self.weights,
             thorough=thorough,
             step=None if problem.step is None else problem.step * part,
+            visible=visible,
         )
 
     def _scale(self, probe: Probe, upstream: Upstream) -> float:
@@ -146,21 +147,25 @@ class Judge:
         return float(np.max(self.weights @ np.abs(probe.found.value))) * probe.length
 
     def _fail_if_wrong(self, probe: Probe) -> None:
-        """Raise AssertionError if differences of two sets of steps both contradict the gradient."""
+        """Raise AssertionError if differences of two sets of steps both contradict the gradient.
+
+        The second set goes down to the smallest steps that can tell.
+        """
         if probe.found is None or (np.any(probe.found.jump) and not self.problem.subgradients):
             return  # at a kink any convention may be right
         for upstream in self.upstreams:
             found = self._differs(probe, upstream, probe.found)
             if found is None:
                 continue
-            other = self._slope(probe, OTHER_STEPS, True)
+            limit = found.difference if math.isfinite(found.difference) else 1e-3 * found.size
+            other = self._slope(probe, OTHER_STEPS, True, visible=limit)
             if other is None:
                 continue
             again = self._differs(probe, upstream, other)
-            apart = abs(again.numeric - found.numeric) if again else math.inf
-            limit = found.difference if math.isfinite(found.difference) else 1e-3 * found.size
-            if apart <= 0.1 * limit:
+            if again and abs(again.numeric - found.numeric) <= 0.1 * limit:
                 self.problem.fail(_message(self.problem.source, probe, found))
+            if again is None:
+                probe.found = other  # the smallest steps of all say so
 
     def _differs(self, probe: Probe, upstream: Upstream, found: Slope) -> Comparison | None:
         """Return the comparison if it shows a wrong gradient."""
