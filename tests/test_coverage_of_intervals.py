@@ -16,7 +16,7 @@ def test_intervals_of_a_trained_network_hold_the_midpoint(kind: str) -> None:
     assert found.right.mean(axis=1)[0] == pytest.approx(found.clean.mean(), abs=0.02)
     by_seed = found.right.reshape(16, 2, -1)
     assert (by_seed[:, 0] != by_seed[:, 1]).any()
-    runs = 60
+    runs = 40
     row = simulation.coverage("mlp", kind, found, 1000, runs)
     z = (row.joint - 0.95 * runs) / math.sqrt(0.95 * 0.05 * runs)
     print(f"joint {row.joint}, independent {row.independent} of {runs}, z = {z:.2f}")

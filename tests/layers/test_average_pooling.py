@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
+from tests.backends.cuda import needs_compiler, on_host
 from tests.layers import FEW
 from wn import backends
 from wn.errors import WnError
@@ -70,3 +71,23 @@ def test_in_a_network():
         layer.output_shape((4, 1, 7))
     with pytest.raises(WnError, match=r"window of an average pooling is \(0, 1\)"):
         AveragePooling((0, 1))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", pytest.param("cuda", marks=needs_compiler)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("window", [(2, 2), (1, 3), (5, 4)])
+def test_a_mean_is_found_where_the_sum_is_out_of_range(backend, dtype, window):
+    """The kind: a result in range that is computed by way of one that is not. All else keeps its bits."""
+    be, largest = on_host() if backend == "cuda" else backends.get(backend), np.finfo(dtype).max
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 12, 6)).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # as in training
+        ordinary = be.average_pool(x, window)
+        x[..., 1], x[..., 2], x[..., 4] = largest, x[..., 2] * (largest / dtype(8)), np.inf
+        x[:, :, ::2, ::2, 3] = np.nan
+        y = be.average_pool(x, window)
+    np.testing.assert_array_equal(y[..., [0, 5]], ordinary[..., [0, 5]])
+    np.testing.assert_allclose(y[..., 1], largest, rtol=20 * np.finfo(dtype).eps)
+    expected = naive.average_pool_forward(x[..., 2:3] / largest, window) * largest
+    assert_close(y[..., 2:3], expected, reduction_length=20, dtype=dtype, magnitude=float(largest))
+    assert np.isnan(y[..., 3]).any()
+    assert (y[..., 4] == np.inf).all()

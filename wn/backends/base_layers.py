@@ -239,12 +239,20 @@ class Layers:
 
     def average_pool(self, x: Array, window: Pair) -> Array:
         """Return the mean of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
-        first, *others = windows.tiles(x, window)
-        y = first.copy()
-        for tile in others:
-            y += tile
-        y /= window[0] * window[1]
+        tiles, count = windows.tiles(x, window), window[0] * window[1]
+        y = self._sum(tiles)
+        y /= count
+        beyond = ~self.xp.isfinite(y)  # a sum does not fit; the mean does
+        if beyond.any():
+            unit = windows.unit(count)
+            y[beyond] = self._sum([tile[beyond] * x.dtype.type(unit) for tile in tiles]) / (count * unit)
         return y
+
+    def _sum(self, arrays: Sequence[Array]) -> Array:
+        total = arrays[0].copy()
+        for array in arrays[1:]:
+            total += array
+        return total
 
     def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
         """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
@@ -275,6 +283,7 @@ class Layers:
 
         Sums are taken of differences to a value of drows, as means are: a large mean costs no digits.
         """
+        drows, rows = (self.xp.ascontiguousarray(array) for array in (drows, rows))  # as in `moments`
         count, pivot = rows.shape[2], self._middle(drows)
         scaled = rows - self._centre(mean, inverse)[:, :, None]
         scaled *= inverse[:, :, None]  # x̂ + tail
@@ -295,6 +304,7 @@ class Layers:
         The mean is the sum of the first two, more precise than a number of the dtype. A variance beyond the
         dtype's range is infinite.
         """
+        rows = self.xp.ascontiguousarray(rows)  # sums along another axis are not taken in pairs
         mean, residual, variance = self._moments_in_range(rows)
         beyond = ~self.xp.isfinite(variance)  # the squares' sum does not fit; the variance perhaps does
         if beyond.any():
@@ -344,7 +354,8 @@ class Layers:
         for goes to the residual: so it reaches its limit. Each step is rounded to the dtype.
         """
         mean, residual, variance = old
-        step = share * ((new[0] - mean) + (new[1] - residual))
+        half = mean.dtype.type(0.5)  # a difference may be out of range, that of halves is not
+        step = 2 * share * ((new[0] * half - mean * half) + (new[1] * half - residual * half))
         return *_pair(mean, residual + step), (1 - share) * variance + share * factor * new[2]
 
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
@@ -360,6 +371,7 @@ class Layers:
         self, drows: Array, rows: Array, mean: Array, residual: Array, inverse: Array
     ) -> tuple[Array, Array]:
         """Return Σ_n drows·(rows − mean − residual)·inverse and Σ_n drows, (P, F)."""
+        drows, rows = (self.xp.ascontiguousarray(array) for array in (drows, rows))  # as in `moments`
         products = rows - self._centre(mean, inverse)[:, :, None]
         products *= inverse[:, :, None]
         products = products * drows

@@ -321,7 +321,7 @@ class CudaLayers(Backend):
         given = self._contiguous(*old, *new)
         mean, residual, variance = (self.xp.empty_like(given[0]) for _ in range(3))
         dtype, size, batch_size = mean.dtype, mean.size, new[0].size
-        factors = packed(dtype, 1 - share, share, share * factor)
+        factors = packed(dtype, 1 - share, 2 * share, share * factor)
         self._kernel(
             *("running_statistics", dtype, *by_element(size, 1), *given, mean, residual, variance),
             *(factors, np.int64(size), np.int64(batch_size)),

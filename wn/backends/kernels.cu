@@ -417,10 +417,16 @@ KERNEL max_pool_backward(const REAL* ALONE dy, const REAL* ALONE x, const REAL* 
 
 KERNEL average_pool(const REAL* x, REAL* y, const Pooling s) {
     const i64 window = window_of(s, 0);
+    const int count = s.window_h * s.window_w;
     for EACH_SAMPLE(n, s.batch) {
-        REAL sum = -0.0;  // added to the first it gives the first, be that -0 or 0
+        REAL sum = -0.0, unit = 1;  // added to the first, -0 gives the first, be that -0 or 0
         for EACH_PIXEL(offset) sum += x[window + offset + n];
-        y[(i64)blockIdx.x * s.batch + n] = sum / (s.window_h * s.window_w);
+        if (!(sum - sum == 0)) {  // it does not fit; the mean does
+            while (unit * count > 1) unit /= 2;
+            sum = -0.0;
+            for EACH_PIXEL(offset) sum += x[window + offset + n] * unit;
+        }
+        y[(i64)blockIdx.x * s.batch + n] = sum / (count * unit);
     }
 }
 
@@ -541,17 +547,17 @@ KERNEL normaliser(const REAL* gamma, const REAL* beta, const REAL* mean, const R
 }
 
 struct Running {
-    REAL keep, share, weight;  // weight: share, times the factor that makes a variance unbiased
+    REAL keep, twice, weight;  // 1 - share, 2 share; share, times the factor that makes a variance unbiased
 };
 
-// Rounded step by step: see Backend.running_statistics.
+// Rounded step by step: see Backend.running_statistics. Differences of halves are in range, those of means may not be.
 KERNEL running_statistics(const REAL* old_mean, const REAL* old_residual, const REAL* old_variance,
                           const REAL* new_mean, const REAL* new_residual, const REAL* new_variance, REAL* mean,
                           REAL* residual, REAL* variance, const Running s, i64 size, i64 batch_size) {
     for EACH(i, size) {
         const i64 n = i % batch_size;
-        const REAL step = plus(minus(new_mean[n], old_mean[i]), minus(new_residual[n], old_residual[i]));
-        pair(old_mean[i], plus(old_residual[i], times(s.share, step)), mean[i], residual[i]);
+        const REAL step = plus(minus(new_mean[n] / 2, old_mean[i] / 2), minus(new_residual[n] / 2, old_residual[i] / 2));
+        pair(old_mean[i], plus(old_residual[i], times(s.twice, step)), mean[i], residual[i]);
         variance[i] = plus(times(s.keep, old_variance[i]), times(s.weight, new_variance[n]));
     }
 }

@@ -135,6 +135,11 @@ def tiles(x: Array, window: Pair) -> list[Array]:
     ]
 
 
+def unit(count: int) -> float:
+    """The largest power of two that is at most 1/count: `count` numbers times it have a sum in range."""
+    return 2.0 ** -(count - 1).bit_length()
+
+
 def tiled(xp: ModuleType, shape: tuple[int, ...], window: Pair, dtype: Any) -> Array:
     """Return an array (P, C, H, W, B) whose `tiles` are to be written; what no window covers is 0."""
     covered = shape[2] % window[0] == 0 and shape[3] % window[1] == 0

@@ -122,8 +122,28 @@ def _mean(image: Array, y: Array, kernel_w: int) -> None:
                 if i > 0 or j > left:
                     for n in range(y.shape[1]):
                         y[v, n] += image[i, j, n]
+        beyond = 0
+        for n in range(y.shape[1]):
+            beyond += not np.isfinite(y[v, n])
         for n in range(y.shape[1]):
             y[v, n] /= count
+        if beyond > 0:
+            _mean_in_range(image[:, left : left + kernel_w], y[v])
+
+
+@serial()
+def _mean_in_range(window: Array, y: Array) -> None:
+    """Write the mean of pixels (KH, KW, B) to y (B,) where their sum does not fit, though the mean does."""
+    count, unit = y.dtype.type(window.shape[0] * window.shape[1]), y.dtype.type(1)
+    while unit * count > 1:
+        unit /= y.dtype.type(2)
+    for n in range(len(y)):
+        if not np.isfinite(y[n]):
+            total = y.dtype.type(-0.0)
+            for i in range(window.shape[0]):
+                for j in range(window.shape[1]):
+                    total += window[i, j, n] * unit
+            y[n] = total / (count * unit)
 
 
 @parallel()

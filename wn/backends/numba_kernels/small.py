@@ -28,12 +28,14 @@ def running_statistics(
     Each step is rounded to the dtype; old and what is written: (P, F); new: (P|1, F).
     """
     number = mean.dtype.type
-    kept, taken, weight = number(1 - share), number(share), number(share * factor)
+    kept, twice, weight = number(1 - share), number(2 * share), number(share * factor)
+    half = number(0.5)  # the difference of two means may be out of range, that of the halves is not
     for p in range(len(mean)):
         n = p % len(new_mean)
         for f in range(mean.shape[1]):
             a, rest = old_mean[p, f], old_residual[p, f]
-            b = rest + taken * ((new_mean[n, f] - a) + (new_residual[n, f] - rest))
+            step = (new_mean[n, f] * half - a * half) + (new_residual[n, f] * half - rest * half)
+            b = rest + twice * step
             total = a + b  # Knuth's two-sum: a + b = mean + residual
             part = total - a
             mean[p, f], residual[p, f] = total, (a - (total - part)) + (b - part)
