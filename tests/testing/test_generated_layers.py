@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.testing.generated_layers import SIZES, Chain, Plant, generate, table, try_one, violations
-from tests.testing.primitives import ANYWHERE, OF_FEATURES, OF_IMAGES
+from tests.testing.primitives import ANYWHERE, BATCH_NORM, LINEAR, OF_FEATURES, OF_IMAGES
+from wn.testing import check_layer
 
 # Seeds of layers that were once judged wrongly: refused though right, or passed though wrong.
 ONCE_WRONG = (1141, 1289, 2168, 20296, 20972, 102940, 109732)
@@ -23,6 +24,16 @@ def test_errors_above_the_resolution_are_caught_and_right_layers_pass(first):
 @pytest.mark.parametrize("seed", ONCE_WRONG)
 def test_layers_that_were_once_judged_wrongly(seed):
     assert violations([try_one(seed)]) == []
+
+
+@pytest.mark.parametrize("bias", [0.0, 10.0, 1000.0])
+def test_a_bias_before_batch_norm(bias):
+    """Its gradient is exactly 0, of terms that cancel: known, however large the bias."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x, w, b = rng.normal(size=(2, 3, 6)), rng.normal(size=(2, 4, 3)), bias + rng.normal(size=(2, 4))
+        params = {"p0_0": w, "p0_1": b, "p1_0": rng.normal(size=(2, 4)), "p1_1": rng.normal(size=(2, 4))}
+        check_layer(Chain([("linear", LINEAR), ("batch norm", BATCH_NORM)]), None, params, x, seed=seed)
 
 
 def test_every_primitive_and_size_is_drawn():

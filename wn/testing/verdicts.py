@@ -106,8 +106,8 @@ class Judge:
         if slack or rounding / NUDGE > TERMS_LIMIT * (size + float(np.sum(weights))) or math.isnan(rounding):
             rounding = 0.0
         terms = rounding / NUDGE
-        if not slack:  # what y is rounded by, relative to its size, the gradient is too
-            rounding = max(rounding, self.precision * size)
+        if not slack:  # relative to its terms, the gradient rounds at least as y does
+            rounding = max(rounding, self.precision * max(size, terms))
         error = float(weights @ found.error)
         floor = FLOOR * EPSILON * float(weights @ np.abs(self.problem.middle)) / probe.length
         return Comparison(
