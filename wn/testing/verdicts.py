@@ -21,7 +21,7 @@ ROUNDING_GUARD = 16.0  # a bound of the gradient's rounding, in units of what a 
 KINK_RESOLUTION = 1e-5  # as RESOLUTION, where slopes of either side are compared
 FLOOR, CLEARLY = 16.0, 1e-3  # roundings of y; error over size of slopes that are more than rounding
 NOTHING = 1e-13  # of what other inputs do: the rounding of very large steps
-TERMS_LIMIT = 1e6  # a gradient that rounding of its inputs moves further than that jumps
+TERMS_LIMIT = 1e6  # of all that is seen from outside: beyond it, no decision rests on terms
 OTHER_STEPS = 0.73  # first step of a second opinion, relative to the first one's
 
 
@@ -103,9 +103,11 @@ class Judge:
         rounding = max((abs(probe.dot(nudged) - analytic) for nudged in upstream.nudged), default=0.0)
         slack = float(weights @ np.abs(found.jump)) / 2
         size = float(weights @ np.abs(found.value)) + slack
-        if slack or rounding / NUDGE > TERMS_LIMIT * (size + float(np.sum(weights))) or math.isnan(rounding):
-            rounding = 0.0
+        if slack or math.isnan(rounding):
+            rounding = 0.0  # at a kink, changes of x say nothing of rounding
         terms = rounding / NUDGE
+        if terms > TERMS_LIMIT * (size + float(np.sum(weights))):
+            terms = 0.0  # a jump of the gradient, or so much rounding that nothing can be decided
         if not slack:  # relative to its terms, the gradient rounds at least as y does
             rounding = max(rounding, self.precision * max(size, terms))
         error = float(weights @ found.error)
