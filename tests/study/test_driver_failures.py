@@ -47,7 +47,7 @@ def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     assert done == Progress(UNITS - 8, 8, UNITS, 1.0)
     assert counts(folder) == (0, UNITS - 8, 8)
     assert {sigma for units in failures(folder).values() for _, sigma, _ in units} == {3e38}
-    assert all("float32" in reason and "WnError" in reason for reason in failures(folder))
+    assert all("float32" in reason and "OutOfRange" in reason for reason in failures(folder))
     run(tmp_path / "less", TINY.replace("1, 10]", "1]"))
     assert rows(folder) == rows(tmp_path / "less")
     with Store.read(folder) as store:

@@ -22,7 +22,7 @@ SAME: list[tuple[str, str]] = [
     ("epochs = 3", 'epochs = 3\nbatch_size = 128\nlearning_rate = 1e-3\ndtype = "float32"'),
     ("epochs = 3", "epochs = 3\nclamp_weights = [false]"),
     ("[0.5, 1.0]", '"1,0.5"'),
-    ("[0.5, 1.0]", "[1, 0.5, 1]"),
+    ("[0.5, 1.0]", "[1, 0.5]"),
     (ENTRY, 'where = ["input", "logits"]'),
     (ENTRY, f"{ENTRY}\nmean = 0\nnormalize_to_input_size = false\nrepetitions = 1"),
     (ENTRY, f"{ENTRY}\nmean = -0.0"),
