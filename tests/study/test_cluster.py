@@ -184,7 +184,5 @@ def test_flags_that_exclude_each_other(tmp_path: Path) -> None:
 
 def test_without_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(
-        WnError, match=r"needs the package distributed: pip install 'walking-noise\[clu"
-    ):
+    with pytest.raises(WnError, match=r"needs the package distributed: pip install 'walking-noise\[clu"):
         executors.cluster("tcp://127.0.0.1:1")
