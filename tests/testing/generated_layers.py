@@ -132,8 +132,17 @@ def generate(seed: int) -> tuple[Chain, dict[str, np.ndarray], np.ndarray]:
             steps.append((name, step))
             with np.errstate(all="ignore"):
                 y, _ = step.forward(drawn, y)
-        if np.all(np.isfinite(y)) and np.max(np.abs(y)) < LARGEST:
-            return Chain(steps), params, x
+        chain = Chain(steps)
+        if np.all(np.isfinite(y)) and np.max(np.abs(y)) < LARGEST and _has_gradients(chain, params, x):
+            return chain, params, x
+
+
+def _has_gradients(chain: Chain, params: dict[str, np.ndarray], x: np.ndarray) -> bool:
+    """Whether the right backward gives numbers: where exp is infinite before a tanh, it does not."""
+    with np.errstate(all="ignore"):
+        y, (_, caches) = chain.forward(None, params, x)
+        found = chain.correct(np.ones_like(y), params, caches)
+    return all(bool(np.all(np.isfinite(gradient))) for gradient in found.values())
 
 
 def try_one(seed: int) -> Outcome:

@@ -12,7 +12,10 @@ EPSILON = float(np.finfo(np.float64).eps)
 NOISE_POINTS = 9
 # Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
 NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
+FINE_STEP = 2.0**-44  # for functions that have many periods within the others
+WIDE_STEPS = (2.0**-16, 2.0**-12, 2.0**-8, 2.0**-4)  # for elements that the others leave as they are
 COARSE, MUCH = 1e-10, 1e-4  # parts of y: more than the rounding of float64; more than that of float32
+CHAOS = 0.05  # more than the rounding of float16
 CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature
 NOISE_GUARD = 4.0  # a bound of rounding errors, in units of their measured spread
 
@@ -32,9 +35,36 @@ def measured_noise(output: Output, middle: Vector) -> Vector:
     # Curvature vanishes as the step falls, rounding does not; nor does it come near to y's own size.
     curved = (closer < wide / CURVED) | (closer > MUCH * np.abs(middle))
     curved &= ~_stairs(tables[2])
-    noise = np.maximum(NOISE_GUARD * np.where(curved, np.minimum(closer, close), wide), floor)
+    spread = np.where(curved, np.minimum(closer, close), wide)
+    spread = np.where(spread > MUCH * np.abs(middle), np.minimum(spread, _finer(output, spread)), spread)
+    spread = np.maximum(spread, _wider(output, middle, tables[0]))
+    noise = np.maximum(NOISE_GUARD * spread, floor)
     part = max(_format(tables[0]), relative(noise, middle) / NOISE_GUARD)
     return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
+
+
+def _finer(output: Output, spread: Vector) -> Vector:
+    """Return the spread at steps so small that a sine of 1e9 is smooth, `spread` where y has no values."""
+    table = _beside(output, FINE_STEP)
+    return spread if table is None else np.where(_stairs(table), spread, _spread(table))
+
+
+def _wider(output: Output, middle: Vector, table: Vector | None) -> Vector:
+    """Return the spread of elements that stay as they are in `table`, from the first steps that move them.
+
+    What is added to a small change rounds it to stairs: as long as y stays on one, nothing is seen of them.
+    """
+    spread = np.zeros(middle.shape)
+    still = np.zeros(middle.shape, dtype=bool) if table is None else np.all(table == middle, axis=0)
+    still &= middle != 0
+    for step in WIDE_STEPS:
+        rows = _beside(output, step) if np.any(still) else None
+        if rows is None:
+            break
+        found = np.where(still, _spread(rows), 0.0)
+        spread = np.maximum(spread, np.where(found > MUCH * np.abs(middle), 0.0, found))  # a threshold
+        still &= np.all(rows == middle, axis=0)
+    return spread
 
 
 def _beside(output: Output, step: float) -> Vector | None:
@@ -75,10 +105,14 @@ def _format(table: Vector | None) -> float:
 
 
 def relative(noise: Vector, middle: Vector) -> float:
-    """Return the usual rounding of y relative to its size: where y is larger, rounding is too."""
+    """Return the usual rounding of y relative to its size: where y is larger, rounding is too.
+
+    Elements that are nothing but rounding, as the sine of 1e60, say nothing of the others.
+    """
     sizes = np.abs(middle)
     parts = noise[sizes > 0] / sizes[sizes > 0]
-    return max(float(np.median(parts)), EPSILON) if parts.size else EPSILON
+    usual = float(np.median(parts)) if parts.size else EPSILON
+    return max(usual, EPSILON) if usual < CHAOS else EPSILON
 
 
 def _growth(order: int) -> float:
