@@ -11,7 +11,7 @@ from tests.command_line import one_line, run
     ("line", "part"),
     [
         ("walk --sigma 0,5", "write 0.5 or 0.0,5.0"),
-        ("walk --sigma 0,1,0,2,0,3", "write 0.1,0.2,0.3 or "),
+        ("walk --sigma 0,1,0,2,0,3", "write 0.1,0.2,0.3"),
         ("train --noise additive --sigma 0,5", "'0,5' is no number: write 0.5"),
         ("walk --lr 0,001", "'0,001' is no number: write 0.001"),
         ("walk --mean 0,5", "write 0.5"),
@@ -58,3 +58,17 @@ def test_values_that_look_like_flags_are_values(line: str) -> None:
     outcome = run(*line.split())
     assert outcome.code == 2
     assert "twice" not in one_line(outcome)
+
+
+@pytest.mark.parametrize(
+    "line", ["walk --out|", "train -o|", "export x --out=", "walk --data-dir|", "study run x --backend|"]
+)
+def test_an_empty_value_is_no_folder(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind: a shell variable that is not set, read as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    outcome = run(
+        *(word for part in line.split() for word in ([part[:-1], ""] if part[-1] == "|" else [part]))
+    )
+    assert outcome.code == 2
+    assert "is empty: give it a value, or leave it out" in one_line(outcome)
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from reference.naive_midpoint import jackknife_error
 from tests.accuracy_curves import Floats, logistic
 from wn.errors import WnError
 from wn.groups import GROUPS, group_sizes, totals, variance_of_sum
-from wn.intervals import floor_of
+from wn.intervals import Counts, fit_repeats, floor_of
 from wn.midpoint import Midpoint, fit_midpoint
 from wn.results import WalkResult
 
@@ -232,9 +232,34 @@ def test_the_interval_of_a_walk_follows_from_its_files(
         ([[1, 1]], [[2, 2]], [1], "clean_by_group must have one count per group, 2, not 1"),
         ([[1, 1]], [[2, 2]], [1, -1], "clean_by_group must not be negative, not -1"),
         ([[1, 1]], [[2, 2]], [1, 0.5], "clean_by_group must hold whole numbers, not 0.5"),
+        ([[1, 1]], [[2, 2]], [0, 0], "adds up to 0 correct answers, clean_accuracy is 0.9 of 4 images"),
+        ([[9, 9]], [[10, 10]], [5, 4], "adds up to 9 correct answers, clean_accuracy is 0.9 of 20 images"),
         ([[[1]]], [[[2]]], None, "correct must be a non-empty 1-d or 2-d array of numbers"),
     ],
 )
 def test_bad_groups_are_refused(correct: Any, total: Any, clean: Any, message: str) -> None:
     with pytest.raises(WnError, match=message):
         fit_midpoint([1.0], correct, total, clean_accuracy=0.9, chance=0.1, clean_by_group=clean)
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_clean_answers_of_several_networks_are_taken(networks: int) -> None:
+    fit = fit_midpoint(
+        [1.0, 2.0], [[8, 8], [1, 1]], [[10, 10]] * 2,
+        clean_accuracy=0.9, chance=0.1, clean_by_group=[9 * networks] * 2,
+    )  # fmt: skip
+    assert fit.reached
+
+
+@pytest.mark.parametrize("name", ["clean_accuracy", "chance"])
+@pytest.mark.parametrize("value", [None, "0.1", True, [0.1]])
+def test_accuracies_are_numbers(name: str, value: Any) -> None:
+    accuracies = {"clean_accuracy": 0.9, "chance": 0.1} | {name: value}
+    with pytest.raises(WnError, match=f"{name} is .*: it must be a number"):
+        fit_midpoint([1.0], [1], [2], **accuracies)
+
+
+def test_repeats_are_counted_alike() -> None:
+    alone, apart = Counts(*np.ones((3, 2))), Counts(np.ones(2), np.ones((2, 4)), np.ones((2, 4)))
+    with pytest.raises(WnError, match="repeats must all be counted in the same groups"):
+        fit_repeats([alone, apart], 0.9, 0.1, "chance")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends.cuda import needs_compiler
 from tests.backends.cuda.fake_cupy import backend as cuda
-from tests.own_layers import Same
+from tests.own_layers import Residual, Same
 from tests.small_walks import small_data
 from wn import backends
 from wn.errors import WnError
@@ -78,3 +78,18 @@ def test_a_mistake_is_one_line(backend: str, mistake: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_a_mistake_it_trains(backend: str) -> None:
     trained(backend, "")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_within_a_layer_are_clamped_too(backend: str) -> None:
+    """The kind: what training does to the weights of a network, to its outermost layers only."""
+    be = cuda() if backend == "cupy" else backends.get(backend)
+    steps = Step("fc", Linear(6)), Step("block", Residual(6)), Step("logits", Linear(10))
+    network = Network("net", (Step("flatten", Flatten(), False), *steps), DATA.image_shape)
+    largest = {}
+    for clamp in (False, True):
+        settings = TrainSettings(2, 8, learning_rate=0.5, clamp_weights=clamp)
+        with be.working():
+            found = train(be, network, DATA, settings, seeds=(1,))
+        largest[clamp] = max(float(np.abs(be.to_numpy(part.w)).max()) for part in found.params[2])
+    assert largest[True] <= 1 < largest[False]

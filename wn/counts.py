@@ -10,6 +10,8 @@ from wn.falling import MARGIN
 
 Floats = NDArray[np.float64]
 
+SAME_ACCURACY = 0.005  # one that was rounded to two digits is still the same
+
 
 class Entries(NamedTuple):
     """One entry per noise level and repeat: σ, correct and total, each (N,).
@@ -48,8 +50,13 @@ def checked_entries(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike) -> E
     return Entries(s, k.sum(axis=1), n.sum(axis=1), (k, n) if k.shape[1] > 1 else None)
 
 
-def checked_clean(clean_by_group: ArrayLike | None, entries: Entries) -> Floats | None:
-    """Correct answers of the clean networks by group (G,); None where there is nothing to go with them."""
+def checked_clean(
+    clean_by_group: ArrayLike | None, entries: Entries, clean_accuracy: float
+) -> Floats | None:
+    """Correct answers of the clean networks by group (G,); None where there is nothing to go with them.
+
+    Their sum has to be what `clean_accuracy` is of the images, or of several times the images.
+    """
     if clean_by_group is None:
         return None
     counts = _whole("clean_by_group", checked_numbers("clean_by_group", clean_by_group))
@@ -60,6 +67,13 @@ def checked_clean(clean_by_group: ArrayLike | None, entries: Entries) -> Floats 
     groups = entries.groups[0].shape[1]
     if counts.size != groups:
         raise WnError(f"clean_by_group must have one count per group, {groups}, not {counts.size}")
+    images, right = float(entries.total[0]), float(counts.sum())
+    networks = max(1, round(right / max(clean_accuracy * images, 1.0)))
+    if abs(right / (networks * images) - clean_accuracy) > SAME_ACCURACY:
+        raise WnError(
+            f"clean_by_group adds up to {right:g} correct answers, clean_accuracy is {clean_accuracy:g} of "
+            f"{images:g} images: they must be of the same clean networks"
+        )
     return counts if counts.any() else None
 
 
@@ -68,6 +82,7 @@ def checked_accuracies(clean_accuracy: float, chance: float) -> tuple[float, flo
 
     The order of the two stays as it is.
     """
+    clean_accuracy, chance = _number("clean_accuracy", clean_accuracy), _number("chance", chance)
     if not 0 <= clean_accuracy <= 1:
         raise WnError(f"clean_accuracy must lie between 0 and 1, not {clean_accuracy}")
     if not 0 <= chance < 1:
@@ -76,6 +91,12 @@ def checked_accuracies(clean_accuracy: float, chance: float) -> tuple[float, flo
         return clean_accuracy, chance
     c = min(max(chance, MARGIN), 1 - 2 * MARGIN)
     return max(min(clean_accuracy, 1 - MARGIN), c + MARGIN), c
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise WnError(f"{name} is {value!r}: it must be a number")
+    return float(value)
 
 
 def checked_numbers(name: str, values: Any, dimensions: tuple[int, ...] = (1,)) -> Floats:

@@ -28,8 +28,11 @@ class OnceCommand(TyperCommand):
             if str(flag.name) in seen:
                 raise WnError(f"{flag.opts[0]} is given twice: give it once")
             seen.add(str(flag.name))
-            if not getattr(flag, "is_flag", False) and not joined:
-                next(words, None)  # its value, which may look like a flag
+            if not getattr(flag, "is_flag", False):
+                # Its value may look like a flag. Paths read an empty one as the current folder.
+                value = next(words, None) if not joined else word[len(name) + word.startswith("--") :]
+                if value == "":
+                    raise WnError(f"{flag.opts[0]} is empty: give it a value, or leave it out")
         return super().parse_args(ctx, args)
 
 

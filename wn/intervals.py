@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imported
 
+from wn.errors import WnError
 from wn.falling import falling_means, falls_through
 from wn.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
@@ -137,6 +138,8 @@ def fit_repeats(
             own_networks=own_networks,
         )
 
+    if len({np.shape(counts.correct)[1:] for counts in repeats}) > 1:
+        raise WnError("repeats must all be counted in the same groups of images, or all without")
     pooled = Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True)))
     # A single repeat would be fitted twice to no purpose: its scatter is unknown
     found = with_repeats(fitted(pooled), [fitted(counts) for counts in repeats if len(repeats) > 1])

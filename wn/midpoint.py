@@ -111,8 +111,8 @@ def fit_midpoint(
     Derived in docs/midpoint.md.
     """
     entries = checked_entries(sigma, correct, total)
-    clean = checked_clean(clean_by_group, entries)
     a0, c = checked_accuracies(clean_accuracy, chance)
+    clean = checked_clean(clean_by_group, entries, a0)
     if floor not in ("chance", "free"):
         raise WnError(f"floor must be 'chance' or 'free', not {floor!r}")
     if not 0 < confidence < 1:

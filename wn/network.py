@@ -129,8 +129,12 @@ class Network:
         )
 
     def clampable(self, params: tuple[Any, ...]) -> list[Array]:
-        """Return the weights of linear and convolution layers, which weight clamping limits."""
-        return [layer.w for layer in params if hasattr(layer, "w")]
+        """Weights `w` of linear and convolution layers, also of those within layers of one's own."""
+        found = [params.w] if hasattr(params, "w") else []
+        for part in params:
+            if isinstance(part, tuple):
+                found += self.clampable(part)
+        return found
 
     # ---- forward and backward ---------------------------------------------------------------------------
 

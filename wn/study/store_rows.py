@@ -1,5 +1,6 @@
 """What goes into the store of a study and comes out of it."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -150,17 +151,20 @@ def unpacked(layers: str, values: bytes) -> WeightStatistics:
 
 def packed_groups(result: Result) -> bytes:
     """Return the counts by group in as many bytes each as the largest group needs."""
-    sizes, counts = group_sizes(result.total), np.array(result.by_group)
+    (sizes, dtype), counts = _groups_of(result.total), np.array(result.by_group)
     if counts.shape != sizes.shape or (counts > sizes).any() or counts.sum() != result.correct:
         raise ValueError(f"the counts by group are not those of {result.correct} of {result.total} images")
-    return counts.astype(_group_type(result.total)).tobytes()
+    return counts.astype(dtype).tobytes()
 
 
 def unpacked_groups(packed: bytes, total: int) -> NDArray[np.int64]:
     """Return the counts by group (G,) that `packed_groups` packed."""
-    return np.frombuffer(packed, _group_type(total)).astype(np.int64)
+    return np.frombuffer(packed, _groups_of(total)[1]).astype(np.int64)
 
 
-def _group_type(total: int) -> str:
-    largest = int(group_sizes(total).max())
-    return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
+@lru_cache(maxsize=16)  # all units of a study have a few data sets
+def _groups_of(total: int) -> tuple[NDArray[np.int64], str]:
+    """Sizes of the groups of some images, and the type that their counts are kept in."""
+    sizes = group_sizes(total)
+    largest = int(sizes.max())
+    return sizes, "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
