@@ -50,9 +50,7 @@ def checked_entries(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike) -> E
     return Entries(s, k.sum(axis=1), n.sum(axis=1), (k, n) if k.shape[1] > 1 else None)
 
 
-def checked_clean(
-    clean_by_group: ArrayLike | None, entries: Entries, clean_accuracy: float
-) -> Floats | None:
+def checked_clean(clean_by_group: ArrayLike | None, entries: Entries, clean_accuracy: float) -> Floats | None:
     """Correct answers of the clean networks by group (G,); None where there is nothing to go with them.
 
     Their sum has to be what `clean_accuracy` is of the images, or of several times the images.
