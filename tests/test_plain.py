@@ -20,6 +20,7 @@ from wn.study.plan import Plan
 
 ODD = "a[/b] [red]:100: [/red]"
 CONTROLS = "\x1b[31mred\x07\x9b\u202e\udcff"
+CUT = r"\udcff"
 ESCAPED = r"\x1b[31mred\x07\x9b\u202e\udcff"
 
 
@@ -74,7 +75,8 @@ def test_walks_and_bars(screen: Console) -> None:
     found.midpoints["model"] = ":100:[b]"
     console.print_midpoints(screen, found)
     with console.progress(screen, ODD) as report:
-        logging.getLogger("wn").info("%s is %s", ODD, CONTROLS)
+        # Without the lone surrogate: pytest keeps records, and its worker processes can't send one that has it.
+        logging.getLogger("wn").info("%s is %s", ODD, CONTROLS[:-1])
         report(1, 2)
     with study_console.progress(screen, f"{ODD} {CONTROLS}") as told:
         told(Progress(0, 0, 10, 0.5))
@@ -83,7 +85,7 @@ def test_walks_and_bars(screen: Console) -> None:
     text = shown(screen)
     assert f"│ {ODD} │" in text
     assert "speech-commands, :100:[b], batch norm hidden" in text
-    assert f"wn: {ODD} is {ESCAPED}" in text
+    assert f"wn: {ODD} is {ESCAPED.removesuffix(CUT)}" in text
     assert f"{ODD} {ESCAPED}" in text
     assert f"{ODD}.gz" in text
 
