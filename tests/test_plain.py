@@ -75,7 +75,7 @@ def test_walks_and_bars(screen: Console) -> None:
     found.midpoints["model"] = ":100:[b]"
     console.print_midpoints(screen, found)
     with console.progress(screen, ODD) as report:
-        # Without the lone surrogate: pytest keeps records, and its worker processes can't send one that has it.
+        # Without the lone surrogate: pytest keeps records, and its worker processes can't send it.
         logging.getLogger("wn").info("%s is %s", ODD, CONTROLS[:-1])
         report(1, 2)
     with study_console.progress(screen, f"{ODD} {CONTROLS}") as told:

@@ -102,7 +102,7 @@ def test_a_removed_parameter_is_none_of_the_sub_configuration(file: Path) -> Non
 
 def test_a_study_without_what_was_removed(file: Path) -> None:
     """2 σ above; `clean` takes σ and noise away: 1 run of its own."""
-    extra = f"noisy: {{ fixed: {{ x.name: y }} }}\nclean:\n  fixed:\n    {STD}: !remove\n"
+    extra = f"noisy: {{ fixed: {{ name: y }} }}\nclean:\n  fixed:\n    {STD}: !remove\n"
     found, spec = grid(file, "type: choice, options: [1, 2]", f"{extra}    {NOISE}.noise_type: NoNoise\n")
     assert (found.runs, found.left_out, noisy(spec)) == (3, 0, 2)
     assert [entry.kind for entry in spec.noise] == ["additive", "none"]

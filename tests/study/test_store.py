@@ -267,7 +267,7 @@ def test_the_store_does_as_a_dictionary_would(
 def test_the_environment_of_this_process() -> None:
     here = environment("numba")
     assert here.backend == "numba"
-    assert "wn 0.1.0; python 3." in here.versions
+    assert "walking-noise 0.1.0; python 3." in here.versions
     assert "; numba " in here.versions
     assert "numba" not in environment("numpy").versions
     assert " cores" in here.machine
@@ -279,9 +279,9 @@ def git(folder: Path, *words: str) -> None:
 
 
 def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
-    assert commit(tmp_path) == "wn 0.1.0"
+    assert commit(tmp_path) == "walking-noise 0.1.0"
     git(tmp_path, "init")
-    assert commit(tmp_path) == "wn 0.1.0"  # no commit yet
+    assert commit(tmp_path) == "walking-noise 0.1.0"  # no commit yet
     (tmp_path / "file").write_text("a")
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "-m", "first")
@@ -292,4 +292,4 @@ def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("c")
     assert commit(tmp_path) == head + "+"
     (tmp_path / "inside").mkdir()
-    assert commit(tmp_path / "inside") == "wn 0.1.0"
+    assert commit(tmp_path / "inside") == "walking-noise 0.1.0"

@@ -296,9 +296,9 @@ def test_at_inference_a_gpu_takes_whole_curves(tmp_path: Path, monkeypatch: pyte
     evaluation = work._Evaluation
 
     class Noted(evaluation):  # type: ignore[misc, valid-type]  # the class as it is
-        def __init__(self, be: Backend, units: work.Units) -> None:
+        def __init__(self, be: Backend, units: work.Units, total: int) -> None:
             sizes.setdefault(be.name, set()).add(len(units))
-            super().__init__(be, units)
+            super().__init__(be, units, total)
 
     monkeypatch.setattr(work, "_Evaluation", Noted)
     text = 'phases = "inference"' + SHORT.replace("sigma = [1]", 'sigma = "0.1:10:20"')

@@ -141,7 +141,7 @@ def test_what_two_entries_share_is_there_once_and_belongs_to_the_first() -> None
 ENTRIES = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(["additive", "multiplicative"]),
-        "sigma": st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, max_size=3),
+        "sigma": st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, max_size=3, unique=True),
         "where": st.sampled_from(['"each"', '"global"', "[0]", "[0, 7]"]),
         "phases": st.sampled_from(['"inference"', '["training", "inference"]']),
         "repeats": st.integers(1, 3),
