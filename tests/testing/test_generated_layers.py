@@ -8,7 +8,23 @@ from tests.testing.primitives import ANYWHERE, BATCH_NORM, LINEAR, OF_FEATURES, 
 from wn.testing import check_layer
 
 # Seeds of layers that were once judged wrongly: refused though right, or passed though wrong.
-ONCE_WRONG = (1141, 1289, 2168, 20296, 20972, 102940, 109732, 109776, 300136, 305836, 306552)
+ONCE_WRONG = (
+    1141,
+    1289,
+    2168,
+    20296,
+    20972,
+    102940,
+    109732,
+    109776,
+    300136,
+    305836,
+    306552,
+    403416,
+    403576,
+    408476,
+    409768,
+)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # extreme layers overflow in float32
 
 

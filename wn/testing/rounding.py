@@ -13,7 +13,13 @@ NOISE_POINTS = 9
 # Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
 NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
 FINE_STEP = 2.0**-44  # for functions that have many periods within the others
-WIDE_STEPS = (2.0**-16, 2.0**-12, 2.0**-8, 2.0**-4)  # for elements that the others leave as they are
+WIDE_STEPS = (
+    2.0**-16,
+    2.0**-13,
+    2.0**-10,
+    2.0**-7,
+    2.0**-4,
+)  # for elements that stay as they are
 COARSE, MUCH = 1e-10, 1e-4  # parts of y: more than the rounding of float64; more than that of float32
 CHAOS = 0.05  # more than the rounding of float16
 CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature
@@ -36,17 +42,21 @@ def measured_noise(output: Output, middle: Vector) -> Vector:
     curved = (closer < wide / CURVED) | (closer > MUCH * np.abs(middle))
     curved &= ~_stairs(tables[2])
     spread = np.where(curved, np.minimum(closer, close), wide)
-    spread = np.where(spread > MUCH * np.abs(middle), np.minimum(spread, _finer(output, spread)), spread)
+    if np.any(spread > MUCH * np.median(np.abs(middle))):
+        spread = np.minimum(spread, _finer(output, spread, middle))
     spread = np.maximum(spread, _wider(output, middle, tables[0]))
     noise = np.maximum(NOISE_GUARD * spread, floor)
     part = max(_format(tables[0]), relative(noise, middle) / NOISE_GUARD)
     return np.maximum(noise, part * np.abs(middle)) if part > COARSE else noise
 
 
-def _finer(output: Output, spread: Vector) -> Vector:
-    """Return the spread at steps so small that a sine of 1e9 is smooth, `spread` where y has no values."""
+def _finer(output: Output, spread: Vector, middle: Vector) -> Vector:
+    """Return the spread at steps so small that a sine of 1e9 is smooth, for elements that need it."""
     table = _beside(output, FINE_STEP)
-    return spread if table is None else np.where(_stairs(table), spread, _spread(table))
+    if table is None:
+        return spread
+    needed = (spread > MUCH * np.median(np.abs(middle))) & ~_stairs(table)
+    return np.where(needed, _spread(table), spread)
 
 
 def _wider(output: Output, middle: Vector, table: Vector | None) -> Vector:
@@ -56,15 +66,26 @@ def _wider(output: Output, middle: Vector, table: Vector | None) -> Vector:
     """
     spread = np.zeros(middle.shape)
     still = np.zeros(middle.shape, dtype=bool) if table is None else np.all(table == middle, axis=0)
-    still &= middle != 0
     for step in WIDE_STEPS:
         rows = _beside(output, step) if np.any(still) else None
         if rows is None:
             break
-        found = np.where(still, _spread(rows), 0.0)
-        spread = np.maximum(spread, np.where(found > MUCH * np.abs(middle), 0.0, found))  # a threshold
-        still &= np.all(rows == middle, axis=0)
+        for j in np.flatnonzero(still & np.any(rows != middle, axis=0)):
+            if _on_stairs(rows[:, j] - middle[j]):
+                spread[j] = _spread(rows[:, j : j + 1])[0]
+                still[j] = False
     return spread
+
+
+def _on_stairs(changes: Vector) -> bool:
+    """Whether these changes are whole numbers of one small step, several of them different.
+
+    An element behind a ReLU that is switched on moves by other numbers.
+    """
+    moved = np.unique(np.abs(changes[changes != 0]))
+    steps = np.diff(moved, prepend=0.0)
+    counts = moved / np.min(steps, initial=np.inf)
+    return moved.size > 2 and bool(np.max(counts) < 1000 and np.all(np.abs(counts - np.round(counts)) < 0.02))
 
 
 def _beside(output: Output, step: float) -> Vector | None:
