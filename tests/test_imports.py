@@ -14,7 +14,7 @@ LONGEST = 400  # lines of a file
 # A module may import those of the rows above it, and those of its own package (as `backends`), no others.
 # "wn" is the package itself: its version and its public names, which it imports when they are first used.
 ROWS = (
-    ("wn", "errors", "installed"),
+    ("wn", "errors", "installed", "originals"),
     ("files", "locks"),
     ("claims",),
     ("outputs",),

@@ -39,3 +39,14 @@ def check_finite(what: str, values: NDArray[np.float64], epoch: int, dtype: np.d
         left = f"training left the range of {dtype} in epoch {epoch + 1}: the {what}"
         reasons = {member: f"{left} is {values[member]}" for member in wrong}
         raise OutOfRange(f"{left} of member {wrong[0]} is {values[wrong[0]]}", reasons)
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type that a network computes in; WnError unless it is float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):  # no type at all
+        raise WnError(f"dtype is {dtype!r}: allowed are float32, float64") from None
+    if found not in (np.float32, np.float64):
+        raise WnError(f"dtype is {found}: allowed are float32, float64")
+    return found

@@ -21,8 +21,9 @@ from wn.layers.base import Shape, declares
 from wn.layers.batch_norm import BatchNorm
 from wn.network import INPUT_SITE, Network, Pass
 from wn.noise import Noise, SiteNoise
+from wn.originals import Originals
 from wn.random import Purpose, permutation
-from wn.ranges import OutOfRange, check_finite, out_of_range
+from wn.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
 
 EVALUATION_BATCH = 512
 
@@ -172,8 +173,11 @@ class StepPlan(NamedTuple):
 def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: TrainingState) -> TrainingStep:
     """Return the step of a training: it changes the arrays of its state in place."""
     split, checked = dataset.train.on(be), set()  # batch sizes: all steps with one have the same shapes
+    replaced = ORIGINALS.replaced()
 
     def step(samples: Array, epoch: int, constants: Sequence[float]) -> None:
+        if replaced:
+            be.not_repeatable(f"another {replaced} than the package's")
         at, draw = be.enclosed(state), Draw(plan.data_seed, epoch)
         x = batch(be, split, samples, dataset.recipe.preprocessing, plan.dtype, draw)
         labels = be.take(split.labels, samples)
@@ -373,17 +377,6 @@ def check_last_batch(network: Network, samples: int, batch_size: int) -> None:
             )
 
 
-def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return the type that a network computes in; WnError unless it is float32 or float64."""
-    try:
-        found = np.dtype(dtype)
-    except (TypeError, ValueError):  # no type at all
-        raise WnError(f"dtype is {dtype!r}: allowed are float32, float64") from None
-    if found not in (np.float32, np.float64):
-        raise WnError(f"dtype is {found}: allowed are float32, float64")
-    return found
-
-
 def _check_positive(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
         raise WnError(f"{what} is {value!r}: it must be above 0 and finite")
@@ -398,3 +391,10 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
     """Return the sum of each member's values (P,), in float64."""
     sums = array.reshape(len(array), -1).sum(axis=1, dtype=np.float64)
     return np.asarray(be.to_numpy(sums))
+
+
+LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
+PARTS = "data.augment data.dataset data.recipes network noise optim training"
+ORIGINALS = Originals(
+    [*(f"wn.layers.{name}" for name in LAYERS.split()), *(f"wn.{name}" for name in PARTS.split())]
+)

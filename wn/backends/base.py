@@ -129,6 +129,9 @@ class Backend(Layers):
         """
         return state
 
+    def not_repeatable(self, what: str) -> None:
+        """End the recording of a step, if one is being recorded: `what` may be another thing in each step."""
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """Enclose one of many steps of about equal cost: a backend may choose threads by what they took."""

@@ -191,7 +191,7 @@ class CuPyBackend(CudaLayers):
         """Write the epoch, if it is another one, to where kernels find it; return that place."""
         epoch = random.checked_integer("epoch", epoch, 32)
         if epoch != self._own.epoch_there:
-            self._check_not_recording("epoch")
+            self.not_repeatable("the epoch changed within a recorded step")
             self._kernel("set_epoch", np.float32, (1,), 1, self._own.epoch, np.uint32(epoch))
             self._own.epoch_there = epoch
         return self._own.epoch
@@ -201,14 +201,15 @@ class CuPyBackend(CudaLayers):
         step_size, beta1, beta2, second_correction, epsilon = constants
         values = (step_size, beta1, 1 - beta1, beta2, 1 - beta2, second_correction, epsilon)
         if values != self._own.adam_there:
-            self._check_not_recording("step size")
+            self.not_repeatable("the step size changed within a recorded step")
             self._kernel("set_constants", np.float32, (1,), 7, self._own.adam, packed(np.float64, *values))
             self._own.adam_there = values
         return self._own.adam
 
-    def _check_not_recording(self, what: str) -> None:
+    def not_repeatable(self, what: str) -> None:
+        """See `Backend.not_repeatable`."""
         if self._own.recording:
-            raise NotRecordable(f"the {what} changed within a recorded step")
+            raise NotRecordable(what)
 
     # ---- batches ----------------------------------------------------------------------------------------
 

@@ -92,6 +92,10 @@ class NumbaBackend(NumbaLayers):
         recording = self._local.recording
         return state if recording is None else sealed(state, recording.refuse)
 
+    def not_repeatable(self, what: str) -> None:
+        """See `Backend.not_repeatable`."""
+        self._not_recorded(what)
+
     # ---- batches ----------------------------------------------------------------------------------------
 
     @primitive

@@ -153,7 +153,8 @@ class RecordedStep(local):
         except Exception as error:  # of any kind: a step may not expect sealed arrays
             self.reason = calls.refused or str(error) or type(error).__name__
             log.debug("steps are not recorded: %s", self.reason)
-            self._work.clear()  # nothing will use it again
+            self.recorded.clear()  # those of other batch sizes, whose calls know addresses in what goes now
+            self._work.clear()
             return False
         calls.finish()
         self.recorded[len(samples)] = calls

@@ -14,11 +14,12 @@ from wn.errors import WnError
 from wn.grids import MOST
 from wn.network import Network
 from wn.random import checked_integer
+from wn.ranges import checked_dtype
 from wn.sites import numbered, read_where
 from wn.study import operators
 from wn.study.schema import NoiseKeys, StudySpec, as_axis, at
 from wn.study.unit import INFERENCE, TRAINING, NoiseSpec
-from wn.training import TrainSettings, checked_dtype
+from wn.training import TrainSettings
 from wn.walking import Place
 
 MOST_UNITS = 100_000_000  # the whole grid of the paper has 0.5 million

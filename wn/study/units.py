@@ -13,10 +13,11 @@ from wn.data.dataset import Dataset, checksum
 from wn.data.entries import entry_of
 from wn.data.recipes import Recipe
 from wn.errors import WnError
+from wn.ranges import checked_dtype
 from wn.study.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.schema import StudySpec, as_axis, at
 from wn.study.unit import CLEAN, NUMERICS, NoiseSpec, Unit
-from wn.training import check_last_batch, checked_dtype
+from wn.training import check_last_batch
 from wn.walking import Place
 
 __all__ = [

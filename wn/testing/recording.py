@@ -17,7 +17,8 @@ from wn.layers.flatten import Flatten
 from wn.layers.linear import Linear
 from wn.network import Network, Step
 from wn.noise import Noise, everywhere
-from wn.training import StepPlan, TrainSettings, checked_dtype, first_state, training_step
+from wn.ranges import checked_dtype
+from wn.training import StepPlan, TrainSettings, first_state, training_step
 
 CLASSES = 3
 EPOCHS = 4  # CUDA graphs repeat from the third step with a batch size on

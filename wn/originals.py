@@ -1,0 +1,31 @@
+"""What a training step is made of: another function in its place may count, or decide by what it has kept."""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from types import FunctionType, ModuleType
+from typing import Any
+
+KINDS = (FunctionType, type, staticmethod, classmethod, property)
+
+
+class Originals:
+    """The functions and classes of modules, and the methods of these classes, as they are now."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._parts = [part for name in modules for part in _parts(import_module(name))]
+
+    def replaced(self) -> str:
+        """The name of the first of them that is another one today, "" if all are the same."""
+        for owner, name, original in self._parts:
+            if vars(owner).get(name) is not original:
+                return f"{owner.__name__}.{name}"
+        return ""
+
+
+def _parts(module: ModuleType) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value) of functions and classes, and of what stands in classes of the module."""
+    for name, value in vars(module).items():
+        if isinstance(value, KINDS):
+            yield module, name, value
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            yield from ((value, key, item) for key, item in vars(value).items() if isinstance(item, KINDS))
