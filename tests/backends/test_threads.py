@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from tests.backends.cuda import needs_compiler
 from tests.backends.cuda.fake_cupy import backend as cuda
 from tests.small_walks import small_data
 from wn import models, noise
+from wn.backends import threads
 from wn.backends.numba import NumbaBackend
 from wn.backends.recorded_calls import RecordedStep
 from wn.backends.sealed import NotRecordable
+from wn.backends.threads import single_threaded_blas
 from wn.backends.work_arrays import SMALL
 from wn.network import Network, Pass
 from wn.optim import arrays
@@ -119,3 +122,29 @@ def test_a_step_that_was_recorded_in_a_thread_that_has_ended() -> None:
 
 
 ONES = np.ones(SMALL)
+
+
+def blas_threads() -> set[int]:
+    """How many threads the BLAS libraries of the process have."""
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    return {library.get_num_threads() for library in libraries}
+
+
+def held() -> set[int]:
+    with single_threaded_blas():
+        return blas_threads()
+
+
+def test_blas_is_held_to_one_thread_by_whichever_thread_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """threadpoolctl listens to the thread that set a number first, and passes over others without a word."""
+    monkeypatch.setattr(threads, "_limit", threads._Limit())  # the tests' own holds BLAS already
+    with threadpool_limits(2, user_api="blas"):  # sets it in this thread
+        assert blas_threads() == {2}
+        with ThreadPoolExecutor(1) as executor:
+            assert executor.submit(held).result() == {1}
+            assert blas_threads() == {2}
+            assert held() == {1}
+            with threadpool_limits(3, user_api="blas"):  # of the user's own, while the other thread lives
+                assert blas_threads() == {3}
+            assert executor.submit(held).result() == {1}
+        assert blas_threads() == {2}

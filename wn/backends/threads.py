@@ -32,7 +32,7 @@ class _Limit:
                 found = ((library, library.get_num_threads()) for library in _libraries(*_loaded()))
                 self.restore = [(library, threads) for library, threads in found if threads != 1]
                 for library, _ in self.restore:
-                    library.set_num_threads(1)
+                    _set_threads(library, 1)
             self.holders += 1
 
     def leave(self) -> None:
@@ -41,7 +41,7 @@ class _Limit:
             self.holders -= 1
             if self.holders == 0:
                 for library, threads in self.restore:
-                    library.set_num_threads(threads)
+                    _set_threads(library, threads)
 
     def after_fork(self) -> None:
         """Make the lock anew, which another thread may have held; the numbers stay as they were."""
@@ -51,6 +51,18 @@ class _Limit:
 _limit = _Limit()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_limit.after_fork)
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    """Set a library's number of threads, whichever thread set it before.
+
+    threadpoolctl (from 3.8 on) listens to the first thread that set it, and ignores all others without a word
+    as long as that one lives. Here a lock sees to it that no two fight.
+    """
+    anyone = getattr(library, "clear_controlling_thread", lambda force: None)
+    anyone(force=True)
+    library.set_num_threads(threads)
+    anyone(force=True)  # limits of the user's own, in other threads, can be set and taken back
 
 
 def _loaded() -> tuple[bool, ...]:
