@@ -61,6 +61,14 @@ def test_python_says_it_where_a_public_name_is_used(monkeypatch: pytest.MonkeyPa
         _ = wn.fit_midpoint
 
 
+# A folder without __init__.py, as Python imports it; one that is installed elsewhere would come first.
+NAMESPACE = (
+    "import sys; from importlib import machinery, util; "
+    "spec = machinery.ModuleSpec('wn', None, is_package=True); "
+    "spec.submodule_search_locations = ['wn']; sys.modules['wn'] = util.module_from_spec(spec)"
+)
+
+
 @pytest.mark.parametrize("last", ["walking-noise", "wn", "removed"])
 def test_both_really_in_one_folder(last: str, tmp_path: Path) -> None:
     """Files of both packages, whichever was installed last, and after the other one was removed again."""
@@ -74,6 +82,8 @@ def test_both_really_in_one_folder(last: str, tmp_path: Path) -> None:
     if last != "removed":
         (tmp_path / "wn-1.1.1.dist-info").mkdir()
     code = "from wn.cli import main; main(['models'])"
+    if last == "removed":
+        code = f"{NAMESPACE}; {code}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
