@@ -20,7 +20,7 @@ ACCUSED = 4.0  # bounds of rounding and truncation; in between, nothing is decid
 ROUNDING_GUARD = 16.0  # a bound of the gradient's rounding, in units of what a few nudges show
 KINK_RESOLUTION = 1e-5  # as RESOLUTION, where slopes of either side are compared
 FLOOR, CLEARLY = 16.0, 1e-3  # roundings of y; error over size of slopes that are more than rounding
-NOTHING = 1e-13  # of what other inputs do: the rounding of very large steps
+NOTHING = 1e-12  # of what other inputs do: the rounding of very large steps
 TERMS_LIMIT = 1e6  # of all that is seen from outside: beyond it, no decision rests on terms
 OTHER_STEPS = 0.73  # first step of a second opinion, relative to the first one's
 
