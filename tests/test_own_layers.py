@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from tests import small_walks
 from tests.backends.cuda import needs_compiler
 from tests.backends.cuda.fake_cupy import backend as cuda
 from tests.own_layers import Residual, Same
 from tests.small_walks import small_data
-from wn import backends
+from wn import backends, walking
 from wn.errors import WnError
 from wn.layers.flatten import Flatten
 from wn.layers.linear import Linear
+from wn.layers.relu import Relu
 from wn.network import Network, Step
 from wn.training import TrainSettings, train
 
@@ -93,3 +95,38 @@ def test_weights_within_a_layer_are_clamped_too(backend: str) -> None:
             found = train(be, network, DATA, settings, seeds=(1,))
         largest[clamp] = max(float(np.abs(be.to_numpy(part.w)).max()) for part in found.params[2])
     assert largest[True] <= 1 < largest[False]
+
+
+class InPlace(Same):
+    """y = −x, written over x."""
+
+    def forward(
+        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
+    ) -> tuple[Any, Any, Any]:
+        x *= -1
+        return x, None, state
+
+    def backward(
+        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Any, tuple[()]]:
+        return -dy, ()
+
+
+class Negative(InPlace):
+    """The same, in an array of its own."""
+
+    def forward(
+        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
+    ) -> tuple[Any, Any, Any]:
+        return -x, None, state
+
+
+def test_a_layer_may_write_over_its_input() -> None:
+    """A walk uses a clean activation for all σ, and a ReLU keeps its output for backward."""
+    found = []
+    for layer in InPlace(), Negative():
+        first = (Step("flatten", Flatten(), False), Step("fc", Linear(8)), Step("relu", Relu()))
+        network = Network("own", (*first, Step("layer", layer), Step("logits", Linear(10))), (1, 28, 28))
+        plan = small_walks.plan_for()
+        found.append(small_walks.run(plan._replace(network=network, places=walking.places(network, "each"))))
+    assert found[0] == found[1]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.backends.base import Array, Backend
+from wn.backends.sealed import Sealed
 from wn.backends.threads import single_threaded_blas
 from wn.backends.windows import Pair
 from wn.errors import WnError
@@ -165,8 +166,8 @@ class Network:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
         with single_threaded_blas():
-            for step, layer_params, state in zip(self.steps, params, states, strict=True):
-                x, _, _ = step.layer.forward(be, layer_params, x, state, False)
+            for index, step in enumerate(self.steps):
+                x, _, _ = step.layer.forward(be, params[index], self._given(index, x), states[index], False)
                 if step.site:
                     activations.append(x)
         return activations
@@ -232,7 +233,7 @@ class Network:
                     fused = self._takes_relu(index, site, run)
                     done = int(fused)
                     x, layer_cache, new_states[index] = step.layer.forward(
-                        be, params[index], x, states[index], run.training, relu=fused
+                        be, params[index], self._given(index, x), states[index], run.training, relu=fused
                     )
                     if x.dtype != dtype:
                         raise self._other_dtype(index, "forward", x.dtype, dtype)
@@ -260,6 +261,15 @@ class Network:
         """For each layer, whether it can do the ReLU behind it, and backwards the one before it."""
         layers = [step.layer for step in self.steps]
         return tuple((declares(layer, "relu_after"), declares(layer, "relu_before")) for layer in layers)
+
+    @cached_property
+    def _known(self) -> tuple[bool, ...]:
+        """For each layer, whether it is known to write to no array that it is given."""
+        return tuple(declares(step.layer, "recordable") for step in self.steps)
+
+    def _given(self, index: int, x: Array) -> Array:
+        """The input of a layer: a copy for one that may write to it, while others still need x as it is."""
+        return x if self._known[index] or isinstance(x, Sealed) else x.copy()
 
     def _masks_relu(self, index: int) -> bool:
         """Whether the backward of a layer can include that of the ReLU before it."""
