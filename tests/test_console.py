@@ -152,3 +152,14 @@ def test_downloads_on_a_terminal_are_bars() -> None:
         bar.close()
     assert "file.gz" in text.getvalue()
     assert "1.0/2.0 kB" in text.getvalue()
+
+
+def test_curves_that_do_not_fit_are_said() -> None:
+    """The kind: an interval about a fitted curve, read as one about where the accuracies cross half-way."""
+    walk = result({0: "input", 3: "relu1", 6: "relu2"}, phases=("training",))
+    crossings = (1e-5, 1500.0, math.nan)  # the intervals reach from 0.000123 to infinity
+    walk.run["fits"] = [{"measured_crossing": crossing} for crossing in crossings]
+    text = " ".join(printed(walk).split())
+    said = "training, input: the accuracies fall through half-way at 1e-05, outside of the interval"
+    assert said in text
+    assert text.count("outside of the interval") == 1

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isinf, isnan, prod
+from math import isfinite, isinf, isnan, prod
 from typing import Any
 
 from rich.console import Console
@@ -122,7 +122,20 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
         number = str(site) if site >= 0 else ""
         table.add_row(number, name, *(cells[phase, site] for phase in phases))
     console.print(table)
+    _print_misfits(console, result)
     _print_rule(console, result)
+
+
+def _print_misfits(console: Console, result: WalkResult) -> None:
+    """Print where accuracies cross half-way outside of the interval: no logistic curve fits them there."""
+    for row, fit in zip(result.midpoints, result.run.get("fits", ()), strict=False):
+        crossing = fit["measured_crossing"]
+        if not row["reached"] or not crossing or row["ci_low"] <= crossing <= row["ci_high"]:
+            continue
+        if isfinite(crossing):
+            where = f"{row['phase']}, {row['site_name']}"
+            text = f"{where}: the accuracies fall through half-way at {crossing:.3g}, outside of the interval"
+            console.print(Text(f"{text}: the curve is not logistic."))
 
 
 def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
