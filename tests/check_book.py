@@ -9,7 +9,9 @@ is room for, for each formula that MathJax could not set, and for each that it h
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,7 +86,8 @@ def problems(book: Path, chromium: str, widths: tuple[int, ...] = WIDTHS) -> lis
     tasks = [{"page": page, "width": width} for page in pages(book) for width in widths]
     measure = PAGE.format(tasks=json.dumps(tasks), script=SCRIPT.read_text(encoding="utf-8"))
     found: Queue[Any] = Queue()
-    with served(book, measure, found) as address, tempfile.TemporaryDirectory() as profile:
+    profiles = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # helpers write to the last
+    with served(book, measure, found) as address, profiles as profile:
         command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         command += [
             f"--user-data-dir={profile}",
@@ -92,13 +95,14 @@ def problems(book: Path, chromium: str, widths: tuple[int, ...] = WIDTHS) -> lis
             "--remote-debugging-port=0",
             address,
         ]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        silent = subprocess.DEVNULL
+        process = subprocess.Popen(command, stdout=silent, stderr=silent, start_new_session=True)
         try:
             lines: list[str] = found.get(timeout=PATIENCE)
         except Empty:
             raise RuntimeError(f"{chromium} has not measured the book within {PATIENCE:.0f} s") from None
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # with its helpers: nothing of theirs is kept
             process.wait()
     return lines
 
