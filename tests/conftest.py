@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from wn.backends.threads import single_threaded_blas
+from wn.engine.backends.threads import single_threaded_blas
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None, max_examples=25, print_blob=True)

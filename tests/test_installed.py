@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import wn
-from tests.command_line import run
-from wn import cli
+from tests.cli.command_line import run
+from wn.cli import main as cli
 from wn.installed import DISTRIBUTION, clash
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -81,7 +81,7 @@ def test_both_really_in_one_folder(last: str, tmp_path: Path) -> None:
         (package / "__init__.py").write_text('__version__ = "1.1.1"\n')
     if last != "removed":
         (tmp_path / "wn-1.1.1.dist-info").mkdir()
-    code = "from wn.cli import main; main(['models'])"
+    code = "from wn.cli.main import main; main(['models'])"
     if last == "removed":
         code = f"{NAMESPACE}; {code}"
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from scipy import special, stats
 
 from wn import random
-from wn.backends.numpy_noise import fill_normals
+from wn.engine.backends.numpy.noise import fill_normals
 from wn.random import Purpose
 
 P_LIMIT = 1e-9  # a distribution test with a smaller p-value fails

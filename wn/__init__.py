@@ -2,15 +2,21 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from wn.installed import __version__
+
 __all__ = ["WnError", "__version__", "fit_midpoint", "train", "walk"]
 
 if TYPE_CHECKING:
     from wn.errors import WnError
-    from wn.front import train, walk
-    from wn.midpoint import fit_midpoint
+    from wn.fit.midpoint import fit_midpoint
+    from wn.walking.front import train, walk
 
-_HOME = {"walk": "wn.front", "train": "wn.front", "fit_midpoint": "wn.midpoint", "WnError": "wn.errors"}
+_HOME = {
+    "walk": "wn.walking.front",
+    "train": "wn.walking.front",
+    "fit_midpoint": "wn.fit.midpoint",
+    "WnError": "wn.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

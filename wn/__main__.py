@@ -1,6 +1,6 @@
 """`python -m wn` does what the command `wn` does."""
 
-from wn.cli import main
+from wn.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,12 @@
-"""The installed distribution: its name, and whether another one has put files into the same folder."""
+"""The installed distribution: name, version, and whether another one has put files into the same folder."""
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__version__ = "0.1.0"
 DISTRIBUTION = "walking-noise"  # what pip installs; `import wn` and the command wn are shorter
 CURE = (
     f"uninstall both (pip uninstall wn {DISTRIBUTION}) and install {DISTRIBUTION} again, "
@@ -10,7 +14,7 @@ CURE = (
 )
 
 
-def clash(folder: Path | None = None) -> str | None:
+def clash(folder: "Path | None" = None) -> str | None:
     """One line about another distribution in this package's folder, None if there is none.
 
     A WordNet interface on the package index is called wn and imports as wn: in one environment each
@@ -18,6 +22,8 @@ def clash(folder: Path | None = None) -> str | None:
     it; to read metadata would take longer than all else that `import wn` does.
     folder: where packages are installed, by default where this one is.
     """
+    from pathlib import Path  # not for `import wn`, which need not wait for it
+
     folder = folder or Path(__file__).parent.parent
     others = sorted(path.name for kind in ("dist-info", "egg-info") for path in folder.glob(f"wn-*.{kind}"))
     if others:

@@ -16,10 +16,10 @@ from typing import Any
 from tests.bench import machine, peers, rows
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import alternate, entry, geometric_mean, with_rates
-from wn import backends
-from wn.api import thread_count
-from wn.backends.threads import single_threaded_blas
+from wn.engine import backends
+from wn.engine.backends.threads import single_threaded_blas
 from wn.errors import WnError
+from wn.walking.api import thread_count
 
 FEWEST = 7  # repeats for figures that are to be believed
 COLUMNS = "{:30} {:>9}  {:17}  {:28} {:>9}  {:17}  {:>6}"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.data.dataset import Dataset, Split
-from wn.data.idx import read_idx
+from wn.data.formats.idx import read_idx
 from wn.data.recipes import MNIST
 from wn.errors import DataError
 

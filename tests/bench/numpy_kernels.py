@@ -13,11 +13,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from tests.bench.timing import Side, Timing, alternate
-from wn import backends, models
-from wn.backends.base import DrawKey
-from wn.layers import convolution, cross_entropy
-from wn.layers.convolution import ConvolutionParams
-from wn.network import Pass
+from wn.engine import backends, models
+from wn.engine.backends.plain.base import DrawKey
+from wn.engine.layers import convolution, cross_entropy
+from wn.engine.layers.convolution import ConvolutionParams
+from wn.engine.network import Pass
 from wn.random import Purpose, normals
 
 BE = backends.get("numpy")

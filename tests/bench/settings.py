@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.timing import Side
-from wn.backends.base import Backend
+from wn.engine.backends.plain.base import Backend
 
 BATCH = 128
 SIGMA = 0.1  # of the noise in training

@@ -24,14 +24,14 @@ import msgspec
 import numpy as np
 
 from tests.bench import machine
-from wn.groups import group_sizes
-from wn.study.store import Store
-from wn.study.store_rows import Environment, Result, UnitRow
-from wn.study.table import read_table
-from wn.study.table_export import export
+from wn.engine.groups import group_sizes
+from wn.study.store.rows import Environment, Result, UnitRow
+from wn.study.store.writer import Store
+from wn.study.tables.export import export
+from wn.study.tables.results import read_table
 
 EDGES = np.append(0, np.cumsum(group_sizes(10_000)))
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SIGMA = [0.01 * 10 ** (place / 4) for place in range(49)]
 HERE = Environment("numpy", "machine", "wn 0", "0" * 40)
 NOISE = {"kind": "additive", "ratio": None, "mean_add": 0.0, "repetitions": 1, "execution": "single"}

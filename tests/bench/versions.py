@@ -145,7 +145,7 @@ def worker() -> None:
     """Answer requests for rows of the checkout in the current folder: names, build, run."""
     from tests.bench import rows
     from tests.bench.command import make_parser, settings_of
-    from wn.backends.threads import single_threaded_blas
+    from wn.engine.backends.threads import single_threaded_blas
 
     run = None
     with ExitStack() as threads:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wn import backends, models, walking
 from wn.data import Dataset, Draw, Preprocessing, Recipe, Split, batch
+from wn.engine import backends, models
+from wn.engine.layers import cross_entropy
+from wn.engine.optim import arrays
+from wn.engine.training import TrainSettings, count_correct, evaluate, train
 from wn.errors import WnError
-from wn.layers import cross_entropy
-from wn.optim import arrays
-from wn.training import TrainSettings, count_correct, evaluate, train
+from wn.walking import measurement as walking
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 1, 6, 5), dtype=np.uint8)
@@ -260,7 +261,7 @@ def test_samples_out_of_range_never_index_memory(backend: str, samples: Any, wor
 
 def test_kernels_do_not_read_beyond_their_arrays() -> None:
     """Where recorded steps call them alone: NaN, which training reports, not what lies there in memory."""
-    from wn.backends.numba_kernels import loss, small
+    from wn.engine.backends.numba.kernels import loss, small
 
     logits, shares = np.zeros((1, 3, 2)), np.full(2, 0.5)
     for label in (-1, 3, 2**40, -(2**40)):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import wn.data
-from tests.data.idx_files import NAMES, pixel, publish, serve, write_files
-from wn.data import entries, locate, make_fashion_mini
-from wn.data.entries import MINI_FOLDER, entry_of
-from wn.data.idx import compressed, write_idx
+from tests.data.formats.idx_files import NAMES, pixel, publish, serve, write_files
+from wn.data import locate, make_fashion_mini
+from wn.data.formats.idx import compressed, write_idx
+from wn.data.sets import entries
+from wn.data.sets.entries import MINI_FOLDER, entry_of
 from wn.errors import DataError, WnError
 
 IDX_SETS = ("fashion-mini", "fashion-mnist", "mnist")

@@ -10,9 +10,10 @@ import pooch
 import pytest
 
 import wn.data
-from tests.data.idx_files import NAMES, pixel, publish, serve, write_files
-from wn.data import entries, locate
-from wn.data.entries import MINI_FOLDER, entry_of
+from tests.data.formats.idx_files import NAMES, pixel, publish, serve, write_files
+from wn.data import locate
+from wn.data.sets import entries
+from wn.data.sets.entries import MINI_FOLDER, entry_of
 from wn.errors import DataError
 
 RETRIEVE = pooch.retrieve  # the real one, which tests replace

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from wn.data.entries import ENTRIES
 from wn.data.recipes import Recipe
+from wn.data.sets.entries import ENTRIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 

@@ -1,6 +1,6 @@
 """What needs a GPU: tests, which are skipped without one, and `run`, which measures. See docs/gpu.md."""
 
-from wn.backends import cuda_device
+from wn.engine.backends.cuda import device as cuda_device
 from wn.errors import WnError
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.small_walks import small_data
-from wn import models, optim
-from wn.backends.base import Backend, DrawKey, Draws
-from wn.noise import additive
+from tests.walking.small_walks import small_data
+from wn.engine import models, optim
+from wn.engine.backends.plain.base import Backend, DrawKey, Draws
+from wn.engine.noise import additive
+from wn.engine.training import Monitor, TrainSettings, train
 from wn.random import Purpose
-from wn.training import Monitor, TrainSettings, train
 
 BATCH, MEMBERS, SIGMA = 128, 256, 0.1
 POPULATIONS = (1, 16, 64, MEMBERS)

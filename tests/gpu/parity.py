@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.small_walks import NOISES
-from wn import backends, models, optim
-from wn.backends.base import Backend, DrawKey
-from wn.network import Network, Pass
+from tests.walking.small_walks import NOISES
+from wn.engine import backends, models, optim
+from wn.engine.backends.plain.base import Backend, DrawKey
+from wn.engine.network import Network, Pass
+from wn.engine.training import loss_and_gradients
 from wn.random import Purpose
-from wn.training import loss_and_gradients
 
 NUMPY = backends.get("numpy")
 BATCH = 4

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu import bench, parity
-from wn import backends, models
+from wn.engine import backends, models
 from wn.errors import WnError
 
 TESTS = 200  # seconds for the tests

@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.small_walks import NOISES, plan_for, run, small_data
-from wn import backends, models, walking
-from wn.backends.base import Backend, DrawKey
-from wn.network import Network
-from wn.noise import SiteNoise
-from wn.optim import arrays
+from tests.walking.small_walks import NOISES, plan_for, run, small_data
+from wn.engine import backends, models
+from wn.engine.backends.plain.base import Backend, DrawKey
+from wn.engine.network import Network
+from wn.engine.noise import SiteNoise
+from wn.engine.optim import arrays
+from wn.engine.training import Monitor, Population, TrainSettings, evaluate, train
 from wn.random import Purpose
-from wn.training import Monitor, Population, TrainSettings, evaluate, train
+from wn.walking import measurement as walking
 
 DATA = small_data(200, 300, flip=True)
 SIGMA = np.array([0.0, 0.1, 0.3])
@@ -111,9 +112,9 @@ def test_a_step_takes_no_more_memory_after_the_first_ones(gpu: Any) -> None:
 
 def test_a_walk_gives_the_numbers_of_numpy(gpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for("mlp-8", kind="mixed")._replace(dtype=np.float64)
-    monkeypatch.setattr("tests.small_walks.BE", gpu)
+    monkeypatch.setattr("tests.walking.small_walks.BE", gpu)
     found = run(plan)
-    monkeypatch.setattr("tests.small_walks.BE", NUMPY)
+    monkeypatch.setattr("tests.walking.small_walks.BE", NUMPY)
     assert found == run(plan)
     assert plan.phases == walking.PHASES
 

@@ -9,10 +9,10 @@ from tests.gpu import MISSING, REASON
 if MISSING is not None:
     pytest.skip(REASON, allow_module_level=True)  # in one line, not one for each test
 
-from tests.backends.cuda import OnHost, test_layers, test_noise
-from tests.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
-from tests.backends.cuda.test_noise import *  # noqa: F403
-from wn import backends
+from tests.engine.backends.cuda import OnHost, test_layers, test_noise
+from tests.engine.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
+from tests.engine.backends.cuda.test_noise import *  # noqa: F403
+from wn.engine import backends
 
 pytestmark: list[pytest.MarkDecorator] = []  # no C++ compiler is needed here
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.cuda import fake_cupy, needs_compiler
+from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.study.runs import UNITS, run
-from wn import backends
-from wn.backends import cuda_device
 from wn.data import catalogue
 from wn.data.dataset import Dataset
-from wn.study.driver import Progress
-from wn.study.store_environment import environment
+from wn.engine import backends
+from wn.engine.backends.cuda import device as cuda_device
+from wn.study.execution.driver import Progress
+from wn.study.execution.environment import environment
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.check_study_kills import SAME, session
-from tests.command_line import ROOT, process
+from tests.checks.study_kills import SAME, session
+from tests.cli.command_line import ROOT, process
 from wn.study import parse_study
-from wn.study.driver import Progress
-from wn.study.executors import MakeWorkers, Workers
-from wn.study.greeting import greet
-from wn.study.run import retry_study, run_study
-from wn.study.store import Store
-from wn.study.table_export import export
-from wn.study.work import Task
+from wn.study.execution.driver import Progress
+from wn.study.execution.executors import MakeWorkers, Workers
+from wn.study.execution.greeting import greet
+from wn.study.execution.run import retry_study, run_study
+from wn.study.execution.worker import Task
+from wn.study.store.writer import Store
+from wn.study.tables.export import export
 
 TINY = """
 repeats = 2
@@ -125,7 +125,7 @@ def failures(folder: Path) -> dict[str, list[tuple[str, float, str]]]:
 def driver(*arguments: str | Path, gated: bool = False) -> Iterator["subprocess.Popen[str]"]:
     """Have `wn study …` run until the end of the block, in a session of its own.
 
-    With `gated` all but its first tasks wait: see `tests.study.gate`.
+    With `gated` all but its first tasks wait: see `tests.study.execution.gate`.
     """
     words = ["study", *map(str, arguments)]
     started = gated_process(*words) if gated else process(*words, start_new_session=True)
@@ -138,7 +138,7 @@ def driver(*arguments: str | Path, gated: bool = False) -> Iterator["subprocess.
 
 
 def gated_process(*words: str) -> "subprocess.Popen[str]":
-    code = "from tests.study.gate import command_line; command_line()"
+    code = "from tests.study.execution.gate import command_line; command_line()"
     command = [sys.executable, "-c", code, *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)

@@ -11,17 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.study.stores import HERE, SIGMA, TOTAL, counts, finished_study, grouped, noisy, result, rows, study
-from wn.groups import group_sizes
-from wn.midpoint import fit_midpoint
-from wn.study.store import Store
-from wn.study.store_file import FILE
-from wn.study.store_rows import Result, packed_groups, unpacked_groups
-from wn.study.table import read_table
-from wn.study.table_export import export
-from wn.study.table_fit import fit
+from tests.study.store.stores import (
+    HERE,
+    SIGMA,
+    TOTAL,
+    counts,
+    finished_study,
+    grouped,
+    noisy,
+    result,
+    rows,
+    study,
+)
+from wn.cli.studies_console import print_fit
+from wn.engine.groups import group_sizes
+from wn.fit.midpoint import fit_midpoint
+from wn.study.store.file import FILE
+from wn.study.store.rows import Result, packed_groups, unpacked_groups
+from wn.study.store.writer import Store
+from wn.study.tables.export import export
+from wn.study.tables.fit import fit
+from wn.study.tables.results import read_table
 from wn.study.unit import Unit
-from wn.study_console import print_fit
 
 SIZES = group_sizes(TOTAL)
 

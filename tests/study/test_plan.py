@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.command_line import one_line
-from tests.command_line import run as run_command
+from tests.cli.command_line import one_line
+from tests.cli.command_line import run as run_command
 from tests.study.runs import SIGMA, TINY, UNITS, counts, run
-from wn import backends
 from wn.data import catalogue
-from wn.study import parse_study, plan, presets
+from wn.engine import backends
+from wn.study import parse_study, plan
+from wn.study.declare import presets
 from wn.study.plan import PlannedNetwork, plan_study
 from wn.study.units import NetworkCount
 
@@ -125,7 +126,7 @@ def test_what_a_plan_says(tmp_path: Path) -> None:
 
 
 def test_networks_have_short_names() -> None:
-    from wn.study_console import _network
+    from wn.cli.studies_console import _network
 
     def name(batch_norm: str, clamped: bool) -> str:
         counted = NetworkCount("mnist", "mlp-64", batch_norm, clamped, 1, 2, 3, 4)

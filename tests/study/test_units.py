@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.small_walks import images
 from tests.study.small_study import BASE, ENTRY, keys, study
-from wn import models, settings, walking
-from wn.data import catalogue, speech
+from tests.walking.small_walks import images
+from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.data.recipes import Preprocessing, Recipe
+from wn.data.sets import speech
+from wn.engine import models
 from wn.errors import WnError
-from wn.settings import NoiseSettings
 from wn.study import Facts, StudySpec, count, facts_of, parse_study, planned_facts, units
 from wn.study.units import blocks
+from wn.walking import measurement as walking
+from wn.walking import settings
+from wn.walking.settings import NoiseSettings
 
 SPEECH = BASE.replace('"mnist"', '"speech-commands"')
 

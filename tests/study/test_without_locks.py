@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = "--backend numpy --train-limit 64 --test-limit 32 --epochs 1 --sigma 1.0 --where 0 --phase inference"
 WORK = ("models lenet5", "walk --help", "study presets")
 REFUSED = ("run walking-quick --out", "status", "fit", "export", "retry", "plot")
@@ -15,7 +15,7 @@ CODE = """
 import os, sys
 sys.modules["fcntl"] = None  # importing it raises ImportError
 del os.fork, os.register_at_fork
-from wn.cli import main
+from wn.cli.main import main
 for command in {commands}:
     try:
         main(command)

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from wn.errors import WnError
-from wn.testing import (
-    check_covariance,
-    check_independence,
-    check_mean,
-    check_variance,
-    moments,
-)
+from wn.testing import check_covariance, check_independence, check_mean, check_variance, moments
 
 SEED = 20_240_901
 N = 2_000_000

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import wn.testing
 from reference import naive
+from wn.engine.noise import KINDS, ORDERS, of_kind
 from wn.errors import WnError
-from wn.noise import KINDS, ORDERS, of_kind
 from wn.testing import strategies
 
 # For "is such a value drawn at all?": without shrinking, which nobody would read.

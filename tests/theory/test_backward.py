@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wn import backends, noise
-from wn.layers import noise as noise_layer
-from wn.noise import Noise
+from wn.engine import backends, noise
+from wn.engine.layers import noise as noise_layer
+from wn.engine.noise import Noise
 from wn.theory.moments import Operator, backward_moments, output_moments
 
 BE = backends.get("numpy")

@@ -1,8 +1,7 @@
 """Data sets: file formats, catalogue and download, preprocessing and augmentation."""
 
-from wn.data.augment import Draw
 from wn.data.catalogue import FileStatus, check, fetch, listing, load
-from wn.data.dataset import Dataset, Split, batch, checksum
+from wn.data.dataset import Dataset, Draw, Split, batch, checksum
 from wn.data.recipes import Preprocessing, Recipe
 
 __all__ = [

@@ -14,8 +14,6 @@ import pooch
 
 from wn.data.contents import check_contents, origin
 from wn.data.dataset import Dataset
-from wn.data.entries import ENTRIES, entry_of
-from wn.data.entry import DataFile, Entry
 from wn.data.locate import (
     VARIABLE,
     cache_folder,
@@ -27,8 +25,10 @@ from wn.data.locate import (
     search_folders,
     variable,
 )
+from wn.data.sets.entries import ENTRIES, entry_of
+from wn.data.sets.entry import DataFile, Entry
 from wn.errors import DataError
-from wn.files import StrPath, as_path
+from wn.files.whole import StrPath, as_path
 
 log = logging.getLogger("wn")
 _announce = ContextVar("_announce", default=True)  # whether unknown content is named

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from wn.data.entries import ENTRIES
-from wn.data.entry import DataFile, Entry
 from wn.data.feature_cache import remembered
-from wn.data.idx import reading
+from wn.data.formats.idx import reading
+from wn.data.sets.entries import ENTRIES
+from wn.data.sets.entry import DataFile, Entry
 from wn.errors import DataError
 
 _CHUNK = 1 << 20

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,9 +16,15 @@ from wn.data.arrays import (
     checked_images,
     checked_labels,
 )
-from wn.data.augment import Draw
 from wn.data.recipes import Preprocessing, Recipe
 from wn.errors import DataError, WnError
+
+
+class Draw(NamedTuple):
+    """What an augmentation depends on besides the sample id: the network's seed and the epoch."""
+
+    seed: int
+    epoch: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class Split:
         return len(self.labels)
 
     def on(self, be: Any) -> "Split":
-        """The same split in the memory of a `wn.backends.Backend`, where it stays for others."""
+        """The same split in the memory of a `wn.engine.backends.Backend`, where it stays for others."""
         split = object.__new__(Split)  # checked already, and on a device no more to be looked at
         object.__setattr__(split, "images", be.resident(self.images))
         object.__setattr__(split, "labels", be.resident(self.labels))
@@ -165,8 +171,8 @@ def batch(
 
     Formula: (x / scale − mean) / std with mean and std per channel, each step rounded to `dtype`.
     With `draw` (training) the images are first cropped and flipped as the preprocessing asks; without
-    (evaluation) they never are. `be` is a `wn.backends.Backend`; `split` must live in the memory of its
-    arrays: `split.on(be)`. Raises WnError for sample ids that the split does not have.
+    (evaluation) they never are. `be` is the backend; `split` must live in the memory of its arrays:
+    `split.on(be)`. Raises WnError for sample ids that the split does not have.
     """
     check_samples(indices, len(split))
     samples = be.asarray(indices)

@@ -13,7 +13,7 @@ import pooch
 
 from wn.data.dataset import Split
 from wn.errors import DataError
-from wn.files import whole_file
+from wn.files.whole import whole_file
 
 Splits = tuple[Split, Split]
 _NAMES = ("train_images", "train_labels", "test_images", "test_labels")

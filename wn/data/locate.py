@@ -9,8 +9,8 @@ from pathlib import Path
 import pooch
 
 from wn.data.contents import origin
-from wn.data.entries import MINI_FOLDER
-from wn.data.entry import DataFile, Entry
+from wn.data.sets.entries import MINI_FOLDER
+from wn.data.sets.entry import DataFile, Entry
 from wn.errors import DataError
 
 VARIABLE = "WN_DATA"

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.data.dataset import Split
-from wn.data.entries import entry_of
-from wn.data.idx import write_idx
+from wn.data.formats.idx import write_idx
 from wn.data.locate import look_into
+from wn.data.sets.entries import entry_of
 from wn.errors import DataError, WnError
 from wn.random import Purpose, permutation
 

@@ -26,7 +26,7 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
     crop_padding: int = 0
     flip: bool = False
-    recordable: ClassVar[bool] = True  # as layers have it, see `wn.layers.base`
+    recordable: ClassVar[bool] = True  # as layers have it, see `wn.engine.layers.base`
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -65,7 +65,7 @@ def _per_channel(name: str, values: Any) -> tuple[float, ...]:
 class Recipe:
     """How the study trains: epochs for MLPs and for convolutional networks, batch size, Adam's lr.
 
-    `weighted_loss` asks for the class weights of `wn.data.speech.class_weights`; otherwise all weigh alike.
+    `weighted_loss` asks for the class weights of `data.sets.speech.class_weights`; otherwise all weigh alike.
     """
 
     epochs_mlp: int

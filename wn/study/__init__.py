@@ -1,7 +1,7 @@
 """Studies: declared once in a file, cut into units of work that are never done twice."""
 
-from wn.study.presets import find_study
-from wn.study.spec import StudySpec, narrowed, parse_study, read_study, to_toml
+from wn.study.declare.presets import find_study
+from wn.study.declare.spec import StudySpec, narrowed, parse_study, read_study, to_toml
 from wn.study.units import Facts, Unit, count, facts_of, planned_facts, units
 
 __all__ = [

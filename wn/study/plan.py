@@ -6,23 +6,23 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from wn import backends, noise
-from wn.backends.base import Backend
-from wn.backends.threads import single_threaded_blas
 from wn.data.dataset import Dataset, Split
-from wn.data.entries import entry_of
-from wn.models import parameter_count
-from wn.network import Network
-from wn.study.executors import resolved
-from wn.study.schema import StudySpec
-from wn.study.statistics import weight_layers
-from wn.study.store_rows import STATISTICS
-from wn.study.tasks import network_of
+from wn.data.sets.entries import entry_of
+from wn.engine import backends, noise
+from wn.engine.backends.plain.base import Backend
+from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.models import parameter_count
+from wn.engine.network import Network
+from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
+from wn.study.declare.schema import StudySpec
+from wn.study.execution.executors import resolved
+from wn.study.execution.statistics import weight_layers
+from wn.study.execution.tasks import network_of
+from wn.study.execution.worker import settings_of
+from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
 from wn.study.units import Facts, NetworkCount, blocks, count, planned_facts
-from wn.study.work import settings_of
-from wn.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
-from wn.walking import members_at_once
+from wn.walking.measurement import members_at_once
 
 BATCHES = 3  # that the calibration times, after one to warm up
 BYTES_PER_UNIT = 220  # of the store, measured (tests/bench/store.py)

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from wn import noise as noises
-from wn.noise import FloatOrMembers, Noise, SiteNoise
+from wn.engine import noise as noises
+from wn.engine.noise import FloatOrMembers, Noise, SiteNoise
 
 # Part of every key. To be raised when the same unit gives other numbers than before: other draws, another
 # initialisation or order of samples, another preprocessing or recipe of a data set, other arithmetic.

@@ -22,13 +22,7 @@ from wn.testing.layers import (
     check_population,
     check_repeatable,
 )
-from wn.testing.moments import (
-    MomentCheck,
-    check_covariance,
-    check_independence,
-    check_mean,
-    check_variance,
-)
+from wn.testing.moments import MomentCheck, check_covariance, check_independence, check_mean, check_variance
 from wn.testing.tolerances import assert_close, tolerance
 
 if TYPE_CHECKING:

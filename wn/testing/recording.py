@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from wn import backends, optim
-from wn.backends.base import Backend, TrainingStep
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
+from wn.engine import backends, optim
+from wn.engine.backends.plain.base import Backend, TrainingStep
+from wn.engine.layers.convolution import Convolution
+from wn.engine.layers.flatten import Flatten
+from wn.engine.layers.linear import Linear
+from wn.engine.network import Network, Step
+from wn.engine.noise import Noise, everywhere
+from wn.engine.ranges import checked_dtype
+from wn.engine.training import StepPlan, TrainSettings, first_state, training_step
 from wn.errors import WnError
-from wn.layers.convolution import Convolution
-from wn.layers.flatten import Flatten
-from wn.layers.linear import Linear
-from wn.network import Network, Step
-from wn.noise import Noise, everywhere
-from wn.ranges import checked_dtype
-from wn.training import StepPlan, TrainSettings, first_state, training_step
 
 CLASSES = 3
 EPOCHS = 4  # CUDA graphs repeat from the third step with a batch size on

@@ -233,7 +233,7 @@ def sigmas(*, extreme: bool = False) -> st.SearchStrategy[float]:
 
 
 def noise_specifications(*, extreme: bool = False, repetitions: int = 3) -> st.SearchStrategy[dict[str, Any]]:
-    """Plain dicts of every noise kind, fit for `wn.noise.of_kind(**specification)`.
+    """Plain dicts of every noise kind, fit for `wn.engine.noise.of_kind(**specification)`.
 
     kind and sigma; mean for additive and multiplicative; ratio (mixed), mean_mul, mean_add and order for
     both kinds of mixed; in_training, in_inference, normalize_to_input_size and repetitions for all but

@@ -17,10 +17,10 @@ from tests.bench.data import CLASSES, SHAPE
 from tests.bench.rows.training import epoch
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import Side
-from wn import models
-from wn.layers.convolution import Convolution
-from wn.layers.linear import Linear
-from wn.network import Network
+from wn.engine import models
+from wn.engine.layers.convolution import Convolution
+from wn.engine.layers.linear import Linear
+from wn.engine.network import Network
 
 SQUARE, LARGEST, ALL = "sgemm 512", "sgemm largest", "sgemm own shapes"
 FLOPS_OF_A_RUN = 2e10  # a fraction of a second, so that a clock and waking threads do not matter

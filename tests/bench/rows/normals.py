@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import Side
-from wn.backends.base import Backend, DrawKey
+from wn.engine.backends.plain.base import Backend, DrawKey
 from wn.random import Purpose
 
 TORCH, NUMPY = "torch normal_", "numpy Generator"

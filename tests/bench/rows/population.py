@@ -7,7 +7,7 @@ from tests.bench.data import CLASSES, SHAPE
 from tests.bench.rows.training import check_same_work, epoch
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import Side
-from wn import models
+from wn.engine import models
 
 MODEL, BATCH_NORM, MEMBERS = "lenet5", "none", 16
 OURS, TORCH = "wn one after another", "torch eager one after another"

@@ -7,11 +7,11 @@ from tests.bench import data, peers
 from tests.bench.data import CLASSES, SHAPE
 from tests.bench.settings import BATCH, SIGMA, Contest, Row, Settings
 from tests.bench.timing import Side
-from wn import models
 from wn.data.dataset import Dataset
-from wn.network import Network
-from wn.noise import SiteNoise, everywhere, of_kind
-from wn.training import TrainSettings, train
+from wn.engine import models
+from wn.engine.network import Network
+from wn.engine.noise import SiteNoise, everywhere, of_kind
+from wn.engine.training import TrainSettings, train
 
 NETWORKS = {
     "mlp": ("mlp-64", "none"),

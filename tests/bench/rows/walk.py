@@ -10,10 +10,10 @@ from tests.bench.data import CLASSES, SHAPE
 from tests.bench.rows.training import check_same_work
 from tests.bench.settings import Contest, Row, Settings
 from tests.bench.timing import Side
-from wn import models
-from wn.noise import additive
-from wn.training import Population, TrainSettings
-from wn.walking import WalkPlan, members_at_once, places, walk_inference
+from wn.engine import models
+from wn.engine.noise import additive
+from wn.engine.training import Population, TrainSettings
+from wn.walking.measurement import WalkPlan, members_at_once, places, walk_inference
 
 MODEL, BATCH_NORM = "lenet5", "sites"
 IMAGES = 10_000

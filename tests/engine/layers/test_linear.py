@@ -1,0 +1,76 @@
+"""The linear layer against loops, against differences, and its place in a network."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference import naive
+from tests.engine.layers import FEW
+from wn.engine import backends
+from wn.engine.layers import linear
+from wn.engine.layers.linear import Linear, LinearParams
+from wn.errors import WnError
+from wn.testing import assert_close, check_layer
+from wn.testing import strategies as shapes
+
+BE = backends.get("numpy")
+
+
+@given(shapes.linear_shapes(size=5), st.booleans(), st.booleans(), shapes.seeds())
+def test_equals_loops(shape, shared_x, shared_params, seed):
+    z = np.random.default_rng(seed).standard_normal
+    x, w, b = z(shape.x), z(shape.w), z(shape.b)
+    x = x[:1] if shared_x else x
+    w, b = (w[:1], b[:1]) if shared_params else (w, b)
+    y, cache = linear.forward(BE, LinearParams(w, b), x)
+    assert_close(y, naive.linear_forward(x, w, b), reduction_length=shape.inputs, name="y")
+    dy = z(y.shape)
+    dx, grads = linear.backward(BE, dy, cache)
+    expected = naive.linear_backward(dy, x, w)
+    for name, actual, reference in zip(("dx", "dw", "db"), (dx, *grads), expected, strict=True):
+        assert_close(actual, reference, reduction_length=shape.outputs * shape.batch, name=name)
+
+
+@FEW
+@given(shapes.linear_shapes(smallest_population=2, size=3), shapes.seeds())
+def test_contract_and_gradient(shape, seed):
+    z = np.random.default_rng(seed).standard_normal
+    check_layer(linear, BE, LinearParams(z(shape.w), z(shape.b)), z(shape.x), seed=seed)
+
+
+def test_shared_input_equals_repeated_input():
+    z = np.random.default_rng(0).standard_normal
+    x, params, dy = z((1, 7, 5)), LinearParams(z((3, 4, 7)), z((3, 4))), z((3, 4, 5))
+    shared, repeated = (linear.forward(BE, params, value) for value in (x, x.repeat(3, axis=0)))
+    np.testing.assert_array_equal(shared[0], repeated[0])
+    for a, b in zip(
+        linear.backward(BE, dy, shared[1])[1], linear.backward(BE, dy, repeated[1])[1], strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_backward_skips_dx_when_it_is_not_needed():
+    z = np.random.default_rng(1).standard_normal
+    _, cache = linear.forward(BE, LinearParams(z((2, 3, 4)), z((2, 3))), z((2, 4, 5)))
+    dx, grads = linear.backward(BE, z((2, 3, 5)), cache, need_dx=False)
+    assert dx is None
+    assert grads.w.shape == (2, 3, 4)
+
+
+def test_in_a_network():
+    layer = Linear(3)
+    assert layer.learns
+    assert layer.output_shape((5,)) == (3,)
+    bounds = {}
+
+    def draw(part, shape, bound):
+        bounds[part] = bound
+        return np.zeros((2, *shape))
+
+    params = layer.initial_parameters(BE, (16,), draw)
+    assert params.w.shape == (2, 3, 16)
+    assert params.b.shape == (2, 3)
+    assert bounds == {0: 0.25, 1: 0.25}  # 1/√16
+    with pytest.raises(WnError, match=r"takes \(features,\), got \(1, 4, 4\).*flatten"):
+        layer.output_shape((1, 4, 4))

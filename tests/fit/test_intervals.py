@@ -1,0 +1,113 @@
+"""The interval of a midpoint must cover misfit and the scatter between repeats, not one curve alone."""
+
+from dataclasses import replace
+from math import exp, inf, isnan, log, nan, sqrt
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from wn.fit.intervals import measured_crossing, with_measured_crossing, with_repeats
+from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_FALL, Midpoint
+
+FIT = Midpoint(1.0, 0.99, 1.01, 2.0, 1.0, 0.1, 0.9, True, "", 1.0)
+
+
+def at(midpoint: float) -> Midpoint:
+    return replace(FIT, midpoint=midpoint, ci_low=midpoint * 0.99, ci_high=midpoint * 1.01)
+
+
+def test_interval_is_students_for_the_log_midpoints() -> None:
+    single = [at(0.8), at(1.0), at(1.25)]
+    half = student.ppf(0.975, 2) * np.std([log(0.8), 0, log(1.25)], ddof=1) / sqrt(3)
+    wide = with_repeats(FIT, single)
+    assert (wide.ci_low, wide.ci_high) == pytest.approx((exp(-half), exp(half)), rel=1e-12)
+    assert wide.midpoint == FIT.midpoint
+
+
+def test_interval_never_shrinks() -> None:
+    wide = with_repeats(replace(FIT, ci_low=0.1, ci_high=inf), [at(0.9999), at(1.0001)])
+    assert (wide.ci_low, wide.ci_high) == (0.1, inf)
+
+
+@pytest.mark.parametrize(
+    "single", [[at(2.0)], [at(2.0), at(nan)]], ids=["one repeat", "a repeat that is not reached"]
+)
+def test_nothing_to_learn_from(single: list[Midpoint]) -> None:
+    assert with_repeats(FIT, single) == FIT
+
+
+@pytest.mark.parametrize(
+    ("reason", "interval"),
+    [(ALREADY_BELOW, (0.0, 1.01)), (NEVER_FALLS, (0.99, inf)), (NO_FALL, (0.99, 1.01))],
+)
+def test_an_interval_is_open_on_the_side_of_a_repeat_that_is_not_reached(
+    reason: str, interval: tuple[float, float]
+) -> None:
+    """Of its midpoint nothing is known but the side."""
+    missing = replace(FIT, midpoint=nan, ci_low=nan, ci_high=nan, reached=False, reason=reason)
+    wide = with_repeats(FIT, [at(1.0), missing, at(1.1)])
+    assert (wide.ci_low, wide.ci_high) == interval
+
+
+def test_repeats_that_share_their_images_do_not_average_the_images_out() -> None:
+    """V = V_images + V_own/R: with equal networks (s = 0) what is left is z √V_images."""
+    shared, own, count = 0.04, 0.01, 4
+    joint = replace(FIT, interval="joint", standard_error=sqrt(shared + own / count))
+    single = [replace(FIT, interval="joint", standard_error=sqrt(shared + own))] * count
+    half = norm.ppf(0.975) * sqrt(shared)
+    wide = with_repeats(joint, single)
+    assert (wide.ci_low, wide.ci_high) == pytest.approx((exp(-half), exp(half)), rel=1e-9)
+    assert with_repeats(replace(joint, interval="independent"), single).ci_high == FIT.ci_high
+
+
+def test_not_reached_stays_not_reached() -> None:
+    missing = replace(FIT, midpoint=nan, ci_low=nan, ci_high=nan, reached=False)
+    assert with_repeats(missing, [at(1.0), at(2.0)]) is missing
+
+
+def test_coverage_of_repeats_that_scatter() -> None:
+    """Midpoints of three repeats scatter by 20 %, each curve is exact: 95 % of the intervals hold 1."""
+    rng = np.random.default_rng(3)
+    n, hits = 4000, 0
+    for _ in range(n):
+        logs = 0.2 * rng.standard_normal(3)
+        centre = exp(logs.mean())
+        wide = with_repeats(
+            replace(FIT, midpoint=centre, ci_low=centre, ci_high=centre), [at(exp(m)) for m in logs]
+        )
+        hits += wide.ci_low <= 1 <= wide.ci_high
+    z = (hits - 0.95 * n) / sqrt(n * 0.95 * 0.05)
+    print(f"n={n} seed=3 hits={hits} z={z:.2f}")
+    assert abs(z) < 6
+
+
+def test_measured_crossing_is_interpolated_in_log_sigma() -> None:
+    sigma, correct = [0.0, 1.0, 10.0, 100.0], [95, 90, 70, 30]
+    assert measured_crossing(sigma, correct, [100] * 4, 0.5) == pytest.approx(10**1.5, rel=1e-12)
+    assert measured_crossing(sigma, correct, [100] * 4, 0.7) == pytest.approx(10.0, rel=1e-12)
+
+
+def test_measured_crossing_pools_repeats_and_violators() -> None:
+    """Levels 1 and 10 rise (0.6, 0.8) and become 0.7 each; the repeats of level 100 average to 0.3."""
+    sigma, correct = [1, 10, 100, 100], [60, 80, 20, 40]
+    assert measured_crossing(sigma, correct, [100] * 4, 0.5) == pytest.approx(10**1.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "correct"),
+    [([1, 10], [90, 80]), ([1, 10], [20, 10]), ([1], [50]), ([0, 0], [90, 10])],
+    ids=["never falls", "already below", "one level", "no noise"],
+)
+def test_measured_crossing_that_is_not_there(sigma: list[int], correct: list[int]) -> None:
+    assert isnan(measured_crossing(sigma, correct, [100] * len(sigma), 0.5))
+
+
+def test_interval_holds_the_measured_crossing() -> None:
+    assert with_measured_crossing(FIT, 2.0).ci_high == 2.0
+    assert with_measured_crossing(FIT, 0.5).ci_low == 0.5
+    assert with_measured_crossing(FIT, 1.0) == replace(FIT, measured_crossing=1.0)
+    joint = replace(FIT, interval="joint")
+    assert with_measured_crossing(joint, 2.0) == replace(joint, measured_crossing=2.0)
+    assert with_measured_crossing(FIT, nan) == FIT

@@ -1,0 +1,332 @@
+"""What the command line prints: progress bars and tables (rich)."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import isfinite, isinf, isnan, prod
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from wn.cli.plain import PlainTable, description, printable, say
+from wn.data import catalogue, locate
+from wn.data.sets.entry import Entry
+from wn.engine import models
+from wn.walking.results import WalkResult
+
+# wn.fit.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
+
+
+@contextmanager
+def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that follows (finished, all) member-epochs; a line now and then where it is no terminal.
+
+    What wn logs meanwhile (that loops are being compiled) is printed too.
+    """
+    with logged(console):
+        if console.is_terminal:
+            with _bar(console, what) as report:
+                yield report
+        else:
+            yield _lines(console, what)
+
+
+class _Printer(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.console, f"wn: {record.getMessage()}")
+
+
+@contextmanager
+def logged(console: Console) -> Iterator[None]:
+    """Print what wn logs at level INFO and above."""
+    log, printer = logging.getLogger("wn"), _Printer(console)
+    before = log.level
+    log.addHandler(printer)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(printer)
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        description(),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total} network-epochs"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(finished: int, total: int) -> None:
+            done = f"{what}: trained, evaluating" if finished == total else what
+            bar.update(task, completed=finished, total=total, description=done)
+
+        yield report
+
+
+def _lines(console: Console, what: str) -> Callable[[int, int], None]:
+    """Return a reporter that prints a line for every tenth of the work."""
+    last = -1
+
+    def report(finished: int, total: int) -> None:
+        nonlocal last
+        tenth = 10 * finished // total
+        if tenth > last:
+            last = tenth
+            rest = "; evaluating" if finished == total else ""
+            say(console, f"{what}: {10 * tenth} % ({finished} of {total} network-epochs){rest}")
+
+    return report
+
+
+def print_midpoints(console: Console, result: WalkResult) -> None:
+    """Print sites × phases with midpoints and confidence intervals, and what global noise would do."""
+    rows = result.midpoints
+    settings = result.run["settings"]
+    first = rows[0]
+    table = PlainTable(
+        title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
+        f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise",
+        caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
+        f"repeats {settings['repeats']}, seed {settings['seed']}",
+    )
+    table.add_column("site", justify="right")
+    table.add_column("name")
+    phases = list(dict.fromkeys(rows["phase"].tolist()))
+    for phase in phases:
+        table.add_column(phase, justify="right")
+    cells = {
+        (row["phase"], row["site"]): _midpoint_cell(row, reason, result)
+        for row, reason in zip(rows, result.reasons, strict=True)
+    }
+    for site, name in dict.fromkeys(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)):
+        number = str(site) if site >= 0 else ""
+        table.add_row(number, name, *(cells[phase, site] for phase in phases))
+    console.print(table)
+    _print_misfits(console, result)
+    _print_rule(console, result)
+
+
+def _print_misfits(console: Console, result: WalkResult) -> None:
+    """Print where accuracies cross half-way outside of the interval: no logistic curve fits them there."""
+    for row, fit in zip(result.midpoints, result.run.get("fits", ()), strict=False):
+        crossing = fit["measured_crossing"]
+        if not row["reached"] or not crossing or row["ci_low"] <= crossing <= row["ci_high"]:
+            continue
+        if isfinite(crossing):
+            where = f"{row['phase']}, {row['site_name']}"
+            text = f"{where}: the accuracies fall through half-way at {crossing:.3g}, outside of the interval"
+            console.print(Text(f"{text}: the curve is not logistic."))
+
+
+def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
+    """Return the midpoint and its interval, or on which side of the grid it lies."""
+    from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
+
+    if row["reached"]:
+        return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
+    same = (result.curves["phase"] == row["phase"]) & (result.curves["site"] == row["site"])
+    sigma = result.curves["sigma"][same]
+    if reason == ALREADY_BELOW:
+        return f"below {sigma[sigma > 0].min():.3g}"
+    return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
+
+
+def _interval(low: float, high: float) -> str:
+    upper = "∞" if isinf(high) or isnan(high) else f"{high:.3g}"
+    return f"[{low:.3g}, {upper}]"
+
+
+MOST_FAILURES = 20  # lines
+
+
+def print_failures(console: Console, result: WalkResult) -> None:
+    """Print which points have no result, and why: those that failed for the same reason together."""
+    rows = result.failures
+    if not len(rows):
+        return
+    total = len(rows) + len(result.curves)
+    say(console, f"wn: {len(rows)} of {total} points have no result; smaller σ or float64 would have one:")
+    alike: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows.tolist():
+        found = dict(zip(rows.dtype.names or (), row, strict=True))
+        what = (found["phase"], found["site_name"], found["repeat"], found["reason"])
+        alike.setdefault(what, []).append(found["sigma"])
+    for (phase, name, repeat, reason), sigma in list(alike.items())[:MOST_FAILURES]:
+        levels = ", ".join(f"{level:.3g}" for level in sigma)
+        say(console, f"  {phase}, {name}, repeat {repeat}, σ {levels}: {reason}")
+    if len(alike) > MOST_FAILURES:
+        say(console, f"  and more: see curves.csv ({len(alike)} in all)")
+
+
+def _print_rule(console: Console, result: WalkResult) -> None:
+    """Print what the root-sum-square rule makes of the midpoints of all single sites.
+
+    A site that never falls half-way within the grid adds too little to the sum, so the prediction is a bound;
+    any other site without a midpoint leaves nothing to predict.
+    """
+    from wn.fit.midpoint import NEVER_FALLS, root_sum_square_rule
+
+    rows = result.midpoints
+    chosen = (rows["site"] >= 0) & (rows["phase"] == "inference") & (rows["noise"] == "additive")
+    walked = rows[chosen]
+    reasons = {reason for reason, one in zip(result.reasons, chosen, strict=True) if one}
+    if walked.size < 2 or not walked["reached"].any() or reasons - {"", NEVER_FALLS}:
+        return
+    predicted = root_sum_square_rule(walked["midpoint"])
+    bound = "at most" if NEVER_FALLS in reasons else "≈"
+    text = f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
+    console.print(Text(f"{text}midpoint {bound} {predicted:.3g} at inference."))
+
+
+def print_trained(console: Console, trained: Any) -> None:
+    """Print the accuracies of a trained network."""
+    table = PlainTable(title=f"{trained.record['settings']['model']} on {trained.record['data']['name']}")
+    table.add_column("test accuracy")
+    table.add_column("correct", justify="right")
+    table.add_column("of", justify="right")
+    table.add_column("accuracy", justify="right")
+    for name, correct in trained.correct.items():
+        table.add_row(name, str(correct), str(trained.total), f"{correct / trained.total:.4f}")
+    console.print(table)
+
+
+def print_models(console: Console, batch_norm: str | None = None) -> None:
+    """Print every network, with each batch norm or one of them: parameters, multiply-accumulates, sites."""
+    table = PlainTable(title="Networks")
+    for column in ("model", "batch norm", "input", "parameters", "MACs per image", "sites"):
+        numeric = column in ("parameters", "MACs per image", "sites")
+        table.add_column(column, justify="right" if numeric else "left")
+    for name in models.names():
+        shape, classes = models.default_input(name)
+        for setting in models.BATCH_NORM if batch_norm is None else (batch_norm,):
+            network = models.build(name, shape, classes, setting)
+            table.add_row(
+                name,
+                setting,
+                _shape(shape),
+                f"{models.parameter_count(network):,}",
+                f"{models.cost_per_image(network):,}",
+                str(len(network.site_names)),
+            )
+    console.print(table)
+    aliases = ", ".join(f"{alias} = {name}" for alias, name in models.ALIASES.items())
+    console.print(Text(f"Other names: {aliases}"))
+    console.print(Text("`wn models NAME` lists the sites of one."))
+
+
+def print_sites(
+    console: Console,
+    name: str,
+    batch_norm: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+) -> None:
+    """Print the noise sites of a network by number, by default without batch norm and with its sites."""
+    usual = models.default_input(name)
+    shape = usual.shape if shape is None else shape
+    classes = usual.classes if classes is None else classes
+    for setting in ("none", "sites") if batch_norm is None else (batch_norm,):
+        network = models.build(name, shape, classes, setting)
+        table = PlainTable(title=f"{network.name}, batch norm {setting}")
+        table.add_column("site", justify="right")
+        table.add_column("name")
+        table.add_column("shape")
+        table.add_column("elements", justify="right")
+        for site, (site_name, size) in enumerate(zip(network.site_names, network.site_shapes(), strict=True)):
+            table.add_row(str(site), site_name, _shape(size), f"{prod(size):,}")
+        console.print(table)
+    if batch_norm is None:
+        console.print(Text("With batch norm hidden the sites are those of none."))
+
+
+def print_datasets(console: Console) -> None:
+    """Print every data set of the catalogue: the figures as a table, what they are below it."""
+    table = PlainTable(title="Data sets")
+    for column in ("name", "image", "classes", "training", "test", "files"):
+        table.add_column(column, justify="right" if column in ("classes", "training", "test") else "left")
+    for entry in catalogue.listing():
+        table.add_row(
+            entry.name,
+            _shape(entry.image_shape),
+            str(len(entry.classes)),
+            f"{entry.train_count:,}",
+            f"{entry.test_count:,}",
+            _files(entry),
+        )
+    console.print(table)
+    for entry in catalogue.listing():
+        console.print(Text(f"{entry.name}: {entry.description}; licence: {entry.licence}"))
+
+
+def _files(entry: Entry) -> str:
+    """Return whether the files of a data set are here."""
+    if entry.bundled:
+        return "with wn"
+    located = next(locate.candidates(entry), None)
+    return "not here" if located is None else "here" if located.complete else "in part"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+@contextmanager
+def downloads(console: Console) -> Iterator[Callable[[str], "Download"]]:
+    """Give a function that starts a bar for the download of a file; a line where it is no terminal."""
+    columns = (description(), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def start(name: str) -> Download:
+            if not console.is_terminal:
+                say(console, f"downloading {name}")
+            return Download(bars, name)
+
+        yield start
+
+
+class Download:
+    """The bar of one download, with what pooch asks of a bar: total, update, reset, close."""
+
+    def __init__(self, bars: Progress, name: str) -> None:
+        self.bars, self.task = bars, bars.add_task(printable(name), total=None)
+
+    @property
+    def total(self) -> float | None:
+        """Size of the file in bytes, if known."""
+        return self.bars.tasks[self.task].total
+
+    @total.setter
+    def total(self, size: float | None) -> None:
+        self.bars.update(self.task, total=size)
+
+    def update(self, size: int) -> None:
+        """Add bytes that have come in."""
+        self.bars.update(self.task, advance=size)
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.bars.update(self.task, completed=0)
+
+    def close(self) -> None:
+        """End: the bar stays as it is."""
+        self.bars.stop_task(self.task)

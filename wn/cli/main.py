@@ -1,0 +1,328 @@
+"""The command line: flags, commands, exit codes."""
+
+import io
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wn.cli import commands
+from wn.cli import studies as study_commands
+from wn.cli.commands import messages, output
+from wn.cli.flags import NUMBER, WHOLE, App
+from wn.cli.options import (
+    BackendName,
+    BatchNorm,
+    BatchSize,
+    Clamp,
+    DataDir,
+    Dataset,
+    Dtype,
+    Epochs,
+    EvaluationBatch,
+    Execution,
+    Kind,
+    LearningRate,
+    Mean,
+    MeanAdd,
+    MeanMul,
+    Model,
+    Normalize,
+    Order,
+    Overwrite,
+    Ratio,
+    Repetitions,
+    Seed,
+    TestLimit,
+    Threads,
+    TrainLimit,
+)
+from wn.cli.plain import say
+from wn.errors import WnError
+from wn.installed import __version__, clash
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# Heavy imports (NumPy, SciPy, Matplotlib) are inside the commands: `--help` answers at once.
+
+app = App(
+    name="wn",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Walking Noise: what noise does to a neural network, layer by layer.\n\n"
+    "Start with `wn walk`: it trains a small network on images that come with the package, injects noise "
+    "at one site after the other, and prints how much of it each site tolerates.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        output.print(f"wn {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the flags that belong to no command."""
+
+
+@app.command()
+def walk(
+    context: typer.Context,
+    dataset: Dataset = "fashion-mini",
+    data_dir: DataDir = None,
+    model: Model = "mlp",
+    batch_norm: BatchNorm = "none",
+    noise: Kind = "additive",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="each (noise walks from site to site), global (at all sites at once), sites such as 0,3,7 "
+            "or conv1,relu1, or a map such as 0:0.5,3:2 (σ times a factor at each of these sites at once).",
+            rich_help_panel="Noise",
+        ),
+    ] = "each",
+    phase: Annotated[
+        str,
+        typer.Option(
+            help="inference (networks trained clean), training (the same σ in both) or both.",
+            rich_help_panel="Noise",
+        ),
+    ] = "both",
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            help="σ grid: FIRST:LAST:COUNT (log), lin:FIRST:LAST:COUNT, or values with commas. "
+            "Default: 0.1:10000:16; multiplicative noise: lin:0:6:16.",
+            rich_help_panel="Noise",
+        ),
+    ] = None,
+    mean: Mean = None,
+    mean_mul: MeanMul = None,
+    mean_add: MeanAdd = None,
+    ratio: Ratio = None,
+    order: Order = None,
+    normalize_to_input_size: Normalize = False,
+    repetitions: Repetitions = 1,
+    execution: Execution = "single",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    clamp: Clamp = False,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Independent repeats: everything is trained anew, from another seed.",
+            rich_help_panel="Training",
+            **WHOLE,
+        ),
+    ] = 1,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
+    seed: Seed = 0,
+    backend: BackendName = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = None,
+    evaluation_batch: EvaluationBatch = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for tables and pictures.", rich_help_panel="Run")
+    ] = Path("wn-out"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Walk noise through the sites of a network and find each site's midpoint.
+
+    A *site* is the network's input or the output of one of its layers (`wn models NAME` lists them). For each
+    site and each σ of the grid, noise is injected there and the accuracy on the test images measured: in
+    networks trained clean (phase *inference*) and in networks trained under the same noise (phase
+    *training*). The *midpoint* is the σ at which accuracy has fallen half-way from clean to chance,
+    1/classes. Without flags: additive noise, MLP, fashion-mini, both phases.
+
+    Writes curves.csv, midpoints.csv, curves.png, midpoints.png and run.json to the --out folder. Exit code 1
+    if there are points without a result, since numbers left the range of the type there.
+
+    Examples:
+
+        wn walk --phase inference --epochs 5
+
+        wn walk -d mnist -n multiplicative --sigma lin:0:6:31 --where 2,4,6 --repeats 3 --out mult
+    """
+    from wn.cli import console
+    from wn.walking import api
+
+    settings = settings_of(context)
+    with api.out_folder(out, settings, overwrite) as place:
+        if place.why:
+            _complain(f"{place.why}; results go to {place.folder} instead", 0)
+        with console.progress(messages, "walking") as progress:
+            result = api.walk(progress=progress, **settings)
+        console.print_midpoints(output, result)
+        console.print_failures(messages, result)
+        code = _save_walk(result, place, overwrite)
+    raise typer.Exit(code or int(len(result.failures) > 0))
+
+
+def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
+    """Write what a walk found, in another place if need be; return the exit code."""
+    from wn.cli import console
+    from wn.files import outputs
+    from wn.walking import results
+
+    with ExitStack() as stack:
+        stack.enter_context(console.logged(messages))
+
+        def tables(folder: Path) -> list[Path]:
+            claimed = folder == out.folder and out.standing()
+            place = stack.enter_context(results.place_for(result, folder, overwrite, claimed))
+            return results.write_tables(result, place)
+
+        try:
+            files, wrong = outputs.write_or_rescue(out.folder, tables)
+        except OSError:
+            output.print(results.csv_of_curves(result), markup=False, highlight=False, soft_wrap=True)
+            raise
+        try:
+            files += results.write_pictures(result, files[0].parent)
+        finally:
+            names = ", ".join(path.name for path in files)
+            say(output, f"Wrote {names} to {files[0].parent}/")
+    return _complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    dataset: Dataset = "fashion-mini",
+    data_dir: DataDir = None,
+    model: Model = "mlp",
+    batch_norm: BatchNorm = "none",
+    noise: Kind = "none",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="global (at all sites), sites such as 0,3,7 or conv1,relu1 (at these at once), or a map "
+            "such as 0:0.5,3:2 (σ times a factor at each of these).",
+            rich_help_panel="Noise",
+        ),
+    ] = "global",
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise", **NUMBER),
+    ] = None,
+    mean: Mean = None,
+    mean_mul: MeanMul = None,
+    mean_add: MeanAdd = None,
+    ratio: Ratio = None,
+    order: Order = None,
+    normalize_to_input_size: Normalize = False,
+    repetitions: Repetitions = 1,
+    execution: Execution = "single",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    clamp: Clamp = False,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
+    seed: Seed = 0,
+    backend: BackendName = "auto",
+    dtype: Dtype = "float32",
+    threads: Threads = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File for the trained network.", rich_help_panel="Run")
+    ] = Path("network.safetensors"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Train one network, clean or under noise, and save it as safetensors.
+
+    Examples:
+
+        wn train --epochs 5
+
+        wn train -d mnist --noise additive --sigma 0.3 --where 0 -o noisy-input.safetensors
+    """
+    from wn.cli import console
+    from wn.files import outputs
+    from wn.walking import api
+    from wn.walking.settings import read_single
+
+    settings = settings_of(context)
+    read_single(settings)
+    with outputs.claimed_file(out, overwrite):
+        with console.progress(messages, "training") as progress:
+            trained = api.train(progress=progress, **settings)
+        console.print_trained(output, trained)
+
+        def save(folder: Path) -> Path:
+            return trained.save(folder / out.name, overwrite=overwrite)
+
+        with console.logged(messages):
+            path, wrong = outputs.write_or_rescue(out.parent, save)
+        say(output, f"Wrote {path}")
+    raise typer.Exit(_complain(f"{wrong}; written to {path} instead", 1) if wrong else 0)
+
+
+# The order of --help: what is trained comes first.
+for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
+    app.command(name)(command)
+app.add_typer(commands.data, name="data")
+app.add_typer(study_commands.study, name="study")
+
+
+def settings_of(context: typer.Context) -> dict[str, Any]:
+    """Return the flags of `wn walk` or `wn train` as settings of `wn.walking.api`."""
+    return {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, by default with the arguments of the process, and exit.
+
+    Exit codes: 0 done; 1 the system refused (a full disk, another package called wn), `data check` found a
+    difference, or points of a walk have no result; 2 bad input; 130 Ctrl-C. What went wrong is said in one
+    line.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no σ shows a question mark
+            stream.reconfigure(errors="replace")
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    if (problem := clash()) is not None:
+        return _complain(problem, 1)
+    try:
+        code = app(arguments, prog_name="wn", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except WnError as error:
+        return _complain(str(error), BAD_INPUT)
+    except OSError as error:
+        return _complain(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except Exception as error:
+        # Unknown flags and the like: a base class of their own, which no public name of Typer leads to
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()  # "" where the help was shown instead
+        return _complain(f"{text} (see {_command(error)} --help)", BAD_INPUT) if text else BAD_INPUT
+    if code == INTERRUPTED:
+        return _complain("interrupted", INTERRUPTED)
+    return int(code or 0)
+
+
+def _command(error: Any) -> str:
+    """Return the command that an error of the command line belongs to."""
+    context = getattr(error, "ctx", None)
+    return str(context.command_path) if context is not None else "wn"
+
+
+def _complain(text: str, code: int) -> int:
+    line = " ".join(text.split())
+    say(messages, f"wn: {line}", style="red")
+    return code

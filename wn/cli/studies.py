@@ -1,0 +1,280 @@
+"""The commands of studies: plan, run, retry, status, export, fit, plot, presets, import-seml."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wn.cli.commands import messages, output
+from wn.cli.flags import WHOLE, App
+from wn.cli.options import DataDir, Overwrite
+from wn.cli.plain import say
+from wn.errors import WnError
+
+study = App(
+    no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."
+)
+
+FAILED = 1  # exit code where units failed, or runs were left out
+
+_STUDY = typer.Argument(help="A study's TOML file, or a preset; `wn study presets` lists them.")
+_FOLDER = typer.Argument(help="The folder of a study that was run.", show_default=False)
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Worker processes; default: one per processor, a single one on a GPU.",
+        rich_help_panel="Workers",
+        **WHOLE,
+    ),
+]
+StudyBackend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="numpy, numba, cupy, cupy-tf32 or auto: the one that the folder was begun with, else cupy if "
+        "this machine has a GPU, numba if not.",
+        rich_help_panel="Run",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT.", rich_help_panel="Workers"),
+]
+SchedulerFile = Annotated[
+    Path | None, typer.Option(help="The file that a Dask scheduler wrote.", rich_help_panel="Workers")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Folder of the study; default: named after it, here.", show_default=False
+    ),
+]
+
+
+def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | None) -> Callable[[str], Any]:
+    """Return what makes the workers that the flags ask for, given the name of their backend."""
+    from wn.study.execution import executors
+
+    if sum(given is not None for given in (count, scheduler, scheduler_file)) > 1:
+        raise WnError("--workers, --scheduler and --scheduler-file exclude each other")
+    _check(count)
+    if scheduler is not None or scheduler_file is not None:
+        return lambda backend: executors.cluster(scheduler, scheduler_file)
+    return lambda backend: executors.processes(count or executors.suitable(backend))
+
+
+def _check_gpu(backend: str, scheduler: str | None, scheduler_file: Path | None) -> None:
+    """Raise WnError, before anything is done, for a GPU backend that workers on this machine can't use."""
+    from wn.engine.backends.cuda import device as cuda_device
+    from wn.study.execution.executors import ON_GPU
+
+    if backend in ON_GPU and scheduler is None and scheduler_file is None:
+        cuda_device.check(backend)
+
+
+def _check(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise WnError(f"--workers is {workers}: it must be at least 1")
+
+
+@study.command()
+def presets() -> None:
+    """List the studies that ship with the package."""
+    from wn.study.declare import presets as shipped
+
+    for name in shipped.names():
+        say(output, f"{name}: {shipped.preset(name).description}")
+
+
+@study.command()
+def plan(
+    file: Annotated[str, _STUDY],
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    backend: StudyBackend = "auto",
+) -> None:
+    """Print what a study would run: trainings, evaluations, epochs, time on this machine, size on disk."""
+    from wn.cli import studies_console as study_console
+    from wn.study import find_study
+    from wn.study.execution.executors import suitable
+    from wn.study.plan import plan_study
+
+    spec = find_study(file)
+    _check(workers)
+    with study_console.calibrating(messages):
+        planned = plan_study(spec, backend, workers or suitable(backend))
+    study_console.print_plan(output, planned)
+
+
+@study.command()
+def run(
+    file: Annotated[str, _STUDY],
+    out: Out = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    backend: StudyBackend = "auto",
+) -> None:
+    """Run a study, or what is left of it: the same command again resumes it.
+
+    It may be killed at any time. Exit code 1 if units failed: `wn study retry` runs those again. A folder
+    keeps the backend that it was begun with.
+
+    Examples:
+
+        wn study run walking-quick --out quick
+
+        wn study run my-study.toml --out results --scheduler tcp://10.0.0.1:8786
+    """
+    from wn.study import find_study
+    from wn.study.execution.run import run_study
+
+    work = partial(run_study, find_study(file))
+    make = _workers(workers, scheduler, scheduler_file)
+    _check_gpu(backend, scheduler, scheduler_file)
+    _run(out or Path(Path(file).stem), work, make, {"backend": backend, "data_dir": data_dir})
+
+
+@study.command()
+def retry(
+    folder: Annotated[Path, _FOLDER],
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    scheduler_file: SchedulerFile = None,
+    backend: StudyBackend = "auto",
+) -> None:
+    """Run the units that failed once more, and what else is left."""
+    from wn.study.execution.run import retry_study
+
+    make = _workers(workers, scheduler, scheduler_file)
+    _check_gpu(backend, scheduler, scheduler_file)
+    _run(folder, retry_study, make, {"backend": backend, "data_dir": data_dir})
+
+
+@study.command()
+def status(
+    folder: Annotated[Path, _FOLDER],
+    failures: Annotated[bool, typer.Option("--failures", help="Show why units failed.")] = False,
+) -> None:
+    """Show how far a study is; it may be running meanwhile."""
+    from wn.cli import studies_console as study_console
+
+    study_console.print_status(output, folder, failures)
+
+
+@study.command()
+def export(
+    folder: Annotated[Path, _FOLDER],
+    kind: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for the tables; default: FOLDER/export.", show_default=False
+        ),
+    ] = None,
+    tables: Annotated[
+        str, typer.Option(help="Which: some of results,provenance,settings,signal,weights,midpoints, or all.")
+    ] = "results,provenance",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Also units that the folder has, but the study has no more.")
+    ] = False,
+) -> None:
+    """Write tables of a study, as far as it is finished; it may be running meanwhile.
+
+    results: an accuracy per row; provenance: where and when each was computed; settings: the whole spec of
+    each curve; signal: mean y² before the noise at each noisy site; weights: statistics of each layer after
+    each epoch; midpoints.
+    """
+    from wn.study.tables.export import TABLES
+    from wn.study.tables.export import export as write
+
+    names = TABLES if tables == "all" else tuple(tables.split(","))
+    _wrote(write(folder, out or folder / "export", kind, names, whole))
+
+
+@study.command()
+def fit(folder: Annotated[Path, _FOLDER]) -> None:
+    """Fit and print the midpoints of a study, as far as it is finished."""
+    from wn.cli import studies_console as study_console
+
+    study_console.print_fit(output, folder)
+
+
+@study.command()
+def plot(
+    folder: Annotated[Path, _FOLDER],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for pictures; default: FOLDER/plots.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw the curves and midpoints of a study, as far as it is finished."""
+    from wn.study.tables.plot import plot as draw
+
+    _wrote(draw(folder, out or folder / "plots"))
+
+
+@study.command("import-seml")
+def import_seml(
+    file: Annotated[Path, typer.Argument(help="A seml experiment file (YAML).", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Study file to write; default: FILE with .toml.", show_default=False
+        ),
+    ] = None,
+    ignore: Annotated[
+        str,
+        typer.Option(
+            help="Parameters without a place in a study, with commas, that change nothing.",
+            show_default=False,
+        ),
+    ] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a study of an experiment file of the paper's authors, and print how many runs it had.
+
+    Exit code 1 if runs were left out, because a study can't express them or they may be other experiments.
+    """
+    from wn.files.outputs import AlreadyThere, check_file
+    from wn.files.whole import write_text
+    from wn.study.seml import convert as seml
+
+    imported = seml.import_seml(file, [name.strip() for name in ignore.split(",") if name.strip()])
+    target = out or file.with_suffix(".toml")
+    check_file(target, overwrite)
+    try:
+        write_text(target, imported.toml, overwrite)
+    except FileExistsError:  # written by another meanwhile
+        raise AlreadyThere(target) from None
+    for note in imported.notes:
+        say(messages, f"note: {note}")
+    left_out = f", {imported.left_out} of them left out" if imported.left_out else ""
+    say(output, f"Wrote {target}: the original has {imported.runs} runs{left_out}")
+    if imported.left_out:
+        raise typer.Exit(FAILED)
+
+
+def _wrote(paths: list[Path]) -> None:
+    for path in paths:
+        say(output, f"Wrote {path}")
+
+
+def _run(folder: Path, work: Callable[..., Any], make_workers: Any, options: dict[str, Any]) -> None:
+    """Follow a run, say what it did, and exit with FAILED unless all of the study is there."""
+    from wn.cli import studies_console as study_console
+
+    try:
+        with study_console.progress(messages, folder.name or "study") as report:
+            done = work(folder, make_workers, report=report, **options)
+    except KeyboardInterrupt:
+        text = "what is finished is kept: the same command goes on with the rest"
+        say(messages, f"{folder}: {text}")
+        raise
+    if not study_console.print_summary(output, folder, done):
+        raise typer.Exit(FAILED)

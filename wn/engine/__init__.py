@@ -1,0 +1,1 @@
+"""Everything that computes: layers, backends, noise, networks, training."""

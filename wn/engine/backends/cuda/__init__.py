@@ -1,0 +1,1 @@
+"""The backend on NVIDIA GPUs: CuPy and kernels of our own."""

@@ -1,0 +1,279 @@
+"""The fast backend on a CPU: loops compiled by Numba, matrix products by BLAS."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numba
+import numpy as np
+
+from wn.engine.backends.numba.kernels import elementwise, noise, small
+from wn.engine.backends.numba.layers import NumbaLayers
+from wn.engine.backends.numba.pace import Pace
+from wn.engine.backends.numba.process import PROCESS
+from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep, primitive
+from wn.engine.backends.plain.base import Array, Draws, TrainingStep
+from wn.engine.backends.sealed import sealed
+from wn.engine.ranges import not_finite
+
+
+class NumbaBackend(NumbaLayers):
+    """NumPy's arrays and compiled loops; results agree with the NumPy backend's, noise bit by bit.
+
+    Work is divided among `numba.get_num_threads()` processors; no result depends on how many there are.
+    Large arrays are taken from memory that is used again, each thread's its own. The calls of a training step
+    are noted when it comes first, and repeated from then on.
+    """
+
+    name = "numba"
+    libraries = ("numba",)
+
+    @property
+    def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]
+        """Whether Numba's threading layer lets several threads call kernels at once."""
+        PROCESS.start()
+        return PROCESS.plain
+
+    @contextmanager
+    def working(self, threads: int = 1) -> Iterator[None]:
+        """Give the work of the calling thread so many processors; at the end give its work arrays back."""
+        PROCESS.start()
+        before, pace = numba.get_num_threads(), self._local.pace
+        most = min(threads, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(most)
+        self._local.pace = Pace(most)
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)
+            self._local.pace = pace
+            self._work.clear()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Give a step as many threads as were fastest of late, see `wn.engine.backends.numba.pace`."""
+        pace = self._local.pace
+        if pace is None or pace.most == 1:
+            yield
+            return
+        threads = pace.threads()
+        if threads != pace.most:
+            numba.set_num_threads(threads)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            pace.step(time.perf_counter() - started)
+            if threads != pace.most:
+                numba.set_num_threads(pace.most)
+
+    # ---- recorded steps ---------------------------------------------------------------------------------
+
+    def recorded(self, step: TrainingStep) -> TrainingStep:
+        """See `Backend.recorded`: the calls of kernels are noted, and repeated without the code between."""
+        return RecordedStep(self.recording, step)
+
+    @contextmanager
+    def recording(self, calls: RecordedCalls) -> Iterator[None]:
+        """Note the calls of this thread meanwhile; what can't be repeated raises NotRecordable.
+
+        Arrays are sealed meanwhile (`wn.engine.backends.sealed`): primitives alone can look into them.
+        """
+        self._local.recording = calls
+        try:
+            yield
+        finally:
+            self._local.recording = None
+
+    def enclosed(self, state: Any) -> Any:
+        """See `Backend.enclosed`."""
+        recording = self._local.recording
+        return state if recording is None else sealed(state, recording.refuse)
+
+    def not_repeatable(self, what: str) -> None:
+        """See `Backend.not_repeatable`."""
+        self._not_recorded(what)
+
+    # ---- batches ----------------------------------------------------------------------------------------
+
+    @primitive
+    def gather(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+    ) -> Array:
+        """See `Backend.gather`: the same bits."""
+        count, *shape = images.shape
+        x = self._empty((1, *shape, len(samples)), dtype)
+        pixels = (shape[0], prod(shape[1:]))
+        self._run(
+            elementwise.gather,
+            np.ascontiguousarray(images).reshape(count, *pixels),
+            samples,
+            scale,
+            np.asarray(mean, dtype),
+            np.asarray(std, dtype),
+            x.reshape(*pixels, len(samples)),
+        )
+        return x
+
+    # ---- small arrays -----------------------------------------------------------------------------------
+
+    @primitive
+    def take(self, values: Array, samples: Array) -> Array:
+        """See `Backend.take`."""
+        out = np.empty(len(samples), values.dtype)
+        self._run(small.take, values, samples, out)
+        return out
+
+    @primitive
+    def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
+        """See `Backend.shares`."""
+        out = np.full(len(labels), 1 / len(labels), dtype)
+        if class_weights is not None:
+            self.check_labels(labels, len(class_weights))
+            self._run(small.shares, labels, np.asarray(class_weights, dtype), out)
+        return out
+
+    @primitive
+    def running_statistics(
+        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.running_statistics`: the same bits."""
+        out = tuple(np.empty_like(old[0]) for _ in range(3))
+        self._run(small.running_statistics, *old, *new, share, factor, *out)
+        return out
+
+    @primitive
+    def assign(self, target: Array, values: Array) -> None:
+        """See `Backend.assign`."""
+        self._run_last(np.copyto, target, values)
+
+    @primitive
+    def accumulate(self, total: Array, values: Array, factor: int) -> None:
+        """See `Backend.accumulate`: the same bits."""
+        self._run_last(small.accumulate, total, values, factor)
+
+    @primitive
+    def check_finite(self, array: Array, what: str) -> None:
+        """See `Backend.check_finite`."""
+        self._run(_check_finite, array, what)
+
+    # ---- optimiser --------------------------------------------------------------------------------------
+
+    @primitive
+    def adam_updates(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        first: list[Array],
+        second: list[Array],
+        constants: Sequence[float],
+    ) -> None:
+        """See `Backend.adam_updates`."""
+        recording = self._local.recording
+        if recording is None or not parameters:
+            super().adam_updates(parameters, gradients, first, second, np.array(constants, np.float64))
+            return
+        if constants is not recording.constants:  # else the kernel would find others than it is given
+            recording.refuse("constants of Adam that are not the step's")
+        kinds = parameters, gradients, first, second
+        if len({array.dtype for kind in kinds for array in kind}) > 1:
+            recording.refuse("parameters and gradients of several types")
+        arrays = [self._contiguous(*kind) for kind in kinds]
+        addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
+        sizes = np.array([array.size for array in parameters], np.int64)
+        recording.keep(arrays)
+        self._run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
+
+    @primitive
+    def adam_update(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        constants: Sequence[float] | Array,
+    ) -> None:
+        """See `Backend.adam_update`: the same bits."""
+        if not all(array.flags.c_contiguous for array in (parameter, first, second)):  # reshape would copy
+            self._not_recorded("parameters in another layout")
+            super().adam_update(parameter, gradient, first, second, list(map(float, constants)))
+            return
+        flat = (array.reshape(-1) for array in (parameter, gradient, first, second))
+        self._run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
+
+    @primitive
+    def clip(self, w: Array, limit: float) -> None:
+        """See `Backend.clip`."""
+        if w.flags.c_contiguous:
+            self._run_last(elementwise.clip, w.reshape(-1), float(limit))
+        else:
+            self._not_recorded("weights in another layout")
+            super().clip(w, limit)  # reshape would copy
+
+    # ---- noise ------------------------------------------------------------------------------------------
+
+    def _normals_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
+        out = self._empty((features, len(key.samples)), np.float32)
+        self._not_recorded("draws that are stored")
+        stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition
+        self._run(noise.fill_normals, out, *stream)
+        return out
+
+    @primitive
+    def apply_draws(
+        self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool
+    ) -> tuple[Array, Array | None]:
+        """See `Backend.apply_draws`: the same bits; the draws themselves are never stored."""
+        if multiplier is None and offset is None:
+            return x, None
+        (x,) = self._contiguous(x)
+        shape = (prod(x.shape[1:-1]), x.shape[-1])  # features, samples
+        kept = noise.members(multiplier)
+        y = self._empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
+        m = self._empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
+        recording = self._local.recording
+        if recording is not None:
+            multiplier, offset = (_in_step(draws, recording) for draws in (multiplier, offset))
+        arguments = noise.apply_arguments(
+            x.reshape(-1, *shape),
+            y.reshape(-1, *shape),
+            None if m is None else m.reshape(-1, *shape),
+            multiplier,
+            offset,
+            add_first,
+            None if recording is None else recording.epoch,
+        )
+        if y.size:
+            self._run(noise.apply, *arguments)
+        return y, m
+
+    @primitive
+    def multiply(self, dy: Array, m: Array) -> Array:
+        """See `Backend.multiply`: the same bits."""
+        dy, m = self._contiguous(dy, m)
+        dx = self._empty(dy.shape, dy.dtype)
+        self._run(noise.multiply, dy.reshape(len(dy), -1), m.reshape(len(m), -1), dx.reshape(len(dy), -1))
+        return dx
+
+
+def _in_step(draws: Draws | None, recording: RecordedCalls) -> Draws | None:
+    """Return draws of the step's epoch with its number; the kernel finds the one of each step itself."""
+    if draws is None:
+        return None
+    epoch: Any = draws.key.epoch
+    if epoch is not recording.epoch:
+        recording.refuse("draws of an epoch that is not the step's")
+    return draws._replace(key=draws.key._replace(epoch=int(epoch[0])))
+
+
+def _check_finite(array: Array, what: str) -> None:
+    if not small.all_finite(array):
+        raise not_finite(what, array)

@@ -1,0 +1,1 @@
+"""What all backends share, in plain array code over `xp`."""

@@ -1,0 +1,283 @@
+"""Every primitive once, in plain array code over a namespace `xp` (NumPy or CuPy).
+
+Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B batch. A leading 1 stands for
+"shared by the whole population" and broadcasts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from wn import random
+from wn.engine.backends.plain import crops
+from wn.engine.backends.plain.layers import SAMPLE_TILE, Array, Layers
+from wn.engine.ranges import not_finite
+from wn.random import Purpose
+
+# What a step of a training is given: sample ids (B,), uint32, the epoch, and Adam's constants.
+TrainingStep = Callable[[Array, int, Sequence[float]], None]
+
+
+class DrawKey(NamedTuple):
+    """Where draws come from: everything of a Philox address but the feature and the repetition."""
+
+    seeds: tuple[int, ...]  # one for all members, or one per member
+    samples: Array  # (B,) sample ids
+    epoch: int  # epoch in training, evaluation id in inference
+    purpose: Purpose
+    site: int
+
+
+class Draws(NamedTuple):
+    """Draws scale·z + shift of a noise operator, with standard normal z from the stream `key`."""
+
+    key: DrawKey
+    scale: Array  # (P|1,) in the dtype of the activation, in the host's memory
+    shift: Array  # (P|1,)
+
+
+class Room(NamedTuple):
+    """How large a population may be: bytes that one job may be planned to take, and members at most."""
+
+    job_bytes: int = 1 << 30
+    members: int = 16  # enough to share draws and batches, few enough for a processor's cache
+
+
+class Backend(Layers):
+    """The primitives that layers are written with."""
+
+    name: str
+    xp: ModuleType
+    libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
+    takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
+
+    # ---- arrays -----------------------------------------------------------------------------------------
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return `values` as an array of this backend."""
+        return self.xp.asarray(values, dtype=dtype)
+
+    def constant(self, values: Any, dtype: Any = None) -> Array:
+        """Return `values` as an array that may be used again, and is not to be changed."""
+        return self.asarray(values, dtype)
+
+    def resident(self, values: Any) -> Array:
+        """Return an array of the host that never changes as one of this backend, where it may stay."""
+        return self.asarray(values)
+
+    def to_numpy(self, array: Array) -> Any:
+        """Return `array` in the host's memory."""
+        return array
+
+    def all_finite(self, array: Array) -> bool:
+        """Return whether all elements are finite, as far as that is known at once.
+
+        A device that would have to be waited for says yes, and makes NaN of what follows.
+        """
+        return bool(self.xp.isfinite(array).all())
+
+    def check_finite(self, array: Array, what: str) -> None:
+        """Raise OutOfRange for members of (P, …) with an element known not to be finite, see `all_finite`.
+
+        `what` is wrong with them.
+        """
+        if not self.all_finite(array):
+            raise not_finite(what, self.to_numpy(array))
+
+    def assign(self, target: Array, values: Array) -> None:
+        """Write values to an array that is kept."""
+        target[...] = values
+
+    def accumulate(self, total: Array, values: Array, factor: int) -> None:
+        """Add values·factor, computed in float64, to total: (P,)."""
+        total += values.astype(total.dtype) * factor
+
+    @contextmanager
+    def working(self, threads: int = 1) -> Iterator[None]:
+        """Give the work of the calling thread so many processors; plain array code uses one of them."""
+        yield
+
+    def release(self) -> None:
+        """Give back memory that is kept for later."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether this process can't compute any more: on a device that failed, only another one can."""
+        return False
+
+    @property
+    def room(self) -> Room:
+        """How many networks may be trained side by side here."""
+        return Room()
+
+    def recorded(self, step: TrainingStep) -> TrainingStep:
+        """Return what does the same as `step`; it may repeat a recording of what `step` did before.
+
+        So it is for steps whose parts all say that they are `recordable`: whatever differs from step to step
+        has to be in the arguments, and every array is computed and changed by primitives of the backend. What
+        else is done – an operator between arrays, a counter, an `if` – may be done in the recording only.
+        `wn.testing.check_recorded` finds out.
+        """
+        return step
+
+    def enclosed(self, state: Any) -> Any:
+        """Return the arrays that a step changes, in their structure of tuples, as the step is to use them.
+
+        Where a step is being recorded, primitives alone can look into them: anything else ends the recording.
+        """
+        return state
+
+    def not_repeatable(self, what: str) -> None:
+        """End the recording of a step, if one is being recorded: `what` may be another thing in each step."""
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Enclose one of many steps of about equal cost: a backend may choose threads by what they took."""
+        yield
+
+    # ---- batches ----------------------------------------------------------------------------------------
+
+    def take(self, values: Array, samples: Array) -> Array:
+        """Return the values of the samples (B,): (N,) → (B,)."""
+        return values[samples]
+
+    def gather(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+    ) -> Array:
+        """Return the samples (B,) of images (N, C, H, W), standardised: a network input (1, C, H, W, B)."""
+        return self.standardise(self.xp.moveaxis(images[samples], 0, -1), scale, mean, std, dtype)
+
+    def gather_augmented(
+        self,
+        images: Array,
+        samples: Array,
+        scale: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: Any,
+        padding: int,
+        flip: bool,
+        seed: int,
+        epoch: int,
+    ) -> Array:
+        """Return what `gather` does, of images that are cropped and flipped first: see `crops.augment`."""
+        x = crops.augment(self.xp, images, samples, padding, flip, seed, epoch)
+        return self.standardise(x, scale, mean, std, dtype)
+
+    def standardise(
+        self, x: Array, scale: float, mean: Sequence[float], std: Sequence[float], dtype: Any
+    ) -> Array:
+        """Return (x / scale − mean) / std, mean and std per channel: (C, H, W, B) → (1, C, H, W, B).
+
+        Each step is rounded to `dtype`; the leading 1 stands for "shared by all members".
+        """
+        y = self.xp.ascontiguousarray(x).astype(dtype)
+        y /= scale  # a Python number: computed in y's dtype
+        y -= self.constant(mean, dtype)[:, None, None, None]
+        y /= self.constant(std, dtype)[:, None, None, None]
+        return y[None]
+
+    # ---- initial parameters -----------------------------------------------------------------------------
+
+    def uniforms(
+        self, seeds: Sequence[int], count: int, purpose: Purpose, site: int = 0, repetition: int = 0
+    ) -> Array:
+        """Return uniform draws on [0, 1) for each seed, (P, count) float32: see `random.uniforms`."""
+        unique = {
+            seed: random.uniforms(self.xp, seed, count, purpose, site, repetition=repetition)
+            for seed in seeds
+        }
+        return self.xp.stack([unique[seed] for seed in seeds])
+
+    # ---- noise ------------------------------------------------------------------------------------------
+
+    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
+        """Return standard normal draws (S, F, B) float32; S is 1 if all members share a seed, else P.
+
+        Members that share a seed share their draws, whatever their σ (common random numbers).
+        """
+        seeds = list(dict.fromkeys(key.seeds))
+        drawn = [self._normals_of_seed(key, seed, features, repetition) for seed in seeds]
+        if len(seeds) == 1:
+            return drawn[0][None]  # (1, F, B)
+        return self.xp.stack([drawn[seeds.index(seed)] for seed in key.seeds])  # (P, F, B)
+
+    def _normals_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Array:
+        return random.normals(
+            self.xp, seed, key.samples, features, key.epoch, key.purpose, key.site, repetition
+        )
+
+    def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
+        """Return scale·z + shift for an activation x (P|1, …, B): (S|P, …, B) in x's dtype."""
+        features, ones = prod(x.shape[1:-1]), (1,) * (x.ndim - 1)
+        z = self.normals(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
+        y = z.astype(x.dtype, copy=False) * self.constant(draws.scale).reshape(-1, *ones)
+        y += self.constant(draws.shift).reshape(-1, *ones)
+        return y
+
+    def apply_draws(
+        self, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, keep: bool
+    ) -> tuple[Array, Array | None]:
+        """Return y = x·M + D, or (x + D)·M = x·M + D·M if `add_first`, and M, which backward needs.
+
+        None stands for the constants M = 1 and D = 0. x: (P|1, …, B); y: (P, …, B); M: (S|P, …, B), or None
+        unless there is one and `keep` asks for it. Every product and every sum is rounded on its own.
+        """
+        m = None if multiplier is None else self.draw(multiplier, x)
+        y = x if m is None else x * m
+        if offset is not None:
+            d = self.draw(offset, x)
+            y = y + (d * m if add_first and m is not None else d)
+        return y, m if keep else None
+
+    def multiply(self, dy: Array, m: Array) -> Array:
+        """Return dy·m, (P, …, B), for multipliers m (P|1, …, B)."""
+        return dy * m
+
+    # ---- optimiser --------------------------------------------------------------------------------------
+
+    def adam_update(
+        self,
+        parameter: Array,
+        gradient: Array,
+        first: Array,
+        second: Array,
+        constants: Sequence[float] | Array,
+    ) -> None:
+        """Update one parameter and its two moments in place; see `engine.optim.adam_step` for the formula."""
+        step_size, beta1, beta2, second_correction, epsilon = constants
+        first *= beta1
+        first += (1 - beta1) * gradient
+        second *= beta2
+        second += (1 - beta2) * gradient * gradient
+        denominator = self.xp.sqrt(second)
+        denominator *= second_correction
+        denominator += epsilon
+        parameter -= step_size * first / denominator
+
+    def adam_updates(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        first: list[Array],
+        second: list[Array],
+        constants: Sequence[float] | Array,
+    ) -> None:
+        """Apply `adam_update` to all parameters of a network."""
+        for arrays in zip(parameters, gradients, first, second, strict=True):
+            self.adam_update(*arrays, constants)
+
+    def clip(self, w: Array, limit: float) -> None:
+        """Clamp w to [−limit, limit] in place."""
+        self.xp.clip(w, -limit, limit, out=w)
+
+
+__all__ = ["SAMPLE_TILE", "Array", "Backend", "DrawKey", "Draws", "Room", "TrainingStep"]

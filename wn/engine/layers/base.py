@@ -1,0 +1,113 @@
+"""What a network asks of a layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from wn.engine.backends.plain.base import Array, Backend
+from wn.engine.backends.plain.windows import Pair, check_pair, pooled_shape
+
+Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
+
+# draw(index of the parameter within its layer, shape of one member, bound) → (P, *shape) in U(−bound, bound).
+# Every call has draws of its own: one that repeats an index, too, as layers within a layer do.
+DrawUniform = Callable[[int, Shape, float], Array]
+
+
+class Layer(Protocol):
+    """A layer's place in a network: static settings, shapes, initial parameters, forward and backward.
+
+    Parameters and gradients are NamedTuples of arrays, `()` for a layer that has none; a state holds what
+    training updates without a gradient (running statistics of batch norm), `()` for most layers.
+    """
+
+    learns: ClassVar[bool]  # whether it has parameters
+    # What follows counts only where the layer's own class says it, see `declares`.
+    recordable: ClassVar[bool]  # whether all it does with arrays is done by primitives of the backend
+    relu_after: ClassVar[bool]  # whether its forward can include a ReLU of its output
+    relu_before: ClassVar[bool]  # whether its backward can include that of the ReLU its input came from
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of one output sample; raise WnError if `shape` does not fit."""
+        ...
+
+    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+        """Return the parameters of a fresh population."""
+        ...
+
+    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+        """Return the state of a fresh population."""
+        ...
+
+    def forward(
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
+    ) -> tuple[Array, Any, Any]:
+        """Return (y, cache, new state), relu(y) in place of y with `relu`: for layers with `relu_after`."""
+        ...
+
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
+        """Return (dx or None, grads).
+
+        With `relu`, for layers with `relu_before`, x came out of a ReLU: dx is the gradient of what went in.
+        """
+        ...
+
+
+def declares(thing: Any, name: str) -> bool:
+    """Return whether the class of a layer, or of another part of a step, itself says `name = True`.
+
+    What a class inherits does not count: it may well do something else in its forward and backward than the
+    class that said so. Neither does an object that has a method of its own in place of its class's.
+    """
+    kind = type(thing)
+    own_methods = any(callable(getattr(kind, name, None)) for name in getattr(thing, "__dict__", ()))
+    return vars(kind).get(name) is True and not own_methods
+
+
+class Stateless:
+    """Defaults for a layer without parameters and state."""
+
+    learns: ClassVar[bool] = False
+    recordable: ClassVar[bool] = False
+    relu_after: ClassVar[bool] = False
+    relu_before: ClassVar[bool] = False
+
+    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+        """Return no parameters."""
+        return ()
+
+    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+        """Return no state."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Pooling(Stateless):
+    """A pooling with stride = window (height, width) in a network; a kind gives its name and functions."""
+
+    kind: ClassVar[str]  # with its article
+    pool: ClassVar[Callable[..., tuple[Array, Any]]]
+    pool_backward: ClassVar[Callable[..., tuple[Array, tuple[()]]]]
+    window: Pair
+
+    def __post_init__(self) -> None:
+        check_pair(f"window of {self.kind}", self.window, at_least=1)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
+        return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
+
+    def forward(
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
+    ) -> tuple[Array, Any, Any]:
+        """See `forward` of the kind's module."""
+        y, cache = self.pool(be, params, x, self.window)
+        return y, cache, state
+
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
+        """See `backward` of the kind's module."""
+        return self.pool_backward(be, dy, cache)

@@ -1,0 +1,53 @@
+"""Flatten: (C, H, W) → (F). Derived in docs/layers/flatten.md."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, NamedTuple
+
+from wn.engine.backends.plain.base import Array, Backend
+from wn.engine.layers.base import Shape, Stateless
+
+
+class FlattenCache(NamedTuple):
+    """What backward needs: the feature axes of the input."""
+
+    features: Shape
+
+
+def forward(be: Backend, params: tuple[()], x: Array) -> tuple[Array, FlattenCache]:
+    """Lay the feature axes of a sample in one row.
+
+    y[p, (c·H + h)·W + w, n] = x[p, c, h, w, n]. x: (P, …, B); y: (P, F, B) with F the product of the axes
+    between; the same values in the same order, so nothing is copied where x is contiguous.
+    """
+    features = x.shape[1:-1]
+    return x.reshape(x.shape[0], prod(features), x.shape[-1]), FlattenCache(features)
+
+
+def backward(be: Backend, dy: Array, cache: FlattenCache) -> tuple[Array, tuple[()]]:
+    """Return dx: dy in the shape of x."""
+    return dy.reshape(dy.shape[0], *cache.features, dy.shape[-1]), ()
+
+
+@dataclass(frozen=True)
+class Flatten(Stateless):
+    """A flatten in a network; it has no noise site."""
+
+    recordable: ClassVar[bool] = True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) → (C·H·W,)."""
+        return (prod(shape),)
+
+    def forward(
+        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
+    ) -> tuple[Array, Any, Any]:
+        """See `forward` of this module."""
+        y, cache = forward(be, params, x)
+        return y, cache, state
+
+    def backward(
+        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
+    ) -> tuple[Array | None, Any]:
+        """See `backward` of this module."""
+        return backward(be, dy, cache)

@@ -1,0 +1,188 @@
+"""The networks of the study, by name; tables of their noise sites are in docs/networks.md."""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wn.engine import backends
+from wn.engine.layers.average_pooling import AveragePooling
+from wn.engine.layers.base import Layer, Shape
+from wn.engine.layers.batch_norm import BatchNorm
+from wn.engine.layers.convolution import Convolution
+from wn.engine.layers.flatten import Flatten
+from wn.engine.layers.linear import Linear
+from wn.engine.layers.max_pooling import MaxPooling
+from wn.engine.layers.relu import Relu
+from wn.engine.network import Network, Step
+from wn.engine.optim import arrays
+from wn.errors import WnError
+
+BATCH_NORM = ("none", "sites", "hidden")
+MLP_WIDTHS = (8, 16, 32, 64, 256, 1024)
+CNN_CHANNELS = {"cnn-s": (28, 30), "cnn-m": (64, 48), "cnn-l": (60, 76)}
+VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+ALIASES = {"mlp": "mlp-64", "tfc": "mlp-64", "sfc": "mlp-256", "lfc": "mlp-1024"}
+
+
+class DefaultInput(NamedTuple):
+    """What a network is made for in the study: the shape of one sample and the number of classes."""
+
+    shape: Shape
+    classes: int
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the networks; `ALIASES` has others for some of them."""
+    return (*(f"mlp-{width}" for width in MLP_WIDTHS), "lenet5", *CNN_CHANNELS, "vgg11", "vgg11-28")
+
+
+def check_name(name: str, batch_norm: str = "none") -> str:
+    """Return the name of the network behind an alias; WnError for unknown names, listing the allowed ones."""
+    found = ALIASES.get(name, name)
+    if found not in names():
+        raise WnError(f"unknown model {name!r}: allowed are {', '.join((*names(), *ALIASES))}")
+    if batch_norm not in BATCH_NORM:
+        raise WnError(f"unknown batch_norm {batch_norm!r}: allowed are {', '.join(BATCH_NORM)}")
+    return found
+
+
+def default_input(name: str) -> DefaultInput:
+    """Return the input that the study gives to a network; WnError for an unknown name."""
+    name = check_name(name)
+    if name in CNN_CHANNELS:
+        return DefaultInput((1, 10, 49), 12)  # MFCC: coefficients × frames
+    return DefaultInput((3, 32, 32) if name == "vgg11" else (1, 28, 28), 10)
+
+
+def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none") -> Network:
+    """Return the network `name` for samples of shape (C, H, W) and K classes.
+
+    batch_norm: "none", "sites" (each batch norm is a noise site) or "hidden" (batch norm without sites of
+    its own). Raises WnError for unknown names, and where the input does not fit, naming the layer and shapes.
+    """
+    name = check_name(name, batch_norm)
+    if not _positive(classes):
+        raise WnError(f"classes is {classes!r}: it must be an integer of at least 1")
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(map(_positive, shape)):
+        raise WnError(f"input shape is {shape}: it must be (channels, height, width), all at least 1")
+    parts = _Parts(batch_norm)
+    if name.startswith("mlp-"):
+        _mlp(parts, int(name.removeprefix("mlp-")))
+    elif name == "lenet5":
+        _lenet5(parts)
+    elif name in CNN_CHANNELS:
+        _cnn(parts, *CNN_CHANNELS[name])
+    else:
+        _vgg11(parts, small=name == "vgg11-28")
+    parts.add("logits", Linear(classes))
+    return Network(name, tuple(parts.steps), shape)
+
+
+def parameter_count(network: Network) -> int:
+    """Return how many parameters one member has; running statistics are not counted."""
+    be = backends.get("numpy")
+
+    def draw(_part: int, shape: Shape, _bound: float) -> Any:
+        return np.broadcast_to(np.float32(0), (1, *shape))  # a shape without memory
+
+    layers = zip(network.steps, network.shapes(), strict=False)
+    params = tuple(step.layer.initial_parameters(be, shape, draw) for step, shape in layers)
+    return sum(array.size for array in arrays(params))
+
+
+def cost_per_image(network: Network) -> int:
+    """Return the multiply-accumulates of a forward pass: linear O·I, convolution O·H'·W'·C·KH·KW."""
+    shapes = network.shapes()
+    cost = 0
+    for step, before, after in zip(network.steps, shapes, shapes[1:], strict=False):
+        match step.layer:
+            case Linear():
+                cost += after[0] * before[0]
+            case Convolution(kernel=kernel):
+                cost += prod(after) * before[0] * prod(kernel)
+    return cost
+
+
+class _Parts:
+    """A network under construction: names are numbered per kind (conv1, bn1, relu1, pool1, fc1, …)."""
+
+    def __init__(self, batch_norm: str) -> None:
+        self.batch_norm = batch_norm
+        self.steps: list[Step] = []
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, layer: Layer, site: bool = True) -> None:
+        self.steps.append(Step(name, layer, site))
+
+    def numbered(self, kind: str, layer: Layer, site: bool = True) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.add(f"{kind}{self.counts[kind]}", layer, site)
+
+    def norm_and_relu(self) -> None:
+        if self.batch_norm != "none":
+            self.numbered("bn", BatchNorm(), site=self.batch_norm == "sites")
+        self.numbered("relu", Relu())
+
+    def flatten(self) -> None:
+        self.add("flatten", Flatten(), site=False)
+
+    def linear(self, features: int) -> None:
+        self.numbered("fc", Linear(features))
+        self.norm_and_relu()
+
+
+def _mlp(parts: _Parts, width: int) -> None:
+    """RL_TFC: flatten → 3 × [Linear width → (BN) → ReLU]."""
+    parts.flatten()
+    for _ in range(3):
+        parts.linear(width)
+
+
+def _lenet5(parts: _Parts) -> None:
+    """2 × [C@5 → (BN) → ReLU → MaxPool 2] with 6 and 16 channels → flatten → Linear 120, 84."""
+    for channels in (6, 16):
+        parts.numbered("conv", Convolution(channels, (5, 5)))
+        parts.norm_and_relu()
+        parts.numbered("pool", MaxPooling((2, 2)))
+    parts.flatten()
+    parts.linear(120)
+    parts.linear(84)
+
+
+def _cnn(parts: _Parts, first: int, second: int) -> None:
+    """Keyword spotting: 2 × [C@(4, 10) → (BN) → ReLU], strides (1, 2) and (1, 1) → flatten → Linear 128."""
+    parts.numbered("conv", Convolution(first, (4, 10), stride=(1, 2)))
+    parts.norm_and_relu()
+    parts.numbered("conv", Convolution(second, (4, 10)))
+    parts.norm_and_relu()
+    parts.flatten()
+    parts.linear(128)
+
+
+def _vgg11(parts: _Parts, small: bool) -> None:
+    """C@3 with padding 1 → (BN) → ReLU per number, MaxPool 2 per M, then AvgPool 1 → flatten.
+
+    For 28×28 images (`small`) the list ends after its last convolution, whose output has 1×1 pixels: without
+    the BN, ReLU and M that follow it in the large one.
+    """
+    last = VGG11[-2:]
+    for entry in VGG11[:-2] if small else VGG11:
+        if entry == "M":
+            parts.numbered("pool", MaxPooling((2, 2)))
+        else:
+            _convolution3(parts, int(entry))
+            parts.norm_and_relu()
+    if small:
+        _convolution3(parts, int(last[0]))
+    parts.add("avgpool", AveragePooling((1, 1)))
+    parts.flatten()
+
+
+def _convolution3(parts: _Parts, channels: int) -> None:
+    parts.numbered("conv", Convolution(channels, (3, 3), padding=(1, 1)))
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)

@@ -1,0 +1,1 @@
+"""The midpoint of an accuracy curve, and its interval."""

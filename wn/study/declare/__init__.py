@@ -1,0 +1,1 @@
+"""Study files: their keys, and what these mean."""

@@ -1,0 +1,167 @@
+"""The keys of a study file, and errors about them in one line. What they mean: docs/study-files.md."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from wn.errors import WnError
+from wn.walking.grids import MOST
+
+Sigma = str | float | list[float]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of a study file; a key that takes a value or a list of values is an axis of the grid."""
+
+
+class DataKeys(Table, frozen=True, kw_only=True):
+    """[data]: which data sets, where their files lie, and how many samples of them are used."""
+
+    names: str | list[str]
+    dir: str | None = None
+    train_limit: int | None = None
+    test_limit: int | None = None
+
+
+class ModelKeys(Table, frozen=True, kw_only=True):
+    """[[models]]: a network with its kinds of batch norm; `data` restricts it to some of the data sets."""
+
+    name: str
+    batch_norm: str | list[str] = "none"
+    data: str | list[str] | None = None
+
+
+class RecipeKeys(Table, frozen=True, kw_only=True):
+    """[recipe]: how networks are trained; what is not given comes from the recipe of the data set."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    clamp_weights: bool | list[bool] = False
+    dtype: str = "float32"
+
+
+class NoiseKeys(Table, frozen=True, kw_only=True):
+    """[[noise]]: a noise kind with its σ grid and axes, the places it goes to, and for which networks.
+
+    `phases`, `repeats` and `clamp_weights` override those of the study; `data`, `models` and `batch_norm`
+    restrict the entry to some of its networks.
+    """
+
+    kind: str
+    sigma: Sigma | None = None
+    sigma_mul: Sigma | None = None
+    sigma_add: Sigma | None = None
+    ratio: float | list[float] | None = None
+    mean: float | None = None
+    mean_mul: float | None = None
+    mean_add: float | None = None
+    order: str | list[str] | None = None
+    normalize_to_input_size: bool | None = None
+    repetitions: int | list[int] | None = None
+    repetition_maps: list[list[int]] | None = None
+    execution: str | None = None
+    where: str | list[int | str] | None = None
+    factors: dict[str, float] | None = None
+    phases: str | list[str] | None = None
+    repeats: int | None = None
+    clamp_weights: bool | list[bool] | None = None
+    data: str | list[str] | None = None
+    models: str | list[str] | None = None
+    batch_norm: str | list[str] | None = None
+
+
+class StudySpec(Table, frozen=True, kw_only=True):
+    """A study as its file declares it."""
+
+    name: str = "study"
+    description: str = ""
+    seed: int = 0
+    repeats: int = 1
+    phases: str | list[str] | None = None  # both
+    data: DataKeys
+    models: list[ModelKeys]
+    recipe: RecipeKeys = RecipeKeys()
+    noise: list[NoiseKeys]
+
+
+_TABLES: dict[str, type[Table]] = {
+    "": StudySpec,
+    "data": DataKeys,
+    "models": ModelKeys,
+    "recipe": RecipeKeys,
+    "noise": NoiseKeys,
+}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def decode(document: dict[str, Any]) -> StudySpec:
+    """Return a TOML document as a StudySpec; WnError names an unknown, missing or wrongly typed key."""
+    try:
+        return msgspec.convert(document, StudySpec, strict=True)
+    except msgspec.ValidationError as error:
+        raise WnError(_one_line(str(error), document)) from None
+
+
+@contextmanager
+def at(path: str) -> Iterator[None]:
+    """Put the path of a key before what is wrong with it."""
+    try:
+        yield
+    except WnError as error:
+        raise WnError(f"{path}: {error}") from None
+
+
+def as_axis(path: str, value: Any) -> tuple[Any, ...]:
+    """Return the values of an axis, given as a value or a list; WnError if it is empty or has one twice.
+
+    An axis has at most 10,000 values.
+    """
+    values = tuple(value) if isinstance(value, list) else (value,)
+    if not values:
+        raise WnError(f"{path}: the list is empty: give at least one value, or leave the key out")
+    if len(values) > MOST:
+        raise WnError(f"{path}: {len(values)} values: at most {MOST} are allowed")
+    seen = set()
+    for item in values:
+        key = tuple(item) if isinstance(item, list) else item
+        if key in seen:
+            raise WnError(f"{path}: {item!r} is listed twice: every value of an axis must be another one")
+        seen.add(key)
+    return values
+
+
+def _one_line(error: str, document: dict[str, Any]) -> str:
+    """Return msgspec's message in the words of TOML, led by the path of the key."""
+    reason, _, found = error.partition(" - at `$")
+    path = found.removesuffix("`").removeprefix(".")
+    keys = ", ".join(_TABLES.get(path.partition("[")[0], StudySpec).__struct_fields__)
+    if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", reason):
+        key = f"{path}.{named[2]}" if path else named[2]
+        what = "unknown key" if named[1] == "contains unknown" else "this key is missing"
+        return f"{key}: {what}; allowed are {keys}" if what == "unknown key" else f"{key}: {what}"
+    if named := re.fullmatch(r"Expected `(.*)`, got `(.*)`", reason):
+        allowed = [_WORDS.get(word, word) for word in named[1].split(" | ") if word != "null"]
+        got = _WORDS.get(named[2], f"a {named[2]}")
+        return f"{_with_key(path, document)}: must be {' or '.join(allowed)}, not {got}"
+    return f"{path}: {reason}" if path else reason
+
+
+def _with_key(path: str, document: dict[str, Any]) -> str:
+    """Return the path with the name of the factor that is no number: msgspec writes [...] for it."""
+    if not path.endswith("[...]"):
+        return path
+    index = int(path.removeprefix("noise[").partition("]")[0])
+    factors = document["noise"][index]["factors"]
+    wrong = next(key for key, value in factors.items() if type(value) not in (int, float))
+    return f"{path.removesuffix('[...]')}.{wrong}"

@@ -1,0 +1,165 @@
+"""Study files: TOML in, a checked StudySpec out, and back; every mistake is one line."""
+
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wn.engine.models import check_name
+from wn.errors import WnError
+from wn.files.whole import StrPath
+from wn.study.declare import resolve
+from wn.study.declare.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode
+
+LARGEST = 4_000_000  # characters
+_DECIMAL_COMMA = re.compile(r"=\s*[+-]?\d+,\d+\s*(#.*)?$")
+
+__all__ = ["StudySpec", "narrowed", "parse_study", "read_study", "to_toml"]
+
+
+def read_study(path: StrPath) -> StudySpec:
+    """Return the study that a file declares; its name is that of the file unless it gives one.
+
+    Raises WnError, in one line with the file and the path of the key, for everything that is wrong in it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise WnError(f"{path}: not UTF-8 text: byte {error.start} can't be decoded") from None
+    return parse_study(text, str(path), path.stem)
+
+
+def parse_study(text: str, source: str = "study", name: str = "study") -> StudySpec:
+    """Return the study that a text declares; `source` leads every WnError, `name` is the default."""
+    with at(source):
+        if len(text) > LARGEST:
+            raise WnError(f"{len(text)} characters: a study file has at most {LARGEST}")
+        try:
+            document = tomllib.loads(text)
+        except RecursionError:
+            raise WnError("lists or tables are nested too deep: a study needs two levels") from None
+        except ValueError as error:  # no TOML, or a number of too many digits
+            raise WnError(_not_toml(str(error), text)) from None
+        spec = decode({"name": name} | document)
+        resolve.check(spec)
+    return spec
+
+
+def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = None) -> StudySpec:
+    """Return the part of a study that is about one data set, one model, or both.
+
+    Raises WnError, with what there is, if the study has no such network.
+    """
+    found = [
+        network
+        for network in resolve.networks(spec)
+        if dataset in (None, network.dataset) and (model is None or network.model == check_name(model))
+    ]
+    if not found:
+        there = dict.fromkeys(f"{network.dataset} {network.model}" for network in resolve.networks(spec))
+        raise WnError(f"{spec.name} has no network {dataset or ''} {model or ''}: it has {', '.join(there)}")
+    datasets = list(dict.fromkeys(network.dataset for network in found))
+    chosen = {network.model for network in found}
+    models = [_for_data(keys, datasets) for keys in spec.models if check_name(keys.name) in chosen]
+    entries = [
+        _for_networks(entry.keys, datasets, chosen)
+        for entry in resolve.noise_entries(spec)
+        if any(entry.covers(network) for network in found)
+    ]
+    part = msgspec.structs.replace(
+        spec,
+        name="-".join([spec.name, *filter(None, (dataset, model))]),
+        data=msgspec.structs.replace(spec.data, names=datasets),
+        models=[keys for keys in models if keys.data != []],
+        noise=entries,
+    )
+    with at(part.name):
+        resolve.check(part)
+    return part
+
+
+def _for_data(keys: ModelKeys, datasets: list[str]) -> ModelKeys:
+    return msgspec.structs.replace(keys, data=_kept(keys.data, set(datasets)))
+
+
+def _for_networks(keys: NoiseKeys, datasets: list[str], models: set[str]) -> NoiseKeys:
+    named = keys.models
+    if named is not None:
+        named = [name for name in as_axis("models", named) if check_name(name) in models]
+    return msgspec.structs.replace(keys, data=_kept(keys.data, set(datasets)), models=named)
+
+
+def _kept(chosen: str | list[str] | None, there: set[str]) -> list[str] | None:
+    return None if chosen is None else [value for value in as_axis("data", chosen) if value in there]
+
+
+def _not_toml(error: str, text: str) -> str:
+    """Return tomllib's message with the place in front; line 1 is the first.
+
+    Of a key that is there twice tomllib says the place only: its line is shown. A decimal comma is guessed.
+    """
+    reason, at_place, place = error.rstrip(")").rpartition(" (at ")
+    if not at_place:
+        return f"not TOML: {error.partition(':')[0]}"
+    lines = text.splitlines() or [""]
+    place = place.removeprefix("end of document") or f"line {text.count(chr(10)) + 1}"
+    message = f"{place}: not TOML: {reason[:1].lower()}{reason[1:]}"
+    number = int(place.removeprefix("line ").partition(",")[0])
+    line = lines[min(number, len(lines)) - 1].strip()
+    if reason == "Cannot overwrite a value":
+        return f"{message} that is there already: {line[:60]}"
+    return f"{message}: a decimal comma? numbers have a point" if _DECIMAL_COMMA.search(line) else message
+
+
+# ---- back to TOML ---------------------------------------------------------------------------------------
+
+
+def to_toml(spec: StudySpec, comments: tuple[str, ...] = ()) -> str:
+    """Return a study as the text of its file, without what is so by default; `comments` lead it."""
+    lines = [f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() for line in comments]
+    lines += _lines(spec, ("data", "models", "recipe", "noise"))
+    for title, tables in (
+        ("[data]", [spec.data]),
+        ("[[models]]", spec.models),
+        ("[recipe]", [spec.recipe]),
+        ("[[noise]]", spec.noise),
+    ):
+        for table in tables:
+            content = _lines(table)
+            lines += ["", title, *content] if content else []
+    return "\n".join(lines) + "\n"
+
+
+def _lines(table: Table, left_out: tuple[str, ...] = ()) -> list[str]:
+    defaults = {field.name: field.default for field in msgspec.structs.fields(table)}
+    return [
+        f"{name} = {_value(value)}"
+        for name, value in msgspec.structs.asdict(table).items()
+        if name not in left_out and value is not None and value != defaults[name]
+    ]
+
+
+def _value(value: Any) -> str:
+    """Return a value as TOML writes it: JSON's text is TOML's too, but for control characters and DEL."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        pairs = (f"{_key(key)} = {_value(item)}" for key, item in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    return str(value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)

@@ -1,0 +1,306 @@
+"""The driver of a study: gives tasks to workers, and writes what they find. It alone writes the store."""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from wn.engine.backends.plain.base import Room
+from wn.errors import WnError
+from wn.study.execution.checkpoints import tidy
+from wn.study.execution.clean_networks import Arrays, CleanNetworks
+from wn.study.execution.executors import MakeWorkers, Workers
+from wn.study.execution.greeting import greet
+from wn.study.execution.tasks import cost, tasks
+from wn.study.execution.worker import Report, Task, Units, run_task
+from wn.study.store.writer import Store
+from wn.study.unit import CLEAN, INFERENCE, NUMERICS, Unit
+
+ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
+AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
+LOOK_AHEAD = 4  # tasks per worker that are known beyond these, so that the last ones can be sorted
+LOOK_EVERY = 10.0  # seconds, for workers that have joined
+
+CHECKPOINTS = "checkpoints"
+BACKEND = "backend"  # the entry of the store's record that says which one its units are computed with
+STILLBORN = (
+    "the worker processes end before they begin: is there memory for them? "
+    'A Python script that runs studies also needs an `if __name__ == "__main__":`'
+)
+
+
+class Progress(NamedTuple):
+    """Where a run stands: units of those that it began with, and the share of the work that they are."""
+
+    finished: int
+    failed: int
+    total: int
+    share: float
+
+
+class _Given(NamedTuple):
+    """A task to be handed out: its units, the number of the attempt, and whether only a network is wanted."""
+
+    units: Units
+    attempt: int = 1
+    again: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may be computed meanwhile."""
+        return self.attempt == ATTEMPTS
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """What the last tasks are sorted by: networks that others wait for, then the longest."""
+        return self.units[0].phase == CLEAN, cost(self.units[0]) * len(self.units)
+
+
+class Driver:
+    """Runs what is pending in a store, with one backend.
+
+    `make_workers` is called once, and again when all workers are gone because one of them died. Once the
+    workers have shown that they can use the backend, the store has its name.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        make_workers: MakeWorkers,
+        *,
+        backend: str,
+        data_dir: str | None = None,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.store, self.make_workers, self.report = store, make_workers, report
+        self.backend, self.data_dir = backend, data_dir
+        self.networks = CleanNetworks(store.folder)
+        self.checkpoints = store.folder.absolute() / CHECKPOINTS
+        self.finished = self.failed = self.total = 0
+        self.cost = self.done_cost = 0.0
+        self.more = True  # whether there may be tasks beyond those that are ready
+        self.ready: deque[_Given] = deque()
+        self.waiting: dict[str, list[Units]] = {}  # for their clean network, by its key
+        self.given: dict[Future[Report], _Given] = {}
+
+    def run(self) -> Progress:
+        """Compute everything that is pending; Ctrl-C ends it, and what is finished stays finished.
+
+        Raises WnError if the store can't be written, and if there are no workers any more.
+        """
+        self.networks.tidy()
+        tidy(self.checkpoints)
+        for spec, number in self.store.pending_counts():
+            self.total += number
+            self.cost += number * cost(msgspec.convert(spec, Unit))
+        self.report(self._progress())
+        if self.total:
+            self.workers, room = self._hired()
+            try:
+                self.store.write_meta({BACKEND: self.backend})
+                self._work(tasks(self._pending(), room))
+                self.workers.executor.shutdown()
+            finally:
+                self.workers.stop()
+        tidy(self.checkpoints, everything=True)
+        return self._progress()
+
+    def _work(self, source: Iterator[Units]) -> None:
+        while True:
+            self._hand_out(source)
+            if not self.given:
+                return
+            done, _ = wait(self.given, LOOK_EVERY, FIRST_COMPLETED)
+            if not done:
+                self.report(self._progress())
+            broken = [self._collect(future) for future in done]
+            if any(broken):
+                self._replace_workers()
+
+    def _hired(self) -> tuple[Workers, Room]:
+        """Return new workers, and what room one of them has, which has shown that it can work.
+
+        Raises WnError if it can't.
+        """
+        workers = self.make_workers(self.backend)
+        try:
+            # As many as there are: so processes start side by side
+            greetings = [
+                workers.executor.submit(greet, self.backend, NUMERICS) for _ in range(workers.at_once())
+            ]
+            room = wait(greetings, return_when=FIRST_COMPLETED).done.pop().result()
+        except BaseException as error:
+            workers.stop()
+            if isinstance(error, BrokenProcessPool):
+                raise WnError(STILLBORN) from None
+            if isinstance(error, WnError) or not isinstance(error, Exception):
+                raise
+            raise WnError(f"the workers can't run wn: {type(error).__name__}: {error}") from error
+        return workers, room
+
+    # ---- handing out ------------------------------------------------------------------------------------
+
+    def _pending(self) -> Iterator[Unit]:
+        for waiting in self.store.pending():
+            yield msgspec.convert(waiting.spec, Unit)
+
+    def _hand_out(self, source: Iterator[Units]) -> None:
+        """Keep the workers busy with what can be computed now."""
+        most = AHEAD * self.workers.at_once()
+        while len(self.given) < most and not any(given.alone for given in self.given.values()):
+            self._look_ahead(source)
+            given = self._first()
+            if given is None or (given.alone and self.given):
+                return
+            self.ready.remove(given)
+            arrays = self._arrays(given.units)
+            if arrays is None:
+                self._wait_for_network(given.units)
+                continue
+            folder = str(self.checkpoints)
+            task = Task(given.units, self.backend, self.data_dir, folder, arrays)
+            try:
+                self.given[self.workers.executor.submit(run_task, task)] = given
+            except BrokenProcessPool:
+                self.ready.appendleft(given)
+                self._replace_workers()
+            except Exception:
+                self.workers.check()  # says it in one line if the scheduler is gone
+                raise
+
+    def _look_ahead(self, source: Iterator[Units]) -> None:
+        """Have some tasks ready beyond the next, as long as there are any."""
+        wanted = LOOK_AHEAD * self.workers.at_once()
+        while self.more and len(self.ready) < wanted:
+            self.more = self._next(source)
+
+    def _first(self) -> _Given | None:
+        """Return the task to hand out next, None if none is ready.
+
+        Tasks go in the order of the study; of the last ones the longest go first, so that no worker has a
+        long one left when the others are done.
+        """
+        if self.more or not self.ready:
+            return self.ready[0] if self.ready else None
+        return max(self.ready, key=lambda given: given.urgency)
+
+    def _next(self, source: Iterator[Units]) -> bool:
+        """Make the next task ready; False if there is none left."""
+        for units in source:
+            clean = units[0].clean_key
+            if clean is None or units[0].phase != INFERENCE or clean in self.networks:
+                self.ready.append(_Given(units))
+                return True
+            self._wait_for_network(units)
+            if self.ready:
+                return True
+        return False
+
+    def _arrays(self, units: Units) -> Arrays | None:
+        """Return the clean network that units need, () if they need none, None if it is not there."""
+        clean = units[0].clean_key
+        return () if clean is None or units[0].phase != INFERENCE else self.networks.arrays(clean)
+
+    def _wait_for_network(self, units: Units) -> None:
+        """Let inference units wait for their clean network; train it if nobody does."""
+        clean = units[0].clean
+        first = clean.key not in self.waiting
+        self.waiting.setdefault(clean.key, []).append(units)
+        if not first:
+            return
+        status = self.store.status_of([clean.key]).get(clean.key)
+        if status == "failed":
+            self._release(clean.key)
+        elif status == "done":  # its file is gone or damaged
+            self.ready.append(_Given((clean,), again=True))
+
+    def _release(self, key: str, why: str = "") -> None:
+        """Let go what waits for a clean network: to work if it is there, as failed if it never will be."""
+        for units in self.waiting.pop(key, []):
+            if key in self.networks:
+                self.ready.append(_Given(units))
+            else:
+                text = why or f"the clean network of these units could not be trained: see unit {key}"
+                self._count(units, self.store.fail([unit.key for unit in units], text), 0)
+
+    # ---- collecting -------------------------------------------------------------------------------------
+
+    def _collect(self, future: "Future[Report]") -> bool:
+        """Write what became of a task; True if its workers are gone."""
+        given = self.given.pop(future)
+        try:
+            report = future.result()
+        except BrokenProcessPool:
+            self._try_again(given, "the worker process died")
+            return True
+        except CancelledError:  # the connection to a cluster was lost
+            self.workers.check()
+            self.ready.append(given)
+        except WnError:  # the worker can't use the backend: no unit is to blame
+            raise
+        except Exception:
+            self.workers.check()  # if the scheduler is gone, the units are not to blame
+            # Dask has tried several workers, all of which died, or what they sent can't be read
+            last = given._replace(attempt=max(given.attempt, ATTEMPTS - 1))
+            self._try_again(last, traceback.format_exc())
+        else:
+            self._write(given, report)
+        return False
+
+    def _write(self, given: _Given, report: Report) -> None:
+        if report.arrays:
+            self.networks.keep(given.units[0], report.arrays)
+        if not given.again:
+            finished = self.store.finish(report.results, report.environment)
+            self._count(given.units, self._fail(report.failures), finished)
+        for path in report.checkpoints:
+            with suppress(OSError):
+                Path(path).unlink()
+        self._release(given.units[0].key, "".join(text for _, text in report.failures) if given.again else "")
+
+    def _fail(self, failures: tuple[tuple[str, str], ...]) -> int:
+        """Record failures, those with the same traceback together; return how many."""
+        by_text: dict[str, list[str]] = {}
+        for key, text in failures:
+            by_text.setdefault(text, []).append(key)
+        return sum(self.store.fail(keys, text) for text, keys in by_text.items())
+
+    def _try_again(self, given: _Given, text: str) -> None:
+        """Hand a task out again whose worker died; one that does so again and again fails.
+
+        Of several units each is tried on its own first: the one that is to blame fails alone.
+        """
+        if given.attempt < ATTEMPTS:
+            self.ready.append(given._replace(attempt=given.attempt + 1))
+        elif len(given.units) > 1:
+            self.ready.extend(_Given((unit,), ATTEMPTS - 1) for unit in given.units)
+        else:
+            key, text = given.units[0].key, f"{text.rstrip()} (in each of {ATTEMPTS} attempts)"
+            if not given.again:
+                self._count(given.units, self.store.fail([key], text), 0)
+            self._release(key, text if given.again else "")
+
+    def _replace_workers(self) -> None:
+        """Make new workers in place of those that are gone; their tasks are handed out again."""
+        for future in list(self.given):
+            self._collect(future)
+        self.workers.stop()
+        self.workers, _ = self._hired()
+
+    # ---- progress ---------------------------------------------------------------------------------------
+
+    def _count(self, units: Units, failed: int, finished: int) -> None:
+        self.failed += failed
+        self.finished += finished
+        self.done_cost += sum(map(cost, units))
+        self.report(self._progress())
+
+    def _progress(self) -> Progress:
+        share = self.done_cost / self.cost if self.cost else 1.0
+        return Progress(self.finished, self.failed, self.total, min(share, 1.0))

@@ -1,0 +1,58 @@
+"""What is recorded while networks of a study are trained: statistics of their weights, and checkpoints."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.engine.backends.plain.base import Backend
+from wn.engine.training import Monitor, TrainingState
+from wn.study.execution.checkpoints import Checkpoint
+from wn.study.execution.statistics import weight_statistics
+from wn.study.unit import Unit
+
+
+class Recorder(Monitor):
+    """Keeps the statistics of the weights after each epoch, (E, P, L, 3), and writes checkpoints.
+
+    It follows the training of all units of a task or, after `begin`, of some of them.
+    """
+
+    def __init__(
+        self, be: Backend, units: Sequence[Unit], checkpoint_of: Callable[[slice], Checkpoint | None]
+    ) -> None:
+        self.be, self.units, self.checkpoint_of = be, units, checkpoint_of
+        self.weights = np.empty((0, 0))
+        self.used: list[str] = []  # checkpoints that may have been written
+
+    def begin(self, members: slice, fresh: TrainingState, state: TrainingState | None) -> TrainingState:
+        """Return the state from which these members are trained: that given, or their checkpoint's.
+
+        `fresh` is their state before the first step.
+        """
+        self.members, self.state = members, fresh if state is None else state
+        self.checkpoint = self.checkpoint_of(members)
+        if self.checkpoint is not None:
+            self.used.append(str(self.checkpoint.path))
+            saved = self.checkpoint.load(fresh)
+            if saved is not None and saved[0].steps > self.state.steps:
+                self.state, statistics = saved
+                for epoch, values in enumerate(statistics):
+                    self._record(epoch, values)
+        return self.state
+
+    def trained(self, state: TrainingState) -> None:
+        """Write a checkpoint if it is time for one."""
+        self.state = state
+        if self.checkpoint is not None and self.checkpoint.due:
+            self.checkpoint.save(state, list(self.weights[: state.epoch, self.members]))
+
+    def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
+        """Record the weights."""
+        self._record(epoch, weight_statistics(self.be, self.state.params))
+
+    def _record(self, epoch: int, values: NDArray[np.float64]) -> None:
+        if not self.weights.size:
+            shape = (self.units[0].epochs, len(self.units), *values.shape[1:])
+            self.weights = np.full(shape, np.nan)
+        self.weights[epoch, self.members] = values

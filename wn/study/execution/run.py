@@ -1,0 +1,130 @@
+"""Run a study in a folder: what it has not found yet, nothing twice, and all of it with one backend."""
+
+import logging
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from wn.data import catalogue
+from wn.engine import backends
+from wn.errors import WnError
+from wn.files.whole import StrPath
+from wn.installed import __version__
+from wn.study.declare.schema import StudySpec, as_axis
+from wn.study.declare.spec import to_toml
+from wn.study.execution.driver import BACKEND, Driver, Progress
+from wn.study.execution.executors import MakeWorkers, resolved
+from wn.study.store.reader import Reader
+from wn.study.store.rows import UnitRow
+from wn.study.store.writer import Store
+from wn.study.units import NUMERICS, Facts, blocks, facts_of
+
+log = logging.getLogger("wn")
+
+UNITS = "units"  # the entry of the store's record that says which units it has
+NUMBERS = "numerics"  # and the one that says with which version of the numerics
+
+
+def run_study(
+    spec: StudySpec,
+    folder: StrPath,
+    make_workers: MakeWorkers,
+    *,
+    backend: str = "auto",
+    data_dir: StrPath | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Compute all units of a study that the folder does not have; return what this run finished.
+
+    The folder is made if need be. The same study may be run again at any time, and a changed one too: units
+    that both have are not computed again. `backend`: see `chosen_backend`. `data_dir` goes before the
+    study's own. Raises WnError for a study that does not fit its data, and for a folder that can't be used.
+    """
+    backends.check_name(backend)
+    where = _absolute(data_dir or spec.data.dir)
+    facts = load_facts(spec, where)
+    with Store.create_or_open(folder) as store:
+        name = chosen_backend(store, backend)
+        meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or "", NUMBERS: str(NUMERICS)}
+        units = {UNITS: fingerprint(spec, facts)}
+        if store.meta.get(UNITS) == units[UNITS]:
+            store.write_meta(meta)
+        else:
+            store.add_units(unit_rows(spec, facts), meta | units)
+        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
+
+
+def retry_study(
+    folder: StrPath,
+    make_workers: MakeWorkers,
+    *,
+    backend: str = "auto",
+    data_dir: StrPath | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Compute the units that failed once more, and what else is pending; return what this run finished.
+
+    Raises WnError if the folder has no study, and for one that can't be used.
+    """
+    backends.check_name(backend)
+    Store.read(folder).close()  # does not make one
+    with Store.create_or_open(folder) as store:
+        if store.meta.get(NUMBERS) != str(NUMERICS):
+            raise WnError(
+                f"{folder} has units of another version of wn: run `wn study run FILE --out {folder}` instead"
+            )
+        name = chosen_backend(store, backend)
+        where = _absolute(data_dir or store.meta.get("data_dir"))
+        store.retry_failed()
+        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
+
+
+def chosen_backend(store: Reader, asked: str) -> str:
+    """Return the backend to compute the units of a folder with: the one that it was begun with.
+
+    Where nothing was computed yet it is the one asked for; "auto" stands for what this machine has, and is
+    never left to a worker. A folder from before backends were recorded was begun with that of its units; if
+    these have several, one of them may be asked for, and "auto" is that of most. Raises WnError if another
+    one is asked for: results would depend on when a run was interrupted.
+    """
+    recorded, here = store.meta.get(BACKEND), resolved(asked)
+    begun = [recorded] if recorded else store.backends()
+    if not begun or here == begun[0]:
+        return here
+    if asked == "auto":
+        log.info("%s: goes on with backend %s, as it was begun, not with %s", store.folder, begun[0], here)
+        return begun[0]
+    if asked not in begun:
+        raise WnError(
+            f"{store.folder}: was begun with backend {' and '.join(begun)}, which {asked} equals to rounding "
+            f"only: go on with --backend {' or '.join(begun)}, or run the study in another folder"
+        )
+    return asked
+
+
+def _absolute(folder: StrPath | None) -> str | None:
+    """Return where data are, for workers in whatever folder; None for the usual places."""
+    return str(Path(folder).absolute()) if folder else None
+
+
+def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
+    """Return what units need to know about the data sets of a study, from their files."""
+    names = as_axis("data.names", spec.data.names)
+    return {name: facts_of(catalogue.load(name, data_dir)) for name in names}
+
+
+def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:
+    """Return a digest of all that the units of a study follow from: equal ones have the same units."""
+    content = (NUMERICS, __version__, to_toml(spec), facts)
+    return sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
+
+
+def unit_rows(spec: StudySpec, facts: dict[str, Facts]) -> Iterator[UnitRow]:
+    """Yield the units of a study as the store takes them."""
+    for block in blocks(spec, facts):
+        text = msgspec.json.encode(block.first)
+        clean_key, classes = block.first.clean_key, facts[block.first.dataset].classes
+        for unit in block.units():
+            yield UnitRow(unit.key, clean_key, unit.sigma, unit.repeat, classes, text)

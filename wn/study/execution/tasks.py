@@ -1,0 +1,76 @@
+"""From units that are to be computed to tasks, one after the other, never all at once."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import msgspec
+
+from wn.data.sets.entries import entry_of
+from wn.engine import models
+from wn.engine.backends.plain.base import Room
+from wn.engine.network import Network
+from wn.study.execution.worker import Units, settings_of
+from wn.study.unit import CLEAN, INFERENCE, Unit
+from wn.walking.measurement import ON_A_CPU, members_at_once
+
+# A task of inference units ends in about a minute: so much is lost at most where a worker is killed.
+OPERATIONS_PER_TASK = 4e11  # multiply-accumulates
+UNITS_PER_TASK = 512
+
+BACKWARD = 2  # a backward pass costs about as much as two forward passes
+
+
+def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
+    """Cut units, in the order of a study, into those of one task each.
+
+    Training units of a task differ in σ alone, and are as many as a worker has room for (by default one on a
+    CPU); inference units of a task belong to one clean network.
+    """
+    group: list[Unit] = []
+    for unit in units:
+        if group and (len(group) >= _most(group[0], room) or _together(unit) != _together(group[0])):
+            yield tuple(group)
+            group = []
+        group.append(unit)
+    if group:
+        yield tuple(group)
+
+
+def cost(unit: Unit) -> float:
+    """Return about how many multiply-accumulates a unit takes."""
+    sizes = (unit.train_limit, unit.test_limit)
+    return _cost(
+        unit.dataset, unit.model, unit.batch_norm, *sizes, 0 if unit.phase == INFERENCE else unit.epochs
+    )
+
+
+@lru_cache
+def _cost(
+    dataset: str, model: str, batch_norm: str, train_limit: int | None, test_limit: int | None, epochs: int
+) -> float:
+    entry = entry_of(dataset)
+    per_image = models.cost_per_image(network_of(dataset, model, batch_norm))
+    trained = epochs * (train_limit or entry.train_count) * (1 + BACKWARD)
+    return float(per_image * (trained + (test_limit or entry.test_count)))
+
+
+def _together(unit: Unit) -> Unit:
+    """Return what the units of one task have in common."""
+    return unit.clean if unit.phase == INFERENCE else msgspec.structs.replace(unit, sigma=0.0)
+
+
+def _most(unit: Unit, room: Room) -> int:
+    """Return how many units a task like this has at most."""
+    if unit.phase == CLEAN:
+        return 1
+    if unit.phase == INFERENCE:
+        return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
+    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    return members_at_once(network, settings_of(unit), unit.dtype, room)
+
+
+@lru_cache
+def network_of(dataset: str, model: str, batch_norm: str) -> Network:
+    """Return a network for a data set of the catalogue."""
+    entry = entry_of(dataset)
+    return models.build(model, entry.image_shape, len(entry.classes), batch_norm)

@@ -1,0 +1,100 @@
+"""What a parameter of an experiment file means that has no place in a study: nothing, or another experiment.
+
+The names are those that the published code reads, and its successors (weight decay, SAM, weight noise, σ of
+training other than of inference, …). A parameter that is not known may change what is computed, so its runs
+are left out unless the caller says that it does not.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from wn.study.seml.axes import Axis
+
+# Last parts of names that say nothing about what is computed
+BOOKKEEPING = (
+    "experiment_name",
+    "print_debug_output",
+    "index_of_operator",
+    "num_workers",
+    "workers",
+    "db_collection",
+    "overwrite",
+    "seed",
+    "description",
+    "comment",
+    "notes",
+    "tags",
+)
+# Names that say nothing at the top or in general; elsewhere they may choose an optimiser, a loss, a chip
+OF_THE_RUN = ("name", "device")
+# Options of noise operators, which the published code passes over where the operator has none of the name
+NOISE_OPTIONS = (
+    "noise_type",
+    "layer_index",
+    "enable_in_training",
+    "enable_in_eval",
+    "normalize_to_input_size",
+    "GaussMean",
+    "GaussStd",
+    "GaussMeanMul",
+    "GaussMeanAdd",
+    "GaussStdMul",
+    "GaussStdAdd",
+    "StdAmplitude",
+    "StdRatio",
+    "FirstMulThenAdd",
+)
+CLASSES = (
+    "MLP",
+    "VGG",
+    "LeNet",
+    "CNN_HE",
+)  # of networks; the blocks of others than the chosen one are not read
+PLACES = ("default", "layer_wise")
+OFF = (None, False, 0, "NoAdv")
+SWITCHES = (  # what is as in a study while it is off
+    "optimizer.weight_decay",
+    "optimizer.gradient_reg",
+    "general.enable_sam",
+    "general.enable_awp",
+    "general.adv_type",
+    "model.enable_pretrain",
+    "model.distill.is_enabled",
+    "noise_settings.param_sigma",
+    "noise_settings.is_incremental",
+    "noise_settings.is_overshooting",
+    "noise_settings.is_noisyweight",
+    "noise_settings.is_std_of_std",
+    "noise_settings.enable_std_per_img",
+    "noise_settings.is_mean_of_std",
+    "noise_settings.default.GaussStd_in_training",
+)
+SWITCHED = {  # by the switch without which they are not read
+    "general.sam_rho": "general.enable_sam",
+    "general.is_adaptive": "general.enable_sam",
+    "general.awp_gamma": "general.enable_awp",
+    "model.pretrain_dir": "model.enable_pretrain",
+    "model.distill.teacher": "model.distill.is_enabled",
+    "model.distill.T": "model.distill.is_enabled",
+    "model.distill.b": "model.distill.is_enabled",
+}
+
+
+def changes(name: str, parameters: dict[str, Axis], chosen: Any, ignored: Collection[str]) -> bool:
+    """Return whether a parameter without a place may make another experiment.
+
+    `chosen` is the class of networks. A switch with several values is to be asked about one by one.
+    """
+    parts = name.split(".")
+    if name in ignored or parts[-1] in BOOKKEEPING or parts[0] in BOOKKEEPING:
+        return False
+    if name.removeprefix("general.") in OF_THE_RUN:
+        return False
+    if parts[0] == "model" and len(parts) > 2 and parts[1] in CLASSES and parts[1] != chosen:
+        return False
+    if name in {f"noise_settings.{place}.{option}" for place in PLACES for option in NOISE_OPTIONS}:
+        return False
+    if name in (f"noise_settings.{place}" for place in PLACES):
+        return False
+    switch = name if name in SWITCHES else SWITCHED.get(name)
+    return switch is None or any(value not in OFF for value in parameters.get(switch, Axis(())).values)

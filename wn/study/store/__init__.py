@@ -1,0 +1,1 @@
+"""The store of a study, a SQLite file: one process writes, many read."""

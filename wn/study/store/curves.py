@@ -1,0 +1,83 @@
+"""Curves and their settings: what many units share is written once.
+
+A grid of 635,000 units has a few thousand curves; with the whole spec in each row its file would be several
+times as large.
+"""
+
+import hashlib
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from wn.study.store.rows import OF_CURVE, OF_UNIT, SharedColumns, UnitRow
+
+REMEMBERED = 4000  # curves
+
+
+class Curves:
+    """Finds the curve of each unit within one transaction, and adds those that are new."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._ids: dict[tuple[bytes, int], int] = {}  # by spec and classes
+
+    def id_of(self, row: UnitRow) -> int:
+        """Return the id of the curve that a unit belongs to."""
+        known = self._ids.get((row.spec, row.classes))
+        if known is not None:
+            return known
+        if len(self._ids) >= REMEMBERED:
+            self._ids.clear()
+        new = self._ids[row.spec, row.classes] = self._curve(row.spec, row.classes)
+        return new
+
+    def _curve(self, text: bytes, classes: int) -> int:
+        spec = {name: value for name, value in msgspec.json.decode(text).items() if name not in OF_UNIT}
+        columns = msgspec.json.decode(text, type=SharedColumns)
+        noise = columns.noise
+        settings_text = _text({name: value for name, value in spec.items() if name not in OF_CURVE})
+        settings = self._added(
+            "settings",
+            digest=_digest(settings_text),
+            dataset=columns.dataset,
+            classes=classes,
+            model=columns.model,
+            batch_norm=columns.batch_norm,
+            clamp_weights=columns.clamp_weights,
+            epochs=columns.epochs,
+            seed=str(columns.seed),
+            noise="none" if noise is None else noise.kind,
+            ratio=None if noise is None else noise.ratio,
+            repetitions=_words(1 if noise is None else noise.repetitions),
+            spec=settings_text,
+        )
+        curve_text = _text({name: value for name, value in spec.items() if name in OF_CURVE})
+        return self._added(
+            "curves",
+            digest=_digest(settings_text + curve_text),
+            settings=settings,
+            phase=columns.phase,
+            site=columns.site,
+            site_name=columns.site_name,
+            spec=curve_text,
+        )
+
+    def _added(self, table: str, **values: Any) -> int:
+        """Return the id of the row with this digest, which is added if need be."""
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+        found = self._db.execute(f"SELECT id FROM {table} WHERE digest = ?", (values["digest"],)).fetchone()
+        return int(found[0])
+
+
+def _words(repetitions: int | tuple[int, ...]) -> str:
+    return str(repetitions) if isinstance(repetitions, int) else " ".join(map(str, repetitions))
+
+
+def _text(spec: dict[str, Any]) -> str:
+    return msgspec.json.encode(spec, order="sorted").decode()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

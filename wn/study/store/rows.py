@@ -1,0 +1,170 @@
+"""What goes into the store of a study and comes out of it."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.engine.groups import group_sizes
+
+STATISTICS = ("mean_abs", "std", "norm")  # of the weights of a layer: mean |w|, standard deviation, 2-norm
+
+# A spec is cut in three: what tells the units of one curve apart, what tells the curves of one setting apart,
+# and the setting, which is the rest.
+OF_UNIT = ("sigma", "repeat")
+OF_CURVE = ("phase", "site", "site_name", "factors")
+
+
+class UnitRow(msgspec.Struct, frozen=True):
+    """A unit of work as the store takes it.
+
+    `key` and `clean_key` (of the clean network of the same training settings and repeat; None if it is one)
+    are sha256 in hexadecimal; `classes` are those of the data. `spec` is the unit as JSON with any σ and
+    repeat, as they are given apart: where it is the same text for a whole curve, it is read once.
+    """
+
+    key: str
+    clean_key: str | None
+    sigma: float
+    repeat: int
+    classes: int
+    spec: bytes
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Where numbers were computed: backend, machine, versions of the libraries, and commit of wn."""
+
+    backend: str
+    machine: str
+    versions: str
+    commit: str
+
+
+class WeightStatistics(msgspec.Struct, frozen=True, eq=False):
+    """Statistics of the weights after each epoch: values (E, L, 3) for L named layers, in STATISTICS' order.
+
+    The store keeps them as float32.
+    """
+
+    layers: tuple[str, ...]
+    values: NDArray[Any]
+
+
+class Result(msgspec.Struct, frozen=True, eq=False):
+    """What was found for one unit: `correct` of `total` test images, in `seconds`.
+
+    `signal` has the mean of y² before the noise at each noisy site, as pairs (site, power); `weights` are
+    there if a network was trained for this unit. `by_group` is `correct` by group of test images
+    (`wn.engine.groups`), nothing if it was not counted so.
+    """
+
+    key: str
+    correct: int
+    total: int
+    seconds: float
+    signal: tuple[tuple[int, float], ...] = ()
+    weights: WeightStatistics | None = None
+    by_group: tuple[int, ...] = ()
+
+
+class Waiting(NamedTuple):
+    """A unit that is not done: its keys and its spec, as JSON gives it."""
+
+    key: str
+    clean_key: str | None
+    spec: dict[str, Any]
+
+
+class StatusCount(NamedTuple):
+    """How many units of a phase, data set, model and noise kind there are by status, and their seconds."""
+
+    phase: str
+    dataset: str
+    model: str
+    noise: str
+    pending: int
+    done: int
+    failed: int
+    seconds: float
+
+
+class Failure(NamedTuple):
+    """A unit that failed: its key and spec, and the traceback."""
+
+    key: str
+    spec: dict[str, Any]
+    traceback: str
+
+
+class NoiseColumns(msgspec.Struct):
+    """What of a unit's noise has columns of its own."""
+
+    kind: str
+    ratio: float | None = None
+    repetitions: int | tuple[int, ...] = 1
+
+
+class SharedColumns(msgspec.Struct):
+    """What of a unit's spec has columns of its own, apart from σ and repeat."""
+
+    phase: str
+    dataset: str
+    model: str
+    batch_norm: str
+    clamp_weights: bool
+    epochs: int
+    seed: int
+    site: int
+    site_name: str
+    noise: NoiseColumns | None = None
+
+
+def key_bytes(key: str) -> bytes:
+    """Return a key as the file has it: half as long."""
+    return bytes.fromhex(key)
+
+
+def keys_of(row: UnitRow) -> tuple[bytes, bytes | None]:
+    """Return both keys of a unit as the file has them."""
+    return key_bytes(row.key), None if row.clean_key is None else key_bytes(row.clean_key)
+
+
+def packed(statistics: WeightStatistics) -> tuple[str, bytes]:
+    """Return the names of the layers as JSON, and the values as little-endian float32."""
+    values = np.asarray(statistics.values)
+    wanted = (len(statistics.layers), len(STATISTICS))
+    if values.ndim != 3 or values.shape[1:] != wanted:
+        raise ValueError(
+            f"weight statistics have shape {values.shape}, not (epochs, {wanted[0]}, {wanted[1]})"
+        )
+    with np.errstate(over="ignore"):
+        return msgspec.json.encode(statistics.layers).decode(), values.astype("<f4").tobytes()
+
+
+def unpacked(layers: str, values: bytes) -> WeightStatistics:
+    """Return the statistics that `packed` packed."""
+    names = msgspec.json.decode(layers, type=tuple[str, ...])
+    return WeightStatistics(names, np.frombuffer(values, "<f4").reshape(-1, len(names), len(STATISTICS)))
+
+
+def packed_groups(result: Result) -> bytes:
+    """Return the counts by group in as many bytes each as the largest group needs."""
+    (sizes, dtype), counts = _groups_of(result.total), np.array(result.by_group)
+    if counts.shape != sizes.shape or (counts > sizes).any() or counts.sum() != result.correct:
+        raise ValueError(f"the counts by group are not those of {result.correct} of {result.total} images")
+    return counts.astype(dtype).tobytes()
+
+
+def unpacked_groups(packed: bytes, total: int) -> NDArray[np.int64]:
+    """Return the counts by group (G,) that `packed_groups` packed."""
+    return np.frombuffer(packed, _groups_of(total)[1]).astype(np.int64)
+
+
+@lru_cache(maxsize=16)  # all units of a study have a few data sets
+def _groups_of(total: int) -> tuple[NDArray[np.int64], str]:
+    """Sizes of the groups of some images, and the type that their counts are kept in."""
+    sizes = group_sizes(total)
+    largest = int(sizes.max())
+    return sizes, "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"

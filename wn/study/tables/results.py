@@ -1,0 +1,240 @@
+"""The results of a study as tables: read as NumPy arrays, or exported as csv or Parquet.
+
+`results` has what the study found, in the order of the study; the file is the same byte for byte however
+often the study was killed and resumed, and in whatever order it was run. What differs from run to run is in
+`provenance`: where and when each number was computed. Memory does not grow with the number of rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.errors import WnError
+from wn.study.store.reader import AT_ONCE, Reader, Row
+from wn.study.store.rows import STATISTICS, unpacked, unpacked_groups
+from wn.study.store.writer import Store
+from wn.study.tables import units as table_units
+
+# Columns by kind: "text", "bool", "int", "unsigned" (64 bits), "float"
+RESULTS = {
+    "dataset": "text",
+    "model": "text",
+    "batch_norm": "text",
+    "clamp_weights": "bool",
+    "noise": "text",
+    "ratio": "float",
+    "repetitions": "text",
+    "phase": "text",
+    "site": "int",
+    "site_name": "text",
+    "sigma": "float",
+    "repeat": "int",
+    "correct": "int",
+    "total": "int",
+    "accuracy": "float",
+    "signal_power": "float",
+    "seed": "unsigned",
+    "epochs": "int",
+    "curve": "text",
+    "key": "text",
+}
+PROVENANCE = {
+    "key": "text",
+    "backend": "text",
+    "machine": "text",
+    "versions": "text",
+    "commit": "text",
+    "seconds": "float",
+    "finished": "text",
+}
+SETTINGS = {"curve": "text", "spec": "text"}
+SIGNAL = {"key": "text", "site": "int", "power": "float"}
+GROUPS = {"key": "text", "correct_by_group": "text"}
+WEIGHTS = {"key": "text", "layer": "text", "epoch": "int"} | dict.fromkeys(
+    (*STATISTICS, "relative_norm"), "float"
+)
+COLUMNS = RESULTS | PROVENANCE
+NUMPY = {"bool": "?", "int": "i8", "unsigned": "u8", "float": "f8"}
+
+
+class Table(NamedTuple):
+    """The columns of a table by kind, and its rows; missing numbers are None.
+
+    `lines`, where there are some, are the rows as csv, which are quicker to write.
+    """
+
+    columns: dict[str, str]
+    rows: Iterator[Row]
+    lines: Iterator[str] | None = None
+
+
+def read_table(folder: Path, columns: Sequence[str] | None = None, **equal: Any) -> NDArray[Any]:
+    """Return the finished units of a study as a structured array (N,), in the order of the study.
+
+    `columns` are some of RESULTS (by default all of these) and PROVENANCE; `equal` restricts the rows to
+    those with a value in a column, as in `noise="additive"`. Missing numbers are NaN. A row of all columns of
+    RESULTS takes about 600 bytes.
+    """
+    with _selected(folder, columns, equal) as (size, dtype, rows):
+        table = np.empty(size, dtype)
+        for start in range(0, size, AT_ONCE):
+            part = list(islice(rows, AT_ONCE))
+            table[start : start + len(part)] = part
+        return table
+
+
+def read_chunks(
+    folder: Path, columns: Sequence[str] | None = None, rows_at_once: int = 10_000, **equal: Any
+) -> Iterator[NDArray[Any]]:
+    """Yield the rows of `read_table` in structured arrays of at most `rows_at_once`."""
+    with _selected(folder, columns, equal) as (_, dtype, rows):
+        while part := list(islice(rows, rows_at_once)):
+            yield np.array(part, dtype)
+
+
+@contextmanager
+def _selected(
+    folder: Path, columns: Sequence[str] | None, equal: dict[str, Any]
+) -> Iterator[tuple[int, np.dtype[Any], Iterator[Row]]]:
+    """Give the number of rows, their dtype and the rows, all as of one moment."""
+    names = list(RESULTS if columns is None else columns)
+    for name in (*names, *equal):
+        if name not in COLUMNS:
+            raise WnError(f"unknown column {name!r}: allowed are {', '.join(COLUMNS)}")
+    where = " AND ".join(["status = 'done'", *(f'"{name}" IS ?' for name in equal)])
+    values = [str(value) if COLUMNS[name] in ("text", "unsigned") else value for name, value in equal.items()]
+    with Store.read(folder) as store, store.snapshot():
+        ((size,),) = store.rows(f"SELECT count(*) FROM results WHERE {where}", values)
+        dtype = np.dtype([(name, _dtype(store, name)) for name in names])
+        rows = store.rows(f"SELECT {_quoted(names)} FROM results WHERE {where} ORDER BY position", values)
+        places = [place for place, name in enumerate(names) if COLUMNS[name] == "unsigned"]
+        yield size, dtype, (_with_integers(row, places) for row in rows)
+
+
+def _dtype(store: Reader, column: str) -> str:
+    """Return the dtype of a column; text is as wide as the longest in the store."""
+    kind = COLUMNS[column]
+    if kind != "text":
+        return NUMPY[kind]
+    if column in ("key", "finished"):
+        return {"key": "U64", "finished": "U20"}[column]
+    table = {"phase": "curves", "site_name": "curves", "curve": "curves"}.get(column, "settings")
+    table = "environments" if column in PROVENANCE else table
+    name = "digest" if column == "curve" else column
+    ((longest,),) = store.rows(f'SELECT max(length("{name}")) FROM {table}')
+    return f"U{max(longest or 1, 1)}"
+
+
+def _with_integers(row: Row, places: Sequence[int]) -> Row:
+    """Return a row whose seeds, which SQLite keeps as text, are integers."""
+    if not places:
+        return row
+    return tuple(int(value) if place in places else value for place, value in enumerate(row))
+
+
+def as_array(table: Table) -> NDArray[Any]:
+    """Return a table, which has to be small, as a structured array; text is as wide as the longest."""
+    rows = list(table.rows)
+    dtype = []
+    for place, (name, kind) in enumerate(table.columns.items()):
+        longest = max((len(row[place]) for row in rows), default=1) if kind == "text" else 0
+        dtype.append((name, f"U{max(longest, 1)}" if kind == "text" else NUMPY[kind]))
+    return np.array(rows, dtype)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+# ---- tables to export -------------------------------------------------------------------------------------
+
+
+def results(store: Reader, whole: bool = False) -> Table:
+    """What was found, one row per finished unit; with `whole` also of units that the study has no more."""
+    rows, lines = table_units.result_rows(store, whole), table_units.result_lines(store, whole)
+    return Table(RESULTS, rows, lines)
+
+
+def provenance(store: Reader, whole: bool = False) -> Table:
+    """Where and when each result was computed, row by row as `results`."""
+    rows, lines = table_units.provenance_rows(store, whole), table_units.provenance_lines(store, whole)
+    return Table(PROVENANCE, rows, lines)
+
+
+def settings(store: Reader) -> Table:
+    """The whole spec of each curve, apart from σ and repeat, as JSON."""
+    rows = store.rows(
+        """SELECT curves.digest, settings.spec, curves.spec
+           FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
+                 GROUP BY curve) AS found
+               JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
+           ORDER BY found.position"""
+    )
+    # Two JSON objects, neither of them empty, become one
+    return Table(SETTINGS, ((digest, f"{shared[:-1]},{own[1:]}") for digest, shared, own in rows))
+
+
+def signal(store: Reader) -> Table:
+    """Mean of y² before the noise, one row per finished unit and noisy site."""
+    rows = store.rows(
+        """SELECT lower(hex(units.key)), signal.site, signal.power
+           FROM study CROSS JOIN units ON units.id = study.unit CROSS JOIN signal ON signal.unit = units.id
+           ORDER BY study.position, signal.site"""
+    )
+    return Table(SIGNAL, rows)
+
+
+def groups(store: Reader) -> Table:
+    """Correct answers by group of test images, image i in group i mod 64: numbers apart by spaces.
+
+    One row per finished unit that was counted so; those of older versions were not.
+    """
+    rows = store.rows(
+        """SELECT lower(hex(units.key)), units.total, groups.correct
+           FROM study CROSS JOIN units ON units.id = study.unit CROSS JOIN groups ON groups.unit = units.id
+           ORDER BY study.position"""
+        if store.has_groups
+        else "SELECT 0 WHERE false"
+    )
+    return Table(
+        GROUPS, ((key, " ".join(map(str, unpacked_groups(packed, total)))) for key, total, packed in rows)
+    )
+
+
+def weights(store: Reader) -> Table:
+    """Statistics of the weights, one row per trained network, layer and epoch (from 1).
+
+    relative_norm is the norm divided by that of the clean network of the same settings and repeat at the same
+    epoch; it is missing until that one is finished.
+    """
+    rows = store.rows(
+        """SELECT units.key, own.layers, own.statistics, clean.layers, clean.statistics
+           FROM study CROSS JOIN units ON units.id = study.unit
+               CROSS JOIN weights AS own ON own.unit = units.id
+               LEFT JOIN units AS twin ON twin.key = coalesce(units.clean_key, units.key)
+               LEFT JOIN weights AS clean ON clean.unit = twin.id
+           ORDER BY study.position"""
+    )
+    return Table(WEIGHTS, (row for unit in rows for row in _weight_rows(*unit)))
+
+
+def _weight_rows(
+    key: bytes, layers: str, packed: bytes, clean_layers: str | None, clean_packed: bytes | None
+) -> Iterator[Row]:
+    values = unpacked(layers, packed).values  # (E, L, 3)
+    norm = values[:, :, STATISTICS.index("norm")]
+    relative = np.full(norm.shape, np.nan, norm.dtype)
+    if clean_packed is not None and clean_layers == layers and len(clean_packed) == len(packed):
+        clean_norm = unpacked(layers, clean_packed).values[:, :, STATISTICS.index("norm")]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = norm / clean_norm
+    numbers = np.concatenate([values, relative[:, :, None]], axis=2)  # (E, L, 4)
+    numbers = numbers.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
+    for layer, name in enumerate(unpacked(layers, packed).layers):
+        for epoch, row in enumerate(numbers[:, layer].tolist(), 1):
+            yield key.hex(), name, epoch, *(None if value != value else value for value in row)

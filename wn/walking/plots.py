@@ -1,0 +1,369 @@
+"""Pictures of a walk: accuracy against σ for every site, and the midpoint of every site.
+
+Figures are built without pyplot and without changing global settings, so that threads can draw side by side;
+the same result gives the same bytes. Exponents are Unicode: matplotlib's formula parser is not thread-safe.
+"""
+
+import io
+import math
+import re
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import blended_transform_factory
+from numpy.typing import NDArray
+
+from wn.errors import WnError
+from wn.files.outputs import make_folder
+from wn.files.whole import StrPath, as_path, whole_file
+from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
+from wn.walking.results import WalkResult
+from wn.walking.scales import log_ticks, numbers, sigma_scale
+
+Floats = NDArray[np.float64]
+Rows = NDArray[Any]  # rows of WalkResult.curves or WalkResult.midpoints
+
+DOTS_PER_INCH = 150
+TEXT, TITLE = 9, 10  # font sizes in points
+GREY, RULE, GRID, SHADE = "0.25", "0.45", "0.9", "0.93"  # of words, levels, grid and strips
+STRIP = 0.08  # height of the strip of sites not reached, of the axis
+LEGEND: dict[str, Any] = {"fontsize": TEXT, "title_fontsize": TEXT, "frameon": False}
+BARS: dict[str, Any] = {"linestyle": "none", "markersize": 5, "elinewidth": 1.3, "capsize": 3, "zorder": 3}
+
+
+class _Phase(NamedTuple):
+    title: str
+    colour: str
+    marker: str
+
+
+PHASES = {  # blue and vermillion of Okabe and Ito
+    "inference": _Phase("noise at inference only", "#0072B2", "o"),
+    "training": _Phase("noise in training and at inference", "#D55E00", "s"),
+}
+BATCH_NORM = {"none": "without batch norm", "sites": "with batch norm", "hidden": "batch norm without sites"}
+
+# Sites are ordered, so colour says how deep; marker and line say what kind of layer, which also tells
+# neighbours apart in greyscale.
+DEPTH_COLOURS = "viridis"
+LIGHTEST = 0.83  # the rest of the map is too light on white
+LAYERS = {"input": "o -", "bn": "D --", "relu": "^ -.", "pool": "v :", "avgpool": "P :", "logits": "X -"}
+LINEAR = "s -"  # and convolution
+LINE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
+
+FAILED: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 5, "zorder": 4}
+
+_METADATA: dict[str, dict[str, None]] = {  # what would carry a date or a version
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+}
+
+
+def plot_curves(result: WalkResult, path: StrPath) -> None:
+    """Draw accuracy against σ, one line per site and one panel per phase, into a file.
+
+    The suffix of `path` chooses the format (.png, .pdf, .svg, …). The file appears whole or not at all, and
+    is the same byte for byte every time, except in formats that carry the date (.ps, .eps, .svgz). Raises
+    WnError for another suffix and for a result without curves.
+    """
+    _save(curves_figure(result), as_path(path))
+
+
+def plot_midpoints(result: WalkResult, path: StrPath) -> None:
+    """Draw the midpoint of every site, with its confidence interval, into a file.
+
+    Sites whose midpoint is not reached are hollow markers in a strip at the edge beyond which it lies.
+    Formats and errors as for `plot_curves`.
+    """
+    _save(midpoints_figure(result), as_path(path))
+
+
+# --- accuracy against σ ----------------------------------------------------------------------------------
+
+
+def curves_figure(result: WalkResult) -> Figure:
+    """Return the figure of `plot_curves`: the mean over repeats, and a band from the lowest to the highest.
+
+    Points without a result are marked with × near the σ axis. Clean accuracy, chance and half-way between
+    them are horizontal lines; the last two need `run["chance"]`, a number in (0, 1), and are left out without
+    it. Raises WnError if the result has no curves.
+    """
+    rows, failed = result.curves, result.failures
+    names = ["site", "site_name", "phase"]
+    sites = _sites(np.concatenate([rows[names], failed[names].astype(rows[names].dtype)]))
+    phases = [phase for phase in PHASES if phase in rows["phase"] or phase in failed["phase"]]
+    styles = _line_styles(sites)
+    columns = math.ceil(len(sites) / 16)
+    legend = columns * (0.75 + 0.075 * max(map(len, sites.values())))
+    panel = 4.4 + 0.04 * len(sites)
+    figure = _figure(1.6 + len(phases) * panel + legend, 0.6 + panel)
+    panels: list[Axes] = list(figure.subplots(1, len(phases), sharey=True, squeeze=False)[0])
+    for axes, phase in zip(panels, phases, strict=True):
+        in_phase, lost = rows[rows["phase"] == phase], failed[failed["phase"] == phase]
+        _style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
+        axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
+        sigma_scale(axes, np.unique([*in_phase["sigma"], *lost["sigma"]]))
+        for index, site in enumerate(sites):
+            _draw_curve(axes, in_phase[in_phase["site"] == site], site, index, styles[site])
+            height = 0.01 + 0.06 * index / len(sites)  # those of several sites beside each other
+            _draw_failed(axes, lost[lost["site"] == site], site, height, styles[site]["color"])
+    panels[0].set_ylim(-0.02, 1.04)
+    _draw_levels(panels, result)
+    keys, labels = [Line2D([], [], **styles[site]) for site in sites], list(sites.values())
+    if failed.size:
+        keys.append(Line2D([], [], color=GREY, **FAILED))
+        labels.append("no result")
+    place: dict[str, Any] = {"loc": "outside right center", "ncols": columns, "handlelength": 3.2}
+    figure.legend(keys, labels, title="noise site", **place, **LEGEND)
+    repeats = len(np.unique(rows["repeat"]))
+    band = " (line: mean of the repeats, band: lowest to highest)" if repeats > 1 else ""
+    _head(figure, f"Accuracy against noise level{band}", rows, repeats)
+    return figure
+
+
+def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, Any]) -> None:
+    """Draw mean and range over repeats at one site; on dense grids not every point has a marker."""
+    if not rows.size:
+        return
+    sigma = np.unique(rows["sigma"])
+    repeats = [rows["accuracy"][rows["sigma"] == value] for value in sigma]
+    low, mean, high = (np.array([of(values) for values in repeats]) for of in (np.min, np.mean, np.max))
+    if rows.size > sigma.size:
+        axes.fill_between(sigma, low, high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
+    every = max(1, sigma.size // 12) if sigma.size > 25 else 1
+    marked = slice(index % every, None, every)  # neighbours are marked at different σ
+    axes.plot(sigma, mean, **style, markevery=marked, gid=f"site{site}", zorder=3)
+
+
+def _draw_failed(axes: Axes, rows: Rows, site: int, height: float, colour: Any) -> None:
+    """Mark the σ at which a site has no result, near the bottom of the axis."""
+    if rows.size:
+        sigma = np.unique(rows["sigma"])
+        where = blended_transform_factory(axes.transData, axes.transAxes)
+        y = np.full(sigma.size, height)
+        axes.plot(sigma, y, transform=where, color=colour, gid=f"failed{site}", **FAILED)
+
+
+def _line_styles(sites: dict[int, str]) -> dict[int, dict[str, Any]]:
+    """Return how each site is drawn: colour by depth, marker and line by kind of layer."""
+    colours = matplotlib.colormaps[DEPTH_COLOURS](np.linspace(0, LIGHTEST, max(len(sites), 2)))
+    styles = {}
+    for colour, (site, label) in zip(colours.tolist(), sites.items(), strict=False):
+        kind = re.sub(r"^\d+ |[\d_]+$", "", label)
+        marker, line = LAYERS.get(kind, LINEAR).split()
+        styles[site] = dict(LINE, color=colour if site >= 0 else "black", marker=marker, linestyle=line)
+    return styles
+
+
+def _draw_levels(panels: list[Axes], result: WalkResult) -> None:
+    """Draw clean accuracy, chance and half-way; their names at the right make room for each other."""
+    known = result.midpoints["clean_accuracy"][np.isfinite(result.midpoints["clean_accuracy"])].tolist()
+    chance = result.run.get("chance")
+    levels: list[tuple[float, str, str]] = [(known[0], "clean", "--")] if known else []
+    if isinstance(chance, float):
+        levels += [(chance, "chance", "-.")]
+        levels += [((known[0] + chance) / 2, "half-way", ":")] if known else []
+    beside = blended_transform_factory(panels[-1].transAxes, panels[-1].transData)
+    y = -math.inf
+    for level, name, line in sorted(levels):
+        for axes in panels:
+            axes.axhline(level, color=RULE, linestyle=line, linewidth=1, zorder=1, gid=name)
+        y = max(level, y + 0.04)
+        style: dict[str, Any] = {"transform": beside, "va": "center", "color": GREY, "fontsize": TEXT - 1}
+        panels[-1].text(1.015, y, f"{name} {level:.3f}", **style)
+
+
+# --- midpoints by site -----------------------------------------------------------------------------------
+
+
+class _Missing(NamedTuple):
+    """How a reason for "not reached" is drawn: an arrow at an edge of the axis, 0 bottom and 1 top."""
+
+    marker: str
+    edge: float
+    text: str
+
+
+def midpoints_figure(result: WalkResult) -> Figure:
+    """Return the figure of `plot_midpoints`: σ on a log scale against the sites in the order of the network.
+
+    Intervals without a bound (0 or inf) run off the axis. Raises WnError if the result has no midpoints.
+    """
+    rows = result.midpoints
+    sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
+    reasons = np.array(result.reasons, dtype=object)
+    sigma = np.unique(result.curves["sigma"][result.curves["sigma"] > 0])
+    up_to = "" if result.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
+    missing = {reason: _missing(reason, sigma, up_to) for reason in dict.fromkeys(reasons[~rows["reached"]])}
+    places = _places(list(sites))
+    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites.values())))
+    axes = figure.subplots()
+    _style(axes, "noise site", "midpoint noise level σ")
+    edges = {mark.edge for mark in missing.values()}
+    ends = _midpoint_ends(rows, sigma)
+    axes.set_yscale("log")
+    axes.set_ylim(_with_strips(ends, edges))
+    log_ticks(axes.yaxis, *ends)
+    for edge in edges:
+        shape: dict[str, Any] = {"transform": axes.transAxes, "color": SHADE, "linewidth": 0, "zorder": 0}
+        axes.add_patch(Rectangle((0, edge * (1 - STRIP)), 1, STRIP, **shape))
+    handles: list[Any] = []
+    for index, phase in enumerate(phases):
+        shift = 0.3 * (index - (len(phases) - 1) / 2)
+        mine = rows["phase"] == phase
+        x = np.array([places[site] for site in rows["site"][mine].tolist()]) + shift
+        handles.append(_draw_midpoints(axes, x, rows[mine], phase))
+        for reason, mark in missing.items():
+            _draw_missing(axes, x[~rows["reached"][mine] & (reasons[mine] == reason)], mark, phase)
+    for mark in dict.fromkeys(missing.values()):
+        handles.append(Line2D([], [], label=mark.text, **_hollow(mark, GREY)))
+    _site_ticks(axes, places, sites, figure.get_figwidth() - 1)
+    figure.legend(handles=handles, loc="outside lower center", **LEGEND)
+    _head(figure, "Midpoint noise level by site", rows, len(np.unique(result.curves["repeat"])))
+    return figure
+
+
+def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarContainer:
+    """Draw the midpoints reached, with intervals, joined where sites follow each other; return the key."""
+    bottom, top = axes.get_ylim()
+    title, colour, marker = PHASES[phase]
+    middle = np.where(rows["reached"], rows["midpoint"], np.nan)
+    walked = rows["site"] >= 0
+    axes.plot(x[walked], middle[walked], color=colour, linewidth=0.8, alpha=0.45, zorder=2)
+    # The axis clips what is drawn beyond it; infinite bars can't be drawn.
+    below = middle - np.clip(rows["ci_low"], bottom / 10, middle)
+    above = np.clip(rows["ci_high"], middle, top * 10) - middle
+    points = axes.errorbar(x, middle, [below, above], color=colour, marker=marker, **BARS)
+    points.set_label(f"{title}, with 95 % confidence interval")
+    points[0].set_gid(f"midpoints-{phase}")
+    return points
+
+
+def _draw_missing(axes: Axes, x: Floats, mark: _Missing, phase: str) -> None:
+    """Draw hollow markers in the strip at the edge of the axis."""
+    where = blended_transform_factory(axes.transData, axes.transAxes)
+    y = np.full(x.size, mark.edge + (0.5 - mark.edge) * STRIP)
+    axes.plot(x, y, transform=where, gid=f"missing-{phase}", **_hollow(mark, PHASES[phase].colour))
+
+
+def _hollow(mark: _Missing, colour: str) -> dict[str, Any]:
+    style = {"color": colour, "marker": mark.marker, "linestyle": "none"}
+    return style | {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.3}
+
+
+def _missing(reason: str, sigma: Floats, up_to: str) -> _Missing:
+    if reason == NEVER_FALLS:
+        return _Missing("^", 1, f"not reached: never falls half-way{up_to}")
+    if reason == ALREADY_BELOW:
+        return _Missing("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
+    return _Missing("X", 0, f"not reached: {_literal(reason)}")
+
+
+def _midpoint_ends(rows: Rows, sigma: Floats) -> tuple[float, float]:
+    """Return the σ to show, a decade at least: all that was reached or, if nothing, all that was measured."""
+    values = sigma if sigma.size else np.ones(1)
+    shown = rows[rows["reached"]]
+    if shown.size:
+        values = shown["midpoint"]
+        # An interval widens the axis by a decade at most; beyond that its bar runs off.
+        ends = [np.clip(shown[name], values.min() / 10, values.max() * 10) for name in ("ci_low", "ci_high")]
+        values = np.concatenate([values, *ends])
+    low, high = math.log10(np.nanmin(values)), math.log10(np.nanmax(values))
+    widen = max(0.04 * (high - low), (1 - high + low) / 2)  # less than a decade would enlarge mere scatter
+    return 10 ** max(low - widen, -300.0), 10 ** min(high + widen, 300.0)
+
+
+def _with_strips(ends: tuple[float, float], edges: set[float]) -> tuple[float, float]:
+    """Return the limits of a log axis with a strip below (0) and above (1) its ends where asked for."""
+    low, high = math.log10(ends[0]), math.log10(ends[1])
+    strip = STRIP * (high - low) / (1 - len(edges) * STRIP)
+    return 10 ** (low - strip * (0 in edges)), 10 ** (high + strip * (1 in edges))
+
+
+def _places(sites: list[int]) -> dict[int, float]:
+    """Return the position of each site; global and mapped noise stand apart from the walk."""
+    walked = sum(site >= 0 for site in sites)
+    return {site: index + (0.5 if site < 0 < walked else 0.0) for index, site in enumerate(sites)}
+
+
+def _site_ticks(axes: Axes, places: dict[int, float], sites: dict[int, str], width: float) -> None:
+    crowded = 0.08 * max(map(len, sites.values())) > 0.95 * width / len(sites)  # inches
+    turn: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(list(places.values()), list(sites.values()), **turn)
+    side = max(0.6, (5 - len(sites)) / 2)  # phases of a lonely site stay close together
+    axes.set_xlim(-side, max(places.values()) + side)
+
+
+# --- what both share -------------------------------------------------------------------------------------
+
+
+def _sites(rows: Rows) -> dict[int, str]:
+    """Return the label of each site, in the order of the network; global, then mapped noise at the end."""
+    if not rows.size:
+        raise WnError("nothing to draw: the result has no rows")
+    names = dict(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True))
+    ordered = sorted(names, key=lambda site: (site < 0, abs(site)))
+    return {site: _literal(f"{site} {names[site]}" if site >= 0 else names[site]) for site in ordered}
+
+
+def _literal(text: str) -> str:
+    """Keep dollar signs out of the formula parser."""
+    return text.replace("$", r"\$")
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure((width, height), DOTS_PER_INCH, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, fontsize=TEXT)
+    axes.set_ylabel(y_label, fontsize=TEXT)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=TEXT)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _head(figure: Figure, title: str, rows: Rows, repeats: int) -> None:
+    """Write the title, and below it the run in words, broken to the width of the figure."""
+    dataset, model, batch_norm, noise = rows[["dataset", "model", "batch_norm", "noise"]][0].item()
+    words = [dataset, model, BATCH_NORM.get(batch_norm, f"batch norm {batch_norm}")]
+    words.append("no noise" if noise == "none" else f"{noise} noise")
+    words.append("1 repeat" if repeats == 1 else f"{repeats} repeats")
+    text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # no line breaks within
+    lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
+    figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    kind = path.suffix.lower().removeprefix(".")
+    kinds = figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        allowed = ", ".join(f".{name}" for name in sorted(kinds))
+        raise WnError(f"can't draw {path.name}: the suffix must be one of {allowed}")
+    options: dict[str, Any] = {"metadata": _METADATA[kind]} if kind in _METADATA else {}
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, dpi=DOTS_PER_INCH, facecolor="white", **options)
+    make_folder(path.parent)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(_stable_ids(data.getvalue()) if kind == "svg" else data.getvalue())
+
+
+def _stable_ids(svg: bytes) -> bytes:
+    """Number the random names in an svg file; matplotlib's own way is a global setting."""
+    for number, name in enumerate(dict.fromkeys(re.findall(rb'id="(\w*[0-9a-f]{10})"', svg))):
+        svg = re.sub(rb'(?<=["#])' + name + rb'(?=[")])', b"n%d" % number, svg)
+    return svg

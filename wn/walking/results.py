@@ -1,0 +1,228 @@
+"""The result of a walk: plain tables, and the files that carry them."""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.files import outputs
+from wn.files.claims import Claimed
+from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
+
+_NAMES = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16")]
+_RUN = [*_NAMES, ("seed", "u8"), ("backend", "U16"), ("phase", "U16")]  # what the numbers belong to
+_SITE = [("site", "i8"), ("site_name", "U32")]  # site −1 is "global", −2 "mapped"
+
+CURVE_COLUMNS = np.dtype(
+    [
+        *_RUN,
+        *_SITE,
+        ("sigma", "f8"),
+        ("repeat", "i8"),
+        ("correct", "i8"),
+        ("total", "i8"),
+        ("accuracy", "f8"),
+    ]
+)
+MIDPOINT_COLUMNS = np.dtype(
+    [
+        *_RUN,
+        *_SITE,
+        ("midpoint", "f8"),
+        ("ci_low", "f8"),
+        ("ci_high", "f8"),
+        ("slope", "f8"),
+        ("reached", "?"),
+        ("clean_accuracy", "f8"),
+    ]
+)
+
+
+def failure_columns(longest: int) -> np.dtype[Any]:
+    """The columns of failures, whose reasons have at most `longest` letters."""
+    return np.dtype([*_RUN, *_SITE, ("sigma", "f8"), ("repeat", "i8"), ("reason", f"U{longest}")])
+
+
+TABLES = ("curves.csv", "midpoints.csv", "run.json")
+PICTURES = ("curves.png", "midpoints.png")
+FILES = (*TABLES, *PICTURES)
+CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
+
+log = logging.getLogger("wn")
+
+Writer = Callable[[Path], None]
+
+
+@dataclass(frozen=True, eq=False)
+class WalkResult:
+    """What a walk found, as NumPy structured arrays: one field per column of the csv files.
+
+    `curves`: one row per phase, site, σ and repeat; accuracy = correct/total.
+    `midpoints`: one row per phase and site; midpoint, ci_low and ci_high (95 %) in units of σ, NaN where the
+    midpoint is not reached; clean_accuracy is the pooled accuracy of the networks trained without noise.
+    `reasons`: for each row of `midpoints` why it is not reached, "" if it is.
+    `run`: everything needed to repeat the run.
+    `failures`: one row per point without a result, which `curves` does not have, and the reason: its numbers
+    left the range of the type.
+    """
+
+    curves: NDArray[Any]
+    midpoints: NDArray[Any]
+    reasons: tuple[str, ...]
+    run: dict[str, Any] = field(repr=False)
+    failures: NDArray[Any] = field(default_factory=lambda: np.zeros(0, failure_columns(1)))
+
+    def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+        """Write the tables, then the pictures; the folder is made if need be. Returns the paths.
+
+        What the same run left there before is replaced. Where the folder holds the results of another run, or
+        another run is writing to it, FOLDER-2, FOLDER-3, … beside it is taken instead and a warning logged;
+        with `overwrite` what is there is replaced. Raises OSError, which names the file, if one can't be
+        written; tables do not depend on the pictures.
+        """
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_tables(self, place) + write_pictures(self, place)
+
+    def save_tables(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+        """Write curves.csv, midpoints.csv and run.json as `save` does."""
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_tables(self, place)
+
+    def save_pictures(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
+        """Draw curves.png and midpoints.png as `save` does."""
+        with place_for(self, as_path(folder), overwrite) as place:
+            return write_pictures(self, place)
+
+
+@contextmanager
+def place_for(
+    result: WalkResult, folder: Path, overwrite: bool = False, claimed: bool = False
+) -> Iterator[Path]:
+    """Claim the folder for a result, unless that is done, or one beside it; give its path."""
+    with ExitStack() as stack:
+        try:
+            if not claimed:
+                stack.enter_context(outputs.claimed_folder(folder, outputs.PATIENCE))
+            other = not (overwrite or holds_only(folder, result.run))
+            why = f"{folder} holds the results of another run" if other else ""
+        except Claimed as error:
+            why = str(error)
+        if why:
+            mine = partial(holds_only, run=result.run)
+            place, _ = stack.enter_context(outputs.folder_beside(folder, mine))
+            log.warning("%s; written to %s instead", why, place)
+            folder = place
+        yield folder
+
+
+def write_tables(result: WalkResult, folder: Path) -> list[Path]:
+    """Write the tables to a claimed folder: all or none, short of a crash of the machine.
+
+    The record and the pictures of an earlier run go before its tables are replaced, so that no picture
+    stands beside the tables of another run and no record beside tables that are not its own.
+    """
+    writers: tuple[Writer, ...] = (
+        lambda path: _write(path, csv_of_curves(result)),
+        lambda path: _write(path, csv_of(result.midpoints)),
+        lambda path: _write_json(path, result.run),
+    )
+    stale = [folder / name for name in ("run.json", *PICTURES)]
+    return _save([folder / name for name in TABLES], writers, stale)
+
+
+def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
+    """Draw the pictures into a claimed folder: both or none, short of a crash of the machine."""
+    from wn.walking import plots  # matplotlib is slow to import and needed here only
+
+    writers: tuple[Writer, ...] = (
+        lambda path: plots.plot_curves(result, path),
+        lambda path: plots.plot_midpoints(result, path),
+    )
+    return _save([folder / name for name in PICTURES], writers)
+
+
+def _save(paths: list[Path], writers: tuple[Writer, ...], stale: Sequence[Path] = ()) -> list[Path]:
+    for path in paths:
+        sweep(path)
+    with whole_files(paths, stale) as temporaries:
+        for path, temporary, write in zip(paths, temporaries, writers, strict=True):
+            with naming(path, temporary):
+                write(temporary)
+    return paths
+
+
+def holds_only(folder: Path, run: Mapping[str, Any]) -> bool:
+    """Whether a folder has no results, or those of a run with the same settings, which has the same numbers.
+
+    Files of the same names without a record count as another run's.
+    """
+    if not any(os.path.lexists(folder / name) for name in FILES):
+        return True
+    try:
+        found = msgspec.json.decode((folder / "run.json").read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return False  # unreadable, or none
+    return bool(_identity(found) == _identity(msgspec.json.decode(msgspec.json.encode(run))))
+
+
+def _identity(run: Mapping[str, Any]) -> Any:
+    """The settings asked for on which numbers of a run depend."""
+    asked = run.get("asked")
+    if not isinstance(asked, dict):
+        return run
+    return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def csv_of_curves(result: WalkResult) -> str:
+    """Return the curves as csv.
+
+    If points failed there is a column more, `failure`, and at the end a row for each: no number but σ and
+    repeat, and why.
+    """
+    names = result.curves.dtype.names or ()
+    if not len(result.failures):
+        return csv_of(result.curves)
+    measured = [(*row, "") for row in result.curves.tolist()]
+    there = (*names[: names.index("repeat") + 1], "reason")
+    failed = [(*row[:-1], *[""] * (len(names) + 1 - len(there)), row[-1]) for row in result.failures.tolist()]
+    return _csv((*names, "failure"), [*measured, *failed])
+
+
+def csv_of(table: NDArray[Any]) -> str:
+    """Return a table as csv: a header and a line per row."""
+    return _csv(table.dtype.names or (), table.tolist())
+
+
+def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a csv cell: the shortest text that gives the same float again, nothing for NaN, true/false."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return "" if value != value else repr(value)
+    return value
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

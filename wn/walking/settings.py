@@ -1,0 +1,276 @@
+"""Settings of walks and trainings by name: checked, and turned into objects."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from math import prod
+from os import PathLike
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.data import catalogue
+from wn.data.dataset import Dataset
+from wn.data.sets import speech
+from wn.data.sets.entries import entry_of
+from wn.engine import backends, models
+from wn.engine import noise as noises
+from wn.engine.network import Network
+from wn.engine.noise import FloatOrMembers, Noise
+from wn.engine.training import EVALUATION_BATCH, TrainSettings
+from wn.errors import WnError
+from wn.random import checked_integer
+from wn.walking import measurement as walking
+from wn.walking.grids import sigma_grid
+from wn.walking.measurement import PHASES, Place
+from wn.walking.sites import ALLOWED, numbered, read_where
+
+# From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
+DEFAULT_SIGMA = "0.1:10000:16"
+DEFAULT_SIGMA_MULTIPLICATIVE = "lin:0:6:16"
+
+FLAGS = {"lr": "learning_rate", "clamp": "clamp_weights"}  # where the flag has another name than the setting
+MOST_POINTS = 1_000_000  # of a walk; a study has room for more
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which network is trained on which data, and how; None takes the data set's recipe."""
+
+    dataset: str = "fashion-mini"
+    data_dir: str | None = None
+    model: str = "mlp"
+    batch_norm: str = "none"
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    clamp_weights: bool = False
+    train_limit: int | None = None
+    test_limit: int | None = None
+    seed: int = 0
+    backend: str = "auto"
+    dtype: str = "float32"
+    threads: int | None = None
+
+
+class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which noise, and where: the operator of `noise` and the sites; None takes the operator's default."""
+
+    noise: str = "additive"
+    mean: float | None = None
+    mean_mul: float | None = None
+    mean_add: float | None = None
+    ratio: float | None = None
+    order: str | None = None
+    normalize_to_input_size: bool = False
+    repetitions: int = 1
+    execution: str = "single"
+    where: str | list[int | str] = "each"
+    factors: dict[int | str, float] | None = None
+
+
+class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A walk: noise, sites, phases and the σ grid."""
+
+    phase: str = "both"
+    sigma: str | float | list[float] | None = None
+    repeats: int = 1
+    evaluation_batch: int = EVALUATION_BATCH
+
+
+class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network, trained and evaluated under noise of one σ at some sites."""
+
+    noise: str = "none"
+    where: str | list[int | str] = "global"
+    sigma: float | None = None
+
+
+Chosen = TypeVar("Chosen", bound=NoiseSettings)
+
+
+def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    """Return the settings as a checked `kind`; None means "not given". Raises WnError with the key's name.
+
+    `lr` and `clamp`, the names of the flags, are other names of learning_rate and clamp_weights.
+    """
+    given: dict[str, Any] = {}
+    keys: dict[str, str] = {}  # under which a setting was given
+    for key, value in settings.items():
+        name = FLAGS.get(key, key)
+        if value is None:
+            continue
+        if name in given:
+            raise WnError(f"{keys[name]} and {key} are one setting: give one of them")
+        given[name], keys[name] = _plain(value, key), key
+    unknown = sorted(set(given) - set(kind.__struct_fields__))
+    if unknown:
+        raise WnError(_unknown(unknown[0], kind))
+    if "where" in given:
+        given["where"], factors = read_where(given["where"])
+        if factors is not None and "factors" in given:
+            raise WnError("where is a map of factors, and factors is another one: give one of them")
+        given |= {} if factors is None else {"factors": factors}
+    try:
+        # str_keys: run.json can't but write the sites of `factors` as text
+        return msgspec.convert(given, kind, strict=True, str_keys=True)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).rpartition(" - at ")
+        name = re.sub(r"^(`key` in )?`\$\.(.*)`$", r"\2", path)
+        raise WnError(f"setting {keys.get(name, name)}: {reason[:1].lower()}{reason[1:]}") from None
+
+
+def _unknown(name: str, kind: type[Any]) -> str:
+    """The message about an unknown setting: a name that is close, and the flags' names of all there are."""
+    close = get_close_matches(name, [*kind.__struct_fields__, *FLAGS], 1)
+    meant = f": did you mean {close[0]}?" if close else ":"
+    flags = {field: flag for flag, field in FLAGS.items()}
+    allowed = ", ".join(flags.get(field, field) for field in kind.__struct_fields__)
+    return f"unknown setting {name!r}{meant} allowed are {allowed}"
+
+
+def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
+    """Load the data, build the network and complete the training settings from the data set's recipe.
+
+    Class weights are those of the whole data set: limits, which even out the classes, leave them as they are.
+    """
+    check_network(chosen)
+    whole = catalogue.load(chosen.dataset, chosen.data_dir)
+    dataset = whole.limited(chosen.train_limit, chosen.test_limit)
+    network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
+    recipe = dataset.recipe
+    convolutional = len(network.site_shapes()[1]) == 3
+    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
+    train_settings = TrainSettings(
+        epochs=epochs if chosen.epochs is None else chosen.epochs,
+        batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
+        learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
+        clamp_weights=chosen.clamp_weights,
+        class_weights=tuple(speech.class_weights(whole).tolist()) if recipe.weighted_loss else None,
+    )
+    return dataset, network, train_settings
+
+
+def check_network(chosen: NetworkSettings) -> None:
+    """Raise WnError for what can be seen to be wrong before the data are loaded or even downloaded."""
+    if chosen.dtype not in ("float32", "float64"):
+        raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
+    _check_at_least_one("threads", chosen.threads)
+    checked_integer("seed", chosen.seed, 64)
+    models.check_name(chosen.model, chosen.batch_norm)
+    entry_of(chosen.dataset)
+    backends.check_name(chosen.backend)
+    given = {name: getattr(chosen, name) for name in ("epochs", "batch_size", "learning_rate")}
+    TrainSettings(**{"epochs": 1} | {name: value for name, value in given.items() if value is not None})
+
+
+def _check_at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise WnError(f"{name} is {value}: it must be at least 1")
+
+
+def read_single(settings: Mapping[str, Any]) -> SingleSettings:
+    """Return the settings of a single training, checked as far as that goes without data and network."""
+    chosen: SingleSettings = read_settings(SingleSettings, settings)
+    check_network(chosen)
+    if chosen.where == "each":
+        raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
+    single_noise(chosen)
+    return _with_numbers(chosen)[0]
+
+
+def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
+    """Return the settings of a walk, checked as far as that goes without data and network."""
+    chosen: WalkSettings = read_settings(WalkSettings, settings)
+    check_network(chosen)
+    phases(chosen)
+    for name in ("repeats", "evaluation_batch"):
+        _check_at_least_one(name, getattr(chosen, name))
+    noise_factory(chosen)(walk_sigma(chosen))
+    found, places_of_walk = _with_numbers(chosen)
+    points = prod(map(len, (phases(found), places_of_walk, walk_sigma(found)))) * found.repeats
+    if points > MOST_POINTS:
+        raise WnError(
+            f"{points:,} points (phases × places × σ × repeats): at most {MOST_POINTS:,} are a walk"
+        )
+    return found
+
+
+def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
+    """Return settings with sites by number, and their places, checked on the network; no data are needed."""
+    entry = entry_of(chosen.dataset)
+    network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
+    where, factors = _numbered(network, chosen)
+    found = msgspec.structs.replace(chosen, where=where, factors=factors)
+    return found, walking.places(network, where, factors)
+
+
+def places(network: Network, chosen: NoiseSettings) -> tuple[Place, ...]:
+    """Return the places of noise in a network; WnError for sites that it does not have."""
+    return walking.places(network, *_numbered(network, chosen))
+
+
+def _numbered(network: Network, chosen: NoiseSettings) -> tuple[str | list[int], dict[int, float] | None]:
+    """Return `where` and `factors` with sites by number."""
+    advice = f"; or write {ALLOWED}"
+    where = chosen.where if isinstance(chosen.where, str) else numbered(network, chosen.where, advice)
+    if chosen.factors is None:
+        return where, None
+    sites = numbered(network, chosen.factors, advice)
+    return where, dict(zip(sites, chosen.factors.values(), strict=True))
+
+
+def phases(chosen: WalkSettings) -> tuple[str, ...]:
+    """Return the phases of a walk; WnError for an unknown one."""
+    if chosen.phase not in (*PHASES, "both"):
+        raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(PHASES)}, both")
+    return PHASES if chosen.phase == "both" else (chosen.phase,)
+
+
+def walk_sigma(chosen: WalkSettings) -> NDArray[np.float64]:
+    """Return the σ values of a walk (S,), those of the default grid if none is given."""
+    default = DEFAULT_SIGMA_MULTIPLICATIVE if chosen.noise == "multiplicative" else DEFAULT_SIGMA
+    return sigma_grid(default if chosen.sigma is None else chosen.sigma)
+
+
+def single_noise(chosen: SingleSettings) -> Noise:
+    """Return the operator of a single training; WnError if σ is missing, or given without a noise kind."""
+    if chosen.noise == "none" and chosen.sigma is not None:
+        raise WnError("sigma goes with noise, and noise is none")
+    if chosen.noise != "none" and chosen.sigma is None:
+        raise WnError(f"{chosen.noise} noise needs a sigma, for example 0.5")
+    return noise_factory(chosen)(chosen.sigma or 0.0)
+
+
+def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
+    """Return σ → operator for the noise that the settings describe."""
+    if chosen.ratio is not None and chosen.noise in noises.KINDS and chosen.noise != "mixed":
+        raise WnError(f"ratio goes with mixed noise, and noise is {chosen.noise}")
+    names = ("mean", "mean_mul", "mean_add", "ratio", "order")
+    options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
+    options |= {
+        "normalize_to_input_size": chosen.normalize_to_input_size,
+        "repetitions": chosen.repetitions,
+        "execution": chosen.execution,
+    }
+
+    def noise_at(sigma: FloatOrMembers) -> Noise:
+        return noises.of_kind(chosen.noise, sigma, **options)
+
+    return noise_at
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return NumPy values, paths and tuples as plain Python, as a settings file would hold them."""
+    if isinstance(value, np.ndarray | np.generic):
+        if value.size > MOST_POINTS:
+            raise WnError(f"setting {name}: {value.size} values, more than {MOST_POINTS}")
+        return value.tolist()
+    if isinstance(value, PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_plain(key, name): _plain(item, name) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [_plain(item, name) for item in value]
+    return value
