@@ -82,7 +82,7 @@ def test_killed_workers_cost_nothing(words: list[str | Path], whole: Path, tmp_p
 
 
 SCRIPT = """
-from tests.study import gate
+from tests.study.execution import gate
 from wn.study import read_study
 from wn.study.execution import driver, executors
 from wn.study.execution.run import run_study
