@@ -279,7 +279,7 @@ def print_datasets(console: Console) -> None:
 
 
 def _files(entry: Entry) -> str:
-    """Return whether the files of a data set are here."""
+    """Whether the files of a data set are here."""
     if entry.bundled:
         return "with wn"
     located = next(locate.candidates(entry), None)

@@ -55,7 +55,7 @@ Out = Annotated[
 
 
 def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | None) -> Callable[[str], Any]:
-    """Return what makes the workers that the flags ask for, given the name of their backend."""
+    """The maker of the workers that the flags ask for, given the name of their backend."""
     from wn.study.execution import executors
 
     if sum(given is not None for given in (count, scheduler, scheduler_file)) > 1:

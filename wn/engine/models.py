@@ -81,7 +81,7 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
 
 
 def parameter_count(network: Network) -> int:
-    """Return how many parameters one member has; running statistics are not counted."""
+    """The number of parameters of one member; running statistics are not counted."""
     be = backends.get("numpy")
 
     def draw(_part: int, shape: Shape, _bound: float) -> Any:

@@ -81,7 +81,7 @@ def adam_step(
 
 
 def adam_constants(step: int, learning_rate: float, adam: Adam | None = None) -> tuple[float, ...]:
-    """Return what step t of Adam computes with: η/(1−β1ᵗ), β1, β2, 1/√(1−β2ᵗ), ε; WnError for t < 1."""
+    """The constants of step t of Adam: η/(1−β1ᵗ), β1, β2, 1/√(1−β2ᵗ), ε; WnError for t < 1."""
     if step < 1:
         raise WnError(f"step is {step}: steps count from 1")
     adam = adam or Adam()

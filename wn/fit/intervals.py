@@ -110,7 +110,7 @@ def without_points(clean_accuracy: float, chance: float) -> Midpoint:
 
 
 def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
-    """Return where curves end: additive noise at inference leaves a guess, other noise may leave more."""
+    """The floor of curves: additive noise at inference leaves a guess, other noise may leave more."""
     return "chance" if phase == "inference" and noise == "additive" else "free"
 
 

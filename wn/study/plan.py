@@ -64,7 +64,7 @@ class _Speed(NamedTuple):
 
 
 def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan:
-    """Return what a study would take; nothing of it is run, and no data files are needed.
+    """The cost of a study; nothing of it is run, and no data files are needed.
 
     The time follows from a few batches of black images per network, on this machine; under load, or with
     noise at many sites at once, a study takes longer.
@@ -92,12 +92,12 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
 
 
 def _timed(unit: Unit) -> Unit:
-    """Return what is timed for a unit: the first training of its network, without clamping, which is free."""
+    """The training that is timed for a unit: the first of its network, without clamping, which is free."""
     return msgspec.structs.replace(unit.clean, repeat=0, clamp_weights=False)
 
 
 def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> float:
-    """Return how long one core takes for the units of a network."""
+    """The seconds of one core for the units of a network."""
     steps = -(-(unit.train_limit or facts.train_samples) // unit.batch_size) * unit.epochs
     batches = (unit.test_limit or facts.test_samples) / EVALUATION_BATCH
     training = counted.clean * speed.alone + counted.training * speed.side_by_side

@@ -185,7 +185,7 @@ class LayerCase:
         return shape[1:] if isinstance(self.layer, BatchFirst) else shape
 
     def axes(self, name: str) -> str:
-        """Return what the axes of x are, for messages about its shape."""
+        """The axes of x in words, for messages about its shape."""
         if name != "x":
             return ""
         return (

@@ -216,7 +216,7 @@ class _Search:
         return replace(found, noisy=bool(total <= 4 * floor))
 
     def _jumps(self, ladders: list[_Ladder], value: Vector, jump: Vector, error: Vector) -> NDArray[np.bool_]:
-        """Return where the slope jumps: a kink at x is seen with steps of any size."""
+        """The elements whose slope jumps: a kink at x is seen with steps of any size."""
         rounding = 32 * self.noise / self.first
         real = np.abs(jump) > 3 * error + 1e-8 * (np.abs(value) + np.abs(jump)) + rounding
         if len(ladders) > 1:
@@ -225,7 +225,7 @@ class _Search:
         return real
 
     def _movement(self, ladders: list[_Ladder]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which elements moved, and which of the others crossed a threshold."""
+        """Masks of the elements that moved, and of those among the others that crossed a threshold."""
         moved, threshold = ladders[0].moved.copy(), ladders[0].threshold.copy()
         still = ~moved & ~threshold
         for ladder in ladders[1:]:
@@ -237,7 +237,7 @@ class _Search:
         return moved, threshold
 
     def _changed_far_away(self) -> NDArray[np.bool_]:
-        """Return which elements some large step changes: others do not depend on t, as far as can be seen."""
+        """Mask of the elements that some large step changes: others do not depend on t, as far as can be seen."""
         changed, seen = np.zeros(self.middle.shape, dtype=bool), False
         for exponent, side in itertools.product((40, 20, 8, 2), (1, -1)):
             row = self.output(side * self.first * 2.0**exponent)

@@ -109,7 +109,7 @@ def _spread(table: Vector) -> Vector:
 
 
 def _stairs(table: Vector | None) -> NDArray[np.bool_]:
-    """Return which elements often stay from one place to the next: steps so small show no rounding."""
+    """Mask of the elements that often stay from one place to the next: steps so small show no rounding."""
     still = np.diff(np.zeros((2, 0)) if table is None else table, axis=0) == 0
     often: NDArray[np.bool_] = np.mean(still, axis=0) > 0.3
     return often

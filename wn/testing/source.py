@@ -246,7 +246,7 @@ def _is(node: ast.Lambda | ast.FunctionDef, code: types.CodeType, lines: set[int
 
 
 def _referred(function: types.FunctionType, node: ast.AST) -> dict[str, Any]:
-    """Return what the names in a function stand for outside of it."""
+    """The values outside of a function that its names stand for."""
     used = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     outer = {**function.__globals__, **{name: _content(cell) for name, cell in cells}}

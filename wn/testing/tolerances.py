@@ -35,7 +35,7 @@ NEGLIGIBLE = 1e-9
 
 
 def tolerance(dtype: Any, reduction_length: int, *, scale: float = 1.0, reason: str | None = None) -> float:
-    """Return how far two computations of the same value may differ, relative to its size.
+    """The largest difference of two computations of the same value, relative to its size.
 
     GUARD · eps(dtype) · √reduction_length · scale.
 

@@ -142,11 +142,11 @@ class Judge:
         )
 
     def _scale(self, probe: Probe, upstream: Upstream) -> float:
-        """Return what is not nothing: what other inputs do, or dy if that is less."""
+        """The scale beside which a term counts: the effect of other inputs, or dy if that is less."""
         return min(self.largest / probe.length, float(np.sum(np.abs(upstream.dy))))
 
     def _effect(self, probe: Probe) -> float:
-        """Return what moving x along the probe by its own size does to the losses."""
+        """The change of the losses when x moves along the probe by its own size."""
         if probe.found is None:
             return 0.0
         return float(np.max(self.weights @ np.abs(probe.found.value))) * probe.length
@@ -188,7 +188,7 @@ class Judge:
         return None if both.difference <= both.accused else both
 
     def _complaint(self, probe: Probe) -> UnresolvedError | None:
-        """Return why a probe does not decide, or None if it does."""
+        """The reason for which a probe does not decide; None if it does."""
         problem, found = self.problem, probe.found
         if found is None:
             return UnresolvedError(

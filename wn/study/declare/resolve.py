@@ -47,7 +47,7 @@ class StudyNoise(NamedTuple):
     clampings: tuple[bool, ...]
 
     def covers(self, network: StudyNetwork) -> bool:
-        """Return whether the entry is for this network."""
+        """Whether the entry is for this network."""
         chosen = [models.check_name(name) for name in _listed(self.keys.models)]
         return (
             network.dataset in (_listed(self.keys.data) or [network.dataset])

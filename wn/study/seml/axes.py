@@ -99,7 +99,7 @@ def literal(value: Any) -> Any:
 
 
 def seeded(name: str, keys: dict[str, Any], seed: Any) -> bool:
-    """Return whether a random parameter is drawn with a seed; WnError for what seml can't draw.
+    """Whether a random parameter is drawn with a seed; WnError for what seml can't draw.
 
     seml seeds NumPy's generator, and draws choices with Python's, which it never seeds.
     """

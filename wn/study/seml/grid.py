@@ -67,7 +67,7 @@ def leaves(document: dict[str, Any]) -> tuple[list[Leaf], list[str]]:
 
 
 def duplicates(found: list[Leaf]) -> int | None:
-    """Return how many runs have the parameters of an earlier one: seml adds only one of them to its database.
+    """The number of runs with the parameters of an earlier one: seml adds only one of them to its database.
 
     None if there are too many runs to compare. Drawn parameters are taken to be different.
     """
@@ -86,7 +86,7 @@ def duplicates(found: list[Leaf]) -> int | None:
 
 
 def _overlap(one: Leaf, other: Leaf) -> bool:
-    """Return whether two leaves may have a configuration in common: each parameter has a common value."""
+    """Whether two leaves may have a configuration in common: each parameter has a common value."""
     mine, others = _values(one), _values(other)
     return mine.keys() == others.keys() and all(mine[name] & others[name] for name in mine)
 
@@ -153,7 +153,7 @@ def _check_zips(grid: dict[str, Axis]) -> None:
 
 
 def _level(blocks: dict[str, Any]) -> _Level:
-    """Return what the blocks of one level say themselves."""
+    """The parameters that the blocks of one level set themselves."""
     given = {name: blocks[name] for name in BLOCKS if isinstance(blocks.get(name), dict)}
     flat = dict(_flat(given.get("fixed", {})))
     fixed = {name: value for name, value in flat.items() if value is not REMOVE}

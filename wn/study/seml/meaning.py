@@ -81,7 +81,7 @@ SWITCHED = {  # by the switch without which they are not read
 
 
 def changes(name: str, parameters: dict[str, Axis], chosen: Any, ignored: Collection[str]) -> bool:
-    """Return whether a parameter without a place may make another experiment.
+    """Whether a parameter without a place may make another experiment.
 
     `chosen` is the class of networks. A switch with several values is to be asked about one by one.
     """

@@ -135,7 +135,7 @@ class _Reader:
         return _distinct(map(bool, values))
 
     def truth(self, name: str, default: bool) -> bool:
-        """Return whether a parameter is true; with several values there is an entry for each."""
+        """Whether a parameter is true; with several values there is an entry for each."""
         values = self.truths(name, default)
         if len(values) > 1:
             raise _Several(name)

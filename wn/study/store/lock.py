@@ -54,7 +54,7 @@ class Lock:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Return who holds the lock of a folder; None if nobody does or it can't be found out."""
+    """The holder of the lock of a folder; None if nobody holds it or it can't be found out."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:

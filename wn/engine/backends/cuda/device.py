@@ -25,7 +25,7 @@ FORKED = (
 
 
 def missing() -> str | None:
-    """Return what the CuPy backend lacks here, and how to get it; None if nothing is known to be missing."""
+    """The first thing that the CuPy backend lacks here, and its cure; None if nothing is known to be missing."""
     if find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
     if gpu_count() == 0:
@@ -38,7 +38,7 @@ def missing() -> str | None:
 
 @cache
 def gpu_count() -> int:
-    """Return how many GPUs NVIDIA's driver offers to this process; 0 without a driver."""
+    """The number of GPUs that NVIDIA's driver offers to this process; 0 without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

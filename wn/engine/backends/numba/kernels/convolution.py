@@ -41,7 +41,7 @@ MOST_OUTPUTS = 64  # of which sums of slices are faster than columns
 
 
 def prefers_direct(outputs: int, stride_w: int) -> bool:
-    """Return whether `convolution` and its gradients are faster here than in `convolution_columns`.
+    """Whether `convolution` and its gradients are faster here than in `convolution_columns`.
 
     Copying columns costs the same for every number of outputs, so it pays when there are many: up to 64
     outputs the kernels of this file took 0.4 to 0.9 of the time, with 128 and more 1 to 1.7 times as long.
@@ -191,7 +191,7 @@ def _rows_of_kernels(
 
 @serial()
 def _seen_by(v: int, columns: int, width: int, kernel: int, stride: int, pad: int) -> Run:
-    """Return how many output columns from v on see alike, and the pixels and taps with which v sees."""
+    """The number of output columns from v on with the same view, and its pixels and taps."""
     left = v * stride - pad
     first = max(-left, 0)
     taps = max(min(width - left, kernel) - first, 0)
@@ -231,7 +231,7 @@ def _taps_seeing_pixels(
 
 @serial()
 def _seeing(k: int, width: int, columns: int, kernel: int, stride: int, pad: int) -> Run:
-    """Return how many pixels from column k on are seen alike, and the outputs and taps that see k.
+    """The number of pixels from column k on with the same viewers, and their outputs and taps.
 
     Output v sees pixel k with tap k + pad − v·stride: the first of the outputs with the last of the taps.
     """

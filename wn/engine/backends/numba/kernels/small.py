@@ -69,7 +69,7 @@ def take(values: Array, samples: Array, out: Array) -> None:
 
 @serial()
 def all_finite(values: Array) -> bool:
-    """Return whether all values (P, F) are finite."""
+    """Whether all values (P, F) are finite."""
     for p in range(len(values)):
         for value in values[p]:
             if not np.isfinite(value):
