@@ -17,7 +17,8 @@ MOST_FILES = 13  # in a folder
 ORDER: dict[str, tuple[str, ...]] = {
     "wn": (
         "errors installed",
-        "random numbers files theory",
+        "numbers files",
+        "random theory",
         "data",
         "engine",
         "fit",

@@ -1,4 +1,4 @@
-"""Numbers in text, as flags and files give them: plain forms, and no guess at a comma.
+"""Numbers among values, and in text as flags and files give them: plain forms, and no guess at a comma.
 
 A number has ASCII digits, a decimal point, and no leading zeros: 0.5, .5, 5., 1e-3. Numbers of a list have
 commas between them. Many languages write 0,5 for 0.5, so a comma is refused where it can be read so:
@@ -15,6 +15,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, TypeGuard
 
 from wn.errors import WnError
 
@@ -27,6 +29,16 @@ _THOUSANDS = re.compile(r"[1-9]\d{0,2}((\.\d{3})+,\d+|(,\d{3})+\.\d+)", re.ASCII
 _SPACES_PART_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\s\d{3})+([.,]\d*)?")
 _LONGEST = 400  # characters of a number
 _LONGEST_SHOWN = 80  # characters of a list in a message
+
+
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether a value is an integer of Python or NumPy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a real number of Python or NumPy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def number(text: str) -> float:

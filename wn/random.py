@@ -5,7 +5,6 @@ Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 
 `xp` is NumPy or CuPy; the results have the same bits on both.
 """
 
-import operator
 from enum import IntEnum
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wn.errors import WnError
+from wn.numbers import is_integer
 
 WORD = 0xFFFFFFFF  # the largest 32-bit word
 
@@ -55,15 +55,9 @@ class Purpose(IntEnum):
 def checked_integer(name: str, value: Any, bits: int) -> int:
     """Return `value` as a Python int; WnError unless it is an integer in 0 … 2^bits − 1."""
     allowed = f"{name} must be an integer from 0 to 2^{bits} - 1, got {value!r}"
-    if isinstance(value, bool | np.bool_):
+    if not is_integer(value) or not 0 <= value < 1 << bits:
         raise WnError(allowed)
-    try:
-        integer = operator.index(value)
-    except TypeError:
-        raise WnError(allowed) from None
-    if not 0 <= integer < 1 << bits:
-        raise WnError(allowed)
-    return integer
+    return int(value)
 
 
 def checked_samples(xp: Any, samples: Any) -> Any:

@@ -18,6 +18,7 @@ from wn.data.arrays import (
 )
 from wn.data.recipes import Preprocessing, Recipe
 from wn.errors import DataError, WnError
+from wn.numbers import is_integer
 
 
 class Draw(NamedTuple):
@@ -186,7 +187,7 @@ def batch(
 def _limited(split: Split, count: int | None, what: str) -> Split:
     if count is None:
         return split
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= len(split):
+    if not is_integer(count) or not 1 <= count <= len(split):
         raise WnError(f"{what}: {count} is not in 1 to {len(split)}")
     order = np.lexsort((split.labels, _rank_within_class(split.labels)))  # by rank first, then by class
     return split.take(np.sort(order[:count]))

@@ -19,7 +19,7 @@ from wn.engine.training import Population
 from wn.errors import WnError
 from wn.files.outputs import check_file
 from wn.files.whole import StrPath, as_path
-from wn.numbers import whole
+from wn.numbers import is_integer, whole
 
 log = logging.getLogger("wn")
 
@@ -50,9 +50,7 @@ def member_tensors(network: Network, population: Population, member: int) -> Ten
     Raises WnError if there is no such member.
     """
     allowed = f"member {member!r}: allowed are 0 to {len(population.seeds) - 1}"
-    if isinstance(member, bool) or not isinstance(member, int | np.integer):
-        raise WnError(allowed)
-    if not 0 <= member < len(population.seeds):
+    if not is_integer(member) or not 0 <= member < len(population.seeds):
         raise WnError(allowed)
     tensors = {name: np.array(array[member]) for name, array in checkpoint.named(network, population).items()}
     return tensors | {name: np.zeros((), np.int64) for name in _counters(network)}

@@ -17,6 +17,7 @@ from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Step
 from wn.engine.optim import arrays
 from wn.errors import WnError
+from wn.numbers import is_integer
 
 BATCH_NORM = ("none", "sites", "hidden")
 MLP_WIDTHS = (8, 16, 32, 64, 256, 1024)
@@ -185,4 +186,4 @@ def _convolution3(parts: _Parts, channels: int) -> None:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+    return is_integer(value) and value >= 1

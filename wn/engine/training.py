@@ -22,6 +22,7 @@ from wn.engine.noise import Noise, SiteNoise
 from wn.engine.originals import Originals
 from wn.engine.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
 from wn.errors import WnError
+from wn.numbers import is_number
 from wn.random import Purpose, permutation
 
 EVALUATION_BATCH = 512
@@ -44,7 +45,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise WnError(f"{name} is {value!r}: it must be an integer of at least 1")
         _check_positive("learning_rate", self.learning_rate)
         if not isinstance(self.clamp_weights, bool):
@@ -283,7 +284,7 @@ def evaluation_batches(
     The batch size is rounded up to whole tiles of SAMPLE_TILE samples, and the last x is padded to one, so
     that a sample's logits are the same bit for bit whatever the batch size; `labels` are not padded.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if type(batch_size) is not int or batch_size < 1:
         raise WnError(f"the evaluation batch size is {batch_size!r}: it must be an integer of at least 1")
     batch_size += -batch_size % SAMPLE_TILE
     split: Split = dataset.test.on(be)
@@ -377,7 +378,7 @@ def check_last_batch(network: Network, samples: int, batch_size: int) -> None:
 
 
 def _check_positive(what: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+    if not is_number(value) or not 0 < value < np.inf:
         raise WnError(f"{what} is {value!r}: it must be above 0 and finite")
 
 

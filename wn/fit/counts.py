@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wn.errors import WnError
 from wn.fit.falling import MARGIN
+from wn.numbers import is_number
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +93,7 @@ def checked_accuracies(clean_accuracy: float, chance: float) -> tuple[float, flo
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_number(value):
         raise WnError(f"{name} is {value!r}: it must be a number")
     return float(value)
 

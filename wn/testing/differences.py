@@ -237,7 +237,7 @@ class _Search:
         return moved, threshold
 
     def _changed_far_away(self) -> NDArray[np.bool_]:
-        """Mask of the elements that some large step changes: others do not depend on t, as far as can be seen."""
+        """Mask of the elements that some large step changes: others seem not to depend on t."""
         changed, seen = np.zeros(self.middle.shape, dtype=bool), False
         for exponent, side in itertools.product((40, 20, 8, 2), (1, -1)):
             row = self.output(side * self.first * 2.0**exponent)

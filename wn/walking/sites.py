@@ -5,7 +5,7 @@ from typing import Any
 
 from wn.engine.network import Network
 from wn.errors import WnError
-from wn.numbers import number, whole
+from wn.numbers import is_integer, number, whole
 
 WORDS = ("each", "global", "mapped")
 ALLOWED = (
@@ -23,7 +23,7 @@ def read_where(where: Any) -> tuple[Any, dict[Site, float] | None]:
     """
     if isinstance(where, Mapping):
         return "mapped", dict(where)
-    if isinstance(where, int) and not isinstance(where, bool):
+    if is_integer(where):
         return [where], None
     if not isinstance(where, str) or where.strip() in WORDS:
         return where.strip() if isinstance(where, str) else where, None

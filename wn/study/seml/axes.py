@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wn.errors import WnError
+from wn.numbers import is_number
 from wn.study.seml.yaml import MOST
 
 _KEYS = {
@@ -133,7 +134,7 @@ def _options(name: str, keys: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _check_number(path: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise WnError(f"{path}: must be a number, not {value!r}")
     if not -_LARGEST <= value <= _LARGEST:
         raise WnError(f"{path}: must be a finite number, not {value}")

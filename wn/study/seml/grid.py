@@ -165,7 +165,7 @@ def _level(blocks: dict[str, Any]) -> _Level:
         grid[name] = axis_of(name, keys, notes)
     drawn = dict(given.get("random", {}))
     samples, seed = literal(drawn.pop("samples", None)), drawn.pop("seed", None)
-    if "random" in given and (isinstance(samples, bool) or not isinstance(samples, int) or samples < 1):
+    if "random" in given and (type(samples) is not int or samples < 1):
         raise WnError("random.samples: must be there, and a whole number of at least 1")
     random = {name: seeded(name, keys, seed) for name, keys in _parameters(drawn).items()}
     names = [*fixed, *grid, *random, *removed]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from wn.data.sets.entries import entry_of
 from wn.engine import models
-from wn.numbers import in_doubt
+from wn.numbers import in_doubt, is_number
 from wn.study.declare.schema import NoiseKeys, RecipeKeys
 from wn.study.seml.axes import Axis
 from wn.study.seml.meaning import SWITCHES, changes
@@ -150,7 +150,7 @@ class _Reader:
             listed = ", ".join(map(str, values))
             self.said.append(f"{name}: {listed} are {len(values)} whole numbers; decimals have a point")
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if not is_number(value):
                 hint = ""
                 if isinstance(value, list):  # seml reads 0,5 as a list
                     hint = f": write a decimal comma as a point, {'.'.join(map(str, value))}"

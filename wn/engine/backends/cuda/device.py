@@ -25,7 +25,7 @@ FORKED = (
 
 
 def missing() -> str | None:
-    """The first thing that the CuPy backend lacks here, and its cure; None if nothing is known to be missing."""
+    """The first thing that the CuPy backend lacks here, and its cure; None if it seems to lack nothing."""
     if find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
     if gpu_count() == 0:
