@@ -32,9 +32,6 @@ LARGE = {"wn/testing": 18}  # one public toolkit
 
 IMPORTED_AS = {"PyYAML": "yaml"}  # where the names differ
 
-# results.save imports the pictures when it is called; pictures are made of results.
-LATE = {("wn.walking.results", "wn.walking.plots")}
-
 Arrows = dict[tuple[str, str], str]  # (importing part, imported part) → where
 
 
@@ -75,7 +72,7 @@ def arrows(folder: str, files: dict[str, str]) -> Arrows:
             if name.split(".")[0] != "wn":
                 continue
             other = module_of(name, modules)
-            if not other.startswith(inside) or (module, other) in LATE:
+            if not other.startswith(inside):
                 continue
             pair = module.removeprefix(inside).split(".")[0], other.removeprefix(inside).split(".")[0]
             if pair[0] != pair[1]:
@@ -206,16 +203,6 @@ def test_layers_do_not_ask_for_the_backend() -> None:
     layers = {name: source for name, source in house().items() if name.startswith("wn/engine/layers/")}
     assert len(layers) > 5
     assert {name: layer_problems(source) for name, source in layers.items() if layer_problems(source)} == {}
-
-
-def test_late_imports_are_late() -> None:
-    """What is imported against the direction is imported inside a function."""
-    for importer, imported in LATE:
-        tree = ast.parse(house()[importer.replace(".", "/") + ".py"])
-        outside = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        name = imported.rpartition(".")[2]
-        assert all(name not in ast.unparse(node) for node in outside)
-        assert f"import {name}" in ast.unparse(tree)
 
 
 # ---- the checker itself: every planted violation is found -----------------------------------------------

@@ -17,9 +17,8 @@ from tests.bench import machine, peers, rows
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import alternate, entry, geometric_mean, with_rates
 from wn.engine import backends
-from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.backends.threads import processors
 from wn.errors import WnError
-from wn.walking.api import thread_count
 
 FEWEST = 7  # repeats for figures that are to be believed
 COLUMNS = "{:30} {:>9}  {:17}  {:28} {:>9}  {:17}  {:>6}"
@@ -98,7 +97,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         raise ValueError(f"--images {chosen.images}: an epoch needs at least {BATCH}, a whole batch")
     settings = Settings(
         be=backends.get(chosen.backend),
-        threads=thread_count(chosen.threads),
+        threads=chosen.threads or processors(),
         repeats=chosen.repeats,
         data_dir=chosen.data_dir,
         images=chosen.images,
@@ -137,7 +136,7 @@ def measure(row: Row, settings: Settings, names: Sequence[str]) -> list[dict[str
     Our threads are set here, as `wn walk` and `wn train` set them: the backend divides the work among
     `threads` processors, and calls BLAS with one thread each.
     """
-    with single_threaded_blas(), settings.be.working(settings.threads):
+    with settings.be.working(settings.threads):
         contest = row.build(settings, names)
         ours, *theirs = alternate([contest.ours, *contest.peers], settings.repeats, settings.pause)
     pairs = [(side.name, timing) for side, timing in zip(contest.peers, theirs, strict=True)]
@@ -162,7 +161,7 @@ def facts(row: Row, settings: Settings, contest: Contest) -> dict[str, Any]:
 
 def print_machine(settings: Settings) -> None:
     """Say what the figures are measured on."""
-    print(f"processor: {machine.processor()}, {thread_count(None)} cores, load {machine.load()}")
+    print(f"processor: {machine.processor()}, {processors()} cores, load {machine.load()}")
     print("versions: " + ", ".join(f"{name} {version}" for name, version in machine.versions().items()))
     print(f"BLAS: {machine.blas()}")
     print(f"backend {settings.be.name}, {settings.threads} threads, medians of {settings.repeats}")

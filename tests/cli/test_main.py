@@ -122,7 +122,7 @@ def test_examples_of_help_and_readme_are_accepted(
         raise AcceptedError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wn.walking.measurement.jobs", accept)
+    monkeypatch.setattr("wn.walking.walk.Walk.jobs", accept)
     monkeypatch.setattr("wn.engine.training.train", accept)
     mini = line.replace("-d mnist", "").replace("--dataset mnist", "")  # which is not here for sure
     with pytest.raises(AcceptedError):

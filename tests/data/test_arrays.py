@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wn.data import Dataset, Draw, Preprocessing, Recipe, Split, batch
-from wn.engine import backends, models
+from wn.engine import backends, models, noise
 from wn.engine.layers import cross_entropy
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, count_correct, evaluate, train
 from wn.errors import WnError
-from wn.walking import measurement as walking
+from wn.walking.measurement import Setup
+from wn.walking.walk import Walk
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 1, 6, 5), dtype=np.uint8)
@@ -200,8 +201,8 @@ def test_images_of_another_shape_than_the_network_takes() -> None:
     wide = dataset(test=Split(IMAGES.transpose(0, 1, 3, 2), LABELS))
     floats = dataset(test=Split(IMAGES.astype(np.float32), LABELS))
     population = train(be, network, wide, TrainSettings(1, 8), seeds=(1,))
-    plan = walking.WalkPlan(
-        *(network, wide, lambda sigma: None, (), ("inference",), np.ones(1), TrainSettings(1), 1, 0)  # type: ignore[arg-type, return-value]  # no noise is reached
+    walk = Walk(
+        Setup(network, wide, TrainSettings(1)), lambda sigma: noise.none(), (), ("inference",), np.ones(1)
     )
     for data, words in (
         (wide, r"test images uint8 \(1, 5, 6\)"),
@@ -210,7 +211,7 @@ def test_images_of_another_shape_than_the_network_takes() -> None:
         with pytest.raises(WnError, match=words):
             evaluate(be, network, population, data)
         with pytest.raises(WnError, match="one shape and type"):
-            walking.jobs(plan._replace(dataset=data))
+            replace(walk, setup=walk.setup._replace(dataset=data)).jobs()
 
 
 BAD = st.integers(-(2**40), -1) | st.integers(10, 2**40)

@@ -21,7 +21,7 @@ from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Step
 from wn.engine.training import TrainSettings, train
 from wn.errors import WnError
-from wn.walking import measurement as walking
+from wn.walking import places as walking
 
 DATA = small_data(32, 10)
 
@@ -128,6 +128,6 @@ def test_a_layer_may_write_over_its_input() -> None:
     for layer in InPlace(), Negative():
         first = (Step("flatten", Flatten(), False), Step("fc", Linear(8)), Step("relu", Relu()))
         network = Network("own", (*first, Step("layer", layer), Step("logits", Linear(10))), (1, 28, 28))
-        plan = small_walks.plan_for()
-        found.append(small_walks.run(plan._replace(network=network, places=walking.places(network, "each"))))
+        places = walking.places(network, "each")
+        found.append(small_walks.run(small_walks.walk_for(network=network, places=places)))
     assert found[0] == found[1]

@@ -1,7 +1,6 @@
 """How walks and trainings are put together: which fit each curve gets, and with how many BLAS threads."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -9,19 +8,15 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import wn
-from tests.walking.small_walks import plan_for
 from wn.engine import training
 from wn.engine.backends import threads
-from wn.fit.intervals import measured_crossing, with_repeats
+from wn.fit.intervals import Counts, fit_curve, measured_crossing, with_repeats
 from wn.fit.midpoint import Midpoint, fit_midpoint
-from wn.walking import api
-from wn.walking import measurement as walking
-from wn.walking.measurement import CleanResult, Curve, WalkPlan
-from wn.walking.settings import WalkSettings
+from wn.walking import measurement
+from wn.walking.places import PHASES
 
 SIGMA = np.geomspace(0.1, 1000, 13)
 TOTAL = 10_000
-CLEAN = [CleanResult(repeat, 9000, TOTAL) for repeat in (0, 1)]  # clean accuracy 0.9, chance 0.1
 
 
 def counts(midpoint: float, floor: float) -> Any:
@@ -29,24 +24,11 @@ def counts(midpoint: float, floor: float) -> Any:
     return np.rint(TOTAL * (floor + (0.9 - floor) / (1 + (SIGMA / midpoint) ** 1.5))).astype(np.int64)
 
 
-def walk_of(*correct: Any) -> tuple[WalkPlan, list[Curve]]:
-    """A plan with one place in both phases, and the curves of its repeats, the same in both."""
-    plan = plan_for(repeats=len(correct), sigma=SIGMA)
-    plan = plan._replace(places=plan.places[:1])
-    curves = [
-        Curve(phase, plan.places[0], repeat, SIGMA, found, TOTAL)
-        for phase in plan.phases
-        for repeat, found in enumerate(correct)
-    ]
-    return plan, curves
-
-
-def fits(kind: str, *correct: Any) -> dict[str, Midpoint]:
-    """What a walk with this noise makes of these repeats, by phase."""
-    plan, curves = walk_of(*correct)
-    found = api._fits(WalkSettings(noise=kind), plan, CLEAN[: len(correct)], curves)
-    assert [place for _, place, _ in found] == [plan.places[0]] * 2
-    return {phase: fit for phase, _, fit in found}
+def fits(kind: str, *repeats: Any) -> dict[str, Midpoint]:
+    """The fit to repeats measured in each phase under this noise."""
+    curves = [Counts(SIGMA, correct, np.full(len(SIGMA), TOTAL)) for correct in repeats]
+    clean = Counts(np.zeros(len(repeats)), np.full(len(repeats), 9000), np.full(len(repeats), TOTAL))
+    return {phase: fit_curve(curves, clean, 0.1, phase, kind) for phase in PHASES}
 
 
 def fitted(correct: Any, floor: Literal["chance", "free"]) -> Midpoint:
@@ -92,36 +74,28 @@ TINY: dict[str, Any] = {"train_limit": 60, "test_limit": 40, "epochs": 1, "model
 
 @pytest.mark.parametrize("command", [wn.walk, wn.train])
 def test_all_computing_is_done_with_one_blas_thread(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, seen = False, []
-
-    @contextmanager
-    def hold() -> Iterator[None]:
-        nonlocal held
-        held = True
-        yield
-        held = False
+    seen = []
 
     def watched(function: Any) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
-            seen.append((function.__name__, held))
+            seen.append((function.__name__, threads.blas_is_held()))
             return function(*arguments, **options)
 
         return call
 
-    monkeypatch.setattr(api, "single_threaded_blas", hold)
-    monkeypatch.setattr(walking, "run_jobs", watched(walking.run_jobs))
     for name in ("train", "evaluate"):
         function = watched(getattr(training, name))
-        for module in (training, walking):
+        for module in (training, measurement):
             monkeypatch.setattr(module, name, function)
-    command(**TINY, **({"where": [7], "sigma": [1.0], "threads": 2} if command is wn.walk else {}))
-    wanted = {"train", "evaluate"} | ({"run_jobs"} if command is wn.walk else set())
-    assert set(seen) == {(name, True) for name in wanted}
+    options = {"where": [7], "sigma": [1.0], "threads": 2} if command is wn.walk else {}
+    with ThreadPoolExecutor(1) as another:  # this thread holds BLAS already, as all tests do
+        another.submit(command, **TINY, **options).result()
+    assert set(seen) == {("train", True), ("evaluate", True)}
 
 
 def test_single_threaded_means_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_limit", threads._Limit())  # the tests' own holds BLAS already
-    with threadpool_limits(2, user_api="blas"), api.single_threaded_blas():
+    with threadpool_limits(2, user_api="blas"), threads.single_threaded_blas():
         libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
         assert libraries
         assert {library["num_threads"] for library in libraries} == {1}

@@ -57,7 +57,11 @@ def _serve(end: Connection, barrier: Any) -> None:
 
     catalogue.load = lru_cache(catalogue.load)  # the same few files again and again
     for name in ("plot_curves", "plot_midpoints"):  # pictures that say whose they are, in no time
-        setattr(plots, name, lambda result, path: path.write_text(json.dumps(result.run["asked"])))
+        setattr(
+            plots,
+            name,
+            lambda tables, path: path.write_text(json.dumps({"seed": int(tables.curves["seed"][0])})),
+        )
     main: Callable[[list[str]], None] = cli.main
     while (command := end.recv()) is not None:
         complaint = StringIO()
@@ -85,5 +89,5 @@ def seed_of(folder: Path, pictures: bool = True) -> int:
     assert clean == {repr(correct / total)}
     if pictures:
         for name in ("curves.png", "midpoints.png"):
-            assert json.loads((folder / name).read_text()) == record["asked"]
+            assert json.loads((folder / name).read_text())["seed"] == record["asked"]["seed"]
     return int(record["asked"]["seed"])

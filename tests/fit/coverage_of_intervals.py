@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from wn.engine import backends, training
 from wn.engine import noise as noises
 from wn.engine.backends.plain.base import Backend
-from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.groups import group_sizes
 from wn.fit.intervals import Counts, fit_repeats, floor_of
 from wn.fit.midpoint import Midpoint
@@ -63,7 +62,7 @@ def recorded(model: str, kind: str, seeds: int, epochs: int, **settings: Any) ->
     be: Backend = backends.get("auto")
     dataset, network, train_settings = prepare(read_walk({"model": model, "epochs": epochs, **settings}))
     sigma = sigma_grid(GRIDS[kind])
-    with single_threaded_blas(), be.working(1):
+    with be.working(1):
         population = training.train(be, network, dataset, train_settings, seeds=(7,))
         for site in NETWORKS[model][1][kind]:
             noise = {site: noises.of_kind(kind, sigma)}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.walking.small_walks import NOISES, plan_for, run, small_data
+from tests.walking.small_walks import NOISES, run, small_data, walk_for
 from wn.engine import backends, models
 from wn.engine.backends.plain.base import Backend, DrawKey
 from wn.engine.network import Network
@@ -13,7 +13,7 @@ from wn.engine.noise import SiteNoise
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, evaluate, train
 from wn.random import Purpose
-from wn.walking import measurement as walking
+from wn.walking.places import PHASES
 
 DATA = small_data(200, 300, flip=True)
 SIGMA = np.array([0.0, 0.1, 0.3])
@@ -111,12 +111,12 @@ def test_a_step_takes_no_more_memory_after_the_first_ones(gpu: Any) -> None:
 
 
 def test_a_walk_gives_the_numbers_of_numpy(gpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_for("mlp-8", kind="mixed")._replace(dtype=np.float64)
+    plan = walk_for("mlp-8", kind="mixed", dtype=np.float64)
     monkeypatch.setattr("tests.walking.small_walks.BE", gpu)
     found = run(plan)
     monkeypatch.setattr("tests.walking.small_walks.BE", NUMPY)
     assert found == run(plan)
-    assert plan.phases == walking.PHASES
+    assert plan.phases == PHASES
 
 
 def test_without_memory_the_device_says_so_and_goes_on(gpu: Any) -> None:

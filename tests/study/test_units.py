@@ -20,7 +20,7 @@ from wn.engine import models
 from wn.errors import WnError
 from wn.study import Facts, StudySpec, count, facts_of, parse_study, planned_facts, units
 from wn.study.units import blocks
-from wn.walking import measurement as walking
+from wn.walking import places as walking
 from wn.walking import settings
 from wn.walking.settings import NoiseSettings
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import numpy as np
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import backends, models, noise, training
+from wn.engine.backends.plain.base import Backend
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.training import Population, TrainSettings
-from wn.walking import measurement as walking
-from wn.walking.measurement import CleanResult, Curve, WalkPlan
+from wn.walking.jobs import run_jobs
+from wn.walking.measurement import Setup
+from wn.walking.places import PHASES, places
+from wn.walking.walk import Walk
 
 BE = backends.get("auto")
 SIGMA = np.array([0.0, 0.3, 2.0])
@@ -46,38 +50,53 @@ def small_data(train: int = 96, test: int = 300, flip: bool = False) -> Dataset:
     return Dataset("small", tuple("0123456789"), images(train, 1), images(test, 2), recipe)
 
 
-def plan_for(
-    model: str = "mlp-8", batch_norm: str = "none", kind: str = "additive", **changes: Any
-) -> WalkPlan:
+def walk_for(model: str = "mlp-8", batch_norm: str = "none", kind: str = "additive", **changes: Any) -> Walk:
     network = models.build(model, (1, 28, 28), 10, batch_norm)
-    plan = WalkPlan(
-        network=network,
-        dataset=small_data(),
-        noise=NOISES[kind],
-        places=walking.places(network, "each"),
-        phases=walking.PHASES,
+    train = TrainSettings(epochs=1, batch_size=32, learning_rate=1e-2)
+    walk = Walk(
+        setup=Setup(network, small_data(), train, evaluation_batch=256),
+        operator=NOISES[kind],
+        places=places(network, "each"),
+        phases=PHASES,
         sigma=SIGMA,
-        train=TrainSettings(epochs=1, batch_size=32, learning_rate=1e-2),
-        repeats=1,
         seed=3,
-        evaluation_batch=256,
     )
-    return plan._replace(**changes)
+    return changed(walk, **changes)
 
 
-def trained(plan: WalkPlan, seed: int = 7) -> Population:
+def changed(walk: Walk, **changes: Any) -> Walk:
+    """Another walk, of which nothing is counted yet; changes may be of its setup."""
+    setup = {name: changes.pop(name) for name in Setup._fields if name in changes}
+    return replace(walk, setup=walk.setup._replace(**setup), **changes)
+
+
+def trained(walk: Walk, seed: int = 7) -> Population:
+    setup = walk.setup
     with single_threaded_blas():
-        return training.train(BE, plan.network, plan.dataset, plan.train, seeds=(seed,), dtype=plan.dtype)
+        return training.train(BE, setup.network, setup.dataset, setup.train, seeds=(seed,), dtype=setup.dtype)
 
 
-def run(plan: WalkPlan, threads: int = 1, backwards: bool = False) -> list[Any]:
-    """Run a walk and return its merged results as plain values."""
-    work = walking.jobs(plan)
+def run(walk: Walk, threads: int = 1, backwards: bool = False, be: Backend | None = None) -> list[Any]:
+    """Run a walk and return its results as plain values."""
+    return told(walk, threads, backwards, be)[0]
+
+
+def told(
+    walk: Walk, threads: int = 1, backwards: bool = False, be: Backend | None = None
+) -> tuple[list[Any], list[int]]:
+    """Run a walk and return its results, and what it reported."""
+    walk, reports, step = changed(walk), list[int](), -1 if backwards else 1
     with single_threaded_blas(), ThreadPoolExecutor(threads) as executor:
-        results = walking.run_jobs(BE, work[::-1] if backwards else work, executor, lambda members: None)
-    return plain(*walking.merge(plan, results))
+        jobs = walk.jobs()[::step]
+        run_jobs(BE if be is None else be, jobs, executor, reports.append, walk.setup.train.epochs)
+    walk.check()
+    return plain(walk), reports
 
 
-def plain(clean: list[CleanResult], curves: list[Curve]) -> list[Any]:
-    rows = [(*curve[:3], curve.sigma.tolist(), curve.correct.tolist(), curve.total) for curve in curves]
-    return [list(clean), rows]
+def plain(walk: Walk) -> list[Any]:
+    """Correct answers of the clean networks, and (phase, place, repeat, σ, correct) of the curves."""
+    rows = [
+        (phase, place, repeat, counts.sigma.tolist(), counts.correct.sum(axis=1).tolist())
+        for phase, place, repeat, counts in walk.curves()
+    ]
+    return [walk.clean_counts.correct.sum(axis=1).tolist(), rows]

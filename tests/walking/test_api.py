@@ -255,16 +255,6 @@ def test_places_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest
         api.check_out_folder(tmp_path / "out", {}, overwrite=False)
 
 
-def test_threads_are_as_asked_for_also_where_processors_cannot_be_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert api.thread_count(3) == 3
-    assert api.thread_count(None) >= 1
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert api.thread_count(3) == 3
-    assert api.thread_count(None) == (os.cpu_count() or 1)
-
-
 def test_the_package_imports_its_names_when_they_are_used() -> None:
     assert (wn.walk, wn.train) == (front.walk, front.train)
     assert wn.WnError is WnError

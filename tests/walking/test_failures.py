@@ -8,7 +8,7 @@ norm, which finds in the middle of a step that it was given what is not finite.
 import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,45 +16,59 @@ import pytest
 import wn
 from tests.cli.command_line import run
 from tests.study.runs import TINY
-from tests.walking.small_walks import plan_for, small_data
+from tests.walking.small_walks import changed, small_data, walk_for
 from wn.engine import backends, models, training
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import TrainSettings
 from wn.errors import WnError
-from wn.fit.intervals import NO_POINTS
 from wn.fit.midpoint import NEVER_FALLS
+from wn.random import member_seed
 from wn.study import parse_study, units
 from wn.study.execution.run import load_facts
 from wn.study.execution.worker import Task, run_task
-from wn.walking import measurement as walking
-from wn.walking import plots
-from wn.walking.measurement import Curve, Failure, WalkPlan
-from wn.walking.results import WalkResult
+from wn.walking import measurement, plots
+from wn.walking.jobs import run_jobs
+from wn.walking.places import PHASES, Place, places
+from wn.walking.results import WalkResult, to_draw
+from wn.walking.walk import NO_POINTS, Walk
 
 BACKENDS = ("numpy", "numba")
 HUGE = 3e38  # a standard normal draw times this leaves float32 sooner or later
 SMALL: dict[str, Any] = {"train_limit": 200, "test_limit": 100, "epochs": 2, "seed": 4, "where": [0, 7]}
 
 
-def results_of(plan: WalkPlan, name: str = "numpy", threads: int = 1) -> tuple[list[Curve], list[Failure]]:
+class Failure(NamedTuple):
+    phase: str
+    place: Place
+    repeat: int
+    sigma: float
+    reason: str
+
+
+Points = dict[tuple[str, str, int, float], int]
+
+
+def results_of(walk: Walk, name: str = "numpy", threads: int = 1) -> tuple[Points, list[Failure]]:
+    """The number of correct answers by phase, place, repeat and σ, and the failures in order."""
+    walk = changed(walk)
     with single_threaded_blas(), ThreadPoolExecutor(threads) as executor:
-        found = walking.run_jobs(backends.get(name), walking.jobs(plan), executor, lambda members: None)
-    return walking.merge(plan, found)[1], walking.failures(plan, found)
-
-
-def points(curves: list[Curve]) -> dict[tuple[Any, ...], int]:
-    """The number of correct answers by phase, place, repeat and σ."""
-    return {
-        (*curve[:1], curve.place.name, curve.repeat, float(sigma)): int(correct)
-        for curve in curves
-        for sigma, correct in zip(curve.sigma, curve.correct, strict=True)
+        run_jobs(backends.get(name), walk.jobs(), executor, lambda members: None, walk.setup.train.epochs)
+    points = {
+        (phase, place.name, repeat, float(sigma)): int(correct.sum())
+        for phase, place, repeat, counts in walk.curves()
+        for sigma, correct in zip(counts.sigma, counts.correct, strict=True)
     }
+    failures = [
+        Failure(walk.phases[phase], walk.places[place], repeat, float(walk.sigma[sigma]), reason)
+        for (phase, place, repeat, sigma), reason in sorted(walk.failures.items())
+    ]
+    return points, failures
 
 
-def three_epochs(**changes: Any) -> WalkPlan:
-    plan = plan_for(train=TrainSettings(epochs=3, batch_size=32, learning_rate=1e-2), repeats=2)
-    return plan._replace(places=(plan.places[0], plan.places[-1]), **changes)
+def three_epochs(**changes: Any) -> Walk:
+    plan = walk_for(train=TrainSettings(epochs=3, batch_size=32, learning_rate=1e-2), repeats=2)
+    return changed(plan, places=(plan.places[0], plan.places[-1]), **changes)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -65,14 +79,13 @@ def test_a_point_fails_and_the_others_have_the_same_bits(name: str, members: int
     alone, none = results_of(three_epochs(sigma=fine), name)
     assert none == []
     sigma = np.array([0.0, 0.3, 1e37, HUGE, 2.0, 40.0])
-    curves, failures = results_of(three_epochs(sigma=sigma, members=members), name)
-    found = points(curves)
-    assert {key: found[key] for key in points(alone)} == points(alone)
+    found, failures = results_of(three_epochs(sigma=sigma, members=members), name)
+    assert {key: found[key] for key in alone} == alone
     failed = {(*failure[:1], failure.place.name, failure.repeat, failure.sigma) for failure in failures}
     assert len(failed) == len(failures)
     assert failed.isdisjoint(found)
     assert len(found) + len(failed) == 2 * 2 * 2 * len(sigma)
-    for phase in walking.PHASES:
+    for phase in PHASES:
         assert {(phase, place, repeat, HUGE) for place in ("input", "logits") for repeat in (0, 1)} <= failed
     assert {key[3] for key in failed} <= {1e37, HUGE}
     for failure in failures:
@@ -86,12 +99,12 @@ def test_a_point_fails_and_the_others_have_the_same_bits(name: str, members: int
 @pytest.mark.parametrize("model", ["mlp-8", "lenet5"])
 def test_noise_at_several_sites_at_once(name: str, where: str, model: str) -> None:
     network = models.build(model, (1, 28, 28), 10)
-    places = walking.places(network, where, {0: 1.0, 2: 0.5} if where == "mapped" else None)
-    plan = plan_for(model, dataset=small_data(64, 40), sigma=np.array([0.5, HUGE]), places=places)
-    curves, failures = results_of(plan, name)
-    assert [(failure.phase, failure.sigma) for failure in failures] == [(p, HUGE) for p in walking.PHASES]
-    only, none = results_of(plan._replace(sigma=np.array([0.5])), name)
-    assert (points(curves), none) == (points(only), [])
+    chosen = places(network, where, {0: 1.0, 2: 0.5} if where == "mapped" else None)
+    plan = walk_for(model, dataset=small_data(64, 40), sigma=np.array([0.5, HUGE]), places=chosen)
+    found, failures = results_of(plan, name)
+    assert [(failure.phase, failure.sigma) for failure in failures] == [(p, HUGE) for p in PHASES]
+    only, none = results_of(changed(plan, sigma=np.array([0.5])), name)
+    assert (found, none) == (only, [])
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -99,11 +112,11 @@ def test_noise_at_several_sites_at_once(name: str, where: str, model: str) -> No
 def test_batch_norm_refuses_the_members_concerned_alone(name: str, batch_norm: str) -> None:
     """It ends a step before anything is changed: those beside them have the bits that they have alone."""
     fine = np.array([0.3, 2.0])
-    plan = plan_for("mlp-8", batch_norm, sigma=fine, phases=("training",))
-    plan = plan._replace(places=walking.places(plan.network, [0, 1]))
+    plan = walk_for("mlp-8", batch_norm, sigma=fine, phases=("training",))
+    plan = changed(plan, places=places(plan.setup.network, [0, 1]))
     alone, none = results_of(plan, name)
-    curves, failures = results_of(plan._replace(sigma=np.array([HUGE, 0.3, 3.2e38, 2.0])), name)
-    assert (points(curves), none) == (points(alone), [])
+    found, failures = results_of(changed(plan, sigma=np.array([HUGE, 0.3, 3.2e38, 2.0])), name)
+    assert (found, none) == (alone, [])
     reason = "batch norm: an activation is not finite in float32"
     assert [(f.place.site, f.sigma, f.reason) for f in failures] == [
         (site, sigma, reason) for site in (0, 1) for sigma in (HUGE, 3.2e38)
@@ -128,19 +141,19 @@ def test_members_that_fail_in_different_epochs(monkeypatch: pytest.MonkeyPatch) 
 
     sigma = np.array([0.1, 0.2, 0.4, 0.8])
     plan = three_epochs(sigma=sigma, phases=("training",), repeats=1)
-    plan = plan._replace(places=plan.places[:1])
+    plan = changed(plan, places=plan.places[:1])
     alone, _ = results_of(plan)
     planned = {4: 1}  # of four members the second fails after the first epoch, then of three the first
     monkeypatch.setattr(training, "check_finite", check)
     steps.clear()
     planned[3] = 0
-    curves, failures = results_of(plan)
+    found, failures = results_of(plan)
     assert [(failure.sigma, failure.reason) for failure in failures] == [
         (0.1, "planned, 0"),
         (0.2, "planned, 0"),
     ]
-    wanted = {key: correct for key, correct in points(alone).items() if key[3] > 0.2}
-    assert points(curves) == wanted
+    wanted = {key: correct for key, correct in alone.items() if key[3] > 0.2}
+    assert found == wanted
     assert [count for count in steps if count > 1] == [4, 3, 2, 2, 2]
 
 
@@ -149,16 +162,16 @@ def test_memory_that_ends_beside_a_member_that_fails(monkeypatch: pytest.MonkeyP
     sigma = np.array([0.1, HUGE, 0.2, 0.4, 0.8, 1.6])
     plan = three_epochs(sigma=sigma, phases=("training",), repeats=1)
     wanted, _ = results_of(plan)
-    original = walking.evaluate
+    original = measurement.evaluate
 
     def evaluate(be: Any, network: Any, population: Any, *arguments: Any, **options: Any) -> Any:
         if len(population.seeds) > 2:
             raise MemoryError
         return original(be, network, population, *arguments, **options)
 
-    monkeypatch.setattr(walking, "evaluate", evaluate)
-    curves, failures = results_of(plan)
-    assert points(curves) == points(wanted)
+    monkeypatch.setattr(measurement, "evaluate", evaluate)
+    found, failures = results_of(plan)
+    assert found == wanted
     assert [(failure.place.name, failure.sigma) for failure in failures] == [
         ("input", HUGE),
         ("logits", HUGE),
@@ -168,17 +181,17 @@ def test_memory_that_ends_beside_a_member_that_fails(monkeypatch: pytest.MonkeyP
 def test_a_clean_network_that_fails_fails_its_points_at_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = three_epochs(sigma=np.array([0.5, 2.0]))
     wanted, _ = results_of(plan)
-    original = walking._trained
+    original, second = measurement.train, (member_seed(plan.seed, 1),)
 
-    def trained(be: Any, plan: WalkPlan, repeat: int, members: int, noise: Any, *rest: Any) -> Any:
-        if repeat == 1 and not noise:
+    def train(*arguments: Any, seeds: tuple[int, ...], noise: Any, **options: Any) -> Any:
+        if seeds == second and not noise:
             raise OutOfRange("planned", {0: "planned"})
-        return original(be, plan, repeat, members, noise, *rest)
+        return original(*arguments, seeds=seeds, noise=noise, **options)
 
-    monkeypatch.setattr(walking, "_trained", trained)
-    curves, failures = results_of(plan)
-    kept = {key: n for key, n in points(wanted).items() if key[0] == "training" or key[2] == 0}
-    assert points(curves) == kept
+    monkeypatch.setattr(measurement, "train", train)
+    found, failures = results_of(plan)
+    kept = {key: n for key, n in wanted.items() if key[0] == "training" or key[2] == 0}
+    assert found == kept
     assert {(f.phase, f.repeat, f.reason) for f in failures} == {
         ("inference", 1, "the clean network: planned")
     }
@@ -208,7 +221,7 @@ def test_results_tell_measured_points_from_failures(walked: WalkResult) -> None:
     assert set(walked.failures["sigma"]) == {HUGE}
     assert walked.failures[["phase", "site", "site_name", "repeat"]].tolist() == [
         (phase, site, name, repeat)
-        for phase in walking.PHASES
+        for phase in PHASES
         for site, name in ((0, "input"), (7, "logits"))
         for repeat in (0, 1)
     ]
@@ -242,7 +255,7 @@ def test_tables_have_a_row_for_each_failure(walked: WalkResult, tmp_path: Path) 
 
 
 def test_pictures_show_failures_and_leave_them_out_of_curves(walked: WalkResult, tmp_path: Path) -> None:
-    figure = plots.curves_figure(walked)
+    figure = plots.curves_figure(to_draw(walked))
     for axes in figure.axes:
         lines = {str(line.get_gid()): line for line in axes.lines}
         for site in (0, 7):
@@ -262,7 +275,7 @@ def test_a_curve_without_any_point_is_drawn_and_not_reached(tmp_path: Path) -> N
     found.save(tmp_path)
 
 
-@pytest.mark.parametrize("phase", walking.PHASES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_the_command_says_which_points_failed(phase: str, tmp_path: Path) -> None:
     limits = (
         "--train-limit 200 --test-limit 100 --epochs 1 --where 7 --backend numpy --sigma 0.001,0.002,3e38"

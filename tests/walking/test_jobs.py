@@ -14,59 +14,56 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.walking.small_walks import BE, SIGMA, plan_for, run, small_data, trained
+from tests.walking.small_walks import BE, SIGMA, changed, run, small_data, told, trained, walk_for
 from wn.engine import models, noise
 from wn.engine.training import Monitor, TrainSettings
 from wn.errors import WnError
-from wn.walking import measurement as walking
-from wn.walking.measurement import Stopped
+from wn.walking.jobs import Job, Stopped, run_jobs
+from wn.walking.measurement import members_at_once
+from wn.walking.places import check_range
 
 # ---- how the work is cut --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", ["mlp-8", "lenet5"])
 def test_results_do_not_depend_on_how_the_work_is_cut(model: str) -> None:
-    plan = plan_for(model, "sites", sigma=np.array([0.0, 0.2, 1.0, 5.0]), evaluation_batch=256)
-    plan = plan._replace(
+    plan = walk_for(model, "sites", sigma=np.array([0.0, 0.2, 1.0, 5.0]), evaluation_batch=256)
+    plan = changed(
+        plan,
         dataset=small_data(70, 300, flip=True),  # 70: the last batch is a partial one
         places=plan.places[1::5],
         repeats=2 if model == "mlp-8" else 1,
     )
     expected = run(plan)
-    assert run(plan._replace(members=1), threads=2, backwards=True) == expected
-    assert run(plan._replace(members=3, evaluation_batch=700)) == expected
+    assert run(changed(plan, members=1), threads=2, backwards=True) == expected
+    assert run(changed(plan, members=3, evaluation_batch=700)) == expected
     if plan.repeats == 2:  # what follows is fast with the small network only
         assert run(plan, threads=2) == expected
         assert run(plan, backwards=True) == expected
-        assert run(plan._replace(evaluation_batch=1)) == expected
-        assert run(plan._replace(seed=plan.seed + 1)) != expected
-        first, second = expected[0]
-        assert (first.repeat, second.repeat) == (0, 1)
-        assert run(plan._replace(repeats=1))[0] == [first]
+        assert run(changed(plan, evaluation_batch=1)) == expected
+        assert run(changed(plan, seed=plan.seed + 1)) != expected
+        assert run(changed(plan, repeats=1))[0] == expected[0][:1]
 
 
 def test_results_come_by_repeat_and_by_phase_place_repeat() -> None:
-    plan = plan_for(repeats=2, members=2)
-    plan = plan._replace(places=(plan.places[7], plan.places[0]), phases=("training", "inference"))
+    plan = walk_for(repeats=2, members=2)
+    plan = changed(plan, places=(plan.places[7], plan.places[0]), phases=("training", "inference"))
     clean, rows = run(plan, threads=2, backwards=True)
-    assert [result.repeat for result in clean] == [0, 1]
+    assert len(clean) == 2
     assert [(phase, place.site, repeat) for phase, place, repeat, *_ in rows] == [
         (phase, site, repeat) for phase in ("training", "inference") for site in (7, 0) for repeat in (0, 1)
     ]
-    assert all(sigma == SIGMA.tolist() for *_, sigma, _, _ in rows)
+    assert all(sigma == SIGMA.tolist() for *_, sigma, _ in rows)
 
 
 def test_jobs_count_the_networks_they_train() -> None:
-    plan = plan_for(sigma=np.linspace(0, 1, 7), members=3, repeats=2)
-    work = walking.jobs(plan)
+    plan = walk_for(sigma=np.linspace(0, 1, 7), members=3, repeats=2)
+    work = plan.jobs()
     assert sum(members for members, _ in work) == 2 * (8 * 7 + 1)
     assert max(members for members, _ in work) <= 3
-    assert [members for members, _ in walking.jobs(plan._replace(phases=("inference",)))] == [1, 1]
-    reported: list[int] = []
-    with ThreadPoolExecutor(2) as executor:
-        short = plan._replace(places=plan.places[:1], repeats=1, train=replace(plan.train, epochs=2))
-        walking.run_jobs(BE, walking.jobs(short), executor, reported.append)
-    assert sum(reported) == 2 * (7 + 1)
+    assert [members for members, _ in changed(plan, phases=("inference",)).jobs()] == [1, 1]
+    short = changed(plan, places=plan.places[:1], repeats=1, train=replace(plan.setup.train, epochs=2))
+    assert sum(told(short, threads=2)[1]) == 2 * (7 + 1)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +71,18 @@ def test_jobs_count_the_networks_they_train() -> None:
 )
 def test_members_at_once_fit_memory(model: str, batch: int, members: int | tuple[int, int]) -> None:
     network = models.build(model, *models.default_input(model))
-    found = walking.members_at_once(network, TrainSettings(epochs=1, batch_size=batch), np.float32)
+    found = members_at_once(network, TrainSettings(epochs=1, batch_size=batch), np.float32)
     low, high = (members, members) if isinstance(members, int) else members
     assert low <= found <= high
-    assert walking.members_at_once(network, TrainSettings(epochs=1, batch_size=batch), "float64") <= found
+    assert members_at_once(network, TrainSettings(epochs=1, batch_size=batch), "float64") <= found
 
 
 @pytest.mark.parametrize("name", ["sigma_add", "sigma_mul", "mean_add", "mean_mul"])
 def test_values_beyond_the_dtype_are_found_before_they_are_used(name: str) -> None:
     operator = noise.Noise("mixed", **{name: np.array([1.0, 1e39])})
     with pytest.raises(WnError, match=f"{name} is 1e\\+39 at site 3: float32"):
-        walking.check_range({3: operator}, np.float32)
-    walking.check_range({3: operator}, np.float64)
+        check_range({3: operator}, np.float32)
+    check_range({3: operator}, np.float64)
 
 
 # ---- errors and interruption ----------------------------------------------------------------------------
@@ -104,8 +101,8 @@ class _Jobs:
         self.stopped: list[str] = []
         self.started: list[str] = []
 
-    def endless(self, name: str) -> walking.Job:
-        def job(be: Any, monitor: Monitor) -> list[walking.Result]:
+    def endless(self, name: str) -> Job:
+        def job(be: Any, monitor: Monitor) -> None:
             self.started.append(name)
             self.running.release()
             try:
@@ -119,14 +116,13 @@ class _Jobs:
 
         return job
 
-    def disturbing(self, be: Any, monitor: Monitor) -> list[walking.Result]:
+    def disturbing(self, be: Any, monitor: Monitor) -> None:
         for _ in range(2):
             assert self.running.acquire(timeout=60)
         assert self.submitted.wait(timeout=60)
         while _code_of_main_thread() is not threading.Condition.wait.__code__:
             time.sleep(0.001)
         self.disturb()
-        return []
 
     def run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def as_completed(futures: list[Future[Any]]) -> Iterator[Future[Any]]:
@@ -138,7 +134,7 @@ class _Jobs:
         work = [(1, self.endless(name)) for name in "ab"] + [(1, self.disturbing)]
         work += [(1, self.endless(f"late {index}")) for index in range(5)]
         with ThreadPoolExecutor(3) as executor:
-            walking.run_jobs(BE, work, executor, lambda members: None)
+            run_jobs(BE, work, executor, lambda members: None, 1)
 
 
 def _code_of_main_thread() -> Any:
@@ -181,20 +177,20 @@ def test_interruption_between_two_submissions_cancels_what_is_queued() -> None:
             submitted.append(super().submit(*arguments, **options))
             return submitted[-1]
 
-    def job(be: Any, monitor: Monitor) -> list[walking.Result]:
+    def job(be: Any, monitor: Monitor) -> None:
         while True:
             monitor.step()
             time.sleep(0.001)
 
     submitted: list[Future[Any]] = []
     with Interrupted(1) as executor, pytest.raises(KeyboardInterrupt):
-        walking.run_jobs(BE, [(1, job)] * 5, executor, lambda members: None)
+        run_jobs(BE, [(1, job)] * 5, executor, lambda members: None, 1)
     assert [future.cancelled() for future in submitted][1:] == [True, True]
     assert submitted[0].cancelled() or isinstance(submitted[0].exception(), Stopped)
 
 
 def test_a_training_is_stopped_between_two_batches() -> None:
-    plan = plan_for(places=(), phases=("inference",), train=TrainSettings(epochs=1000, batch_size=1))
+    plan = walk_for(places=(), phases=("inference",), train=TrainSettings(epochs=1000, batch_size=1))
     steps = 0
 
     class Stop(Monitor):
@@ -204,14 +200,14 @@ def test_a_training_is_stopped_between_two_batches() -> None:
             if steps == 5:
                 raise Stopped
 
-    ((_, job),) = walking.jobs(plan)
+    ((_, job),) = plan.jobs()
     with pytest.raises(Stopped):
         job(BE, Stop())
     assert steps == 5
 
 
 def test_an_inference_walk_is_stopped_between_two_points() -> None:
-    plan = plan_for()
+    plan = walk_for()
     population = trained(plan)
     steps = 0
 
@@ -223,5 +219,5 @@ def test_an_inference_walk_is_stopped_between_two_points() -> None:
                 raise Stopped
 
     with pytest.raises(Stopped):
-        walking.walk_inference(BE, plan, population, 0, Stop())
+        plan.count_at_inference(BE, population, 0, Stop())
     assert steps == 2

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.walking.small_walks import BE, NOISES, plan_for, run, small_data, trained
+from tests.walking.small_walks import BE, NOISES, changed, run, small_data, trained, walk_for
 from wn.data import catalogue
 from wn.engine import models, noise, training
 from wn.engine.training import Population, TrainSettings
 from wn.errors import WnError
 from wn.theory.accuracy import argmax_probability
-from wn.walking import measurement as walking
-from wn.walking.measurement import Place, WalkPlan
+from wn.walking import places as walking
+from wn.walking.measurement import Levels, count_at_inference
+from wn.walking.places import Place
+from wn.walking.walk import Walk
 
 # ---- places ---------------------------------------------------------------------------------------------
 
@@ -70,29 +72,54 @@ def test_places_that_are_refused(
 
 
 @pytest.fixture(scope="module")
-def mlp() -> tuple[WalkPlan, Population]:
-    plan = plan_for("mlp-16", "sites")
+def mlp() -> tuple[Walk, Population]:
+    plan = walk_for("mlp-16", "sites")
     return plan, trained(plan)
 
 
 @pytest.fixture(scope="module")
-def lenet() -> tuple[WalkPlan, Population]:
-    plan = plan_for("lenet5", "sites", dataset=small_data(64, 40), sigma=np.array([0.0, 1.0]))
+def lenet() -> tuple[Walk, Population]:
+    plan = walk_for("lenet5", "sites", dataset=small_data(64, 40), sigma=np.array([0.0, 1.0]))
     return plan, trained(plan)
 
 
-def clean_logits(plan: WalkPlan, population: Population) -> NDArray[np.float32]:
+def clean_logits(walk: Walk, population: Population) -> NDArray[np.float32]:
     """Return the logits (K, B) of all test images."""
-    params, states, seeds = population
-    batches = training.evaluation_batches(BE, plan.dataset, seeds, {}, 0, 256, np.float32)
-    parts = [plan.network.forward(BE, params, states, x, run)[0][0] for x, run, _ in batches]
-    return np.concatenate(parts, axis=1)[:, : len(plan.dataset.test)]
+    (params, states, seeds), setup = population, walk.setup
+    batches = training.evaluation_batches(BE, setup.dataset, seeds, {}, 0, 256, np.float32)
+    parts = [setup.network.forward(BE, params, states, x, run)[0][0] for x, run, _ in batches]
+    return np.concatenate(parts, axis=1)[:, : walk.images]
 
 
-def inference(plan: WalkPlan, population: Population, reuse: bool) -> dict[str, list[int]]:
-    curves = walking.walk_inference(BE, plan, population, 0, reuse=reuse)
-    assert all(curve.total == len(plan.dataset.test) for curve in curves)
-    return {curve.place.name: curve.correct.tolist() for curve in curves}
+def levels_of(walk: Walk) -> list[Levels]:
+    """The noise levels at each place; nothing may fail."""
+
+    def fail(_: Any, error: Exception) -> None:
+        raise error
+
+    def at(place: Place) -> Levels:
+        correct = np.zeros((len(walk.sigma), walk.setup.groups), np.int64)
+        return Levels(walk.sigma, lambda sigma: place.noise(walk.operator(sigma)), correct, fail)
+
+    return [at(place) for place in walk.places]
+
+
+def inference(walk: Walk, population: Population) -> list[list[int]]:
+    """Correct answers by place and σ."""
+    places = levels_of(walk)
+    count_at_inference(BE, walk.setup, population, places, 2, training.Monitor())
+    return [levels.correct.sum(axis=1).tolist() for levels in places]
+
+
+def without_reuse(walk: Walk, population: Population) -> list[list[int]]:
+    """The same from the input, a place at a time."""
+    operators = (place.noise(walk.operator(walk.sigma)) for place in walk.places)
+    setup = walk.setup
+    found = [
+        training.evaluate(BE, setup.network, population, setup.dataset, noise=noise, dtype=setup.dtype)
+        for noise in operators
+    ]
+    return [np.broadcast_to(correct, len(walk.sigma)).tolist() for correct in found]
 
 
 @pytest.mark.parametrize("kind", NOISES)
@@ -101,29 +128,31 @@ def test_reuse_of_clean_activations_changes_nothing(
     which: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
     plan, population = request.getfixturevalue(which)
-    sites = walking.places(plan.network, [0, 2, len(plan.network.site_names) - 1])
-    everywhere = walking.places(plan.network, "global")
-    some = walking.places(plan.network, "mapped", {2: 0.5, 4: 2.0})
-    plan = plan._replace(noise=NOISES[kind], places=(*sites, *everywhere, *some))
-    with_reuse = inference(plan, population, reuse=True)
-    assert with_reuse == inference(plan, population, reuse=False)
-    differing = {tuple(counts) for counts in with_reuse.values()}
+    network = plan.setup.network
+    sites = walking.places(network, [0, 2, len(network.site_names) - 1])
+    everywhere = walking.places(network, "global")
+    some = walking.places(network, "mapped", {2: 0.5, 4: 2.0})
+    plan = changed(plan, operator=NOISES[kind], places=(*sites, *everywhere, *some))
+    with_reuse = inference(plan, population)
+    assert with_reuse == without_reuse(plan, population)
+    differing = {tuple(counts) for counts in with_reuse}
     assert (len(differing) == 1) == (kind == "none")  # or the comparison above would see no mistake
 
 
-def test_logits_have_the_same_bits_from_every_site(lenet: tuple[WalkPlan, Population]) -> None:
+def test_logits_have_the_same_bits_from_every_site(lenet: tuple[Walk, Population]) -> None:
     plan, (params, states, seeds) = lenet
+    network = plan.setup.network
     operator = noise.additive(np.array([0.5, 2.0]))
-    x, run_clean, _ = next(training.evaluation_batches(BE, plan.dataset, seeds, {}, 0, 256, np.float32))
-    clean = plan.network.clean_activations(BE, params, states, x)
-    assert len(clean) == len(plan.network.site_names)
+    x, run_clean, _ = next(training.evaluation_batches(BE, plan.setup.dataset, seeds, {}, 0, 256, np.float32))
+    clean = network.clean_activations(BE, params, states, x)
+    assert len(clean) == len(network.site_names)
     for site in range(len(clean)):
         noisy = run_clean._replace(noise={site: operator})
-        full, _, _ = plan.network.forward(BE, params, states, x, noisy)
-        short = plan.network.forward_from_site(BE, params, states, clean[site], noisy, site)
+        full, _, _ = network.forward(BE, params, states, x, noisy)
+        short = network.forward_from_site(BE, params, states, clean[site], noisy, site)
         assert full.shape == (2, 10, 256)
         assert full.tobytes() == short.tobytes()
-        wrong = plan.network.forward_from_site(BE, params, states, clean[site] * 1.0001, noisy, site)
+        wrong = network.forward_from_site(BE, params, states, clean[site] * 1.0001, noisy, site)
         assert full.tobytes() != wrong.tobytes()
 
 
@@ -131,12 +160,12 @@ def test_logits_have_the_same_bits_from_every_site(lenet: tuple[WalkPlan, Popula
     "kind", ["multiplicative", "mixed", "mixed-direct", "mixed, add first", "normalised"]
 )
 def test_sigma_zero_is_clean_in_both_phases(kind: str) -> None:
-    plan = plan_for(kind=kind, sigma=np.array([0.0, 1.0, 50.0]), members=2)
+    plan = walk_for(kind=kind, sigma=np.array([0.0, 1.0, 50.0]), members=2)
     if kind == "mixed, add first":  # without its mean, which is noise too
-        plan = plan._replace(noise=lambda s: noise.mixed(s, 0.7, order="add_mul"))
-    (clean,), rows = run(plan._replace(places=plan.places[::3]))
-    assert {correct[0] for *_, correct, _ in rows} == {clean.correct}
-    assert any(correct[2] != clean.correct for *_, correct, _ in rows)
+        plan = changed(plan, operator=lambda s: noise.mixed(s, 0.7, order="add_mul"))
+    (clean,), rows = run(changed(plan, places=plan.places[::3]))
+    assert {correct[0] for *_, correct in rows} == {clean}
+    assert any(correct[2] != clean for *_, correct in rows)
 
 
 def test_noise_at_the_logits_has_the_accuracy_of_theory() -> None:
@@ -144,16 +173,20 @@ def test_noise_at_the_logits_has_the_accuracy_of_theory() -> None:
     seeds, samples = range(20, 24), 1000
     dataset = catalogue.load("fashion-mini").limited(2000, samples)
     network = models.build("mlp-32", dataset.image_shape, 10)
-    plan = plan_for(sigma=np.array([0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 1000.0]), kind="plain additive")._replace(
-        network=network, dataset=dataset, places=walking.places(network, [7]), train=TrainSettings(epochs=6)
+    sigma = np.array([0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 1000.0])
+    plan = changed(
+        walk_for(sigma=sigma, kind="plain additive"),
+        network=network,
+        dataset=dataset,
+        places=walking.places(network, [7]),
+        train=TrainSettings(epochs=6),
     )
     population = trained(plan)
     logits = clean_logits(plan, population)
     assert logits.shape == (10, samples)
     correct = np.zeros(len(plan.sigma))
     for seed in seeds:
-        (curve,) = walking.walk_inference(BE, plan, population._replace(seeds=(seed,)), 0)
-        correct += curve.correct
+        correct += inference(plan, population._replace(seeds=(seed,)))[0]
     for level, found in zip(plan.sigma, correct, strict=True):
         p = argmax_probability(logits, level, dataset.test.labels)
         expected, variance = len(seeds) * p.sum(), len(seeds) * (p * (1 - p)).sum()
@@ -166,19 +199,20 @@ def test_noise_at_the_logits_has_the_accuracy_of_theory() -> None:
     assert abs(correct[-1] / (4 * samples) - 0.1) < 0.03  # one that guesses: both ends are covered
 
 
-def test_repeated_execution_at_the_logits_divides_the_variance(mlp: tuple[WalkPlan, Population]) -> None:
+def test_repeated_execution_at_the_logits_divides_the_variance(mlp: tuple[Walk, Population]) -> None:
     """R draws and the single draw of σ/√R agree with theory at σ/√R."""
     plan, population = mlp
-    plan = plan._replace(dataset=small_data(96, 1000), sigma=np.array([1.0, 3.0]))
-    last = walking.places(plan.network, [len(plan.network.site_names) - 1])
-    logits, labels = clean_logits(plan, population), plan.dataset.test.labels
+    plan = changed(plan, dataset=small_data(96, 1000), sigma=np.array([1.0, 3.0]))
+    network = plan.setup.network
+    last = walking.places(network, [len(network.site_names) - 1])
+    logits, labels = clean_logits(plan, population), plan.setup.dataset.test.labels
     for execution in ("single", "each"):
 
         def operator(sigma: Any, execution: str = execution) -> noise.Noise:
             return noise.additive(sigma, repetitions=4, execution=execution)
 
-        (curve,) = walking.walk_inference(BE, plan._replace(places=last, noise=operator), population, 0)
-        for level, correct in zip(plan.sigma, curve.correct, strict=True):
+        (found,) = inference(changed(plan, places=last, operator=operator), population)
+        for level, correct in zip(plan.sigma, found, strict=True):
             p = argmax_probability(logits, level / 2, labels)
             z = (correct - p.sum()) / np.sqrt((p * (1 - p)).sum())
             print(f"{execution}, σ {level:g}: {correct} correct, expected {p.sum():.1f}, z {z:.2f}, seed 7")
@@ -186,4 +220,4 @@ def test_repeated_execution_at_the_logits_divides_the_variance(mlp: tuple[WalkPl
 
 
 def test_chance_is_a_guess() -> None:
-    assert walking.chance(small_data()) == 0.1
+    assert walk_for().chance == 0.1

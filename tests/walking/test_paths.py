@@ -14,6 +14,7 @@ from wn.engine import checkpoint, exchange
 from wn.study.declare.presets import find_study
 from wn.study.declare.spec import read_study, to_toml
 from wn.walking import api, plots
+from wn.walking.results import to_draw
 
 
 class Fspath:
@@ -32,8 +33,8 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
     shape = ",".join(map(str, network.input_shape))
     net, member = kind(tmp_path / "net"), kind(tmp_path / "member")
     assert len(result().save(kind(tmp_path / "out"))) == 5
-    plots.plot_curves(result(), kind(tmp_path / "new" / "curves.svg"))
-    plots.plot_midpoints(result(), kind(tmp_path / "new" / "midpoints.pdf"))
+    plots.plot_curves(to_draw(result()), kind(tmp_path / "new" / "curves.svg"))
+    plots.plot_midpoints(to_draw(result()), kind(tmp_path / "new" / "midpoints.pdf"))
     api.Trained(network, population, {}, 1, {}).save(net)
     assert checkpoint.load(net).network == network
     exchange.export_member(net, 0, member)
@@ -51,5 +52,5 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("path", [None, 3, b"out", ["out"], "a\0b"])
 def test_other_things_are_no_paths(path: Any) -> None:
-    for act in (result().save, checkpoint.load, lambda path: plots.plot_curves(result(), path)):
+    for act in (result().save, checkpoint.load, lambda path: plots.plot_curves(to_draw(result()), path)):
         check_error(lambda act=act: act(path), "it must be a path, as text or as pathlib.Path")

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from wn.errors import WnError
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE
 from wn.walking import plots
-from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
+from wn.walking.plots import Tables, in_words
+from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, failure_columns
 
 MLP = ["input", "fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]
 LENET_BN = ["input", "conv1", "bn1", "relu1", "pool1", "conv2", "bn2", "relu2", "pool2"]
@@ -48,9 +49,9 @@ def example(
     floor: float = CHANCE,
     mu: dict[str, Any] = SPREAD,
     noise: str = "additive",
-    run: dict[str, Any] | None = None,
+    chance: float | None = CHANCE,
     **names: str,
-) -> WalkResult:
+) -> Tables:
     """A made-up walk: logistic curves that fall to `floor` at μ; mu maps phase to one number per site."""
     generator = np.random.default_rng(3)
     labels = dict(enumerate(sites)) if isinstance(sites, list) else sites
@@ -75,11 +76,13 @@ def example(
             fit = (np.nan,) * 3 if reason else (middle, middle / 1.2, middle * 1.25)
             midpoints.append((*prefix, *run_columns, phase, site, name, *fit, 1.4, not reason, clean))
             reasons.append(reason)
-    return WalkResult(
+    return Tables(
         np.array(curves, CURVE_COLUMNS),
         np.array(midpoints, MIDPOINT_COLUMNS),
         tuple(reasons),
-        {"chance": CHANCE} if run is None else run,
+        np.zeros(0, failure_columns(1)),
+        chance,
+        in_words(*prefix, noise),
     )
 
 
@@ -113,11 +116,11 @@ each_case = pytest.mark.parametrize("case", CASES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def figure_of(kind: str, result: WalkResult) -> Figure:
+def figure_of(kind: str, result: Tables) -> Figure:
     return plots.curves_figure(result) if kind == "curves" else plots.midpoints_figure(result)
 
 
-def plot(kind: str, result: WalkResult, path: Path) -> bytes:
+def plot(kind: str, result: Tables, path: Path) -> bytes:
     (plots.plot_curves if kind == "curves" else plots.plot_midpoints)(result, path)
     return path.read_bytes()
 
@@ -275,7 +278,7 @@ def test_global_noise_stands_apart_from_the_sites() -> None:
 
 
 def test_levels_without_chance() -> None:
-    text = words(plots.curves_figure(example(MLP, [0.1, 1, 10], run={})))
+    text = words(plots.curves_figure(example(MLP, [0.1, 1, 10], chance=None)))
     assert "clean 0.880" in text
     assert "chance" not in text
     assert "half-way" not in text
@@ -339,12 +342,13 @@ def test_unknown_suffix_is_refused(name: str, tmp_path: Path) -> None:
 
 @each_kind
 def test_an_empty_result_is_refused(kind: str) -> None:
-    empty = WalkResult(np.zeros(0, CURVE_COLUMNS), np.zeros(0, MIDPOINT_COLUMNS), (), {})
+    nothing = CASES["point"]
+    empty = nothing._replace(curves=nothing.curves[:0], midpoints=nothing.midpoints[:0], reasons=())
     with pytest.raises(WnError, match="nothing to draw"):
         figure_of(kind, empty)
 
 
-def midpoint_table(bounds: list[tuple[float, float, float]]) -> WalkResult:
+def midpoint_table(bounds: list[tuple[float, float, float]]) -> Tables:
     """A walk with these (ci_low, midpoint, ci_high), measured over the whole range of the study."""
     labels = [f"fc{index}" for index in range(len(bounds))]
     result = example(labels, np.geomspace(1e-2, 1e16, 19), phases=BOTH[:1])

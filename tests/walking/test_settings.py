@@ -14,8 +14,7 @@ from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import training
 from wn.errors import WnError
-from wn.walking import api, settings
-from wn.walking import measurement as walking
+from wn.walking import api, measurement, settings
 from wn.walking.settings import SingleSettings, WalkSettings
 
 # ---- bad settings ---------------------------------------------------------------------------------------
@@ -95,7 +94,7 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("training began before the settings were checked")
 
     monkeypatch.setattr(training, "train", fail)
-    monkeypatch.setattr(walking, "train", fail)
+    monkeypatch.setattr(measurement, "train", fail)
 
 
 @pytest.mark.usefixtures("_nothing_is_trained")

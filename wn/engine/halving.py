@@ -1,6 +1,6 @@
-"""Work on a population that does not fit into memory, in halves; what is done stays done."""
+"""A population in parts: halves where memory ends, and members that fail alone; what is done stays done."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from wn.engine import optim
 from wn.engine.backends.plain.base import Backend
+from wn.engine.ranges import OutOfRange
 from wn.engine.training import Monitor, TrainingState
 from wn.errors import WnError
 
 TOO_LARGE = "a single network does not fit into memory: use a smaller batch size, or another backend"
 
 T = TypeVar("T")
+Members = tuple[int, ...]  # numbers of members of a population
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def alone() -> Iterator[None]:
 
 
 class Keeper(Monitor):
-    """Keeps the last state of a training, to go on from where memory ends; another monitor sees all of it."""
+    """Keeps the last state of a training, to go on from it in parts; another monitor sees all of it."""
 
     def __init__(self, monitor: Monitor, start: TrainingState | None) -> None:
         self.monitor, self.state = monitor, start
@@ -49,41 +51,65 @@ class Keeper(Monitor):
 
 
 # work(members, monitor of the training, state to go on from) on some members of a population
-Work = Callable[[slice, Keeper, TrainingState | None], T]
+Work = Callable[[Members, Keeper, TrainingState | None], T]
+Fail = Callable[[Members, Exception], None]
 
 
-def fitting(
-    be: Backend, members: slice, monitor: Monitor, work: Work[T], start: TrainingState | None = None
+def in_parts(
+    be: Backend,
+    members: Members,
+    monitor: Monitor,
+    work: Work[T],
+    fail: Fail,
+    start: TrainingState | None = None,
 ) -> Iterator[T]:
-    """Yield what `work` makes of all members, or of parts of them if its memory ends.
+    """Yield the results of `work` on all members side by side, or on parts of them.
 
-    Each half goes on from the last step that the whole has done. Raises WnError if one member is too large.
+    - Where memory ends, each half goes on from the last step that the whole has done.
+    - Members whose numbers leave the range of their type fail; the others go on from that step too.
+    - After any other error, halves begin anew, until those to blame fail alone.
+
+    `fail` is called with each failed member, and with several before they begin anew; an error that it raises
+    ends the work. A single member without memory fails with a WnError.
     """
-    keeper = Keeper(monitor, start)
-    try:
-        yield work(members, keeper, start)
+    if not members:
         return
+    keeper = Keeper(monitor, start)
+    parts = halves(members)
+    try:
+        found = work(members, keeper, start)
+    except OutOfRange as error:
+        done = 0 if keeper.state is None else keeper.state.epoch
+        monitor.given_up(len(error.reasons), done)
+        for index in error.reasons:
+            fail((members[index],), error.of_member(index))
+        parts = [tuple(number for index, number in enumerate(members) if index not in error.reasons)]
     except MemoryError:
-        pass  # with the error its traceback goes, which holds arrays
-    for half in halves(be, members):
-        state = of_members(keeper.state, slice(half.start - members.start, half.stop - members.start))
-        yield from fitting(be, half, monitor, work, state)
+        if not parts:
+            fail(members, WnError(TOO_LARGE))
+    except Exception as error:
+        fail(members, error)
+        keeper.state = None
+    else:
+        yield found
+        return
+    be.release()  # not within an except clause: the traceback of an error holds arrays
+    for part in parts:
+        state = of_members(keeper.state, [members.index(number) for number in part])
+        yield from in_parts(be, part, monitor, work, fail, state)
 
 
-def halves(be: Backend, members: slice) -> tuple[slice, slice]:
-    """Return both halves of some members whose memory ended; WnError if there is only one."""
-    if members.stop - members.start == 1:
-        raise WnError(TOO_LARGE)
-    be.release()  # the arrays of what failed are gone by now
-    middle = (members.start + members.stop) // 2
-    return slice(members.start, middle), slice(middle, members.stop)
+def halves(members: Members) -> list[Members]:
+    """Both halves of some members; none of a single one."""
+    middle = len(members) // 2
+    return [members[:middle], members[middle:]] if middle else []
 
 
-def of_members(state: TrainingState | None, members: slice | list[int]) -> TrainingState | None:
-    """Return the state of some members of a population, in arrays of its own."""
+def of_members(state: TrainingState | None, members: Sequence[int]) -> TrainingState | None:
+    """The state of some members of a population, in arrays of its own."""
     if state is None:
         return None
     tree = (state.params, state.states, state.adam, state.losses)
-    some = (array[members].copy() for array in optim.arrays(tree))
+    some = (array[list(members)] for array in optim.arrays(tree))
     params, states, adam, losses = optim.rebuilt(tree, some)
     return state._replace(params=params, states=states, adam=adam, losses=losses)

@@ -20,6 +20,11 @@ class OutOfRange(WnError):
         super().__init__(f"{text}; use a smaller σ or float64")
         self.reasons = dict(reasons)
 
+    def of_member(self, member: int) -> "OutOfRange":
+        """The same error of one member, as if it were alone."""
+        reason = self.reasons[member]
+        return OutOfRange(reason, {0: reason}).with_traceback(self.__traceback__)
+
 
 def out_of_range(dtype: DTypeLike) -> str:
     """What is wrong with a network whose logits are not finite."""

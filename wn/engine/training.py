@@ -1,6 +1,6 @@
 """Train and evaluate a population: P networks side by side on the same batches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from wn.engine.groups import group_sizes
 from wn.engine.layers import cross_entropy
 from wn.engine.layers.base import Shape, declares
 from wn.engine.layers.batch_norm import BatchNorm
-from wn.engine.network import INPUT_SITE, Network, Pass
+from wn.engine.network import INPUT_SITE, Network, Pass, Watch
 from wn.engine.noise import Noise, SiteNoise
 from wn.engine.originals import Originals
 from wn.engine.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
@@ -91,8 +91,8 @@ class Monitor:
     def epoch(self, epoch: int, loss: NDArray[np.float64]) -> None:
         """Take note that an epoch (from 0) is done, with the mean training loss of each member (P,)."""
 
-    def given_up(self, epochs: int) -> None:
-        """Take note that so many epochs, summed over members, will not be done: these members failed."""
+    def given_up(self, members: int, epoch: int) -> None:
+        """Take note that members failed in an epoch (from 0): theirs from this one on will not be done."""
 
 
 def train(
@@ -242,14 +242,17 @@ def evaluate(
     dtype: DTypeLike = np.float32,
     monitor: Monitor | None = None,
     by_group: bool = False,
+    watch: Callable[[int], Watch] | None = None,
 ) -> NDArray[np.int64]:
     """Return how many test images each member classifies correctly (P,), under noise at inference.
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
     of each group are counted apart: (P, G), see `wn.engine.groups`.
-    `monitor` is told after each batch. Raises WnError for bad sites and noise values, a population of another
-    network, a `dtype` other than float32 and float64, and OutOfRange when a logit leaves that of `dtype`.
+    `monitor` is told after each batch. `watch(samples)` is called before each: its result sees the activation
+    at each noisy site before the noise, as in `Pass`. Raises WnError for bad sites and noise values, a
+    population of another network, a `dtype` other than float32 and float64, and OutOfRange when a logit
+    leaves that of `dtype`.
     """
     dtype = checked_dtype(dtype)
     check_data(network, dataset)
@@ -264,6 +267,8 @@ def evaluate(
     for x, run, labels in evaluation_batches(
         be, dataset, population.seeds, noise, evaluation, batch_size, dtype
     ):
+        if watch is not None:
+            run = run._replace(watch=watch(len(labels)))
         logits = network.forward_from_site(be, population.params, population.states, x, run, INPUT_SITE)
         correct = correct + count_correct(be, logits, labels, groups)
         monitor.step()
@@ -303,19 +308,13 @@ def count_correct(be: Backend, logits: Array, labels: Array, groups: int | None 
     With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises OutOfRange
     if a logit is not finite, as no class is the largest then, and WnError for labels that are no classes.
     """
-    hits = count_finite(be, logits, labels, groups)
+    hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels, groups))
+    if (hits < -1).any():
+        raise WnError(f"a label is out of range: allowed are 0 to {logits.shape[1] - 1}")
     wrong = np.flatnonzero((hits < 0).reshape(len(hits), -1).any(axis=1)).tolist()
     if wrong:
         text = out_of_range(logits.dtype)
         raise OutOfRange(f"{text} under this noise", dict.fromkeys(wrong, text))
-    return hits
-
-
-def count_finite(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
-    """The same as `count_correct`, but −1 for members, or groups, with a logit that is not finite."""
-    hits: NDArray[np.int64] = be.to_numpy(be.count_correct(logits, labels, groups))
-    if (hits < -1).any():
-        raise WnError(f"a label is out of range: allowed are 0 to {logits.shape[1] - 1}")
     return hits
 
 

@@ -16,8 +16,6 @@ from wn.errors import WnError
 from wn.fit.falling import falling_means, falls_through
 from wn.fit.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
-NO_POINTS = "no point has a result"
-
 
 def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
     """Return the fit with the σ at which measured accuracies cross half-way, which shows how well it fits.
@@ -103,12 +101,6 @@ class Counts(NamedTuple):
     total: NDArray[Any]
 
 
-def without_points(clean_accuracy: float, chance: float) -> Midpoint:
-    """The midpoint of a curve of which no point has a result: not reached."""
-    found = fit_midpoint([0.0], [0], [1], clean_accuracy=clean_accuracy, chance=chance)  # nothing with noise
-    return replace(found, reason=NO_POINTS)
-
-
 def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
     """The floor of curves: additive noise at inference leaves a guess, other noise may leave more."""
     return "chance" if phase == "inference" and noise == "additive" else "free"
@@ -145,3 +137,24 @@ def fit_repeats(
     found = with_repeats(fitted(pooled), [fitted(counts) for counts in repeats if len(repeats) > 1])
     crossing = measured_crossing(*pooled, half=(clean_accuracy + chance) / 2)
     return with_measured_crossing(found, crossing)
+
+
+def accuracy_of(clean: Counts) -> float:
+    """The accuracy of all clean networks together; NaN if there are none."""
+    total = int(clean.total.sum())
+    return int(clean.correct.sum()) / total if total else nan
+
+
+def fit_curve(repeats: Sequence[Counts], clean: Counts, chance: float, phase: str, noise: str) -> Midpoint:
+    """Fit the midpoint of a curve measured in a phase under a kind of noise, from all its repeats.
+
+    clean: a row for each network trained without noise, counted by group if the repeats are.
+    """
+    return fit_repeats(
+        repeats,
+        accuracy_of(clean),
+        chance,
+        floor_of(phase, noise),
+        clean_by_group=clean.correct.sum(axis=0) if clean.correct.ndim == 2 else None,
+        own_networks=phase == "training",
+    )

@@ -69,6 +69,22 @@ class Midpoint:
     standard_error: float = math.nan
     measured_crossing: float = math.nan
 
+    @classmethod
+    def not_reached(cls, reason: str, chance: float, clean_accuracy: float) -> "Midpoint":
+        """A curve to which nothing was fitted, and the reason."""
+        return cls(
+            midpoint=math.nan,
+            ci_low=math.nan,
+            ci_high=math.nan,
+            slope=math.nan,
+            location=math.nan,
+            floor=float(chance),
+            clean_accuracy=float(clean_accuracy),
+            reached=False,
+            reason=reason,
+            dispersion=math.nan,
+        )
+
     def accuracy(self, sigma: ArrayLike) -> Floats:
         """Fitted accuracy at each σ ≥ 0, any shape (NaN where the midpoint is not reached)."""
         s = np.asarray(sigma, dtype=np.float64)
@@ -119,8 +135,7 @@ def fit_midpoint(
         raise WnError(f"confidence must lie strictly between 0 and 1, not {confidence}")
     noisy = entries.some(entries.sigma > 0)
     if a0 <= c or not noisy.sigma.size:
-        nan, reason = math.nan, NOT_LEARNT if a0 <= c else NO_NOISE
-        return Midpoint(nan, nan, nan, nan, nan, float(chance), float(clean_accuracy), False, reason, nan)
+        return Midpoint.not_reached(NOT_LEARNT if a0 <= c else NO_NOISE, chance, clean_accuracy)
     free = [LOCATION, LOG_SLOPE] + [FLOOR] * (floor == "free")
     fit = _fitted(noisy, a0, c, free)
     reason = _why_not(fit, lambda: _falls(noisy, fit, own_networks))

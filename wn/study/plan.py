@@ -10,15 +10,13 @@ from wn.data.dataset import Dataset, Split
 from wn.data.sets.entries import entry_of
 from wn.engine import backends, noise
 from wn.engine.backends.plain.base import Backend
-from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.models import parameter_count
 from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.executors import resolved
 from wn.study.execution.statistics import weight_layers
-from wn.study.execution.tasks import network_of
-from wn.study.execution.worker import settings_of
+from wn.study.execution.worker import network_of, settings_of
 from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
 from wn.study.units import Facts, NetworkCount, blocks, count, planned_facts
@@ -64,7 +62,7 @@ class _Speed(NamedTuple):
 
 
 def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan:
-    """The cost of a study; nothing of it is run, and no data files are needed.
+    """The numbers, time and size of a study; nothing of it is run, and no data files are needed.
 
     The time follows from a few batches of black images per network, on this machine; under load, or with
     noise at many sites at once, a study takes longer.
@@ -80,7 +78,7 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
         levels[alike] = max(levels.get(alike, 0), len(block.sigma))
     speeds: dict[Unit, _Speed] = {}
     networks = []
-    with single_threaded_blas(), be.working(1):
+    with be.working(1):
         for counted in count(spec, facts):
             unit = first[counted[:4]].clean
             alike = _timed(unit)
@@ -92,12 +90,12 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
 
 
 def _timed(unit: Unit) -> Unit:
-    """The training that is timed for a unit: the first of its network, without clamping, which is free."""
+    """The unit that is timed for another: the first of its network, without clamping, which is free."""
     return msgspec.structs.replace(unit.clean, repeat=0, clamp_weights=False)
 
 
 def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> float:
-    """The seconds of one core for the units of a network."""
+    """Seconds of one core for the units of a network."""
     steps = -(-(unit.train_limit or facts.train_samples) // unit.batch_size) * unit.epochs
     batches = (unit.test_limit or facts.test_samples) / EVALUATION_BATCH
     training = counted.clean * speed.alone + counted.training * speed.side_by_side
@@ -105,7 +103,7 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
 
 
 def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
-    """Time a few batches: training alone, and training and evaluation of so many σ or less side by side."""
+    """Time a few batches: training alone, and training and evaluation of at most `levels` σ side by side."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
     members = min(members_at_once(network, settings_of(unit), unit.dtype, be.room), levels)
     site = len(network.site_names) // 2
@@ -138,7 +136,7 @@ def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
 
 
 def _black_images(unit: Unit, network: Network, samples: int) -> Dataset:
-    """Return images with a label of each class in turn: time does not depend on what is in them."""
+    """Black images with a label of each class in turn: time does not depend on their contents."""
     images = np.zeros((samples, *network.input_shape), np.uint8)
     split = Split(images, np.arange(samples) % network.classes)
     classes = tuple(map(str, range(network.classes)))
@@ -146,7 +144,7 @@ def _black_images(unit: Unit, network: Network, samples: int) -> Dataset:
 
 
 def _bytes(counted: NetworkCount, unit: Unit) -> int:
-    """Return about how many bytes the units of a network take: rows, clean networks, weight statistics."""
+    """Bytes of the units of a network, about: rows, clean networks, weight statistics."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
     layers = len(weight_layers(network, first_state(backends.get("numpy"), network, (1,), unit.dtype).params))
     statistics = counted.network_epochs * layers * len(STATISTICS) * FLOAT

@@ -8,13 +8,13 @@ import msgspec
 
 from wn.engine import noise as noises
 from wn.engine.noise import FloatOrMembers, Noise, SiteNoise
+from wn.walking.places import Spread
 
 # Part of every key. To be raised when the same unit gives other numbers than before: other draws, another
 # initialisation or order of samples, another preprocessing or recipe of a data set, other arithmetic.
 NUMERICS = 2
 
-CLEAN, INFERENCE, TRAINING = "clean", "inference", "training"
-NO_SITE = -3  # site number of clean units; −1 and −2 are global and mapped noise
+CLEAN = "clean"  # the phase of a training without noise
 
 
 class NoiseSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     repeat: int
     noise: NoiseSpec | None = None
-    site: int = NO_SITE
+    site: int = Spread.NOWHERE
     site_name: str = CLEAN
     factors: tuple[tuple[int, float], ...] = ()
     sigma: float = 0.0
@@ -87,7 +87,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     def clean(self) -> "Unit":
         """The unit of the same network trained without noise: the same for all noise, places and σ."""
         return msgspec.structs.replace(
-            self, phase=CLEAN, noise=None, site=NO_SITE, site_name=CLEAN, factors=(), sigma=0.0
+            self, phase=CLEAN, noise=None, site=Spread.NOWHERE, site_name=CLEAN, factors=(), sigma=0.0
         )
 
     @property

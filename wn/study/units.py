@@ -18,7 +18,7 @@ from wn.errors import WnError
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.declare.schema import StudySpec, as_axis, at
 from wn.study.unit import CLEAN, NUMERICS, NoiseSpec, Unit
-from wn.walking.measurement import Place
+from wn.walking.places import Place
 
 __all__ = [
     "NUMERICS",
@@ -134,7 +134,7 @@ def blocks(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[Block]:
     its data.
     """
     entries = noise_entries(spec)
-    study = [_Trained(spec, network, entries, facts[network.dataset]) for network in networks(spec)]
+    study = [_NetworkBlocks(spec, network, entries, facts[network.dataset]) for network in networks(spec)]
     repeats = max(entry.repeats for entry in entries)
     return (
         block
@@ -157,7 +157,7 @@ def count(spec: StudySpec, facts: Mapping[str, Facts]) -> tuple[NetworkCount, ..
     return tuple(found.values())
 
 
-class _Trained:
+class _NetworkBlocks:
     """One network of a study, with the entries that are for it and their places."""
 
     def __init__(

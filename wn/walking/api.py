@@ -22,8 +22,7 @@ import scipy
 from wn.data.dataset import Dataset, checksum
 from wn.engine import backends, training
 from wn.engine.backends.plain.base import Backend
-from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.groups import totals
+from wn.engine.backends.threads import processors
 from wn.engine.halving import alone
 from wn.engine.network import Network
 from wn.engine.training import Monitor, Population, TrainSettings
@@ -32,12 +31,12 @@ from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.outputs import AlreadyThere
 from wn.files.whole import StrPath, as_path
-from wn.fit.intervals import Counts, fit_repeats, floor_of, without_points
-from wn.fit.midpoint import Midpoint
 from wn.installed import DISTRIBUTION, __version__
 from wn.random import member_seed
-from wn.walking import measurement as walking
-from wn.walking import tables as walk_tables
+from wn.walking import tables
+from wn.walking.jobs import run_jobs
+from wn.walking.measurement import Setup, members_at_once
+from wn.walking.places import check_range
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.walking.settings import (
     NetworkSettings,
@@ -51,6 +50,7 @@ from wn.walking.settings import (
     single_noise,
     walk_sigma,
 )
+from wn.walking.walk import Walk
 
 log = logging.getLogger("wn")
 
@@ -71,9 +71,10 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
-    plan = walk_plan(chosen, dataset, network, train_settings, be)
-    work = walking.jobs(plan)
-    total = sum(members for members, _ in work) * plan.train.epochs
+    walked = walk_of(chosen, Setup(network, dataset, train_settings, chosen.dtype), be)
+    jobs = walked.jobs()
+    epochs = train_settings.epochs
+    total = sum(members for members, _ in jobs) * epochs
     finished, lock = 0, Lock()
 
     def report(members: int) -> None:
@@ -83,27 +84,27 @@ def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
             if progress is not None:
                 progress(finished, total)
 
-    threads = thread_count(chosen.threads)
-    at_once = min(threads, len(work)) if be.takes_jobs_side_by_side else 1
-    with single_threaded_blas(), ThreadPoolExecutor(at_once) as executor:
-        results = walking.run_jobs(be, work, executor, report, threads // at_once)
-        clean, curves = walking.merge(plan, results)
-    fits = _fits(chosen, plan, clean, curves)
-    prefix = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise, chosen.seed, be.name)
-    run = run_record("walk", chosen, plan.train, dataset, be)
+    threads = chosen.threads or processors()
+    at_once = min(threads, len(jobs)) if be.takes_jobs_side_by_side else 1
+    with ThreadPoolExecutor(at_once) as executor:
+        run_jobs(be, jobs, executor, report, epochs, threads // at_once)
+    walked.check()
+    fits = walked.midpoints(chosen.noise)
+    of_run = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise, chosen.seed, be.name)
+    run = run_record("walk", chosen, train_settings, dataset, be)
     run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
-    run["settings"]["sigma"] = plan.sigma.tolist()
-    run["chance"] = walking.chance(dataset)
-    run["clean_correct"] = [[result.correct, result.total] for result in clean]
-    run["correct_by_group"] = walk_tables.by_group(clean, curves)
-    run["fits"] = [walk_tables.fit_record(*fit) for fit in fits]
+    run["settings"]["sigma"] = walked.sigma.tolist()
+    run["chance"] = walked.chance
+    run["clean_correct"] = [[sum(counts), walked.images] for counts in walked.clean_counts.correct.tolist()]
+    run["correct_by_group"] = tables.by_group(walked)
+    run["fits"] = [tables.fit_record(*fit) for fit in fits]
     return WalkResult(
-        curves=walk_tables.curve_table(prefix, curves),
-        midpoints=walk_tables.midpoint_table(prefix, fits),
+        curves=tables.curve_table(of_run, walked),
+        midpoints=tables.midpoint_table(of_run, fits),
         reasons=tuple(fit.reason for _, _, fit in fits),
         run=run,
-        failures=walk_tables.failure_table(prefix, walking.failures(plan, results)),
+        failures=tables.failure_table(of_run, walked),
     )
 
 
@@ -157,8 +158,8 @@ def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
         for site, operator_at_site in place.noise(operator).items()
     }
     dtype = np.dtype(chosen.dtype)
-    walking.check_range(noise, dtype)
-    with single_threaded_blas(), be.working(thread_count(chosen.threads)), alone():
+    check_range(noise, dtype)
+    with be.working(chosen.threads or processors()), alone():
         population = training.train(
             be,
             network,
@@ -250,35 +251,21 @@ def check_out_file(path: StrPath, overwrite: bool) -> None:
     outputs.check_file(as_path(path), overwrite)
 
 
-def walk_plan(
-    chosen: WalkSettings, dataset: Dataset, network: Network, train_settings: TrainSettings, be: Backend
-) -> walking.WalkPlan:
-    """Return the plan of a walk; all its parts are checked here, before anything is trained."""
-    noise_at, sigma = noise_factory(chosen), walk_sigma(chosen)
-    chosen_places = places(network, chosen)
-    for place in chosen_places:
-        walking.check_range(place.noise(noise_at(sigma)), chosen.dtype)
-    return walking.WalkPlan(
-        network=network,
-        dataset=dataset,
-        noise=noise_at,
-        places=chosen_places,
+def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
+    """The walk of settings; all its parts are checked here, before anything is trained."""
+    walked = Walk(
+        setup=setup._replace(evaluation_batch=chosen.evaluation_batch),
+        operator=noise_factory(chosen),
+        places=places(setup.network, chosen),
         phases=phases(chosen),
-        sigma=sigma,
-        train=train_settings,
+        sigma=walk_sigma(chosen),
         repeats=chosen.repeats,
         seed=chosen.seed,
-        dtype=np.dtype(chosen.dtype),
-        evaluation_batch=chosen.evaluation_batch,
-        members=walking.members_at_once(network, train_settings, chosen.dtype, be.room),
+        members=members_at_once(setup.network, setup.train, setup.dtype, be.room),
     )
-
-
-def thread_count(threads: int | None) -> int:
-    """Return how many jobs run at once: as asked for, else one per processor this process may use."""
-    if threads is not None:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for place in walked.places:
+        check_range(place.noise(walked.operator(walked.sigma)), chosen.dtype)
+    return walked
 
 
 def run_record(
@@ -317,42 +304,3 @@ def run_record(
 
 def _samples(dataset: Dataset) -> dict[str, int]:
     return {"train": len(dataset.train), "test": len(dataset.test)}
-
-
-def _fits(
-    chosen: WalkSettings,
-    plan: walking.WalkPlan,
-    clean: list[walking.CleanResult],
-    curves: list[walking.Curve],
-) -> list[tuple[str, walking.Place, Midpoint]]:
-    """Fit one midpoint per phase and place, from all repeats together."""
-    accuracy = sum(result.correct for result in clean) / sum(result.total for result in clean)
-    clean_by_group = np.sum([result.by_group for result in clean], axis=0)
-    fits = []
-    for phase in plan.phases:
-        for place in plan.places:
-            repeats = [
-                _counts(curve)
-                for curve in curves
-                if curve.phase == phase and curve.place == place and len(curve.sigma)
-            ]
-            if not repeats:
-                fits.append((phase, place, without_points(accuracy, walking.chance(plan.dataset))))
-                continue
-            fit = fit_repeats(
-                repeats,
-                accuracy,
-                walking.chance(plan.dataset),
-                floor_of(phase, chosen.noise),
-                clean_by_group=clean_by_group if clean_by_group.size else None,
-                own_networks=phase == "training",
-            )
-            fits.append((phase, place, fit))
-    return fits
-
-
-def _counts(curve: walking.Curve) -> Counts:
-    """The points of a curve, by group of images if they were counted so."""
-    if curve.by_group is None:
-        return Counts(curve.sigma, curve.correct, np.full(len(curve.sigma), curve.total))
-    return Counts(curve.sigma, curve.by_group, totals(curve.total, len(curve.sigma)))

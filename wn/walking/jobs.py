@@ -1,9 +1,8 @@
-"""Run the jobs of a walk on a pool of threads, and stop them together."""
+"""Run jobs on a pool of threads, and stop them together."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from threading import Event
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 from wn.engine.backends.plain.base import Backend
 from wn.engine.training import Monitor
 
-T = TypeVar("T")
-Job = Callable[[Backend, Monitor], list[T]]
+Job = Callable[[Backend, Monitor], None]
 
 
 class Stopped(Exception):
@@ -20,10 +18,10 @@ class Stopped(Exception):
 
 
 class _JobMonitor(Monitor):
-    """Counts the members whose epoch is done, and ends the job when told to stop."""
+    """Counts the members whose epoch is done, or never will be; ends the job when told to stop."""
 
-    def __init__(self, report: Callable[[int], None], stop: Event) -> None:
-        self.report, self.stop = report, stop
+    def __init__(self, report: Callable[[int], None], stop: Event, epochs: int) -> None:
+        self.report, self.stop, self.epochs = report, stop, epochs
 
     def step(self) -> None:
         """End the job if the walk is being stopped."""
@@ -34,38 +32,39 @@ class _JobMonitor(Monitor):
         """Report the epoch."""
         self.report(len(loss))
 
-    def given_up(self, epochs: int) -> None:
-        """Report them as done: so the share of the work stays right."""
-        if epochs:
-            self.report(epochs)
+    def given_up(self, members: int, epoch: int) -> None:
+        """Report their epochs as done: so the share of the work stays right."""
+        if epoch < self.epochs:
+            self.report(members * (self.epochs - epoch))
 
 
 def run_jobs(
     be: Backend,
-    work: Sequence[tuple[int, Job[T]]],
+    work: Sequence[tuple[int, Job]],
     executor: Executor,
     report: Callable[[int], None],
+    epochs: int,
     threads: int = 1,
-) -> list[T]:
-    """Run jobs on an executor, each with so many processors.
+) -> None:
+    """Run jobs on an executor, each with a number of processors (`threads`).
 
-    `report` is told after each epoch how many members have finished one.
-
+    `report` is called with the number of members that have finished one of the `epochs` of their training.
     An error in a job, or Ctrl-C, stops the others at their next step and is raised.
     """
     stop = Event()
-    futures: list[Future[list[T]]] = []
+    futures: list[Future[None]] = []
     try:
         for _, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
-            monitor = _JobMonitor(report, stop)
+            monitor = _JobMonitor(report, stop, epochs)
             futures.append(executor.submit(_working, job, be, monitor, threads))
-        return [result for future in as_completed(futures) for result in future.result()]
+        for future in as_completed(futures):
+            future.result()
     finally:
         stop.set()
         for future in futures:
             future.cancel()
 
 
-def _working(job: Job[T], be: Backend, monitor: Monitor, threads: int) -> list[T]:
+def _working(job: Job, be: Backend, monitor: Monitor, threads: int) -> None:
     with be.working(threads):
-        return job(be, monitor)
+        job(be, monitor)

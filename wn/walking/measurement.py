@@ -1,8 +1,11 @@
-"""Walk noise through the sites of a network: accuracy against σ, site by site, phase by phase."""
+"""The measurement: accuracy at a place and several σ, of one network or of one for each σ.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+σ are computed side by side, in parts where memory ends, and a σ whose numbers leave the range of their type
+fails alone. No result depends on what is computed together.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
@@ -11,352 +14,196 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wn.data.dataset import Dataset
-from wn.engine.backends.plain.base import Backend, Room
+from wn.engine.backends.plain.base import Array, Backend, Room
 from wn.engine.groups import group_sizes
-from wn.engine.halving import Keeper, alone, fitting, halves, of_members
+from wn.engine.halving import Fail, Keeper, Members, alone, in_parts
 from wn.engine.models import parameter_count
-from wn.engine.network import Network
-from wn.engine.noise import FloatOrMembers, Noise, SiteNoise
-from wn.engine.ranges import OutOfRange, out_of_range
+from wn.engine.network import Network, Pass, Watch
+from wn.engine.noise import SiteNoise
 from wn.engine.training import (
     EVALUATION_BATCH,
     Monitor,
     Population,
     TrainingState,
     TrainSettings,
-    count_finite,
+    count_correct,
     evaluate,
     evaluation_batches,
     train,
 )
-from wn.errors import WnError
-from wn.random import member_seed
-from wn.walking.curves import CleanResult as CleanResult
-from wn.walking.curves import Curve as Curve
-from wn.walking.curves import Failure as Failure
-from wn.walking.curves import Result as Result
-from wn.walking.curves import joined
-from wn.walking.jobs import Stopped as Stopped
-from wn.walking.jobs import run_jobs as run_jobs
-from wn.walking.places import GLOBAL as GLOBAL
-from wn.walking.places import MAPPED as MAPPED
-from wn.walking.places import PHASES as PHASES
-from wn.walking.places import Place as Place
-from wn.walking.places import check_range as check_range
-from wn.walking.places import places as places
+from wn.walking.signal import SignalPower
 
-EVALUATED_PER_TRAINED = 2  # members side by side at inference, for each that is trained
 ON_A_CPU = Room()
 
+Floats = NDArray[np.float64]
+Begin = Callable[[Members, TrainingState | None], TrainingState]
 
-class WalkPlan(NamedTuple):
-    """Everything that the numbers of a walk depend on, apart from the backend."""
+
+class Setup(NamedTuple):
+    """A network, the data and settings of its training, and how many images are evaluated at once."""
 
     network: Network
     dataset: Dataset
-    noise: Callable[[FloatOrMembers], Noise]  # σ → operator
-    places: tuple[Place, ...]
-    phases: tuple[str, ...]
-    sigma: NDArray[np.float64]
     train: TrainSettings
-    repeats: int
-    seed: int
     dtype: DTypeLike = np.float32
     evaluation_batch: int = EVALUATION_BATCH
-    members: int = ON_A_CPU.members
+
+    @property
+    def groups(self) -> int:
+        """Groups of test images, G."""
+        return len(group_sizes(len(self.dataset.test)))
 
 
-Job = Callable[[Backend, Monitor], list[Result]]
+class Levels:
+    """Noise levels σ (S,) at one place, and the right answers counted under each.
 
-
-def jobs(plan: WalkPlan) -> list[tuple[int, Job]]:
-    """Cut a walk into independent jobs, each with the number of trained members: (members, job).
-
-    A job is a clean network with its walk at inference, or a population trained under noise at one place.
+    correct: (S, G) right answers by group of test images, counted up in place. `noise` gives the operator of
+    each site for some of the σ (P,). `fail` as in `wn.engine.halving.in_parts`. `power`, if given, takes the
+    signal's power at the noisy sites.
     """
-    plan.dataset.check_alike()
-    cut: list[tuple[int, Job]] = []
-    for repeat in range(plan.repeats):
-        if "training" in plan.phases:
-            for place in plan.places:
-                for part in _parts(plan):
-                    cut.append((len(plan.sigma[part]), _noisy_job(plan, repeat, place, part)))
-        cut.append((1, _clean_job(plan, repeat)))
-    return cut
+
+    def __init__(
+        self,
+        sigma: Floats,
+        noise: Callable[[Floats], SiteNoise],
+        correct: NDArray[np.int64],
+        fail: Fail,
+        power: SignalPower | None = None,
+    ) -> None:
+        self.sigma, self.correct, self.fail, self.power = sigma, correct, fail, power
+        self.members: Members = tuple(range(len(sigma)))
+
+        @cache
+        def noise_of(members: Members) -> SiteNoise:
+            return noise(sigma[list(members)])
+
+        self.noise = noise_of  # made once: it holds what its layers need of it
+
+    def watch(self) -> Callable[[int], Watch] | None:
+        """The power's eyes on the batches of one attempt; those of an attempt that failed are forgotten."""
+        return None if self.power is None else self.power.attempt()
+
+    def count(self, members: Members, correct: NDArray[np.int64]) -> None:
+        """Add the right answers (P, G) of the members of this attempt, and the power that it saw."""
+        self.correct[list(members)] += correct
+        if self.power is not None:
+            self.power.keep(members)
 
 
-def merge(plan: WalkPlan, results: Sequence[Result]) -> tuple[list[CleanResult], list[Curve]]:
-    """Order results by repeat, and by phase, place, repeat; join curves that were cut into parts.
-
-    There is a curve for each phase, place and repeat, without the points that failed. Raises WnError if no
-    clean network, or no point at all, has a result.
-    """
-    clean = sorted((r for r in results if isinstance(r, CleanResult)), key=lambda r: r.repeat)
-    curves = []
-    for phase in plan.phases:
-        for place in plan.places:
-            for repeat in range(plan.repeats):
-                parts = [
-                    r
-                    for r in results
-                    if isinstance(r, Curve) and (r.phase, r.place, r.repeat) == (phase, place, repeat)
-                ]
-                curves.append(joined(sorted(parts, key=lambda part: part.sigma.tolist())))
-    if not clean or not any(len(curve.sigma) for curve in curves):
-        first = failures(plan, results)[0]
-        raise WnError(f"{first.place.name}, σ {first.sigma:g}: {first.reason}; use a smaller σ or float64")
-    return clean, curves
-
-
-def failures(plan: WalkPlan, results: Sequence[Result]) -> list[Failure]:
-    """Return the points that failed by phase, place, repeat and σ."""
-    found = (result for result in results if isinstance(result, Failure))
-    phases, sites = plan.phases, [place.site for place in plan.places]
-    return sorted(found, key=lambda r: (phases.index(r.phase), sites.index(r.place.site), r.repeat, r.sigma))
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite fails
-def walk_inference(
+def count_trained(
     be: Backend,
-    plan: WalkPlan,
-    population: Population,
-    repeat: int,
-    monitor: Monitor | None = None,
-    reuse: bool = True,
-) -> list[Curve | Failure]:
-    """Walk noise through one clean network: accuracy at every place and σ, or why there is none.
-
-    The clean activations at all sites are computed once per batch; each σ starts from the one at its first
-    noisy site. `reuse=False` starts from the input every time: slower, the same numbers.
-    """
-    monitor = Monitor() if monitor is None else monitor
-    # Without backward only a layer's input and output are in memory
-    parts = _parts(plan._replace(members=EVALUATED_PER_TRAINED * plan.members))
-    groups = len(group_sizes(len(plan.dataset.test)))
-    correct = np.zeros((len(plan.places), len(plan.sigma), groups), np.int64)
-    lost = np.zeros(correct.shape[:2], np.bool_)
-
-    @cache
-    def noise_at(row: int, start: int, stop: int) -> SiteNoise:
-        return plan.places[row].noise(plan.noise(plan.sigma[start:stop]))
-
-    batches = evaluation_batches(be, plan.dataset, population.seeds, {}, 0, plan.evaluation_batch, plan.dtype)
-    for x, run, labels in batches:
-        with alone():
-            clean = (
-                plan.network.clean_activations(be, population.params, population.states, x) if reuse else [x]
-            )
-        for row, place in enumerate(plan.places):
-            first = min(place.factors) if reuse else 0
-            done = 0  # parts of this batch and place
-            while done < len(parts):
-                part = parts[done]
-                with _naming(place, plan.sigma[part]):
-                    noisy = run._replace(noise=noise_at(row, part.start, part.stop))
-                    try:
-                        logits = plan.network.forward_from_site(
-                            be, population.params, population.states, clean[first], noisy, first
-                        )
-                        hits = count_finite(be, logits, labels, groups)
-                        correct[row, part] += hits
-                        lost[row, part] |= (hits < 0).any(axis=1)
-                        done += 1
-                    except MemoryError:
-                        logits = None
-                    if logits is None:  # not within the except clause, where the error holds arrays
-                        parts[done : done + 1] = halves(be, part)  # for the batches to come as well
-                monitor.step()
-    found: list[Curve | Failure] = []
-    for row, place in enumerate(plan.places):
-        whole = ~lost[row]
-        found.append(_counted(plan, "inference", place, repeat, plan.sigma[whole], correct[row, whole]))
-        reasons = dict.fromkeys(plan.sigma[lost[row]].tolist(), out_of_range(np.dtype(plan.dtype)))
-        found += _failures("inference", place, repeat, reasons)
-    return found
-
-
-def _counted(
-    plan: WalkPlan,
-    phase: str,
-    place: Place,
-    repeat: int,
-    sigma: NDArray[np.float64],
-    by_group: NDArray[np.int64],
-) -> Curve:
-    """The curve of counts by group (S, G)."""
-    return Curve(phase, place, repeat, sigma, by_group.sum(axis=1), len(plan.dataset.test), by_group)
-
-
-def _failures(phase: str, place: Place, repeat: int, reasons: Mapping[float, str]) -> Iterator[Failure]:
-    """Yield the failures of a curve, given why by σ."""
-    return (Failure(phase, place, repeat, sigma, reason) for sigma, reason in reasons.items())
-
-
-def _clean_job(plan: WalkPlan, repeat: int) -> Job:
-    """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
-
-    def job(be: Backend, monitor: Monitor) -> list[Result]:
-        keeper = Keeper(monitor, None)
-        try:
-            with alone():
-                population = _trained(be, plan, repeat, 1, {}, keeper)
-                correct = evaluate(
-                    be,
-                    plan.network,
-                    population,
-                    plan.dataset,
-                    batch_size=plan.evaluation_batch,
-                    dtype=plan.dtype,
-                    monitor=monitor,
-                    by_group=True,
-                )[0]
-        except OutOfRange as error:
-            monitor.given_up(_epochs_left(plan, keeper))
-            return _without_network(plan, repeat, error.reasons[0])
-        total, by_group = len(plan.dataset.test), tuple(correct.tolist())
-        results: list[Result] = [CleanResult(repeat, int(correct.sum()), total, by_group)]
-        if "inference" in plan.phases:
-            results += walk_inference(be, plan, population, repeat, monitor)
-        return results
-
-    return job
-
-
-def _without_network(plan: WalkPlan, repeat: int, reason: str) -> list[Result]:
-    """The results at inference where the clean network of a repeat has failed."""
-    found: list[Result] = []
-    if "inference" not in plan.phases:
-        return found
-    for place in plan.places:
-        found.append(_empty(plan, "inference", place, repeat))
-        reasons = dict.fromkeys(plan.sigma.tolist(), f"the clean network: {reason}")
-        found += _failures("inference", place, repeat, reasons)
-    return found
-
-
-def _empty(plan: WalkPlan, phase: str, place: Place, repeat: int) -> Curve:
-    """A curve without points."""
-    groups = len(group_sizes(len(plan.dataset.test)))
-    return _counted(plan, phase, place, repeat, np.zeros(0), np.zeros((0, groups), np.int64))
-
-
-def _epochs_left(plan: WalkPlan, keeper: Keeper) -> int:
-    """The epochs of a training that its monitor was not told of."""
-    return plan.train.epochs - (0 if keeper.state is None else keeper.state.epoch)
-
-
-def _noisy_job(plan: WalkPlan, repeat: int, place: Place, part: slice) -> Job:
-    """Train one network per σ of this part under noise at the place; evaluate each under the same noise."""
-
-    def job(be: Backend, monitor: Monitor) -> list[Result]:
-        return list(_points(be, plan, repeat, place, plan.sigma[part], monitor))
-
-    return job
-
-
-def _points(
-    be: Backend,
-    plan: WalkPlan,
-    repeat: int,
-    place: Place,
-    sigma: NDArray[np.float64],
+    setup: Setup,
+    seed: int,
+    levels: Levels,
     monitor: Monitor,
-    start: TrainingState | None = None,
-) -> Iterator[Result]:
-    """Yield the results of some σ: curves, and the failures of those whose numbers leave the range.
+    begin: Begin | None = None,
+) -> Iterator[tuple[Members, Population]]:
+    """Train a network under the noise of each σ, and count its right answers under the same noise.
 
-    Where some fail, the others go on from the last step that all have done.
+    Yields the members trained together, with their networks. `begin(members, state)` may have another state
+    to go on from than the one that is there.
     """
 
-    def work(members: slice, keeper: Keeper, state: TrainingState | None) -> list[Result]:
-        some = sigma[members]
-        try:
-            return [_curve(be, plan, repeat, place, some, keeper, state)]
-        except OutOfRange as error:
-            reasons = {float(some[member]): reason for member, reason in error.reasons.items()}
-            kept = [member for member in range(len(some)) if member not in error.reasons]
-            rest = of_members(keeper.state, kept)
-        monitor.given_up(_epochs_left(plan, keeper) * len(reasons))
-        failed: list[Result] = list(_failures("training", place, repeat, reasons))
-        return failed + list(_points(be, plan, repeat, place, some[kept], monitor, rest))
-
-    if len(sigma):
-        for found in fitting(be, slice(0, len(sigma)), monitor, work, start):
-            yield from found
-    else:
-        yield _empty(plan, "training", place, repeat)
-
-
-def _curve(
-    be: Backend,
-    plan: WalkPlan,
-    repeat: int,
-    place: Place,
-    sigma: NDArray[np.float64],
-    monitor: Monitor,
-    start: TrainingState | None,
-) -> Curve:
-    noise = place.noise(plan.noise(sigma))
-    with _naming(place, sigma):
-        population = _trained(be, plan, repeat, len(sigma), noise, monitor, start)
+    def work(members: Members, keeper: Keeper, state: TrainingState | None) -> tuple[Members, Population]:
+        if begin is not None:
+            state = keeper.state = begin(members, state)
+        noise = levels.noise(members)
+        population = train(
+            be,
+            setup.network,
+            setup.dataset,
+            setup.train,
+            seeds=(seed,) * len(members),
+            noise=noise,
+            dtype=setup.dtype,
+            monitor=keeper,
+            start=state,
+        )
         correct = evaluate(
             be,
-            plan.network,
+            setup.network,
             population,
-            plan.dataset,
+            setup.dataset,
             noise=noise,
-            batch_size=plan.evaluation_batch,
-            dtype=plan.dtype,
-            monitor=monitor,
+            batch_size=setup.evaluation_batch,
+            dtype=setup.dtype,
+            monitor=keeper,
             by_group=True,
+            watch=levels.watch(),
         )
-    return _counted(plan, "training", place, repeat, sigma, correct)
+        levels.count(members, correct)
+        return members, population
+
+    return in_parts(be, levels.members, monitor, work, levels.fail)
 
 
-@contextmanager
-def _naming(place: Place, sigma: NDArray[np.float64]) -> Iterator[None]:
-    """Say at which place and σ of the walk an error came up."""
-    try:
-        yield
-    except OutOfRange:  # of some σ, which fail alone
-        raise
-    except WnError as error:
-        levels = f"{sigma[0]:g}" if len(sigma) == 1 else f"{sigma[0]:g} to {sigma[-1]:g}"
-        raise WnError(f"{place.name}, σ {levels}: {error}") from None
-
-
-def _trained(
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are reported
+def count_at_inference(
     be: Backend,
-    plan: WalkPlan,
-    repeat: int,
-    members: int,
-    noise: SiteNoise,
+    setup: Setup,
+    population: Population,
+    places: Sequence[Levels],
+    at_once: int,
     monitor: Monitor,
-    start: TrainingState | None = None,
-) -> Population:
-    seeds = (member_seed(plan.seed, repeat),) * members
-    return train(
-        be,
-        plan.network,
-        plan.dataset,
-        plan.train,
-        seeds=seeds,
-        noise=noise,
-        dtype=plan.dtype,
-        monitor=monitor,
-        start=start,
+) -> None:
+    """Count the right answers of one network, trained without noise, under noise at each place and σ.
+
+    Its activations without noise are computed once per batch: each σ starts from the one at its first noisy
+    site. At most `at_once` σ are side by side. `monitor` is told of a step after each batch and place.
+    """
+    parts = [[levels.members] for levels in places]
+    batches = evaluation_batches(
+        be, setup.dataset, population.seeds, {}, 0, setup.evaluation_batch, setup.dtype
     )
+    for x, run, labels in batches:
+        with alone():
+            clean = setup.network.clean_activations(be, population.params, population.states, x)
+        for place, levels in enumerate(places):
+            batch = partial(_hits, be, setup, population, levels, clean, run, labels)
+            done: list[Members] = []
+            for part in (some for whole in parts[place] for some in even_parts(whole, at_once)):
+                pieces: list[Members] = []
+                for members, hits in in_parts(be, part, Monitor(), batch, levels.fail):
+                    levels.count(members, hits)
+                    pieces.append(members)
+                if len(pieces) > 1:  # for the places and batches to come as well
+                    at_once = max(map(len, pieces))
+                done += pieces
+            parts[place] = done
+            monitor.step()
 
 
-def _parts(plan: WalkPlan) -> list[slice]:
-    """Return slices of the σ grid of at most `members` each, as even as can be."""
-    count = -(-len(plan.sigma) // plan.members)
-    edges = np.linspace(0, len(plan.sigma), count + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+def _hits(
+    be: Backend,
+    setup: Setup,
+    population: Population,
+    levels: Levels,
+    clean: Sequence[Array],
+    run: Pass,
+    labels: NDArray[np.int64],
+    members: Members,
+    *_: object,
+) -> tuple[Members, NDArray[np.int64]]:
+    """Right answers (P, G) to one batch under the noise of some members."""
+    noise, watch = levels.noise(members), levels.watch()
+    noisy = run._replace(noise=noise, watch=None if watch is None else watch(len(labels)))
+    first = min(noise)
+    logits = setup.network.forward_from_site(
+        be, population.params, population.states, clean[first], noisy, first
+    )
+    return members, count_correct(be, logits, labels, setup.groups)
+
+
+def even_parts(members: Members, at_once: int) -> list[Members]:
+    """Members in parts of at most `at_once` each, as even as can be."""
+    if len(members) <= at_once:
+        return [members]
+    edges = np.linspace(0, len(members), -(-len(members) // at_once) + 1).round().astype(int)
+    return [members[a:b] for a, b in pairwise(edges.tolist())]
 
 
 def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, room: Room = ON_A_CPU) -> int:
-    """Return how many members one job takes: as many as its backend has room for, by default a CPU's.
+    """The members of one job: as many as its backend has room for, by default a CPU's.
 
     A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
     moments. Results do not depend on this number.
@@ -365,8 +212,3 @@ def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, ro
     parameters = 4 * parameter_count(network)
     bytes_per_member = (activations + parameters) * np.dtype(dtype).itemsize
     return int(min(max(room.job_bytes // bytes_per_member, 1), room.members))
-
-
-def chance(dataset: Dataset) -> float:
-    """Return the accuracy of a guess, 1/classes."""
-    return 1 / len(dataset.classes)

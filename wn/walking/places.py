@@ -1,7 +1,8 @@
-"""Where and when a walk puts its noise."""
+"""The places of noise: what people write, sites by number or name, and each site's factor on σ."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,28 +11,35 @@ from wn.engine import noise as noises
 from wn.engine.network import Network
 from wn.engine.noise import Noise, SiteNoise
 from wn.errors import WnError
+from wn.numbers import is_integer, number, whole
 
-PHASES = ("inference", "training")
-GLOBAL = -1  # site number of global noise in results
-MAPPED = -2  # site number of mapped noise in results
+PHASES = INFERENCE, TRAINING = "inference", "training"
+
+
+class Spread(IntEnum):
+    """Noise that is not at a single site: the numbers that files have in the place of a site's."""
+
+    GLOBAL = -1  # the same at all sites
+    MAPPED = -2  # with a factor on σ for each site
+    NOWHERE = -3
 
 
 class Place(NamedTuple):
-    """Where a walk puts its noise: the number and name in results, and each noisy site's factor on σ."""
+    """A place of noise: the number and name in results, and each noisy site's factor on σ."""
 
-    site: int
+    site: int  # or Spread
     name: str
     factors: dict[int, float]
 
     def noise(self, noise: Noise) -> SiteNoise:
-        """Return the operator at each site of this place."""
+        """The operator at each site of this place."""
         return noises.mapped(noise, self.factors)
 
 
 def places(
     network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None
 ) -> tuple[Place, ...]:
-    """Return the places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
+    """The places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
 
     Raises WnError for sites that the network does not have.
     """
@@ -40,11 +48,11 @@ def places(
         if not factors:
             raise WnError("mapped noise needs a factor per site, e.g. {0: 0.5, 3: 2.0}")
         network.check_sites(list(factors))
-        return (Place(MAPPED, "mapped", dict(factors)),)
+        return (Place(Spread.MAPPED, "mapped", dict(factors)),)
     if factors:
         raise WnError("factors per site go with mapped noise only")
     if where == "global":
-        return (Place(GLOBAL, "global", dict.fromkeys(range(len(names)), 1.0)),)
+        return (Place(Spread.GLOBAL, "global", dict.fromkeys(range(len(names)), 1.0)),)
     if isinstance(where, str) and where != "each":
         raise WnError(f"unknown place {where!r}: allowed are each, global, mapped or a list of sites")
     sites = range(len(names)) if isinstance(where, str) else list(where)
@@ -65,3 +73,74 @@ def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:
                     f"{name} is {value:g} at site {site}: {np.dtype(dtype)} ends at {largest:g}; "
                     "use smaller values or float64"
                 )
+
+
+# ---- as people write them ---------------------------------------------------------------------------------
+
+WORDS = ("each", "global", "mapped")
+ALLOWED = (
+    "each, global, sites such as 0,3,7 (also by name: conv1,relu1) or a map such as 0:0.5,3:2 (site:factor)"
+)
+
+Site = int | str  # its number or its name
+
+
+def read_where(where: Any) -> tuple[Any, dict[Site, float] | None]:
+    """Return (where, factors) of a place in any form: text as of --where, a map, a list, a number.
+
+    "0,conv1" becomes [0, "conv1"], and 3 [3]; "0:0.5,conv1:2" and {0: 0.5, "conv1": 2} become "mapped" with
+    factors. Words and lists are returned as they are. Raises WnError for text of another form.
+    """
+    if isinstance(where, Mapping):
+        return "mapped", dict(where)
+    if is_integer(where):
+        return [where], None
+    if not isinstance(where, str) or where.strip() in WORDS:
+        return where.strip() if isinstance(where, str) else where, None
+    items = [item.strip() for item in where.split(",")]
+    if not all(items) or any((":" in item) != (":" in where) for item in items):
+        raise WnError(f"where {where!r} can't be read: write {ALLOWED}")
+    if ":" not in where:
+        return [_site(item) for item in items], None
+    factors: dict[Site, float] = {}
+    for item in items:
+        site, _, factor = item.partition(":")
+        if _site(site) in factors:
+            raise WnError(f"where {where!r} names a site twice")
+        try:
+            factors[_site(site)] = number(factor)
+        except WnError as error:
+            raise WnError(f"where {where!r}: {error}; write {ALLOWED}") from None
+    return "mapped", factors
+
+
+def _site(text: str) -> Site:
+    try:
+        return whole(text)
+    except WnError:
+        return text.strip()
+
+
+def numbered(network: Network, sites: Iterable[Site], advice: str = "") -> list[int]:
+    """Return the numbers of sites; WnError for one that the network does not have, or that is there twice.
+
+    `advice` follows what is said of a name that is no site.
+    """
+    found: list[int] = []
+    for site in sites:
+        place = _number(network, site, advice)
+        if place in found:
+            raise WnError(f"{network.name}: site {place} {network.site_names[place]} is listed twice")
+        found.append(place)
+    return found
+
+
+def _number(network: Network, site: Site, advice: str) -> int:
+    place = _site(site) if isinstance(site, str) else site
+    if isinstance(place, str):
+        if place not in network.site_names:
+            names = ", ".join(f"{index} {name}" for index, name in enumerate(network.site_names))
+            raise WnError(f"{network.name} has no site {place!r}: allowed are {names}{advice}")
+        return network.site_names.index(place)
+    network.check_sites([place])
+    return int(place)

@@ -1,4 +1,4 @@
-"""Pictures of a walk: accuracy against σ for every site, and the midpoint of every site.
+"""Pictures of tables: accuracy against σ for every site, and the midpoint of every site.
 
 Figures are built without pyplot and without changing global settings, so that threads can draw side by side;
 the same result gives the same bytes. Exponents are Unicode: matplotlib's formula parser is not thread-safe.
@@ -8,6 +8,7 @@ import io
 import math
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +27,11 @@ from wn.errors import WnError
 from wn.files.outputs import make_folder
 from wn.files.whole import StrPath, as_path, whole_file
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
-from wn.walking.results import WalkResult
 from wn.walking.scales import log_ticks, numbers, sigma_scale
 
 Floats = NDArray[np.float64]
-Rows = NDArray[Any]  # rows of WalkResult.curves or WalkResult.midpoints
+Rows = NDArray[Any]  # of a structured array
+Sites = dict[str, int]  # the number of each site by its label
 
 DOTS_PER_INCH = 150
 TEXT, TITLE = 9, 10  # font sizes in points
@@ -69,65 +70,85 @@ _METADATA: dict[str, dict[str, None]] = {  # what would carry a date or a versio
 }
 
 
-def plot_curves(result: WalkResult, path: StrPath) -> None:
+class Tables(NamedTuple):
+    """Tables to draw, as structured arrays, and the run in words.
+
+    curves: phase, site, site_name, sigma, repeat, accuracy, a row for each point; failures: the first four, a
+    row for each point without a result. midpoints: phase, site, site_name, midpoint, ci_low, ci_high,
+    reached, clean_accuracy; reasons: one for each of these rows. chance in (0, 1), None if unknown.
+    """
+
+    curves: Rows
+    midpoints: Rows
+    reasons: tuple[str, ...]
+    failures: Rows
+    chance: float | None
+    words: tuple[str, ...]
+
+
+def in_words(dataset: str, model: str, batch_norm: str, noise: str) -> tuple[str, ...]:
+    """A run in words."""
+    kind = BATCH_NORM.get(batch_norm, f"batch norm {batch_norm}")
+    return dataset, model, kind, "no noise" if noise == "none" else f"{noise} noise"
+
+
+def plot_curves(tables: Tables, path: StrPath) -> None:
     """Draw accuracy against σ, one line per site and one panel per phase, into a file.
 
     The suffix of `path` chooses the format (.png, .pdf, .svg, …). The file appears whole or not at all, and
     is the same byte for byte every time, except in formats that carry the date (.ps, .eps, .svgz). Raises
-    WnError for another suffix and for a result without curves.
+    WnError for another suffix and for tables without curves.
     """
-    _save(curves_figure(result), as_path(path))
+    _save(curves_figure(tables), as_path(path))
 
 
-def plot_midpoints(result: WalkResult, path: StrPath) -> None:
+def plot_midpoints(tables: Tables, path: StrPath) -> None:
     """Draw the midpoint of every site, with its confidence interval, into a file.
 
     Sites whose midpoint is not reached are hollow markers in a strip at the edge beyond which it lies.
     Formats and errors as for `plot_curves`.
     """
-    _save(midpoints_figure(result), as_path(path))
+    _save(midpoints_figure(tables), as_path(path))
 
 
 # --- accuracy against σ ----------------------------------------------------------------------------------
 
 
-def curves_figure(result: WalkResult) -> Figure:
+def curves_figure(tables: Tables) -> Figure:
     """Return the figure of `plot_curves`: the mean over repeats, and a band from the lowest to the highest.
 
     Points without a result are marked with × near the σ axis. Clean accuracy, chance and half-way between
-    them are horizontal lines; the last two need `run["chance"]`, a number in (0, 1), and are left out without
-    it. Raises WnError if the result has no curves.
+    them are horizontal lines; without `chance` the last two are left out. Raises WnError without curves.
     """
-    rows, failed = result.curves, result.failures
-    names = ["site", "site_name", "phase"]
-    sites = _sites(np.concatenate([rows[names], failed[names].astype(rows[names].dtype)]))
+    rows, failed = tables.curves, tables.failures
+    labels, labels_failed = _labels(rows), _labels(failed)
+    sites = _sites(np.concatenate([labels, labels_failed]), np.concatenate([rows["site"], failed["site"]]))
     phases = [phase for phase in PHASES if phase in rows["phase"] or phase in failed["phase"]]
     styles = _line_styles(sites)
     columns = math.ceil(len(sites) / 16)
-    legend = columns * (0.75 + 0.075 * max(map(len, sites.values())))
+    legend = columns * (0.75 + 0.075 * max(map(len, sites)))
     panel = 4.4 + 0.04 * len(sites)
     figure = _figure(1.6 + len(phases) * panel + legend, 0.6 + panel)
     panels: list[Axes] = list(figure.subplots(1, len(phases), sharey=True, squeeze=False)[0])
     for axes, phase in zip(panels, phases, strict=True):
-        in_phase, lost = rows[rows["phase"] == phase], failed[failed["phase"] == phase]
+        in_phase, lost = rows["phase"] == phase, failed["phase"] == phase
         _style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
         axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
-        sigma_scale(axes, np.unique([*in_phase["sigma"], *lost["sigma"]]))
-        for index, site in enumerate(sites):
-            _draw_curve(axes, in_phase[in_phase["site"] == site], site, index, styles[site])
+        sigma_scale(axes, np.unique([*rows["sigma"][in_phase], *failed["sigma"][lost]]))
+        for index, (label, site) in enumerate(sites.items()):
+            _draw_curve(axes, rows[in_phase & (labels == label)], site, index, styles[label])
             height = 0.01 + 0.06 * index / len(sites)  # those of several sites beside each other
-            _draw_failed(axes, lost[lost["site"] == site], site, height, styles[site]["color"])
+            _draw_failed(axes, failed[lost & (labels_failed == label)], site, height, styles[label]["color"])
     panels[0].set_ylim(-0.02, 1.04)
-    _draw_levels(panels, result)
-    keys, labels = [Line2D([], [], **styles[site]) for site in sites], list(sites.values())
+    _draw_levels(panels, tables)
+    keys = {label: Line2D([], [], **styles[label]) for label in sites}
     if failed.size:
-        keys.append(Line2D([], [], color=GREY, **FAILED))
-        labels.append("no result")
+        keys["no result"] = Line2D([], [], color=GREY, **FAILED)
     place: dict[str, Any] = {"loc": "outside right center", "ncols": columns, "handlelength": 3.2}
-    figure.legend(keys, labels, title="noise site", **place, **LEGEND)
+    figure.legend([*keys.values()], [*keys], title="noise site", **place, **LEGEND)
     repeats = len(np.unique(rows["repeat"]))
     band = " (line: mean of the repeats, band: lowest to highest)" if repeats > 1 else ""
-    _head(figure, f"Accuracy against noise level{band}", rows, repeats)
+    _head(figure, f"Accuracy against noise level{band}", tables.words, repeats)
     return figure
 
 
@@ -154,23 +175,23 @@ def _draw_failed(axes: Axes, rows: Rows, site: int, height: float, colour: Any) 
         axes.plot(sigma, y, transform=where, color=colour, gid=f"failed{site}", **FAILED)
 
 
-def _line_styles(sites: dict[int, str]) -> dict[int, dict[str, Any]]:
-    """Return how each site is drawn: colour by depth, marker and line by kind of layer."""
+def _line_styles(sites: Sites) -> dict[str, dict[str, Any]]:
+    """The style of each site, by its label: colour by depth, marker and line by kind of layer."""
     colours = matplotlib.colormaps[DEPTH_COLOURS](np.linspace(0, LIGHTEST, max(len(sites), 2)))
     styles = {}
-    for colour, (site, label) in zip(colours.tolist(), sites.items(), strict=False):
+    for colour, (label, site) in zip(colours.tolist(), sites.items(), strict=False):
         kind = re.sub(r"^\d+ |[\d_]+$", "", label)
         marker, line = LAYERS.get(kind, LINEAR).split()
-        styles[site] = dict(LINE, color=colour if site >= 0 else "black", marker=marker, linestyle=line)
+        styles[label] = dict(LINE, color=colour if site >= 0 else "black", marker=marker, linestyle=line)
     return styles
 
 
-def _draw_levels(panels: list[Axes], result: WalkResult) -> None:
+def _draw_levels(panels: list[Axes], tables: Tables) -> None:
     """Draw clean accuracy, chance and half-way; their names at the right make room for each other."""
-    known = result.midpoints["clean_accuracy"][np.isfinite(result.midpoints["clean_accuracy"])].tolist()
-    chance = result.run.get("chance")
+    clean, chance = tables.midpoints["clean_accuracy"], tables.chance
+    known = clean[np.isfinite(clean)].tolist()
     levels: list[tuple[float, str, str]] = [(known[0], "clean", "--")] if known else []
-    if isinstance(chance, float):
+    if chance is not None:
         levels += [(chance, "chance", "-.")]
         levels += [((known[0] + chance) / 2, "half-way", ":")] if known else []
     beside = blended_transform_factory(panels[-1].transAxes, panels[-1].transData)
@@ -194,19 +215,20 @@ class _Missing(NamedTuple):
     text: str
 
 
-def midpoints_figure(result: WalkResult) -> Figure:
+def midpoints_figure(tables: Tables) -> Figure:
     """Return the figure of `plot_midpoints`: σ on a log scale against the sites in the order of the network.
 
-    Intervals without a bound (0 or inf) run off the axis. Raises WnError if the result has no midpoints.
+    Intervals without a bound (0 or inf) run off the axis. Raises WnError if there are no midpoints.
     """
-    rows = result.midpoints
-    sites, phases = _sites(rows), [phase for phase in PHASES if phase in rows["phase"]]
-    reasons = np.array(result.reasons, dtype=object)
-    sigma = np.unique(result.curves["sigma"][result.curves["sigma"] > 0])
-    up_to = "" if result.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
+    rows, labels = tables.midpoints, _labels(tables.midpoints)
+    sites = _sites(labels, rows["site"])
+    phases = [phase for phase in PHASES if phase in rows["phase"]]
+    reasons = np.array(tables.reasons, dtype=object)
+    sigma = np.unique(tables.curves["sigma"][tables.curves["sigma"] > 0])
+    up_to = "" if tables.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
     missing = {reason: _missing(reason, sigma, up_to) for reason in dict.fromkeys(reasons[~rows["reached"]])}
-    places = _places(list(sites))
-    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites.values())))
+    places = _places(sites)
+    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites)))
     axes = figure.subplots()
     _style(axes, "noise site", "midpoint noise level σ")
     edges = {mark.edge for mark in missing.values()}
@@ -221,15 +243,15 @@ def midpoints_figure(result: WalkResult) -> Figure:
     for index, phase in enumerate(phases):
         shift = 0.3 * (index - (len(phases) - 1) / 2)
         mine = rows["phase"] == phase
-        x = np.array([places[site] for site in rows["site"][mine].tolist()]) + shift
+        x = np.array([places[label] for label in labels[mine].tolist()]) + shift
         handles.append(_draw_midpoints(axes, x, rows[mine], phase))
         for reason, mark in missing.items():
             _draw_missing(axes, x[~rows["reached"][mine] & (reasons[mine] == reason)], mark, phase)
     for mark in dict.fromkeys(missing.values()):
         handles.append(Line2D([], [], label=mark.text, **_hollow(mark, GREY)))
-    _site_ticks(axes, places, sites, figure.get_figwidth() - 1)
+    _site_ticks(axes, places, figure.get_figwidth() - 1)
     figure.legend(handles=handles, loc="outside lower center", **LEGEND)
-    _head(figure, "Midpoint noise level by site", rows, len(np.unique(result.curves["repeat"])))
+    _head(figure, "Midpoint noise level by site", tables.words, len(np.unique(tables.curves["repeat"])))
     return figure
 
 
@@ -290,30 +312,36 @@ def _with_strips(ends: tuple[float, float], edges: set[float]) -> tuple[float, f
     return 10 ** (low - strip * (0 in edges)), 10 ** (high + strip * (1 in edges))
 
 
-def _places(sites: list[int]) -> dict[int, float]:
-    """Return the position of each site; global and mapped noise stand apart from the walk."""
-    walked = sum(site >= 0 for site in sites)
-    return {site: index + (0.5 if site < 0 < walked else 0.0) for index, site in enumerate(sites)}
+def _places(sites: Sites) -> dict[str, float]:
+    """The position of each site, by its label; global and mapped noise stand apart from the walk."""
+    walked = sum(site >= 0 for site in sites.values())
+    apart = (0.5 if site < 0 < walked else 0.0 for site in sites.values())
+    return {label: index + gap for index, (label, gap) in enumerate(zip(sites, apart, strict=True))}
 
 
-def _site_ticks(axes: Axes, places: dict[int, float], sites: dict[int, str], width: float) -> None:
-    crowded = 0.08 * max(map(len, sites.values())) > 0.95 * width / len(sites)  # inches
+def _site_ticks(axes: Axes, places: dict[str, float], width: float) -> None:
+    crowded = 0.08 * max(map(len, places)) > 0.95 * width / len(places)  # inches
     turn: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    axes.set_xticks(list(places.values()), list(sites.values()), **turn)
-    side = max(0.6, (5 - len(sites)) / 2)  # phases of a lonely site stay close together
+    axes.set_xticks(list(places.values()), list(places), **turn)
+    side = max(0.6, (5 - len(places)) / 2)  # phases of a lonely site stay close together
     axes.set_xlim(-side, max(places.values()) + side)
 
 
 # --- what both share -------------------------------------------------------------------------------------
 
 
-def _sites(rows: Rows) -> dict[int, str]:
-    """Return the label of each site, in the order of the network; global, then mapped noise at the end."""
-    if not rows.size:
+def _labels(rows: Rows) -> NDArray[np.str_]:
+    """The label of each row's site: its number and name, or just its name for global and mapped noise."""
+    pairs = zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)
+    return np.array([_literal(f"{site} {name}" if site >= 0 else name) for site, name in pairs], np.str_)
+
+
+def _sites(labels: NDArray[np.str_], numbers: NDArray[np.int64]) -> Sites:
+    """Sites by label in the order of the network; global, then mapped noise at the end."""
+    if not labels.size:
         raise WnError("nothing to draw: the result has no rows")
-    names = dict(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True))
-    ordered = sorted(names, key=lambda site: (site < 0, abs(site)))
-    return {site: _literal(f"{site} {names[site]}" if site >= 0 else names[site]) for site in ordered}
+    sites = dict(zip(labels.tolist(), numbers.tolist(), strict=True))
+    return dict(sorted(sites.items(), key=lambda item: (item[1] < 0, abs(item[1]))))
 
 
 def _literal(text: str) -> str:
@@ -337,12 +365,9 @@ def _style(axes: Axes, x_label: str, y_label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _head(figure: Figure, title: str, rows: Rows, repeats: int) -> None:
+def _head(figure: Figure, title: str, words: Sequence[str], repeats: int) -> None:
     """Write the title, and below it the run in words, broken to the width of the figure."""
-    dataset, model, batch_norm, noise = rows[["dataset", "model", "batch_norm", "noise"]][0].item()
-    words = [dataset, model, BATCH_NORM.get(batch_norm, f"batch norm {batch_norm}")]
-    words.append("no noise" if noise == "none" else f"{noise} noise")
-    words.append("1 repeat" if repeats == 1 else f"{repeats} repeats")
+    words = [*words, "1 repeat" if repeats == 1 else f"{repeats} repeats"]
     text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # no line breaks within
     lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
     figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)

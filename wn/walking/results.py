@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,8 +19,11 @@ from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
 
+if TYPE_CHECKING:
+    from wn.walking.plots import Tables
+
 _NAMES = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16")]
-_RUN = [*_NAMES, ("seed", "u8"), ("backend", "U16"), ("phase", "U16")]  # what the numbers belong to
+_RUN = [*_NAMES, ("seed", "u8"), ("backend", "U16"), ("phase", "U16")]  # the run of a row
 _SITE = [("site", "i8"), ("site_name", "U32")]  # site −1 is "global", −2 "mapped"
 
 CURVE_COLUMNS = np.dtype(
@@ -144,11 +147,27 @@ def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
     """Draw the pictures into a claimed folder: both or none, short of a crash of the machine."""
     from wn.walking import plots  # matplotlib is slow to import and needed here only
 
+    tables = to_draw(result)
     writers: tuple[Writer, ...] = (
-        lambda path: plots.plot_curves(result, path),
-        lambda path: plots.plot_midpoints(result, path),
+        lambda path: plots.plot_curves(tables, path),
+        lambda path: plots.plot_midpoints(tables, path),
     )
     return _save([folder / name for name in PICTURES], writers)
+
+
+def to_draw(result: WalkResult) -> "Tables":
+    """The tables of a walk as `wn.walking.plots` draws them."""
+    from wn.walking import plots
+
+    run = result.midpoints[["dataset", "model", "batch_norm", "noise"]][:1].tolist()
+    return plots.Tables(
+        result.curves,
+        result.midpoints,
+        result.reasons,
+        result.failures,
+        result.run.get("chance"),
+        plots.in_words(*run[0]) if run else (),
+    )
 
 
 def _save(paths: list[Path], writers: tuple[Writer, ...], stale: Sequence[Path] = ()) -> list[Path]:

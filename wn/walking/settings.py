@@ -22,10 +22,9 @@ from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.training import EVALUATION_BATCH, TrainSettings
 from wn.errors import WnError
 from wn.random import checked_integer
-from wn.walking import measurement as walking
+from wn.walking import places as walk_places
 from wn.walking.grids import sigma_grid
-from wn.walking.measurement import PHASES, Place
-from wn.walking.sites import ALLOWED, numbered, read_where
+from wn.walking.places import ALLOWED, PHASES, Place, numbered, read_where
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
@@ -203,12 +202,12 @@ def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
     where, factors = _numbered(network, chosen)
     found = msgspec.structs.replace(chosen, where=where, factors=factors)
-    return found, walking.places(network, where, factors)
+    return found, walk_places.places(network, where, factors)
 
 
 def places(network: Network, chosen: NoiseSettings) -> tuple[Place, ...]:
     """Return the places of noise in a network; WnError for sites that it does not have."""
-    return walking.places(network, *_numbered(network, chosen))
+    return walk_places.places(network, *_numbered(network, chosen))
 
 
 def _numbered(network: Network, chosen: NoiseSettings) -> tuple[str | list[int], dict[int, float] | None]:

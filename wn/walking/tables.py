@@ -1,72 +1,60 @@
 """The tables of a walk as structured arrays, and what run.json has beside them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wn.fit.midpoint import Midpoint
-from wn.walking.curves import CleanResult, Curve, Failure
 from wn.walking.places import Place
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, failure_columns
+from wn.walking.walk import Walk
+
+Run = tuple[str | int, ...]  # cells that all rows of a run begin with: data set to backend
+Fits = Sequence[tuple[str, Place, Midpoint]]
 
 
-def by_group(clean: list[CleanResult], curves: list[Curve]) -> dict[str, list[str]]:
-    """Correct answers by group of test images, from which intervals follow, as numbers apart by spaces.
-
-    One text per clean network, and one per row of the table of curves.
-    """
-    rows = [row for curve in curves if curve.by_group is not None for row in curve.by_group.tolist()]
-    found = {"clean": [result.by_group for result in clean], "curves": rows}
-    return {name: [" ".join(map(str, counts)) for counts in texts] for name, texts in found.items()}
-
-
-def fit_record(phase: str, place: Place, fit: Midpoint) -> dict[str, Any]:
-    """What a fit has beside the columns of the table of midpoints."""
-    names = ("location", "floor", "dispersion", "interval", "standard_error", "measured_crossing")
-    return {"phase": phase, "site": place.site} | {name: getattr(fit, name) for name in names}
-
-
-def curve_table(prefix: tuple[str | int, ...], curves: list[Curve]) -> Any:
+def curve_table(run: Run, walk: Walk) -> NDArray[Any]:
+    """A row for each point with a result."""
     rows = [
-        (
-            *prefix,
-            curve.phase,
-            curve.place.site,
-            curve.place.name,
-            float(sigma),
-            curve.repeat,
-            int(correct),
-            curve.total,
-            int(correct) / curve.total,
-        )
-        for curve in curves
-        for sigma, correct in zip(curve.sigma, curve.correct, strict=True)
+        (*run, phase, place.site, place.name, sigma, repeat, correct, walk.images, correct / walk.images)
+        for phase, place, repeat, counts in walk.curves()
+        for sigma, correct in zip(counts.sigma.tolist(), counts.correct.sum(axis=1).tolist(), strict=True)
     ]
     return np.array(rows, CURVE_COLUMNS)
 
 
-def failure_table(prefix: tuple[str | int, ...], failures: list[Failure]) -> Any:
-    rows = [
-        (*prefix, found.phase, found.place.site, found.place.name, found.sigma, found.repeat, found.reason)
-        for found in failures
-    ]
-    return np.array(rows, failure_columns(max((len(found.reason) for found in failures), default=1)))
+def failure_table(run: Run, walk: Walk) -> NDArray[Any]:
+    """A row for each point without a result."""
+    rows = []
+    for (phase, place, repeat, sigma), reason in sorted(walk.failures.items()):
+        where = walk.places[place]
+        rows.append((*run, walk.phases[phase], where.site, where.name, walk.sigma[sigma], repeat, reason))
+    return np.array(rows, failure_columns(max(map(len, walk.failures.values()), default=1)))
 
 
-def midpoint_table(prefix: tuple[str | int, ...], fits: list[tuple[str, Place, Midpoint]]) -> Any:
+def midpoint_table(run: Run, fits: Fits) -> NDArray[Any]:
+    """A row for each phase and place."""
+    columns = (MIDPOINT_COLUMNS.names or ())[-6:]
     rows = [
-        (
-            *prefix,
-            phase,
-            place.site,
-            place.name,
-            fit.midpoint,
-            fit.ci_low,
-            fit.ci_high,
-            fit.slope,
-            fit.reached,
-            fit.clean_accuracy,
-        )
+        (*run, phase, place.site, place.name, *(getattr(fit, name) for name in columns))
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)
+
+
+def by_group(walk: Walk) -> dict[str, list[str]]:
+    """Correct answers by group of test images, from which intervals follow, as numbers apart by spaces.
+
+    One text per clean network, and one per row of the table of curves.
+    """
+    rows = [row for *_, counts in walk.curves() for row in counts.correct.tolist()]
+    found = {"clean": walk.clean_counts.correct.tolist(), "curves": rows}
+    return {name: [" ".join(map(str, counts)) for counts in texts] for name, texts in found.items()}
+
+
+def fit_record(phase: str, place: Place, fit: Midpoint) -> dict[str, Any]:
+    """The parts of a fit beside the columns of the table of midpoints."""
+    names = ("location", "floor", "dispersion", "interval", "standard_error", "measured_crossing")
+    return {"phase": phase, "site": place.site} | {name: getattr(fit, name) for name in names}

@@ -12,8 +12,10 @@ from tests.bench.settings import Contest, Row, Settings
 from tests.bench.timing import Side
 from wn.engine import models
 from wn.engine.noise import additive
-from wn.engine.training import Population, TrainSettings
-from wn.walking.measurement import WalkPlan, members_at_once, places, walk_inference
+from wn.engine.training import Monitor, Population, TrainSettings
+from wn.walking.measurement import Setup, members_at_once
+from wn.walking.places import places
+from wn.walking.walk import Walk
 
 MODEL, BATCH_NORM = "lenet5", "sites"
 IMAGES = 10_000
@@ -27,16 +29,12 @@ def build(settings: Settings, wanted: Collection[str]) -> Contest:
     sigma = np.geomspace(0.01, 100, settings.walk_sigmas)
     be, network = settings.be, models.build(MODEL, SHAPE, CLASSES, BATCH_NORM)
     once = TrainSettings(epochs=1)
-    plan = WalkPlan(
-        network=network,
-        dataset=data.dataset(split, split),
-        noise=additive,
+    walk = Walk(
+        setup=Setup(network, data.dataset(split, split), once),
+        operator=additive,
         places=places(network, "each"),
         phases=("inference",),
         sigma=sigma,
-        train=once,
-        repeats=1,
-        seed=0,
         members=members_at_once(network, once, np.float32),
     )
     params = network.initial_parameters(be, (0,), np.float32)
@@ -48,8 +46,8 @@ def build(settings: Settings, wanted: Collection[str]) -> Contest:
         peer = torch_eager.walk(MODEL, BATCH_NORM, sigma.tolist(), images, labels, settings.threads)
         check_same_work(network, TORCH, peer)
         sides.append(Side(TORCH, peer.run, scale))
-    ours = Side("wn", lambda: walk_inference(be, plan, population, 0), scale)
-    facts = {"timed_images": len(split), "images": IMAGES, "sigmas": len(sigma), "sites": len(plan.places)}
+    ours = Side("wn", lambda: walk.count_at_inference(be, population, 0, Monitor()), scale)
+    facts = {"timed_images": len(split), "images": IMAGES, "sigmas": len(sigma), "sites": len(walk.places)}
     return Contest(ours, sides, facts)
 
 

@@ -3,7 +3,6 @@
 import gc
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +12,15 @@ import pytest
 from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.backends.cuda.fake_device import DEVICE, CUDARuntimeError
 from tests.engine.backends.cuda.test_networks import network_of, noise_of
-from tests.walking.small_walks import images, plain, plan_for, small_data
+from tests.walking.small_walks import changed, images, small_data, told, walk_for
 from wn.data.dataset import Split
 from wn.engine import backends
 from wn.engine.backends.cuda.backend import MOST_MEMBERS
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, train
 from wn.errors import WnError
-from wn.walking import measurement as walking
+from wn.walking.measurement import members_at_once
+from wn.walking.walk import Walk
 
 pytestmark = needs_compiler
 NUMPY = backends.get("numpy")
@@ -205,26 +205,23 @@ def test_memory_is_given_back(be: Any) -> None:
 def test_members_follow_from_free_memory(be: Any) -> None:
     network, settings = network_of("lenet5"), TrainSettings(1, 128)
     DEVICE.limit = DEVICE.used + (1 << 30)
-    few = walking.members_at_once(network, settings, np.float32, be.room)
+    few = members_at_once(network, settings, np.float32, be.room)
     DEVICE.limit = DEVICE.used + (1 << 32)
-    assert 3 * few < walking.members_at_once(network, settings, np.float32, be.room) <= 5 * few
+    assert 3 * few < members_at_once(network, settings, np.float32, be.room) <= 5 * few
     DEVICE.limit = 1 << 50
-    assert walking.members_at_once(network, settings, np.float32, be.room) == MOST_MEMBERS
+    assert members_at_once(network, settings, np.float32, be.room) == MOST_MEMBERS
     DEVICE.limit = DEVICE.used
-    assert walking.members_at_once(network, settings, np.float32, be.room) == 1
+    assert members_at_once(network, settings, np.float32, be.room) == 1
 
 
-def walked(be: Any, plan: walking.WalkPlan) -> tuple[Any, list[int]]:
+def walked(be: Any, walk: Walk) -> tuple[Any, list[int]]:
     """Return the numbers of a walk, and what it reported."""
-    reports: list[int] = []
-    with ThreadPoolExecutor(1) as executor:
-        results = walking.run_jobs(be, walking.jobs(plan), executor, reports.append)
-    return plain(*walking.merge(plan, results)), reports
+    return told(walk, be=be)
 
 
-def three_members() -> walking.WalkPlan:
-    plan = plan_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64)
-    return plan._replace(places=plan.places[:2])
+def three_members() -> Walk:
+    plan = walk_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64)
+    return changed(plan, places=plan.places[:2])
 
 
 @pytest.mark.parametrize("layers", [0, 1, 6, 4 * 3 - 1, 4 * 3])  # of a training's 3 steps, 4 layers each
@@ -249,7 +246,7 @@ def test_without_memory_a_walk_goes_on_in_halves(be: Any, layers: int) -> None:
 
 
 def test_no_step_is_done_twice(be: Any) -> None:
-    plan, forward, sizes = three_members()._replace(phases=("training",)), be.linear, []
+    plan, forward, sizes = changed(three_members(), phases=("training",)), be.linear, []
 
     def linear(w: Any, x: Any, b: Any) -> Any:
         if x.shape[-1] == 32 and w.shape[1] == 10:  # the logits of a training step
@@ -267,7 +264,7 @@ def test_no_step_is_done_twice(be: Any) -> None:
 
 
 def test_at_inference_fewer_levels_stand_side_by_side(be: Any) -> None:
-    plan = three_members()._replace(phases=("inference",))
+    plan = changed(three_members(), phases=("inference",))
     expected, _ = walked(NUMPY, plan)
     forward, refused = be.linear, 0
 
@@ -296,12 +293,12 @@ def test_at_inference_fewer_levels_stand_side_by_side(be: Any) -> None:
 def test_a_network_that_does_not_fit_alone_ends_the_run(be: Any, phases: tuple[str, ...]) -> None:
     DEVICE.limit = DEVICE.used + 600_000
     with pytest.raises(WnError, match="a single network does not fit into memory"):
-        walked(be, plan_for("mlp-8", sigma=SIGMA, phases=phases))
+        walked(be, walk_for("mlp-8", sigma=SIGMA, phases=phases))
 
 
 def test_an_image_too_large_at_inference_ends_the_run(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = three_members()._replace(phases=("inference",))
-    monkeypatch.setattr(type(plan.network), "clean_activations", no_memory)
+    plan = changed(three_members(), phases=("inference",))
+    monkeypatch.setattr(type(plan.setup.network), "clean_activations", no_memory)
     with pytest.raises(WnError, match="a single network does not fit into memory"):
         walked(be, plan)
 

@@ -5,6 +5,7 @@ recorded into the graph of another, and the places where kernels find epoch and 
 arrays of a thread that had ended, to which a recorded step went on writing.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +23,7 @@ from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.recorded_calls import RecordedStep
 from wn.engine.backends.numba.work_arrays import SMALL
 from wn.engine.backends.sealed import NotRecordable
-from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.backends.threads import processors, single_threaded_blas
 from wn.engine.network import Network, Pass
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, TrainSettings, train
@@ -148,3 +149,9 @@ def test_blas_is_held_to_one_thread_by_whichever_thread_asks(monkeypatch: pytest
                 assert blas_threads() == {3}
             assert executor.submit(held).result() == {1}
         assert blas_threads() == {2}
+
+
+def test_processors_are_counted_also_where_they_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processors() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert processors() == (os.cpu_count() or 1)

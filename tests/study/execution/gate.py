@@ -14,13 +14,13 @@ from unittest.mock import patch
 
 from wn.study.execution import checkpoints
 from wn.study.execution.checkpoints import Checkpoint
-from wn.study.execution.worker import Report, Task, run_task
+from wn.study.execution.worker import Outcome, Task, run_task
 
 FREE = 3
 LOOK_EVERY = 0.01  # seconds
 
 
-def held(task: Task) -> Report:
+def held(task: Task) -> Outcome:
     """Compute a task once the gate lets it pass."""
     assert task.checkpoints is not None
     gate = gate_of(Path(task.checkpoints).parent)
@@ -57,24 +57,24 @@ def _taken(path: Path) -> bool:
     return True
 
 
-def deadly(task: Task) -> Report:
+def deadly(task: Task) -> Outcome:
     """Kill the worker that gets a certain unit, as running out of memory does."""
     if any((unit.phase, unit.sigma) == ("training", 10) for unit in task.units):
         os.kill(os.getpid(), signal.SIGKILL)
     return run_task(task)
 
 
-def worker_killed(task: Task) -> Report:
+def worker_killed(task: Task) -> Outcome:
     """Kill the worker of each training once, right after its third checkpoint."""
     return _killed_at_checkpoints(task, os.getpid())
 
 
-def driver_killed(task: Task) -> Report:
+def driver_killed(task: Task) -> Outcome:
     """Kill the driver then."""
     return _killed_at_checkpoints(task, os.getppid())
 
 
-def _killed_at_checkpoints(task: Task, process: int) -> Report:
+def _killed_at_checkpoints(task: Task, process: int) -> Outcome:
     """Write checkpoints after all steps; note in DIR-gate/resumed where a training goes on."""
     assert task.checkpoints is not None
     gate = gate_of(Path(task.checkpoints).parent)

@@ -15,18 +15,20 @@ from tests.study.execution.test_driver import units_of
 from tests.study.runs import FINER, SIGMA, TINY, UNITS, Immediate, counts, exported, retry, run
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend, Room
+from wn.engine.backends.threads import processors
 from wn.errors import WnError
 from wn.study import parse_study, plan
 from wn.study.execution import executors
 from wn.study.execution import worker as work
 from wn.study.execution.driver import BACKEND
 from wn.study.execution.environment import environment
-from wn.study.execution.executors import Workers, processors, suitable
+from wn.study.execution.executors import Workers, suitable
 from wn.study.execution.tasks import tasks
 from wn.study.execution.worker import Task, run_task
 from wn.study.plan import plan_study
 from wn.study.store.writer import Store
 from wn.study.tables.results import read_table
+from wn.walking import measurement
 
 MORE = TINY.replace(SIGMA, FINER)  # 8 units more than TINY
 SHORT = TINY.replace("repeats = 2", "repeats = 1").replace("0.1, 1, 10", "1")  # 1 + 2 × 2 units
@@ -295,18 +297,17 @@ def test_a_plan_times_no_more_side_by_side_than_a_curve_has(monkeypatch: pytest.
 def test_at_inference_a_gpu_takes_whole_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All 20 σ of a place at once, where a CPU takes 16."""
     sizes: dict[str, set[int]] = {}
-    evaluation = work._Evaluation
+    count = measurement.count_correct
 
-    class Noted(evaluation):  # type: ignore[misc, valid-type]  # the class as it is
-        def __init__(self, be: Backend, units: work.Units, total: int) -> None:
-            sizes.setdefault(be.name, set()).add(len(units))
-            super().__init__(be, units, total)
+    def noted(be: Backend, logits: Any, *rest: Any) -> Any:
+        sizes.setdefault(be.name, set()).add(len(logits))
+        return count(be, logits, *rest)
 
-    monkeypatch.setattr(work, "_Evaluation", Noted)
+    monkeypatch.setattr(measurement, "count_correct", noted)
     text = 'phases = "inference"' + SHORT.replace("sigma = [1]", 'sigma = "0.1:10:20"')
     for name in ("numpy", "cupy"):
         assert run(tmp_path / name, text, backend=name).finished == 41
-    assert sizes == {"numpy": {16, 4}, "cupy": {20}}
+    assert sizes == {"numpy": {10}, "cupy": {20}}
 
 
 # ---- provenance -------------------------------------------------------------------------------------------

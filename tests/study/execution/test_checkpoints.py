@@ -19,7 +19,7 @@ from wn.study import Unit, parse_study, units
 from wn.study.execution import checkpoints, recorder
 from wn.study.execution.checkpoints import METADATA_KEY, Checkpoint, tidy
 from wn.study.execution.run import load_facts
-from wn.study.execution.worker import Report, Task, run_task
+from wn.study.execution.worker import Outcome, Task, run_task
 from wn.study.tables.results import read_table
 
 BE = backends.get("numpy")
@@ -64,7 +64,7 @@ def stopping_after(steps: int) -> Callable[..., None]:
     return saving
 
 
-def bits(report: Report) -> list[Any]:
+def bits(report: Outcome) -> list[Any]:
     assert report.failures == ()
     weights = [result.weights.values.tobytes() for result in report.results if result.weights is not None]
     return [*((r.key, r.correct, r.signal) for r in report.results), weights, list(map(bytes, report.arrays))]

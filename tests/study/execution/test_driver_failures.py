@@ -35,6 +35,7 @@ from wn.study.execution.greeting import greet
 from wn.study.execution.run import run_study
 from wn.study.execution.worker import Task
 from wn.study.store.writer import Store
+from wn.walking import measurement
 
 # ---- units that fail --------------------------------------------------------------------------------------
 
@@ -54,7 +55,7 @@ def test_a_unit_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     with Store.read(folder) as store:
         failure = next(store.failures())
     assert failure.traceback.startswith("Traceback (most recent call last):")
-    assert "wn/study/execution/worker.py" in failure.traceback
+    assert "wn/walking/measurement.py" in failure.traceback
 
 
 def rows(folder: Path) -> bytes:
@@ -141,8 +142,8 @@ def test_a_worker_that_has_lost_its_device_ends(
     executor = Immediate()
     run(tmp_path, executor=executor)
     monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(work, "train", fail)
-    monkeypatch.setattr(work, "count_correct", fail)
+    monkeypatch.setattr(measurement, "train", fail)
+    monkeypatch.setattr(measurement, "count_correct", fail)
     tasks = {task.units[0].phase: task for task in executor.tasks}
     assert tasks.keys() == {"clean", "inference", "training"}
     for task in tasks.values():

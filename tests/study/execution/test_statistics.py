@@ -16,9 +16,10 @@ from wn.engine import backends, models, noise
 from wn.engine.layers.linear import LinearParams
 from wn.engine.training import Monitor, TrainingState, TrainSettings, train
 from wn.random import member_seed
-from wn.study.execution.statistics import SignalPower, weight_layers, weight_statistics
+from wn.study.execution.statistics import weight_layers, weight_statistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import weights as weights_table
+from wn.walking.signal import SignalPower
 
 BE = backends.get("numpy")
 
@@ -133,15 +134,17 @@ def test_relative_norms_wait_for_the_clean_network(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 3), batches=st.integers(1, 3))
 def test_power_is_the_mean_square_of_what_counts(seed: int, members: int, batches: int) -> None:
     """Padded samples do not count; an activation that members share is that of each."""
-    rng, power = np.random.default_rng(seed), SignalPower(BE)
+    rng, power = np.random.default_rng(seed), SignalPower(BE, members)
     seen: dict[int, list[NDArray[Any]]] = {0: [], 3: []}
     for _ in range(batches):
         samples = int(rng.integers(1, 9))
-        watch = power.watch(samples)
+        power.attempt()(samples)(0, np.ones((1, 1, 8), np.float32))  # an attempt that failed
+        watch = power.attempt()(samples)
         for site, shape in ((0, (1, 2, 3, 8)), (3, (members, 5, 8))):
             x = (rng.standard_normal(shape) * 1e10).astype(np.float32)
             watch(site, x)
             seen[site].append(x[..., :samples])
+        power.keep(tuple(range(members)))
     for p in range(members):
         found = dict(power.of_member(p))
         for site, parts in seen.items():
@@ -151,9 +154,11 @@ def test_power_is_the_mean_square_of_what_counts(seed: int, members: int, batche
 
 def test_power_of_a_member_does_not_depend_on_the_others() -> None:
     x = np.random.default_rng(1).standard_normal((5, 7, 64)).astype(np.float32)
-    together = SignalPower(BE)
-    together.watch(61)(2, x)
+    together = SignalPower(BE, 5)
+    together.attempt()(61)(2, x)
+    together.keep((0, 1, 2, 3, 4))
     for p in range(5):
-        alone = SignalPower(BE)
-        alone.watch(61)(2, x[p : p + 1])
+        alone = SignalPower(BE, 1)
+        alone.attempt()(61)(2, x[p : p + 1])
+        alone.keep((0,))
         assert alone.of_member(0) == together.of_member(p)

@@ -14,13 +14,13 @@ from wn.engine import backends
 from wn.study import Unit, parse_study, units
 from wn.study.execution.run import load_facts
 from wn.study.execution.tasks import tasks
-from wn.study.execution.worker import Report, Task, run_task
+from wn.study.execution.worker import Outcome, Task, run_task
 from wn.study.store.rows import Result
 from wn.study.store.writer import Store
 from wn.study.tables.fit import fit
 from wn.study.tables.results import groups, read_table
-from wn.study.unit import INFERENCE
-from wn.walking import api
+from wn.walking import api, measurement
+from wn.walking.places import INFERENCE
 
 BE = backends.get("numpy")
 SMALL: dict[str, Any] = {"dataset": "fashion-mini", "model": "mlp-8", "train_limit": 300, "test_limit": 100}
@@ -185,7 +185,7 @@ def test_signal_power_in_training_is_that_of_each_member_and_has_the_noise_befor
 # ---- failures ---------------------------------------------------------------------------------------------
 
 
-def failed(report: Report, everything: Sequence[Unit]) -> list[float]:
+def failed(report: Outcome, everything: Sequence[Unit]) -> list[float]:
     by_key = {unit.key: unit.sigma for unit in everything}
     return sorted(by_key[key] for key, _ in report.failures)
 
@@ -207,26 +207,51 @@ def test_what_fails_alone_does_not_fail_others(phase: str, bad: list[float]) -> 
     assert [plain(a) for a in sorted_results(report)] == [plain(a) for a in sorted_results(without)]
 
 
-def sorted_results(report: Report) -> list[Result]:
+def sorted_results(report: Outcome) -> list[Result]:
     return sorted(report.results, key=lambda result: result.key)
 
 
-def test_failing_units_are_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wn.study.execution import worker as work
-
+def test_units_that_leave_the_range_fail_alone_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    compute = work._compute
+    train = measurement.train
 
-    def counting(be: Any, task: Task) -> Any:
-        asked.append(len(task.units))
-        return compute(be, task)
+    def counting(*arguments: Any, **options: Any) -> Any:
+        asked.append(len(options["seeds"]))
+        return train(*arguments, **options)
 
-    monkeypatch.setattr(work, "_compute", counting)
+    monkeypatch.setattr(measurement, "train", counting)
     values = [float(value) for value in range(1, 8)] + [3e38]
     mine = tuple(u for u in study(TINY.replace(SIGMA, f"sigma = {values}")) if u.phase == "training")[:8]
     report = run_task(Task(mine, "numpy"))
     assert failed(report, mine) == [3e38]
-    assert asked == [8, 4, 4, 2, 2, 1, 1]
+    assert asked == [8, 7]
+
+
+@pytest.mark.parametrize("phase", ["inference", "training"])
+def test_units_with_another_fault_are_found_by_halves(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is; the others have the numbers that they have without it."""
+    asked: list[int] = []
+    values = [float(value) for value in range(1, 9)]
+    everything = study(TINY.replace(SIGMA, f"sigma = {values}").replace("repeats = 2", "repeats = 1"))
+    mine = tuple(u for u in everything if (u.phase, u.site) == (phase, 4))
+    arrays = run_task(Task((everything[0],), "numpy")).arrays if phase == "inference" else ()
+    expected = [plain(result) for result in run_task(Task(mine, "numpy", arrays=arrays)).results]
+    site_noise = Unit.site_noise
+
+    def faulty(self: Unit, sigma: Any = None) -> Any:
+        if sigma is not None:
+            asked.append(len(sigma))
+            if 6.0 in sigma:
+                raise ZeroDivisionError("a fault")
+        return site_noise(self, sigma)
+
+    monkeypatch.setattr(Unit, "site_noise", faulty)
+    report = run_task(Task(mine, "numpy", arrays=arrays))
+    assert failed(report, mine) == [6.0]
+    ((_, text),) = report.failures
+    assert text.endswith("ZeroDivisionError: a fault\n")
+    assert [plain(result) for result in report.results] == expected[:5] + expected[6:]
+    assert asked == [8, 4, 4, 2, 1, 1, 2]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 4, 5, 6])  # 3 in each of 2 epochs, then the evaluation
@@ -254,6 +279,27 @@ def test_without_memory_units_go_on_in_halves_from_their_last_step(
     assert report.failures == ()
     assert [plain(result) for result in sorted_results(report)] == expected
     assert sizes == [3] * steps + [1] * (6 - steps) + [2] * (6 - steps)
+
+
+def test_without_memory_at_inference_fewer_stand_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have seen half a batch see it again, and count it once: also the signal's power."""
+    everything = study(GLOBAL.replace(SIGMA, "sigma = [0, 0.1, 1, 10]"))
+    mine = tuple(unit for unit in everything if unit.phase == INFERENCE)
+    arrays = run_task(Task((everything[0],), "numpy")).arrays
+    expected = [plain(result) for result in run_task(Task(mine, "numpy", arrays=arrays)).results]
+    linear, refused = type(BE).linear, list[int]()
+
+    def refusing(self: Any, w: Any, x: Any, b: Any) -> Any:
+        if len(x) > 2 and w.shape[1] == 10:
+            refused.append(len(x))
+            raise MemoryError
+        return linear(self, w, x, b)
+
+    monkeypatch.setattr(type(BE), "linear", refusing)
+    report = run_task(Task(mine, "numpy", arrays=arrays))
+    assert report.failures == ()
+    assert [plain(result) for result in report.results] == expected
+    assert refused == [4]
 
 
 def test_a_unit_that_does_not_fit_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,13 @@ from tests.study.store.stores import (
     rows,
     study,
 )
-from tests.walking.small_walks import plan_for
+from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import NEVER_FALLS
 from wn.study.store.writer import Store
-from wn.study.tables.fit import NO_CLEAN, NO_UNIT, fit, fit_curve, study_curves
-from wn.study.tables.plot import pictures, plot, walk_result
+from wn.study.tables.fit import NO_CLEAN, NO_UNIT, fit, fitted, study_curves
+from wn.study.tables.plot import pictures, plot, tables_of
 from wn.study.unit import NoiseSpec, Unit
-from wn.walking import api
-from wn.walking.measurement import CleanResult, Curve
 from wn.walking.plots import curves_figure, midpoints_figure
-from wn.walking.settings import WalkSettings
 
 MULTIPLICATIVE = NoiseSpec(kind="multiplicative")
 
@@ -38,32 +35,21 @@ MULTIPLICATIVE = NoiseSpec(kind="multiplicative")
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative"])
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_the_midpoints_are_those_of_a_walk(tmp_path: Path, kind: str, repeats: int) -> None:
+def test_each_midpoint_is_fitted_to_all_repeats_of_its_curve(tmp_path: Path, kind: str, repeats: int) -> None:
     finished_study(tmp_path, study(repeats=repeats, sites=2, noise=NoiseSpec(kind=kind)))
     found = fit(tmp_path)
-    plan = plan_for(repeats=repeats, sigma=np.array(SIGMA))
-    plan = plan._replace(places=plan.places[:2])
-    curves = [
-        Curve(
-            phase,
-            place,
-            repeat,
-            plan.sigma,
-            np.array([of(phase, place.site, repeat, s) for s in SIGMA]),
-            TOTAL,
-        )
-        for phase in plan.phases
-        for place in plan.places
-        for repeat in range(repeats)
+    clean = [result(changed(CLEAN, repeat=repeat)).correct for repeat in range(repeats)]
+    total = np.full(len(SIGMA), TOTAL)
+    assert [(row["phase"], row["site"]) for row in found] == [
+        (phase, site) for phase in ("inference", "training") for site in (0, 1)
     ]
-    clean = [
-        CleanResult(repeat, result(changed(CLEAN, repeat=repeat)).correct, TOTAL) for repeat in range(repeats)
-    ]
-    walked = api._fits(WalkSettings(noise=kind), plan, clean, curves)
-    assert len(found) == len(walked) == 4
-    for row, (phase, place, midpoint) in zip(found, walked, strict=True):
-        assert (row["phase"], row["site"], row["noise"]) == (phase, place.site, kind)
-        assert row["reached"] == midpoint.reached
+    for row in found:
+        phase, site = str(row["phase"]), int(row["site"])
+        correct = [np.array([of(phase, site, repeat, s) for s in SIGMA]) for repeat in range(repeats)]
+        curves = [Counts(np.array(SIGMA), counts, total) for counts in correct]
+        without = Counts(np.zeros(repeats), np.array(clean), np.full(repeats, TOTAL))
+        midpoint = fit_curve(curves, without, 0.1, phase, kind)
+        assert (row["noise"], row["reached"]) == (kind, midpoint.reached)
         for name in ("midpoint", "ci_low", "ci_high", "slope", "clean_accuracy"):
             assert row[name] == getattr(midpoint, name)
         assert (row["repeats"], row["units"], row["missing"]) == (repeats, 7 * repeats, 0)
@@ -181,16 +167,24 @@ def test_maps_and_global_noise_stand_beside_the_walk(tmp_path: Path) -> None:
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
         (picture,) = pictures(study_curves(store))
-        found = walk_result(store, [fit_curve(store, curve) for curve in picture.curves])
+        found = tables_of(store, [fitted(store, curve) for curve in picture.curves])
     sites = {(int(row["site"]), str(row["site_name"])) for row in found.curves}
-    assert sites == {(0, "site0"), (1, "site1"), (-1, "global"), (-2, "mapped 1"), (-3, "mapped 2")}
+    assert sites == {(0, "site0"), (1, "site1"), (-1, "global"), (-2, "mapped 1"), (-2, "mapped 2")}
     assert len(found.curves) == 5 * 2 * len(SIGMA)
     assert len(found.midpoints) == 10
-    assert found.run["chance"] == 0.1
+    assert found.chance == 0.1
     axes = curves_figure(found).axes
     assert len(axes) == 2
-    assert {line.get_gid() for line in axes[0].lines} >= {"site0", "site1", "site-1", "site-2", "site-3"}
-    assert len(midpoints_figure(found).axes) == 1
+    drawn = [line.get_gid() for line in axes[0].lines]
+    assert {gid: drawn.count(gid) for gid in drawn if str(gid).startswith("site")} == {
+        "site0": 1,
+        "site1": 1,
+        "site-1": 1,
+        "site-2": 2,
+    }
+    (axes,) = midpoints_figure(found).axes
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks == ["0 site0", "1 site1", "global", "mapped 1", "mapped 2"]
 
 
 def test_pictures_say_what_is_special(tmp_path: Path) -> None:
@@ -198,8 +192,8 @@ def test_pictures_say_what_is_special(tmp_path: Path) -> None:
     units: list[Unit] = study(repeats=1, noise=noise, clamp_weights=True)
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
-        found = walk_result(store, [fit_curve(store, curve) for curve in study_curves(store)])
-    assert set(found.curves["model"].tolist()) == {"mlp · weights clamped · ratio 0.1 · executions 3"}
+        found = tables_of(store, [fitted(store, curve) for curve in study_curves(store)])
+    assert "mlp · weights clamped · ratio 0.1 · executions 3" in found.words
     assert found.curves["accuracy"].tolist() == [
         result(unit).correct / TOTAL for unit in units if unit.phase != "clean"
     ]

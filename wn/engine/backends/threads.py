@@ -103,3 +103,8 @@ def single_threaded_blas() -> AbstractContextManager[None]:
 def blas_is_held() -> bool:
     """Whether the calling thread holds BLAS to one thread already."""
     return bool(vars(_limit.thread).get("holds"))
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,11 +17,10 @@ from wn.errors import WnError
 from wn.random import checked_integer
 from wn.study.declare import operators
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
-from wn.study.unit import INFERENCE, TRAINING, NoiseSpec
-from wn.walking import measurement as walking
+from wn.study.unit import NoiseSpec
+from wn.walking import places as walking
 from wn.walking.grids import MOST
-from wn.walking.measurement import Place
-from wn.walking.sites import numbered, read_where
+from wn.walking.places import INFERENCE, TRAINING, Place, numbered, read_where
 
 MOST_UNITS = 100_000_000  # the whole grid of the paper has 0.5 million
 

@@ -109,7 +109,7 @@ class Checkpoint:
         return state, [tensors[f"epoch {number}"] for number in range(header.epochs)]
 
     def _read(self) -> tuple[_Header, Tensors]:
-        """Return what the file says; an error of many kinds if it is not what `save` wrote."""
+        """The contents of the file; an error of many kinds if `save` has not written it."""
         with safe_open(self.path, framework="numpy") as file:
             header = msgspec.json.decode((file.metadata() or {})[METADATA_KEY], type=_Header)
             names: list[str] = file.keys()
@@ -131,7 +131,7 @@ def digest(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def tidy(folder: Path, everything: bool = False) -> None:
-    """Remove what a killed process left half-written in a folder; with `everything` the whole files too.
+    """Remove half-written files of a killed process from a folder; with `everything` the whole files too.
 
     To be called while nobody writes there; one who does all the same writes no file.
     """

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from wn.engine import backends, checkpoint
 from wn.errors import WnError
 from wn.study.execution.checkpoints import SUFFIX, digest, tidy
-from wn.study.execution.tasks import network_of
-from wn.study.execution.worker import arrays_of, population_of
+from wn.study.execution.worker import arrays_of, network_of, population_of
 from wn.study.unit import Unit
 
 FOLDER = "networks"
@@ -28,14 +27,14 @@ class CleanNetworks:
         self.folder = study / FOLDER
 
     def path(self, key: str) -> Path:
-        """Return where the network of a clean unit is kept."""
+        """The file of a clean unit's network."""
         return self.folder / f"{key}{SUFFIX}"
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).exists()
 
     def tidy(self) -> None:
-        """Remove what a killed driver left half-written."""
+        """Remove half-written files of a killed driver."""
         tidy(self.folder)
 
     def keep(self, unit: Unit, arrays: Arrays) -> None:

@@ -18,9 +18,10 @@ from wn.study.execution.clean_networks import Arrays, CleanNetworks
 from wn.study.execution.executors import MakeWorkers, Workers
 from wn.study.execution.greeting import greet
 from wn.study.execution.tasks import cost, tasks
-from wn.study.execution.worker import Report, Task, Units, run_task
+from wn.study.execution.worker import Outcome, Task, Units, run_task
 from wn.study.store.writer import Store
-from wn.study.unit import CLEAN, INFERENCE, NUMERICS, Unit
+from wn.study.unit import CLEAN, NUMERICS, Unit
+from wn.walking.places import INFERENCE
 
 ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
 AHEAD = 2  # tasks per worker that are handed out: one is being computed, one waits
@@ -44,17 +45,17 @@ class Progress(NamedTuple):
     share: float
 
 
-class _Given(NamedTuple):
-    """A task to be handed out: its units, the number of the attempt, and whether only a network is wanted."""
+class _Attempt(NamedTuple):
+    """An attempt at a task: its units, the number of the attempt, and whether only a network is wanted."""
 
     units: Units
-    attempt: int = 1
+    number: int = 1
     again: bool = False
 
     @property
     def alone(self) -> bool:
         """Whether nothing else may be computed meanwhile."""
-        return self.attempt == ATTEMPTS
+        return self.number == ATTEMPTS
 
     @property
     def urgency(self) -> tuple[bool, float]:
@@ -85,9 +86,9 @@ class Driver:
         self.finished = self.failed = self.total = 0
         self.cost = self.done_cost = 0.0
         self.more = True  # whether there may be tasks beyond those that are ready
-        self.ready: deque[_Given] = deque()
+        self.ready: deque[_Attempt] = deque()
         self.waiting: dict[str, list[Units]] = {}  # for their clean network, by its key
-        self.given: dict[Future[Report], _Given] = {}
+        self.handed_out: dict[Future[Outcome], _Attempt] = {}
 
     def run(self) -> Progress:
         """Compute everything that is pending; Ctrl-C ends it, and what is finished stays finished.
@@ -114,9 +115,9 @@ class Driver:
     def _work(self, source: Iterator[Units]) -> None:
         while True:
             self._hand_out(source)
-            if not self.given:
+            if not self.handed_out:
                 return
-            done, _ = wait(self.given, LOOK_EVERY, FIRST_COMPLETED)
+            done, _ = wait(self.handed_out, LOOK_EVERY, FIRST_COMPLETED)
             if not done:
                 self.report(self._progress())
             broken = [self._collect(future) for future in done]
@@ -153,22 +154,22 @@ class Driver:
     def _hand_out(self, source: Iterator[Units]) -> None:
         """Keep the workers busy with what can be computed now."""
         most = AHEAD * self.workers.at_once()
-        while len(self.given) < most and not any(given.alone for given in self.given.values()):
+        while len(self.handed_out) < most and not any(attempt.alone for attempt in self.handed_out.values()):
             self._look_ahead(source)
-            given = self._first()
-            if given is None or (given.alone and self.given):
+            attempt = self._first()
+            if attempt is None or (attempt.alone and self.handed_out):
                 return
-            self.ready.remove(given)
-            arrays = self._arrays(given.units)
+            self.ready.remove(attempt)
+            arrays = self._arrays(attempt.units)
             if arrays is None:
-                self._wait_for_network(given.units)
+                self._wait_for_network(attempt.units)
                 continue
             folder = str(self.checkpoints)
-            task = Task(given.units, self.backend, self.data_dir, folder, arrays)
+            task = Task(attempt.units, self.backend, self.data_dir, folder, arrays)
             try:
-                self.given[self.workers.executor.submit(run_task, task)] = given
+                self.handed_out[self.workers.executor.submit(run_task, task)] = attempt
             except BrokenProcessPool:
-                self.ready.appendleft(given)
+                self.ready.appendleft(attempt)
                 self._replace_workers()
             except Exception:
                 self.workers.check()  # says it in one line if the scheduler is gone
@@ -180,7 +181,7 @@ class Driver:
         while self.more and len(self.ready) < wanted:
             self.more = self._next(source)
 
-    def _first(self) -> _Given | None:
+    def _first(self) -> _Attempt | None:
         """Return the task to hand out next, None if none is ready.
 
         Tasks go in the order of the study; of the last ones the longest go first, so that no worker has a
@@ -188,14 +189,14 @@ class Driver:
         """
         if self.more or not self.ready:
             return self.ready[0] if self.ready else None
-        return max(self.ready, key=lambda given: given.urgency)
+        return max(self.ready, key=lambda attempt: attempt.urgency)
 
     def _next(self, source: Iterator[Units]) -> bool:
         """Make the next task ready; False if there is none left."""
         for units in source:
             clean = units[0].clean_key
             if clean is None or units[0].phase != INFERENCE or clean in self.networks:
-                self.ready.append(_Given(units))
+                self.ready.append(_Attempt(units))
                 return True
             self._wait_for_network(units)
             if self.ready:
@@ -218,51 +219,52 @@ class Driver:
         if status == "failed":
             self._release(clean.key)
         elif status == "done":  # its file is gone or damaged
-            self.ready.append(_Given((clean,), again=True))
+            self.ready.append(_Attempt((clean,), again=True))
 
     def _release(self, key: str, why: str = "") -> None:
         """Let go what waits for a clean network: to work if it is there, as failed if it never will be."""
         for units in self.waiting.pop(key, []):
             if key in self.networks:
-                self.ready.append(_Given(units))
+                self.ready.append(_Attempt(units))
             else:
                 text = why or f"the clean network of these units could not be trained: see unit {key}"
                 self._count(units, self.store.fail([unit.key for unit in units], text), 0)
 
     # ---- collecting -------------------------------------------------------------------------------------
 
-    def _collect(self, future: "Future[Report]") -> bool:
+    def _collect(self, future: "Future[Outcome]") -> bool:
         """Write what became of a task; True if its workers are gone."""
-        given = self.given.pop(future)
+        attempt = self.handed_out.pop(future)
         try:
-            report = future.result()
+            outcome = future.result()
         except BrokenProcessPool:
-            self._try_again(given, "the worker process died")
+            self._try_again(attempt, "the worker process died")
             return True
         except CancelledError:  # the connection to a cluster was lost
             self.workers.check()
-            self.ready.append(given)
+            self.ready.append(attempt)
         except WnError:  # the worker can't use the backend: no unit is to blame
             raise
         except Exception:
             self.workers.check()  # if the scheduler is gone, the units are not to blame
             # Dask has tried several workers, all of which died, or what they sent can't be read
-            last = given._replace(attempt=max(given.attempt, ATTEMPTS - 1))
+            last = attempt._replace(number=max(attempt.number, ATTEMPTS - 1))
             self._try_again(last, traceback.format_exc())
         else:
-            self._write(given, report)
+            self._write(attempt, outcome)
         return False
 
-    def _write(self, given: _Given, report: Report) -> None:
-        if report.arrays:
-            self.networks.keep(given.units[0], report.arrays)
-        if not given.again:
-            finished = self.store.finish(report.results, report.environment)
-            self._count(given.units, self._fail(report.failures), finished)
-        for path in report.checkpoints:
+    def _write(self, attempt: _Attempt, outcome: Outcome) -> None:
+        if outcome.arrays:
+            self.networks.keep(attempt.units[0], outcome.arrays)
+        if not attempt.again:
+            finished = self.store.finish(outcome.results, outcome.environment)
+            self._count(attempt.units, self._fail(outcome.failures), finished)
+        for path in outcome.checkpoints:
             with suppress(OSError):
                 Path(path).unlink()
-        self._release(given.units[0].key, "".join(text for _, text in report.failures) if given.again else "")
+        why = "".join(text for _, text in outcome.failures) if attempt.again else ""
+        self._release(attempt.units[0].key, why)
 
     def _fail(self, failures: tuple[tuple[str, str], ...]) -> int:
         """Record failures, those with the same traceback together; return how many."""
@@ -271,24 +273,24 @@ class Driver:
             by_text.setdefault(text, []).append(key)
         return sum(self.store.fail(keys, text) for text, keys in by_text.items())
 
-    def _try_again(self, given: _Given, text: str) -> None:
+    def _try_again(self, attempt: _Attempt, text: str) -> None:
         """Hand a task out again whose worker died; one that does so again and again fails.
 
         Of several units each is tried on its own first: the one that is to blame fails alone.
         """
-        if given.attempt < ATTEMPTS:
-            self.ready.append(given._replace(attempt=given.attempt + 1))
-        elif len(given.units) > 1:
-            self.ready.extend(_Given((unit,), ATTEMPTS - 1) for unit in given.units)
+        if attempt.number < ATTEMPTS:
+            self.ready.append(attempt._replace(number=attempt.number + 1))
+        elif len(attempt.units) > 1:
+            self.ready.extend(_Attempt((unit,), ATTEMPTS - 1) for unit in attempt.units)
         else:
-            key, text = given.units[0].key, f"{text.rstrip()} (in each of {ATTEMPTS} attempts)"
-            if not given.again:
-                self._count(given.units, self.store.fail([key], text), 0)
-            self._release(key, text if given.again else "")
+            key, text = attempt.units[0].key, f"{text.rstrip()} (in each of {ATTEMPTS} attempts)"
+            if not attempt.again:
+                self._count(attempt.units, self.store.fail([key], text), 0)
+            self._release(key, text if attempt.again else "")
 
     def _replace_workers(self) -> None:
         """Make new workers in place of those that are gone; their tasks are handed out again."""
-        for future in list(self.given):
+        for future in list(self.handed_out):
             self._collect(future)
         self.workers.stop()
         self.workers, _ = self._hired()

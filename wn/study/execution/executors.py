@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from wn.engine.backends.cuda import device as cuda_device
+from wn.engine.backends.threads import processors
 from wn.errors import WnError
 
 MISSING = "a Dask cluster needs the package distributed: pip install 'walking-noise[cluster]'"
@@ -45,11 +46,6 @@ class Workers(NamedTuple):
 MakeWorkers = Callable[[str], Workers]  # given the name of the backend that they are to use
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def resolved(backend: str) -> str:
     """Return the name of a backend: for "auto" cupy if this machine has CuPy and a GPU, else numba.
 
@@ -62,7 +58,7 @@ def resolved(backend: str) -> str:
 
 
 def suitable(backend: str) -> int:
-    """Return how many processes suit a backend: one per processor, a single one if they share a GPU."""
+    """The number of processes for a backend: one per processor, a single one if they share a GPU."""
     return 1 if resolved(backend) in ON_GPU else processors()
 
 

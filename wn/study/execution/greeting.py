@@ -10,7 +10,7 @@ from wn.study.unit import NUMERICS
 
 
 def greet(backend: str, numerics: int) -> Room:
-    """Return what room this process has; WnError if it can't compute units for a driver with these."""
+    """The room of this process; WnError if it can't compute units for such a driver."""
     check_numerics(numerics)
     return backend_here(backend).room
 

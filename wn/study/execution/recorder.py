@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.engine.backends.plain.base import Backend
+from wn.engine.halving import Members
 from wn.engine.training import Monitor, TrainingState
 from wn.study.execution.checkpoints import Checkpoint
 from wn.study.execution.statistics import weight_statistics
@@ -19,18 +20,18 @@ class Recorder(Monitor):
     """
 
     def __init__(
-        self, be: Backend, units: Sequence[Unit], checkpoint_of: Callable[[slice], Checkpoint | None]
+        self, be: Backend, units: Sequence[Unit], checkpoint_of: Callable[[Members], Checkpoint | None]
     ) -> None:
         self.be, self.units, self.checkpoint_of = be, units, checkpoint_of
-        self.weights = np.empty((0, 0))
+        self.weights = np.empty((0, len(units)))
         self.used: list[str] = []  # checkpoints that may have been written
 
-    def begin(self, members: slice, fresh: TrainingState, state: TrainingState | None) -> TrainingState:
+    def begin(self, members: Members, fresh: TrainingState, state: TrainingState | None) -> TrainingState:
         """Return the state from which these members are trained: that given, or their checkpoint's.
 
         `fresh` is their state before the first step.
         """
-        self.members, self.state = members, fresh if state is None else state
+        self.members, self.state = list(members), fresh if state is None else state
         self.checkpoint = self.checkpoint_of(members)
         if self.checkpoint is not None:
             self.used.append(str(self.checkpoint.path))

@@ -105,12 +105,12 @@ def chosen_backend(store: Reader, asked: str) -> str:
 
 
 def _absolute(folder: StrPath | None) -> str | None:
-    """Return where data are, for workers in whatever folder; None for the usual places."""
+    """The folder of the data as workers in any folder name it; None for the usual places."""
     return str(Path(folder).absolute()) if folder else None
 
 
 def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
-    """Return what units need to know about the data sets of a study, from their files."""
+    """The facts about the data sets of a study, from their files."""
     names = as_axis("data.names", spec.data.names)
     return {name: facts_of(catalogue.load(name, data_dir)) for name in names}
 

@@ -8,10 +8,10 @@ import msgspec
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine.backends.plain.base import Room
-from wn.engine.network import Network
-from wn.study.execution.worker import Units, settings_of
-from wn.study.unit import CLEAN, INFERENCE, Unit
+from wn.study.execution.worker import Units, network_of, settings_of
+from wn.study.unit import CLEAN, Unit
 from wn.walking.measurement import ON_A_CPU, members_at_once
+from wn.walking.places import INFERENCE
 
 # A task of inference units ends in about a minute: so much is lost at most where a worker is killed.
 OPERATIONS_PER_TASK = 4e11  # multiply-accumulates
@@ -37,7 +37,7 @@ def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
 
 
 def cost(unit: Unit) -> float:
-    """Return about how many multiply-accumulates a unit takes."""
+    """The multiply-accumulates of a unit, about."""
     sizes = (unit.train_limit, unit.test_limit)
     return _cost(
         unit.dataset, unit.model, unit.batch_norm, *sizes, 0 if unit.phase == INFERENCE else unit.epochs
@@ -55,22 +55,15 @@ def _cost(
 
 
 def _together(unit: Unit) -> Unit:
-    """Return what the units of one task have in common."""
+    """The part of a unit that all units of its task have in common."""
     return unit.clean if unit.phase == INFERENCE else msgspec.structs.replace(unit, sigma=0.0)
 
 
 def _most(unit: Unit, room: Room) -> int:
-    """Return how many units a task like this has at most."""
+    """The largest number of units in a task like this."""
     if unit.phase == CLEAN:
         return 1
     if unit.phase == INFERENCE:
         return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
     return members_at_once(network, settings_of(unit), unit.dtype, room)
-
-
-@lru_cache
-def network_of(dataset: str, model: str, batch_norm: str) -> Network:
-    """Return a network for a data set of the catalogue."""
-    entry = entry_of(dataset)
-    return models.build(model, entry.image_shape, len(entry.classes), batch_norm)

@@ -21,7 +21,7 @@ from wn.study.seml.axes import Axis
 from wn.study.seml.grid import Leaf, bundles, duplicates, leaves
 from wn.study.seml.names import Case, LeftOut, Parameters, cases
 from wn.study.seml.yaml import read_yaml
-from wn.study.unit import INFERENCE, TRAINING
+from wn.walking.places import INFERENCE, TRAINING
 
 MOST_PARTS = 2000  # noise entries: each is checked on its network
 

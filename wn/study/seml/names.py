@@ -9,7 +9,7 @@ from wn.numbers import in_doubt, is_number
 from wn.study.declare.schema import NoiseKeys, RecipeKeys
 from wn.study.seml.axes import Axis
 from wn.study.seml.meaning import SWITCHES, changes
-from wn.study.unit import INFERENCE, TRAINING
+from wn.walking.places import INFERENCE, TRAINING
 
 DATASETS = {
     "MNIST": "mnist",
@@ -70,7 +70,7 @@ class LeftOut(Exception):
     """Says why a study can't express these parameters."""
 
 
-class _Several(Exception):
+class _SeveralValues(Exception):
     """Names a parameter that has several values, but one place in an entry of a study."""
 
 
@@ -99,7 +99,7 @@ def cases(
         yield parameters, _case(_Reader(parameters), ignored)
     except LeftOut as reason:
         yield parameters, reason
-    except _Several as error:
+    except _SeveralValues as error:
         name = str(error)
         for value in parameters[name].values:
             yield from cases(parameters | {name: Axis((value,))}, ignored)
@@ -123,7 +123,7 @@ class _Reader:
         if axis is None:
             return default
         if len(axis.values) > 1:
-            raise _Several(name)
+            raise _SeveralValues(name)
         return axis.values[0]
 
     def truths(self, name: str, default: bool) -> list[bool]:
@@ -138,7 +138,7 @@ class _Reader:
         """Whether a parameter is true; with several values there is an entry for each."""
         values = self.truths(name, default)
         if len(values) > 1:
-            raise _Several(name)
+            raise _SeveralValues(name)
         return values[0]
 
     def grid(self, name: str) -> Any:
@@ -198,7 +198,7 @@ def _case(read: _Reader, ignored: Collection[str]) -> Case:
         if changes(name, read.parameters, read.one("model.model_class"), ignored):
             values = read.parameters[name].values
             if name in SWITCHES and len(values) > 1:
-                raise _Several(name)
+                raise _SeveralValues(name)
             shown = ", ".join(map(repr, values[:3])) + (", …" if len(values) > 3 else "")
             raise LeftOut(
                 f"{name} is {shown}: it may make another experiment, and has no place in a study "
@@ -230,7 +230,7 @@ def _networks(read: _Reader) -> tuple[str, list[str]]:
         read.one(path)  # names that are known are not left out with the others
         raise
     if len({model for model, _ in found}) > 1:
-        raise _Several(path)
+        raise _SeveralValues(path)
     return found[0][0], _distinct(batch_norm for _, batch_norm in found)
 
 

@@ -79,7 +79,7 @@ def _with_words(rows: Iterator[tuple[Any, ...]], bools: Sequence[int]) -> Iterat
 
 
 def _parquet_writer() -> Callable[[Path, Table], None]:
-    """Return what writes Parquet; WnError if pyarrow is missing."""
+    """A function that writes Parquet; WnError if pyarrow is missing."""
     try:
         import pyarrow
         from pyarrow import parquet

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wn.engine.groups import group_sizes
 from wn.files.whole import StrPath
-from wn.fit.intervals import Counts, fit_repeats, floor_of
+from wn.fit.intervals import Counts, accuracy_of, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.study.store.reader import Reader, Row
 from wn.study.store.rows import unpacked_groups
@@ -47,11 +47,11 @@ MIDPOINTS = _PLACE | {
     "interval": "text",
 }
 
-_UNITS = """
-SELECT units.repeat, units.sigma, units.correct, units.total, {groups}, units.clean_key, units.status
-FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
+_ROW = "units.repeat, units.sigma, units.correct, units.total, {groups}, units.clean_key, units.status"
+_UNITS = f"""
+SELECT {_ROW} FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
 """
-_CLEAN = "SELECT units.correct, units.total, {groups} FROM units WHERE key = ? AND status = 'done'"
+_CLEAN = f"SELECT {_ROW} FROM units WHERE key = ? AND status = 'done'"
 _GROUPS = "(SELECT groups.correct FROM groups WHERE groups.unit = units.id)"
 
 
@@ -121,7 +121,7 @@ def fit(folder: StrPath) -> NDArray[Any]:
 
 def midpoints(store: Reader) -> Table:
     """The midpoint of each curve of the study, fitted when its row is asked for."""
-    return Table(MIDPOINTS, (fit_curve(store, curve).row for curve in study_curves(store)))
+    return Table(MIDPOINTS, (fitted(store, curve).row for curve in study_curves(store)))
 
 
 def study_curves(store: Reader) -> list[StudyCurve]:
@@ -138,17 +138,21 @@ def study_curves(store: Reader) -> list[StudyCurve]:
     return [StudyCurve(*row) for row in rows]
 
 
-def fit_curve(store: Reader, curve: StudyCurve) -> FittedCurve:
-    """Return the midpoint of one curve of the study."""
+def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
+    """One curve of the study with its midpoint."""
     units = list(store.rows(_with_groups(store, _UNITS), (curve.id,)))
     done = [unit for unit in units if unit[-1] == "done"]
-    clean = _clean_counts(store, sorted({unit[5] for unit in units if unit[5] is not None}))
+    clean = _clean_rows(store, sorted({unit[5] for unit in units if unit[5] is not None}))
     grouped = all(unit[4] is not None for unit in (*done, *clean))
     repeats = [
-        _counts([unit[1:5] for unit in done if unit[0] == repeat], grouped)
+        _counts([unit for unit in done if unit[0] == repeat], grouped)
         for repeat in sorted({unit[0] for unit in done})
     ]
-    found = _midpoint(curve, repeats, clean, grouped)
+    chance, clean_counts = 1 / curve.classes, _counts(clean, grouped)
+    if clean and repeats:
+        found = fit_curve(repeats, clean_counts, chance, curve.phase, curve.noise)
+    else:
+        found = Midpoint.not_reached(NO_UNIT if clean else NO_CLEAN, chance, accuracy_of(clean_counts))
     return FittedCurve(curve, found, len(repeats), len(done), len(units) - len(done))
 
 
@@ -156,36 +160,19 @@ def _with_groups(store: Reader, query: str) -> str:
     return query.format(groups=_GROUPS if store.has_groups else "NULL")
 
 
-def _counts(points: list[Row], grouped: bool) -> Counts:
-    """One repeat of a curve, from rows (σ, correct, total, packed groups)."""
-    sigma, correct, total = (np.array([point[column] for point in points]) for column in range(3))
-    if not grouped:
-        return Counts(sigma, correct, total)
-    by_group = np.stack([unpacked_groups(packed, images) for _, _, images, packed in points])
-    return Counts(sigma, by_group, np.stack([group_sizes(images) for images in total.tolist()]))
-
-
-def _clean_counts(store: Reader, keys: list[bytes]) -> list[Row]:
-    """Return a row of _UNITS for each clean network that is finished, without repeat and σ."""
+def _clean_rows(store: Reader, keys: list[bytes]) -> list[Row]:
+    """The rows of the clean networks that are finished."""
     query = _with_groups(store, _CLEAN)
-    return [(None, None, *row) for key in keys for row in store.rows(query, (key,))]
+    return [row for key in keys for row in store.rows(query, (key,))]
 
 
-def _midpoint(curve: StudyCurve, repeats: list[Counts], clean: list[Row], grouped: bool) -> Midpoint:
-    chance = 1 / curve.classes
-    accuracy = sum(row[2] for row in clean) / sum(row[3] for row in clean) if clean else math.nan
-    if not clean or not repeats:
-        nan, reason = math.nan, NO_UNIT if clean else NO_CLEAN
-        return Midpoint(nan, nan, nan, nan, nan, chance, accuracy, False, reason, nan)
-    by_group = np.sum([unpacked_groups(row[4], row[3]) for row in clean], axis=0) if grouped else None
-    return fit_repeats(
-        repeats,
-        accuracy,
-        chance,
-        floor_of(curve.phase, curve.noise),
-        clean_by_group=by_group,
-        own_networks=curve.phase == "training",
-    )
+def _counts(units: list[Row], grouped: bool) -> Counts:
+    """The points of one repeat of a curve, or clean networks, from rows of _UNITS."""
+    sigma, correct, total = (np.array([unit[column] for unit in units]) for column in (1, 2, 3))
+    if not grouped or not units:
+        return Counts(sigma, correct, total)
+    by_group = np.stack([unpacked_groups(unit[4], unit[3]) for unit in units])
+    return Counts(sigma, by_group, np.stack([group_sizes(images) for images in total.tolist()]))
 
 
 def _number(value: float) -> float | None:

@@ -81,7 +81,7 @@ def csv_line(cells: Row) -> str:
 
 
 def _lookup(store: Reader, query: str) -> Callable[[int], _Shared]:
-    """Return what finds the cells that rows share, by the id of their curve or environment."""
+    """A function from the id of a curve or environment to the cells that its rows share."""
 
     @lru_cache(REMEMBERED)
     def shared(number: int) -> _Shared:

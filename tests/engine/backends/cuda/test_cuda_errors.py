@@ -13,7 +13,7 @@ import pytest
 from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.backends.cuda.fake_device import DEVICE, CUBLASError, CUDADriverError, CUDARuntimeError
 from tests.engine.backends.cuda.test_memory import NUMPY, SIGMA, trained, walked
-from tests.walking.small_walks import plan_for
+from tests.walking.small_walks import changed, walk_for
 from wn.engine.backends.cuda.kernels import LARGEST_GRID, NO_MEMORY, Kernels, memory_errors
 from wn.errors import WnError
 
@@ -123,8 +123,8 @@ def test_a_training_that_ends_so_leaves_nothing_behind(
 @pytest.mark.parametrize("place", PLACES)
 def test_a_population_goes_on_in_halves(be: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """From its last step: the one that failed has changed nothing."""
-    plan = plan_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64, phases=("training",))
-    plan = plan._replace(places=plan.places[:1])
+    plan = walk_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64, phases=("training",))
+    plan = changed(plan, places=plan.places[:1])
     expected = walked(NUMPY, plan)
     left = failing_once(place, be, monkeypatch)
     assert walked(be, plan) == expected

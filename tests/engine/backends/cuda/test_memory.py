@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import pytest
 from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.backends.cuda.fake_device import DEVICE, CUDARuntimeError
 from tests.engine.backends.cuda.test_networks import network_of, noise_of
-from tests.walking.small_walks import plain, plan_for, small_data
+from tests.walking.small_walks import changed, run, small_data, walk_for
 from wn.engine import backends
 from wn.engine.training import Monitor, TrainSettings, train
-from wn.walking import measurement as walking
+from wn.walking.walk import Walk
 
 pytestmark = needs_compiler
 NUMPY = backends.get("numpy")
@@ -127,19 +126,17 @@ def test_single_steps_take_the_same_memory_again(be: Any) -> None:
     assert all(0 < now < peak for now, peak in used)
 
 
-def walked(be: Any, plan: walking.WalkPlan) -> Any:
-    with ThreadPoolExecutor(1) as executor:
-        results = walking.run_jobs(be, walking.jobs(plan), executor, lambda members: None)
-    return plain(*walking.merge(plan, results))
+def walked(be: Any, walk: Walk) -> Any:
+    return run(walk, be=be)
 
 
 def test_a_device_with_memory_for_two_trains_three(be: Any) -> None:
     """It is the device that runs out of memory here: wherever that happens, the numbers are the same."""
-    plan = plan_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64, phases=("training",))
-    plan = plan._replace(places=plan.places[:1])
+    plan = walk_for("mlp-8", kind="mixed", sigma=SIGMA, members=3, dtype=np.float64, phases=("training",))
+    plan = changed(plan, places=plan.places[:1])
     expected = walked(NUMPY, plan)
     DEVICE.peak = 0
-    assert walked(be, plan._replace(members=2)) == expected
+    assert walked(be, changed(plan, members=2)) == expected
     for_two, DEVICE.peak = DEVICE.peak, 0
     assert walked(be, plan) == expected
     for_three, DEVICE.refused = DEVICE.peak, 0

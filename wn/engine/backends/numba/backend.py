@@ -16,6 +16,7 @@ from wn.engine.backends.numba.process import PROCESS
 from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep, primitive
 from wn.engine.backends.plain.base import Array, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
+from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.ranges import not_finite
 
 
@@ -45,7 +46,8 @@ class NumbaBackend(NumbaLayers):
         numba.set_num_threads(most)
         self._local.pace = Pace(most)
         try:
-            yield
+            with single_threaded_blas():
+                yield
         finally:
             numba.set_num_threads(before)
             self._local.pace = pace

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from wn import random
 from wn.engine.backends.plain import crops
 from wn.engine.backends.plain.layers import SAMPLE_TILE, Array, Layers
+from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.ranges import not_finite
 from wn.random import Purpose
 
@@ -97,7 +98,8 @@ class Backend(Layers):
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Give the work of the calling thread so many processors; plain array code uses one of them."""
-        yield
+        with single_threaded_blas():
+            yield
 
     def release(self) -> None:
         """Give back memory that is kept for later."""

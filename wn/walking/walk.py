@@ -1,0 +1,203 @@
+"""A walk: noise at one place of a network after the other, at every σ, in training and at inference."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wn.engine.backends.plain.base import Backend
+from wn.engine.groups import totals
+from wn.engine.halving import Fail, Members
+from wn.engine.noise import FloatOrMembers, Noise
+from wn.engine.ranges import OutOfRange
+from wn.engine.training import Monitor, Population
+from wn.errors import WnError
+from wn.fit.intervals import Counts, accuracy_of, fit_curve
+from wn.fit.midpoint import Midpoint
+from wn.random import member_seed
+from wn.walking.jobs import Job
+from wn.walking.measurement import (
+    ON_A_CPU,
+    Floats,
+    Levels,
+    Setup,
+    count_at_inference,
+    count_trained,
+    even_parts,
+)
+from wn.walking.places import INFERENCE, TRAINING, Place
+
+# Members side by side at inference, for each that is trained: no activation is kept for a backward pass
+EVALUATED_PER_TRAINED = 2
+NO_POINTS = "no point has a result"
+
+Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbers in a walk
+
+
+@dataclass(eq=False)
+class Walk:
+    """Phases × places × repeats × S noise levels, and what its jobs count.
+
+    correct (phases, places, repeats, S, G): right answers by group of test images (`wn.engine.groups`); clean
+    (repeats, G): those of the networks trained without noise. `failures` and `clean_failures` say why points
+    and clean networks (by repeat) have no result: their numbers left the range of the type. At most `members`
+    networks are trained side by side.
+    """
+
+    setup: Setup
+    operator: Callable[[FloatOrMembers], Noise]  # at a strength σ
+    places: tuple[Place, ...]
+    phases: tuple[str, ...]
+    sigma: Floats
+    repeats: int = 1
+    seed: int = 0
+    members: int = ON_A_CPU.members
+    correct: NDArray[np.int64] = field(init=False)
+    clean: NDArray[np.int64] = field(init=False)
+    failures: dict[Point, str] = field(init=False, default_factory=dict)
+    clean_failures: dict[int, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        axes = (len(self.phases), len(self.places), self.repeats, len(self.sigma), self.setup.groups)
+        self.correct = np.zeros(axes, np.int64)
+        self.clean = np.zeros((self.repeats, self.setup.groups), np.int64)
+
+    # ---- work -------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[tuple[int, Job]]:
+        """Independent jobs, each with the number of networks that it trains: (networks, job).
+
+        A job is a clean network with its walk at inference, or a population trained under noise at one place.
+        """
+        self.setup.dataset.check_alike()
+        cut: list[tuple[int, Job]] = []
+        parts = even_parts(tuple(range(len(self.sigma))), self.members)
+        for repeat in range(self.repeats):
+            if TRAINING in self.phases:
+                for place in range(len(self.places)):
+                    cut += [(len(part), self._noisy_job(place, repeat, part)) for part in parts]
+            cut.append((1, self._clean_job(repeat)))
+        return cut
+
+    def _noisy_job(self, place: int, repeat: int, part: Members) -> Job:
+        """Train and evaluate a network per σ of a part, under noise at one place."""
+
+        def job(be: Backend, monitor: Monitor) -> None:
+            levels = self._levels(TRAINING, place, repeat, slice(part[0], part[-1] + 1))
+            trained = count_trained(be, self.setup, member_seed(self.seed, repeat), levels, monitor)
+            deque(trained, maxlen=0)  # no network is kept while others are trained
+
+        return job
+
+    def _clean_job(self, repeat: int) -> Job:
+        """Train one network without noise; evaluate it clean and, if asked for, under noise at inference."""
+
+        def fail(_: Members, error: Exception) -> None:
+            if not isinstance(error, OutOfRange):
+                raise error
+            self.clean_failures[repeat] = error.reasons[0]
+
+        def job(be: Backend, monitor: Monitor) -> None:
+            clean = Levels(np.zeros(1), lambda sigma: {}, self.clean[repeat : repeat + 1], fail)
+            trained = list(count_trained(be, self.setup, member_seed(self.seed, repeat), clean, monitor))
+            if INFERENCE not in self.phases:
+                return
+            for _, population in trained:
+                self.count_at_inference(be, population, repeat, monitor)
+            if not trained:
+                self._fail_at_inference(repeat)
+
+        return job
+
+    def count_at_inference(self, be: Backend, population: Population, repeat: int, monitor: Monitor) -> None:
+        """Walk noise through the clean network of a repeat."""
+        places = [self._levels(INFERENCE, place, repeat) for place in range(len(self.places))]
+        at_once = EVALUATED_PER_TRAINED * self.members
+        count_at_inference(be, self.setup, population, places, at_once, monitor)
+
+    def _fail_at_inference(self, repeat: int) -> None:
+        """Without its clean network all points of a repeat fail."""
+        phase, reason = self.phases.index(INFERENCE), f"the clean network: {self.clean_failures[repeat]}"
+        for place, sigma in np.ndindex(len(self.places), len(self.sigma)):
+            self.failures[phase, place, repeat, sigma] = reason
+
+    def _levels(self, phase: str, place: int, repeat: int, part: slice = slice(0, None)) -> Levels:
+        """The noise levels of a part of a curve."""
+        curve = (self.phases.index(phase), place, repeat)
+        where = self.places[place]
+        return Levels(
+            self.sigma[part],
+            lambda sigma: where.noise(self.operator(sigma)),
+            self.correct[curve][part],
+            self._fail(curve, part),
+        )
+
+    def _fail(self, curve: tuple[int, int, int], part: slice) -> Fail:
+        """Numbers out of range are the failure of a point; other errors end the walk, and say where."""
+
+        def fail(members: Members, error: Exception) -> None:
+            if isinstance(error, OutOfRange):
+                self.failures[(*curve, part.start + members[0])] = error.reasons[0]
+                return
+            if isinstance(error, WnError):
+                sigma = self.sigma[part][list(members)]
+                levels = f"{sigma[0]:g}" if len(sigma) == 1 else f"{sigma[0]:g} to {sigma[-1]:g}"
+                raise WnError(f"{self.places[curve[1]].name}, σ {levels}: {error}") from None
+            raise error
+
+        return fail
+
+    # ---- results ----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise WnError, with the first reason, if no clean network, or no point at all, has a result."""
+        if len(self.clean_failures) < self.repeats and len(self.failures) < self.correct[..., 0].size:
+            return
+        if not self.failures:
+            raise WnError(f"the clean network: {self.clean_failures[0]}; use float64")
+        (_, place, _, sigma), reason = min(self.failures.items())
+        raise WnError(
+            f"{self.places[place].name}, σ {self.sigma[sigma]:g}: {reason}; use a smaller σ or float64"
+        )
+
+    @property
+    def clean_counts(self) -> Counts:
+        """The right answers of the clean networks that have a result."""
+        there = [repeat for repeat in range(self.repeats) if repeat not in self.clean_failures]
+        return Counts(np.zeros(len(there)), self.clean[there], totals(self.images, len(there)))
+
+    @property
+    def images(self) -> int:
+        """Test images."""
+        return len(self.setup.dataset.test)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess."""
+        return 1 / len(self.setup.dataset.classes)
+
+    def curves(self) -> Iterator[tuple[str, Place, int, Counts]]:
+        """Yield each curve with its phase, place and repeat, without the points that failed."""
+        there = np.ones(self.correct.shape[:-1], np.bool_)
+        for point in self.failures:
+            there[point] = False
+        for phase, place, repeat in np.ndindex(there.shape[:-1]):
+            points = there[phase, place, repeat]
+            correct = self.correct[phase, place, repeat][points]
+            counts = Counts(self.sigma[points], correct, totals(self.images, len(correct)))
+            yield self.phases[phase], self.places[place], repeat, counts
+
+    def midpoints(self, noise: str) -> list[tuple[str, Place, Midpoint]]:
+        """A midpoint for each phase and place, fitted to all repeats together, given the kind of noise."""
+        clean, found = self.clean_counts, []
+        for (phase, place), curves in groupby(self.curves(), lambda curve: curve[:2]):
+            repeats = [counts for *_, counts in curves if len(counts.sigma)]
+            if repeats:
+                fit = fit_curve(repeats, clean, self.chance, phase, noise)
+            else:
+                fit = Midpoint.not_reached(NO_POINTS, self.chance, accuracy_of(clean))
+            found.append((phase, place, fit))
+        return found
