@@ -17,12 +17,12 @@ MOST_FILES = 13  # in a folder
 ORDER: dict[str, tuple[str, ...]] = {
     "wn": (
         "errors installed",
-        "random numbers files theory",
+        "options random numbers files theory",
         "data",
         "engine",
         "fit",
         "walking",
-        "study",
+        "front study",
         "cli testing",  # nothing in wn is built on its testing tools
         "__main__",
     ),

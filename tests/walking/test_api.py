@@ -13,9 +13,10 @@ import pytest
 
 import wn
 from tests.walking.test_results import CURVE_HEADER, MIDPOINT_HEADER
+from wn import front
 from wn.engine import backends, checkpoint
 from wn.errors import WnError
-from wn.walking import api, front, plots, results
+from wn.walking import api, plots, results
 from wn.walking.settings import WalkSettings
 
 SMALL: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Walks and trainings by names and numbers instead of objects; `wn.walking.front` has them with keywords."""
+"""Walks and trainings by names and numbers instead of objects; `wn.front` has them with keywords."""
 
 import logging
 import os
@@ -38,10 +38,9 @@ from wn.installed import DISTRIBUTION, __version__
 from wn.random import member_seed
 from wn.walking import measurement as walking
 from wn.walking import tables as walk_tables
+from wn.walking.asked import NetworkSettings, WalkSettings
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.walking.settings import (
-    NetworkSettings,
-    WalkSettings,
     noise_factory,
     phases,
     places,
@@ -288,7 +287,8 @@ def run_record(
 
     It holds no time: files with the same numbers from the same machine and libraries are the same bytes.
     """
-    settings = msgspec.structs.asdict(chosen) | {
+    asked = msgspec.to_builtins(chosen)
+    settings = asked | {
         "epochs": train_settings.epochs,
         "batch_size": train_settings.batch_size,
         "learning_rate": train_settings.learning_rate,
@@ -296,7 +296,7 @@ def run_record(
     }
     return {
         "command": command,
-        "asked": msgspec.to_builtins(chosen),
+        "asked": asked,
         "settings": settings,
         "data": {"name": dataset.name, "sha256": checksum(dataset), "samples": _samples(dataset)},
         "backend": be.name,
