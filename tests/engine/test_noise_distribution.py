@@ -10,7 +10,6 @@ from wn.engine.noise import additive, mixed, mixed_direct, multiplicative
 from wn.testing import check_covariance, check_independence, check_mean, check_variance
 from wn.testing.tolerances import Z_LIMIT
 from wn.theory import moments
-from wn.theory.moments import Operator
 
 FEATURES, BATCH = 60, 5000
 N = FEATURES * BATCH
@@ -33,22 +32,8 @@ def outputs(noise, x, seed, training=True, dtype=np.float64):
     return y, layer.backward(BE, np.ones_like(value), cache)
 
 
-def theory_of(noise, features=FEATURES):
-    """Return the operator of `wn.theory` that `noise` stands for; add->mul is always drawn R times."""
-    return Operator(
-        noise.sigma_mul,
-        noise.mean_mul,
-        noise.sigma_add,
-        noise.mean_add,
-        noise.order,
-        noise.repetitions,
-        "each" if noise.order == "add_mul" else noise.execution,
-        features if noise.normalize_to_input_size else 1,
-    )
-
-
-def check_moments(y, x, operator, seed, name):
-    cumulants = moments.output_cumulants(x, operator)
+def check_moments(y, x, noise, seed, name):
+    cumulants = moments.output_cumulants(x, noise)
     variance = float(cumulants.variance)
     check_mean(y, float(cumulants.mean), variance, seed=seed, name=f"{name}: mean")
     kurtosis = float(cumulants.fourth_central_moment) / variance**2
@@ -62,9 +47,8 @@ def test_moments(kind, execution, repetitions):
     for seed, (x, training) in enumerate([(1.7, True), (-0.4, False)]):
         noise = KINDS[kind](execution=execution, repetitions=repetitions)
         y, gain = outputs(noise, x, seed, training)
-        operator = theory_of(noise)
-        check_moments(y, x, operator, seed, f"{kind}, {execution}, R = {repetitions}, x = {x}")
-        mean, variance = moments.multiplier_moments(operator)
+        check_moments(y, x, noise, seed, f"{kind}, {execution}, R = {repetitions}, x = {x}")
+        mean, variance = moments.multiplier_moments(noise)
         if variance:
             check_mean(gain, mean, variance, seed=seed, name="multiplier: mean")
             check_variance(gain, variance, seed=seed, name="multiplier: variance")
@@ -75,7 +59,7 @@ def test_moments_in_float32_with_normalisation(kind):
     noise = KINDS[kind](normalize_to_input_size=True, repetitions=2)
     y, _ = outputs(noise, 1.0, seed=3, dtype=np.float32)
     assert y.dtype == np.float32
-    check_moments(y, 1.0, theory_of(noise), 3, f"{kind}, σ/{FEATURES}")
+    check_moments(y, 1.0, noise.for_elements(FEATURES), 3, f"{kind}, σ/{FEATURES}")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "additive"])
@@ -83,12 +67,11 @@ def test_backward_is_correlated_with_forward_as_it_must_be(kind):
     """Cov(y, M̄) is not 0: backward has the draws of forward. With fresh draws it would be."""
     x, seed = 1.5, 7
     noise = KINDS[kind](repetitions=3, execution="each")
-    operator = theory_of(noise)
     y, gain = outputs(noise, x, seed)
-    expected = float(moments.forward_backward_covariance(x, operator))
+    expected = float(moments.forward_backward_covariance(x, noise))
     variances = (
-        float(moments.output_moments(x, operator).variance),
-        moments.multiplier_moments(operator)[1],
+        float(moments.output_moments(x, noise).variance),
+        moments.multiplier_moments(noise)[1],
     )
     if noise.order == "mul_add":  # jointly normal
         check_covariance(y, gain, expected, variances, seed=seed)
@@ -103,9 +86,8 @@ def test_add_mul_is_never_drawn_once():
     """One draw with σ/√R has another variance: s²t²/R² instead of s²t²/R."""
     noise = mixed_direct(1.0, 1.0, order="add_mul", repetitions=4)
     y, _ = outputs(noise, 0.0, seed=5)
-    each = theory_of(noise)
-    check_moments(y, 0.0, each, 5, "add->mul, R = 4, asked for a single draw")
-    single = Operator(1.0, 1.0, 1.0, 0.0, "add_mul", 4, "single")
+    check_moments(y, 0.0, noise, 5, "add->mul, R = 4, asked for a single draw")
+    single = mixed_direct(0.5, 0.5, order="add_mul")
     with pytest.raises(AssertionError, match=r"\|z\| must be below 6"):
         check_moments(y, 0.0, single, 5, "the variance of a single draw")
 
@@ -135,7 +117,7 @@ def test_the_two_sample_test_sees_a_forgotten_root():
 def test_the_output_is_normal(kind, repetitions):
     noise = KINDS[kind](repetitions=repetitions, execution="each")
     y, _ = outputs(noise, 1.0, seed=21)
-    mean, variance = moments.output_moments(1.0, theory_of(noise))
+    mean, variance = moments.output_moments(1.0, noise)
     p = stats.kstest(y.ravel(), "norm", args=(float(mean), float(variance) ** 0.5)).pvalue
     print(f"{kind}, R = {repetitions}: n = {N}, seed = 21, p = {p:.3g}")
     assert p > P_LIMIT
@@ -153,7 +135,7 @@ def uncorrelated(first, second, variance, seed, name):
 def test_features_and_samples_are_independent(kind):
     noise, seed = KINDS[kind](), 31
     y, _ = outputs(noise, 1.0, seed)
-    variance = float(moments.output_moments(1.0, theory_of(noise)).variance)
+    variance = float(moments.output_moments(1.0, noise).variance)
     for step in (1, 2, 3, 4):  # four features come from one counter
         uncorrelated(y[0, :-step], y[0, step:], variance, seed, f"{kind}: features {step} apart")
     uncorrelated(y[..., :-1], y[..., 1:], variance, seed, f"{kind}: neighbouring samples")

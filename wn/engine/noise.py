@@ -116,6 +116,15 @@ class Noise:
         """
         return self.repetitions > 1 and (self.execution == "each" or not may_be_single(self))
 
+    def for_elements(self, elements: int) -> "Noise":
+        """Return the operator at a site of N elements per sample: with σ/N, if it is normalised."""
+        if not self.normalize_to_input_size:
+            return self
+        if elements < 1:
+            raise WnError(f"elements is {elements}: it must be at least 1")
+        sigma_mul, sigma_add = self.sigma_mul / elements, self.sigma_add / elements
+        return replace(self, sigma_mul=sigma_mul, sigma_add=sigma_add, normalize_to_input_size=False)
+
     def scales(self, dtype: Any, elements: int) -> "NoiseScales":
         """Return what standard normal draws are multiplied by and shifted by, in `dtype`.
 
