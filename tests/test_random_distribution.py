@@ -9,7 +9,7 @@ import pytest
 from scipy import special, stats
 
 from wn import random
-from wn.engine.backends.numpy.noise import fill_normals
+from wn.engine.backends.numpy.noise import fill_draws
 from wn.random import Purpose
 
 P_LIMIT = 1e-9  # a distribution test with a smaller p-value fails
@@ -20,7 +20,7 @@ SHAPE = (1024, 4096)  # 4.2 million draws
 def drawn(shape: tuple[int, int] = SHAPE, seed: int = 21, first: int = 0, **address: Any) -> Any:
     out = np.empty(shape, np.float32)
     place = {"epoch": 0, "purpose": Purpose.TRAIN_ADD, **address}
-    fill_normals(out, seed, np.arange(first, first + shape[1]), **place)
+    fill_draws(out, seed, np.arange(first, first + shape[1]), **place)
     return out
 
 

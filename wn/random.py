@@ -192,7 +192,7 @@ def _polynomial(xp: Any, coefficients: tuple[float, ...], x: Any) -> Any:
     return value
 
 
-def normals(
+def standard_draws(
     xp: Any,
     seed: int,
     samples: Any,

@@ -96,7 +96,9 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
         z = np.array(
             [
                 [
-                    random.normals(np, seed, run.samples, prod(shape), run.epoch, purpose, site, repetition)
+                    random.standard_draws(
+                        np, seed, run.samples, prod(shape), run.epoch, purpose, site, repetition
+                    )
                     for seed in run.seeds
                 ]
                 for repetition in range(repetitions)

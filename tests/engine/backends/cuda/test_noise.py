@@ -35,7 +35,9 @@ def test_normals_are_the_plain_ones(
 ) -> None:
     samples = ((first + 7 * np.arange(batch)) % 2**32).astype(np.uint32)
     key = DrawKey(tuple(seeds), samples, epoch, Purpose.TRAIN_ADD, site)
-    assert same_bits(CUDA.normals(key, features, repetition), NUMPY.normals(key, features, repetition))
+    assert same_bits(
+        CUDA.standard_draws(key, features, repetition), NUMPY.standard_draws(key, features, repetition)
+    )
 
 
 @FEW
@@ -50,14 +52,14 @@ def test_uniforms_are_the_plain_ones(count: int, seeds: list[int], site: int) ->
 @pytest.mark.parametrize("purpose", Purpose)
 def test_normals_of_every_purpose_and_of_large_counts(purpose: Purpose) -> None:
     key = DrawKey((3,), np.arange(5, 1005, dtype=np.uint32), 2, purpose, 1)
-    assert same_bits(CUDA.normals(key, 150), NUMPY.normals(key, 150))
+    assert same_bits(CUDA.standard_draws(key, 150), NUMPY.standard_draws(key, 150))
 
 
 def test_sample_ids_of_other_types_are_checked() -> None:
     key = DrawKey((3,), np.arange(5), 2, Purpose.TRAIN_ADD, 1)
-    assert same_bits(CUDA.normals(key, 7), NUMPY.normals(key, 7))
+    assert same_bits(CUDA.standard_draws(key, 7), NUMPY.standard_draws(key, 7))
     with pytest.raises(WnError, match="sample ids must be"):
-        CUDA.normals(key._replace(samples=np.array([-1])), 7)
+        CUDA.standard_draws(key._replace(samples=np.array([-1])), 7)
 
 
 @pytest.mark.parametrize(
@@ -67,16 +69,16 @@ def test_sample_ids_of_other_types_are_checked() -> None:
 def test_a_wrong_address_is_refused_as_by_the_plain_code(field: str, value: Any) -> None:
     key = DrawKey((3,), np.arange(5, dtype=np.uint32), 2, Purpose.TRAIN_ADD, 1)._replace(**{field: value})
     with pytest.raises(WnError) as expected:
-        NUMPY.normals(key, 7)
+        NUMPY.standard_draws(key, 7)
     with pytest.raises(WnError) as refused:
-        CUDA.normals(key, 7)
+        CUDA.standard_draws(key, 7)
     assert str(refused.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
 def test_nothing_is_drawn_where_there_is_nothing(shape: tuple[int, int]) -> None:
     key = DrawKey((3,), np.arange(shape[1], dtype=np.uint32), 2, Purpose.TRAIN_ADD, 1)
-    assert CUDA.normals(key, shape[0]).shape == (1, *shape)
+    assert CUDA.standard_draws(key, shape[0]).shape == (1, *shape)
 
 
 # ---- operators ------------------------------------------------------------------------------------------

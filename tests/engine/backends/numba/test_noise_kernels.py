@@ -30,7 +30,7 @@ BATCHES = st.integers(1, 300) | st.sampled_from([LANES, LANES + 1, 3 * LANES + 5
 
 def filled(features: int, samples: Any, seed: int = 1, epoch: int = 0, **address: Any) -> Any:
     out = blank((features, len(samples)), np.float32)
-    noise.fill_normals(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
+    noise.fill_draws(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
     return out
 
 
@@ -51,8 +51,8 @@ def test_normals_are_the_plain_ones(
 ) -> None:
     samples = (first + 7 * np.arange(batch)) % 2**32
     out = blank((features, batch), np.float32)
-    noise.fill_normals(out, seed, samples, epoch, purpose, site, repetition)
-    expected = random.normals(np, seed, samples, features, epoch, purpose, site, repetition)
+    noise.fill_draws(out, seed, samples, epoch, purpose, site, repetition)
+    expected = random.standard_draws(np, seed, samples, features, epoch, purpose, site, repetition)
     assert same_bits(out, expected)
 
 
@@ -60,7 +60,7 @@ def test_normals_are_the_plain_ones(
 def test_normals_of_more_tiles_than_runs(shape: tuple[int, int]) -> None:
     features, batch = shape
     samples = np.random.default_rng(5).integers(0, 2**32, batch)
-    expected = random.normals(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
+    expected = random.standard_draws(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
     assert same_bits(filled(features, samples), expected)
 
 
@@ -77,7 +77,7 @@ def test_normals_do_not_depend_on_threads(shape: tuple[int, int]) -> None:
 def test_a_planted_bug_is_noticed() -> None:
     """A draw that is one unit in the last place off, or has the other sign of zero, is another draw."""
     samples = np.arange(50)
-    expected = random.normals(np, 1, samples, 8, 0, Purpose.TRAIN_ADD)
+    expected = random.standard_draws(np, 1, samples, 8, 0, Purpose.TRAIN_ADD)
     out = filled(8, samples)
     out[7, 49] = np.nextafter(out[7, 49], np.float32(0))
     assert not same_bits(out, expected)
@@ -97,7 +97,7 @@ def test_a_planted_bug_is_noticed() -> None:
 )
 def test_a_wrong_output_is_refused(out: Any) -> None:
     with pytest.raises(WnError, match=r"out must be a contiguous float32 array \(F, 3\)"):
-        noise.fill_normals(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
+        noise.fill_draws(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
 
 
 WRONG_ADDRESSES = [
@@ -126,12 +126,12 @@ def test_a_wrong_address_is_refused_as_by_the_plain_code(argument: str, value: A
         "site": 1,
         "repetition": 0,
     }
-    noise.fill_normals(np.empty((4, 2), np.float32), **address)
+    noise.fill_draws(np.empty((4, 2), np.float32), **address)
     address[argument] = value
     with pytest.raises(WnError) as expected:
-        random.normals(np, features=4, **address)
+        random.standard_draws(np, features=4, **address)
     with pytest.raises(WnError) as refused:
-        noise.fill_normals(np.empty((4, 2), np.float32), **address)
+        noise.fill_draws(np.empty((4, 2), np.float32), **address)
     assert str(refused.value) == str(expected.value)
 
 

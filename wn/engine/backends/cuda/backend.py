@@ -287,8 +287,8 @@ class CuPyBackend(CudaLayers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
-        """See `Backend.normals`: the same bits."""
+    def standard_draws(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
+        """See `Backend.standard_draws`: the same bits."""
         features = random.checked_integer("features", features, 32)
         word = random.stream_word(key.purpose, key.site, repetition)
         seeds = key.seeds if len(set(key.seeds)) > 1 else key.seeds[:1]
@@ -297,7 +297,7 @@ class CuPyBackend(CudaLayers):
         if z.size:
             (_, parts), threads = by_sample(1, len(ids))
             self._kernel(
-                *("normals", np.float32, (-(-features // 4), parts, len(seeds)), threads),
+                *("standard_draws", np.float32, (-(-features // 4), parts, len(seeds)), threads),
                 *(z, self._keys(seeds, len(seeds)), ids, self.set_epoch(key.epoch)),
                 *(np.uint32(word), np.int32(features), np.int32(len(ids))),
             )

@@ -96,7 +96,7 @@ KERNEL uniforms(float* u, const u32* keys, u32 word, i64 count) {
 }
 
 // Grid: feature blocks, parts of the batch, seeds. keys: (S, 2); z: (S, F, B).
-KERNEL normals(float* out, const u32* keys, const u32* ids, const u32* epoch, u32 word, int features, int batch) {
+KERNEL standard_draws(float* out, const u32* keys, const u32* ids, const u32* epoch, u32 word, int features, int batch) {
     for EACH_SAMPLE(n, batch) {
         float z[4];
         draw(z, blockIdx.x, ids[n], *epoch, word, keys + 2 * blockIdx.z);

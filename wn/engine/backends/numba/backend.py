@@ -220,11 +220,11 @@ class NumbaBackend(NumbaLayers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def _normals_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
+    def _draws_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
         out = self._empty((features, len(key.samples)), np.float32)
         self._not_recorded("draws that are stored")
         stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition
-        self._run(noise.fill_normals, out, *stream)
+        self._run(noise.fill_draws, out, *stream)
         return out
 
     @primitive

@@ -1,4 +1,4 @@
-"""Standard normal draws in NumPy, computed in tiles that stay in the cache: the bits of `wn.random.normals`.
+"""Standard draws in NumPy, computed in tiles that stay in the cache: the bits of `wn.random.standard_draws`.
 
 Plain array code writes every intermediate result to memory and reads it back. Here each tile of the output
 goes through all operations before the next one starts, in scratch memory that is allocated once per thread.
@@ -91,7 +91,7 @@ def _stream(seed: int, blocks: int, ids: npt.NDArray[np.uint32], epoch: int, wor
     )
 
 
-def fill_normals(
+def fill_draws(
     out: Floats,
     seed: int,
     samples: npt.ArrayLike,
@@ -100,7 +100,7 @@ def fill_normals(
     site: int = 0,
     repetition: int = 0,
 ) -> None:
-    """Fill `out` (F, B) with standard normal draws: the same bits as `wn.random.normals`.
+    """Fill `out` (F, B) with standard normal draws: the same bits as `wn.random.standard_draws`.
 
     `out` is float32 and C-contiguous; `samples` (B,) holds sample ids. Several threads may call at once.
     A wrong `out`, and whatever `normals` refuses, raises WnError.

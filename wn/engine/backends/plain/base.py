@@ -199,26 +199,26 @@ class Backend(Layers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
+    def standard_draws(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
         """Return standard normal draws (S, F, B) float32; S is 1 if all members share a seed, else P.
 
         Members that share a seed share their draws, whatever their σ (common random numbers).
         """
         seeds = list(dict.fromkeys(key.seeds))
-        drawn = [self._normals_of_seed(key, seed, features, repetition) for seed in seeds]
+        drawn = [self._draws_of_seed(key, seed, features, repetition) for seed in seeds]
         if len(seeds) == 1:
             return drawn[0][None]  # (1, F, B)
         return self.xp.stack([drawn[seeds.index(seed)] for seed in key.seeds])  # (P, F, B)
 
-    def _normals_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Array:
-        return random.normals(
+    def _draws_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Array:
+        return random.standard_draws(
             self.xp, seed, key.samples, features, key.epoch, key.purpose, key.site, repetition
         )
 
     def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
         """Return scale·z + shift for an activation x (P|1, …, B): (S|P, …, B) in x's dtype."""
         features, ones = prod(x.shape[1:-1]), (1,) * (x.ndim - 1)
-        z = self.normals(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
+        z = self.standard_draws(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
         y = z.astype(x.dtype, copy=False) * self.constant(draws.scale).reshape(-1, *ones)
         y += self.constant(draws.shift).reshape(-1, *ones)
         return y

@@ -1,4 +1,4 @@
-"""Compiled noise: standard normals with the bits of `wn.random.normals`, and the operators that use them.
+"""Compiled noise: draws with the bits of `wn.random.standard_draws`, and the operators that use them.
 
 Work is divided into tiles of up to LANES counters: some feature blocks of some samples. A tile goes through
 short loops, one after another, while it stays in the cache: a processor overlaps the iterations of a short
@@ -143,7 +143,7 @@ def _tiling(features: int, batch: int) -> tuple[int, int, int, int]:
 
 
 @parallel()
-def normals(out: Array, ids: Array, epoch: int, word: int, key0: int, key1: int) -> None:
+def draws(out: Array, ids: Array, epoch: int, word: int, key0: int, key1: int) -> None:
     """Write standard normal draws to out (F, B), float32, for sample ids (B,), uint32."""
     features, batch = out.shape
     z = out.reshape(-1)
@@ -283,7 +283,7 @@ def _products(dy: Array, m: Array, dx: Array) -> None:
 # ---- from addresses to what kernels take ----------------------------------------------------------------
 
 
-def fill_normals(
+def fill_draws(
     out: Array,
     seed: int,
     samples: Array,
@@ -292,7 +292,7 @@ def fill_normals(
     site: int = 0,
     repetition: int = 0,
 ) -> None:
-    """Fill `out` (F, B) with standard normal draws: the same bits as `wn.random.normals`.
+    """Fill `out` (F, B) with standard normal draws: the same bits as `wn.random.standard_draws`.
 
     `out` is float32 and C-contiguous; `samples` (B,) holds sample ids, best as uint32: others are checked and
     converted. A wrong `out`, and whatever `normals` refuses, raises WnError.
@@ -305,7 +305,7 @@ def fill_normals(
     key0, key1 = random.seed_key(seed)
     epoch, word = random.checked_integer("epoch", epoch, 32), _stream_word(purpose, site, repetition)
     if out.size:
-        normals(out, ids, epoch, word, key0, key1)
+        draws(out, ids, epoch, word, key0, key1)
 
 
 def apply_arguments(
@@ -322,7 +322,7 @@ def apply_arguments(
     x: (P|1, F, B); y: (P, F, B); m: (P, F, B), or (1, F, B) where all members have the same M, or None where
     there is no M or it is not wanted; C-contiguous, of one dtype. Both parts have the same seeds, samples and
     epoch. `epoch` (1,), int64, is where the kernel shall find the epoch, an array of its own by default.
-    Arrays that do not fit, and whatever `wn.random.normals` refuses, raise WnError.
+    Arrays that do not fit, and whatever `wn.random.standard_draws` refuses, raise WnError.
     """
     key = _common_key(multiplier, offset)
     ids = random.checked_samples(np, key.samples)
