@@ -21,7 +21,13 @@ KINDS = {
     "mixed": lambda **options: mixed(2.0, 0.25, **options),
     "mixed-direct": lambda **options: mixed_direct(0.5, 1.5, mean_mul=0.5, mean_add=-1.0, **options),
     "add->mul": lambda **options: mixed(2.0, 0.25, mean_add=-1.0, order="add_mul", **options),
+    "uniform": lambda **options: additive(0.7, mean=0.3, distribution="uniform", **options),
+    "laplace": lambda **options: multiplicative(1.3, mean=0.8, distribution="laplace", **options),
+    "uniform add->mul": lambda **options: mixed(
+        2.0, 0.25, mean_add=-1.0, order="add_mul", distribution="uniform", **options
+    ),
 }
+OF_NORMAL_DRAWS = [kind for kind in KINDS if not kind.startswith(("uniform", "laplace", "add"))]
 
 
 def outputs(noise, x, seed, training=True, dtype=np.float64):
@@ -51,7 +57,9 @@ def test_moments(kind, execution, repetitions):
         mean, variance = moments.multiplier_moments(noise)
         if variance:
             check_mean(gain, mean, variance, seed=seed, name="multiplier: mean")
-            check_variance(gain, variance, seed=seed, name="multiplier: variance")
+            excess = moments.EXCESS_KURTOSIS[noise.distribution]
+            kurtosis = 3 + excess / (repetitions if noise.draws_each else 1)
+            check_variance(gain, variance, seed=seed, kurtosis=kurtosis, name="multiplier: variance")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +70,7 @@ def test_moments_in_float32_with_normalisation(kind):
     check_moments(y, 1.0, noise.for_elements(FEATURES), 3, f"{kind}, σ/{FEATURES}")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "additive"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("additive", "uniform")])
 def test_backward_is_correlated_with_forward_as_it_must_be(kind):
     """Cov(y, M̄) is not 0: backward has the draws of forward. With fresh draws it would be."""
     x, seed = 1.5, 7
@@ -73,7 +81,7 @@ def test_backward_is_correlated_with_forward_as_it_must_be(kind):
         float(moments.output_moments(x, noise).variance),
         moments.multiplier_moments(noise)[1],
     )
-    if noise.order == "mul_add":  # jointly normal
+    if kind in OF_NORMAL_DRAWS:  # jointly normal
         check_covariance(y, gain, expected, variances, seed=seed)
         spread = np.sqrt((variances[0] * variances[1] + expected**2) / N)
         assert expected / spread > 10 * Z_LIMIT  # n is large enough to tell it from 0
@@ -112,7 +120,7 @@ def test_the_two_sample_test_sees_a_forgotten_root():
         assert stats.ks_2samp(right.ravel(), wrong.ravel(), method="asymp").pvalue < P_LIMIT
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "add->mul"])
+@pytest.mark.parametrize("kind", OF_NORMAL_DRAWS)
 @pytest.mark.parametrize("repetitions", [1, 3])
 def test_the_output_is_normal(kind, repetitions):
     noise = KINDS[kind](repetitions=repetitions, execution="each")
@@ -121,6 +129,31 @@ def test_the_output_is_normal(kind, repetitions):
     p = stats.kstest(y.ravel(), "norm", args=(float(mean), float(variance) ** 0.5)).pvalue
     print(f"{kind}, R = {repetitions}: n = {N}, seed = 21, p = {p:.3g}")
     assert p > P_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("distribution", "law"),
+    [("uniform", stats.uniform(0.3 - 3**0.5, 2 * 3**0.5)), ("laplace", stats.laplace(0.3, 0.5**0.5))],
+)
+def test_the_output_has_the_distribution_of_its_draws(distribution, law):
+    for noise, x in (
+        (additive(1.0, mean=0.3, distribution=distribution), 0.0),
+        (multiplicative(1.0, mean=0.3, distribution=distribution), 1.0),
+    ):
+        y, _ = outputs(noise, x, seed=21)
+        p = stats.kstest(y.ravel(), law.cdf).pvalue
+        print(f"{distribution}, {noise.kind}: n = {N}, seed = 21, p = {p:.3g}")
+        assert p > P_LIMIT
+        other, _ = outputs(additive(1.0, mean=0.3), 0.0, seed=21)
+        assert stats.kstest(other.ravel(), law.cdf).pvalue < P_LIMIT  # the test would see normal draws
+
+
+def test_the_mean_of_uniform_draws_is_not_uniform():
+    """One draw with σ/√R would be: so uniform and Laplace draws are made R times, whatever is asked for."""
+    y, _ = outputs(additive(1.0, repetitions=12, distribution="uniform"), 0.0, seed=22)
+    scaled = np.sqrt(12) * y.ravel()
+    assert np.abs(scaled).max() > 3**0.5
+    check_moments(y, 0.0, additive(1.0, repetitions=12, distribution="uniform"), 22, "uniform, R = 12")
 
 
 # ---- independence ---------------------------------------------------------------------------------------

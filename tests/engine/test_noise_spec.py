@@ -7,11 +7,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 import wn
+from wn import random
 from wn.cli import main as cli
 from wn.engine import noise as noises
-from wn.engine.noise_spec import FIELDS, KINDS, OPTIONS, RULES, NoiseSpec, options_of, specified
+from wn.engine.noise_spec import (
+    DISTRIBUTIONS,
+    FIELDS,
+    KINDS,
+    OPTIONS,
+    RULES,
+    NoiseSpec,
+    options_of,
+    specified,
+)
 from wn.errors import WnError
 from wn.options import settings_of
 from wn.study import parse_study
@@ -39,6 +50,7 @@ VALUES: dict[str, Any] = {  # another one than the default
     "normalize_to_input_size": True,
     "repetitions": 3,
     "execution": "each",
+    "distribution": "laplace",
 }
 
 
@@ -117,6 +129,32 @@ def test_equal_operators_are_equal() -> None:
     assert (each.repetitions, each.execution) == ((1, 2), "each")
     add_mul = {"order": "add_mul", "repetitions": 2, "ratio": 0.5}
     assert specified("mixed", add_mul | {"execution": "each"}) == specified("mixed", add_mul)
+
+
+def test_the_default_distribution_is_not_written() -> None:
+    """Keys of units and records of runs are what they were before there was another one."""
+    for given in ({}, {"distribution": None}, {"distribution": "normal"}):
+        assert "distribution" not in msgspec.to_builtins(specified("additive", given))
+        assert "distribution" not in msgspec.to_builtins(read_walk(given))
+        assert read_walk(given) == read_walk({})
+    assert msgspec.to_builtins(read_walk({"distribution": "uniform"}))["distribution"] == "uniform"
+    assert DISTRIBUTIONS == random.DISTRIBUTIONS  # whose order is that of the kernels
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_one_draw_stands_for_many_where_draws_are_normal(distribution: str) -> None:
+    options = {"distribution": distribution, "repetitions": 3}
+    noise = noises.of_spec(specified("additive", options), 1.0)
+    assert noise.draws_each == (distribution != "normal")
+    each = specified("additive", options | {"execution": "each"})
+    assert (each == specified("additive", options)) == (distribution != "normal")  # it is the same
+
+
+def test_a_study_may_list_distributions() -> None:
+    keys = 'sigma = 0.5\nrepetitions = [1, 2]\ndistribution = ["normal", "laplace"]'
+    (entry,) = noise_entries(parse_study(STUDY.format(kind="additive", keys=keys)))
+    found = [(o.repetitions, o.distribution) for o in entry.operators]
+    assert found == [(1, UNSET), (1, "laplace"), (2, UNSET), (2, "laplace")]
 
 
 def test_what_a_specification_got_later_is_not_in_old_keys() -> None:

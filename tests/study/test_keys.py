@@ -28,6 +28,7 @@ SAME: list[tuple[str, str]] = [
     (ENTRY, f"{ENTRY}\nmean = 0\nnormalize_to_input_size = false\nrepetitions = 1"),
     (ENTRY, f"{ENTRY}\nmean = -0.0"),
     (ENTRY, f'{ENTRY}\nexecution = "each"'),  # of a single repetition
+    (ENTRY, f'{ENTRY}\ndistribution = "normal"'),
     (ENTRY, f'{ENTRY}\nmodels = "mlp-64"\nbatch_norm = "none"\ndata = "mnist"\nrepeats = 2'),
     ("train_limit = 1000", "train_limit = 1000\ntest_limit = 10000"),  # all test images
 ]
@@ -67,6 +68,9 @@ OTHER_NOISE: list[tuple[str, str]] = [
     (ENTRY, f"{ENTRY}\nnormalize_to_input_size = true"),
     (ENTRY, f"{ENTRY}\nrepetitions = 2"),
     (ENTRY, f'{ENTRY}\nrepetitions = 2\nexecution = "each"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "laplace"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "uniform"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "uniform"\nrepetitions = 2'),
     (ENTRY, "where = [1, 6]"),
     (ENTRY, 'where = "global"'),
     (ENTRY, 'where = "global"\nrepetition_maps = [[1, 2, 3, 4, 5, 6, 7, 8]]'),
@@ -134,6 +138,7 @@ def test_every_field_but_the_name_of_the_site_changes_the_key() -> None:
         "normalize_to_input_size": True,
         "repetitions": 2,
         "execution": "each",
+        "distribution": "laplace",
     }
     assert set(noises) == set(NoiseSpec.__struct_fields__)
     specs = [msgspec.structs.replace(unit.noise, **{name: value}) for name, value in noises.items()]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import integrate
 
 from wn.engine.noise import Noise, additive, mixed_direct
+from wn.engine.noise_spec import DISTRIBUTIONS
 from wn.errors import WnError
 from wn.theory.moments import (
     backward_moments,
@@ -43,6 +44,9 @@ OPERATORS = [
     operator(sigma_mul=0.6, sigma_add=0.8, mean_add=0.2),
     operator(sigma_mul=0.6, sigma_add=0.8, mean_add=0.2, mean_mul=1.3, order="add_mul"),
     operator(sigma_mul=1.1, sigma_add=0.9, mean_mul=0.0, order="add_mul"),
+    operator(sigma_mul=0.6, sigma_add=0.8, mean_add=0.2, mean_mul=1.3, distribution="uniform"),
+    operator(sigma_mul=0.6, sigma_add=0.8, mean_add=0.2, distribution="laplace", order="add_mul"),
+    operator(sigma_mul=0.6, sigma_add=0.8, distribution="laplace", repetitions=3),
 ]
 MULTIPLE = [
     operator(sigma_mul=0.6, sigma_add=0.8, repetitions=4, execution=execution, order=order)
@@ -50,13 +54,49 @@ MULTIPLE = [
 ]
 
 
+def standard(distribution: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    if distribution == "normal":
+        return rng.standard_normal(shape)
+    root = 3**0.5
+    return rng.uniform(-root, root, shape) if distribution == "uniform" else rng.laplace(0, 0.5**0.5, shape)
+
+
+def quadrature(distribution: str) -> tuple[Floats, Floats]:
+    """Nodes and weights of a mean over z, exact for polynomials up to degree 20."""
+    if distribution == "normal":
+        nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    elif distribution == "uniform":
+        nodes, weights = np.polynomial.legendre.leggauss(12)
+        nodes = nodes * 3**0.5
+    else:
+        half, weights = np.polynomial.laguerre.laggauss(12)
+        nodes, weights = np.concatenate([half, -half]) / 2**0.5, np.tile(weights, 2)
+    return nodes, weights / weights.sum()
+
+
+@pytest.mark.parametrize("order", ["mul_add", "add_mul"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_cumulants_of_one_draw_equal_sums_over_both_distributions(distribution: str, order: str) -> None:
+    parts = {"sigma_mul": 0.7, "mean_mul": 0.9, "sigma_add": 1.2, "mean_add": 0.3}
+    op = operator(**parts, order=order, distribution=distribution)
+    (z, p), x = quadrature(distribution), X[:, None, None]
+    m, d = 0.9 + 0.7 * z[:, None], 0.3 + 1.2 * z
+    y = x * m + d if order == "mul_add" else (x + d) * m
+    both = p[:, None] * p
+    mean = (both * y).sum(axis=(1, 2))
+    second, third, fourth = ((both * (y - mean[:, None, None]) ** k).sum(axis=(1, 2)) for k in (2, 3, 4))
+    found = output_cumulants(X, op)
+    for got, expected in zip(found, (mean, second, third, fourth - 3 * second**2), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
 def draw(op: Noise, x: Floats, n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """n outputs and mean multipliers, shape (n, *x.shape), written straight from the definition."""
-    each = op.execution == "each" or op.order == "add_mul"
+    each = op.execution == "each" or op.order == "add_mul" or op.distribution != "normal"
     shrink = 1.0 if each else math.sqrt(op.repetitions)
     shape = (op.repetitions if each else 1, n, *x.shape)
-    m = op.mean_mul + op.sigma_mul / shrink * rng.standard_normal(shape)
-    d = op.mean_add + op.sigma_add / shrink * rng.standard_normal(shape)
+    m = op.mean_mul + op.sigma_mul / shrink * standard(op.distribution, shape, rng)
+    d = op.mean_add + op.sigma_add / shrink * standard(op.distribution, shape, rng)
     y = x * m + d if op.order == "mul_add" else (x + d) * m
     return y.mean(axis=0), m.mean(axis=0)
 

@@ -3,10 +3,11 @@
 Every kind is a case of one operator with a multiplicative part M and an additive part D,
 
     mul→add: y = x·M + D        add→mul: y = (x + D)·M,
-    M ~ N(mean_mul, σ_mul²),    D ~ N(mean_add, σ_add²),
+    M = mean_mul + σ_mul z,    D = mean_add + σ_add z',
 
-with draws of their own for every element and sample, in training anew in every epoch (Borras, Klein, Fröning,
-arXiv 2212.10430, section 3).
+where z and z' have mean 0 and variance 1 and are normal, uniform or Laplace-distributed, with draws of their
+own for every element and sample, in training anew in every epoch (Borras, Klein, Fröning, arXiv 2212.10430,
+section 3, for normal draws).
 """
 
 from collections.abc import Mapping
@@ -42,10 +43,11 @@ class Noise:
     `sigma_mul`, `sigma_add` ≥ 0 and the means are numbers, or arrays (P,) with a value per member: lists
     become float64 arrays.
     `repetitions` R executes the operator R times on the same x and averages; `execution` says how: "each"
-    draws R times, "single" draws once with σ/√R, which has the same distribution (for add→mul it has not:
-    there the operator always draws R times; see docs/noise.md). `normalize_to_input_size` divides σ by the
-    number N of elements per sample. Raises WnError for values out of range, for values and an order that the
-    kind has not, and for more than 4096 repetitions that are drawn separately.
+    draws R times, "single" draws once with σ/√R, which has the same distribution (but not for add→mul, nor
+    for draws that are not normal: there the operator always draws R times; see docs/noise.md). `distribution`
+    is that of the draws; means and σ stay. `normalize_to_input_size` divides σ by the number N of elements
+    per sample. Raises WnError for values out of range, for values and an order that the kind has not, and for
+    more than 4096 repetitions that are drawn separately.
     """
 
     kind: str = "none"
@@ -59,10 +61,11 @@ class Noise:
     normalize_to_input_size: bool = False
     repetitions: int = 1
     execution: Execution = "single"
+    distribution: str = "normal"
     recordable: ClassVar[bool] = True  # as layers have it, see `wn.engine.layers.base`
 
     def __post_init__(self) -> None:
-        for name in ("kind", "order", "execution"):
+        for name in ("kind", "order", "execution", "distribution"):
             check_choice(name, getattr(self, name))
         for name, least in (("sigma_mul", 0), ("sigma_add", 0), ("mean_mul", -np.inf), ("mean_add", -np.inf)):
             value = _checked(name, getattr(self, name), at_least=least)
@@ -78,7 +81,7 @@ class Noise:
         if self.draws_each and self.repetitions > MOST_DRAWS:
             raise WnError(
                 f"repetitions is {self.repetitions}: at most {MOST_DRAWS} can be drawn separately (execution "
-                "each, or order add_mul); mul_add noise of execution single has no limit"
+                "each, order add_mul, or draws that are not normal); else execution single has no limit"
             )
         _check_kind(self)
 

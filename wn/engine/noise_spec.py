@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from wn.errors import WnError
 from wn.options import Option, annotation
@@ -17,6 +17,7 @@ KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 MIXED = ("mixed", "mixed-direct")
 ORDERS = ("mul_add", "add_mul")
 EXECUTIONS = ("single", "each")
+DISTRIBUTIONS = ("normal", "uniform", "laplace")
 DEFAULT_RATIO = 0.5
 
 
@@ -71,6 +72,15 @@ class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
         Rule(choices=EXECUTIONS),
     ] = "single"
+    distribution: Annotated[
+        str | UnsetType,
+        Option(
+            "Distribution of the draws, whose mean and σ stay: normal, uniform or laplace.",
+            "Noise",
+            default="normal",
+        ),
+        Rule(choices=DISTRIBUTIONS, axis=True),
+    ] = UNSET
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(NoiseOptions)}
@@ -95,6 +105,7 @@ class NoiseSpec(msgspec.Struct, frozen=True, kw_only=True):
     normalize_to_input_size: bool = False
     repetitions: int | tuple[int, ...] = 1
     execution: str = "single"
+    distribution: str | UnsetType = UNSET  # normal
 
 
 def specified(kind: str, options: Mapping[str, Any], sigma_mul: float | None = None) -> NoiseSpec:
@@ -120,6 +131,8 @@ def specified(kind: str, options: Mapping[str, Any], sigma_mul: float | None = N
     repetitions = given.get("repetitions", 1)
     if isinstance(repetitions, tuple) and len(set(repetitions)) == 1:
         given["repetitions"] = repetitions[0]
+    if given.get("distribution") == "normal":
+        del given["distribution"]
     spec = NoiseSpec(kind=kind, sigma_mul=sigma_mul, **given)
     several = any(n != 1 for n in (repetitions if isinstance(repetitions, tuple) else (repetitions,)))
     return spec if several and may_be_single(spec) else msgspec.structs.replace(spec, execution="single")
@@ -127,7 +140,7 @@ def specified(kind: str, options: Mapping[str, Any], sigma_mul: float | None = N
 
 def may_be_single(noise: Any) -> bool:
     """Whether one draw with σ/√R has the distribution of the average of R, for a Noise or a NoiseSpec."""
-    return bool(noise.order == "mul_add")
+    return noise.order == "mul_add" and noise.distribution in ("normal", UNSET)
 
 
 def options_of(kind: str) -> tuple[str, ...]:

@@ -14,12 +14,15 @@ from wn.errors import WnError
 
 Floats = NDArray[np.float64]
 
+EXCESS_KURTOSIS = {"normal": 0.0, "uniform": -1.2, "laplace": 3.0}  # κ₄ of draws of variance 1
+
 
 class Operator(Protocol):
     """The parts of a noise operator that the formulas are of; `wn.engine.noise.Noise` has them.
 
-    order "mul_add": y = x·M + D; "add_mul": y = (x + D)·M, where M ~ N(mean_mul, sigma_mul²) and
-    D ~ N(mean_add, sigma_add²). Additive noise has sigma_mul = 0, multiplicative sigma_add = 0, none neither.
+    order "mul_add": y = x·M + D; "add_mul": y = (x + D)·M. M and D have the means mean_mul, mean_add and the
+    variances sigma_mul², sigma_add²; `distribution` is normal, uniform or laplace. Additive noise has
+    sigma_mul = 0, multiplicative sigma_add = 0, none neither.
     R `repetitions` are R averaged draws if `draws_each`, else one draw with σ/√R.
     """
 
@@ -33,6 +36,8 @@ class Operator(Protocol):
     def mean_add(self) -> Any: ...
     @property
     def order(self) -> str: ...
+    @property
+    def distribution(self) -> str: ...
     @property
     def repetitions(self) -> int: ...
     @property
@@ -122,17 +127,22 @@ def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Oper
 def output_cumulants(x: ArrayLike, operator: Operator) -> Cumulants:
     """First four cumulants of the output for a given x.
 
-    mul_add is Gaussian: κ₃ = κ₄ = 0. add_mul with a = x + d and w = s²·t², per draw:
-    κ₂ = a²s² + m²t² + w;  κ₃ = 6·a·m·w;  κ₄ = 12·(a²s² + m²t²)·w + 6·w².  A mean of R draws: κ_n / R^(n−1).
-    x: any shape. Derived in docs/noise.md.
+    γ is the excess kurtosis of the draws: 0 normal, −6/5 uniform, 3 Laplace. Per draw,
+    mul_add: κ₃ = 0;  κ₄ = γ·(x⁴s⁴ + t⁴);  add_mul with a = x + d, w = s²·t² and g = a²s² + m²t²:
+    κ₂ = g + w;  κ₃ = 6·a·m·w;  κ₄ = γ·(a⁴s⁴ + m⁴t⁴) + 6·(γ + 2)·g·w + ((γ + 3)² − 3)·w².
+    A mean of R draws: κ_n / R^(n−1).  x: any shape. Derived in docs/noise.md.
     """
     mean, variance = output_moments(x, operator)
-    if operator.order == "mul_add":
-        return Cumulants(mean, variance, np.zeros_like(mean), np.zeros_like(mean))
     m, d, s2, t2, draws = _parts(operator)
-    a = np.asarray(x, np.float64) + d
-    w, gaussian = s2 * t2, a**2 * s2 + m**2 * t2
-    third, fourth = 6 * a * m * w, 12 * gaussian * w + 6 * w**2
+    excess, given = EXCESS_KURTOSIS[operator.distribution], np.asarray(x, np.float64)
+    if operator.order == "mul_add":
+        fourth = excess * ((given**2 * s2) ** 2 + t2**2)
+        return Cumulants(mean, variance, np.zeros_like(mean), fourth / draws**3)
+    a = given + d
+    w, by_mul, by_add = s2 * t2, a**2 * s2, m**2 * t2
+    third = 6 * a * m * w
+    fourth = excess * (by_mul**2 + by_add**2) + 6 * (excess + 2) * (by_mul + by_add) * w
+    fourth += ((excess + 3) ** 2 - 3) * w**2
     return Cumulants(mean, variance, third / draws**2, fourth / draws**3)
 
 

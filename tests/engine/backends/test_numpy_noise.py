@@ -38,11 +38,12 @@ def assert_same_bits(actual: Any, expected: Any) -> None:
     purpose=st.sampled_from(Purpose),
     site=st.integers(0, 4095),
     repetition=st.integers(0, 4095),
+    distribution=st.sampled_from(random.DISTRIBUTIONS),
 )
-@example(1, 1, 80, 0, 0, 0, Purpose.INIT, 0, 0)
-@example(2, 1, 3, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095)
-@example(3, 7, 1, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2)
-@example(5, 31, 16, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1)
+@example(1, 1, 80, 0, 0, 0, Purpose.INIT, 0, 0, "laplace")
+@example(2, 1, 3, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095, "uniform")
+@example(3, 7, 1, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2, "normal")
+@example(5, 31, 16, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1, "laplace")
 def test_same_bits_as_the_plain_code(
     features: int,
     batch: int,
@@ -53,13 +54,16 @@ def test_same_bits_as_the_plain_code(
     purpose: Purpose,
     site: int,
     repetition: int,
+    distribution: str,
 ) -> None:
     samples = (first + 7 * np.arange(batch)) % 2**32
     out = np.full((features, batch), np.nan, np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_noise, "TILE", tile)
-        fill_draws(out, seed, samples, epoch, purpose, site, repetition)
-    expected = random.standard_draws(np, seed, samples, features, epoch, purpose, site, repetition)
+        fill_draws(out, seed, samples, epoch, purpose, site, repetition, distribution)
+    expected = random.standard_draws(
+        np, seed, samples, features, epoch, purpose, site, repetition, distribution
+    )
     assert_same_bits(out, expected)
 
 

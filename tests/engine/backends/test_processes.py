@@ -197,10 +197,10 @@ WORDS = """
 import logging
 logging.basicConfig(format="%(message)s")
 import numpy as np
-from wn.engine.backends.numba.kernels import noise
+from wn.engine.backends.numba.kernels import draws
 words = np.zeros((4, 1), np.uint32)
-noise._draw_words(words, 0, 1, np.zeros(1, np.uint32), (0, 0, 1, 0))
-print(words[:, 0].tolist(), sum(noise._draw_words.stats.cache_hits.values()))
+draws._draw_words(words, 0, 1, np.zeros(1, np.uint32), (0, 0, 1, 0, 0))
+print(words[:, 0].tolist(), sum(draws._draw_words.stats.cache_hits.values()))
 """
 
 

@@ -18,9 +18,11 @@ class NumpyBackend(Backend):
     name = "numpy"
     xp = np
 
-    def _draws_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Any:
+    def _draws_of_seed(
+        self, key: DrawKey, seed: int, features: int, repetition: int, distribution: str
+    ) -> Any:
         out = np.empty((features, len(key.samples)), np.float32)
-        fill_draws(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition)
+        fill_draws(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition, distribution)
         return out
 
     def adam_update(
