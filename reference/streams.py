@@ -47,11 +47,32 @@ def normal_pairs(
     return radius * np.cos(angle), radius * np.sin(angle)
 
 
+def uniform(word: int) -> float:
+    """A uniform draw on (−√3, √3): √3·(2u − 1) with 2u − 1 the word as a signed fraction."""
+    signed = word - WORD if word >= WORD // 2 else word
+    return math.sqrt(3.0) * (signed + 0.5) / 2**31
+
+
+def laplace(word: int) -> float:
+    """A Laplace draw of variance 1: the top bit is its sign, the others its rank from the tail inwards."""
+    negative, rank = divmod(word, 2**31)
+    size = -math.log((rank + 0.5) / 2**31) if rank < 2**30 else -math.log1p(-(2**31 - rank - 0.5) / 2**31)
+    return (-size if negative else size) / math.sqrt(2.0)
+
+
 def normal(seed: int, sample: int, feature: int, epoch: int, word: int) -> float:
     """The draw of one feature of one sample; `word` is purpose · 2^24 + site · 2^12 + repetition."""
     words = philox4x32((feature // 4, sample, epoch, word), (seed % WORD, seed // WORD))
     first = feature % 4 // 2 * 2
     return normal_pair(words[first], words[first + 1])[feature % 2]
+
+
+def draw(seed: int, sample: int, feature: int, epoch: int, word: int, distribution: str) -> float:
+    """The draw of one feature of one sample, of mean 0 and variance 1."""
+    if distribution == "normal":
+        return normal(seed, sample, feature, epoch, word)
+    words = philox4x32((feature // 4, sample, epoch, word), (seed % WORD, seed // WORD))
+    return (uniform if distribution == "uniform" else laplace)(words[feature % 4])
 
 
 def chebyshev_fit(

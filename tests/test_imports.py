@@ -18,12 +18,12 @@ ORDER: dict[str, tuple[str, ...]] = {
     "wn": (
         "errors installed",
         "numbers files",
-        "random theory",
+        "options random theory",
         "data",
         "engine",
         "fit",
         "walking",
-        "study",
+        "front study",
         "cli testing",  # nothing in wn is built on its testing tools
         "__main__",
     ),

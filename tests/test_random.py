@@ -87,18 +87,21 @@ BAD_ADDRESSES: list[tuple[Callable[[], Any], str]] = [
     (lambda: random.seed_key(-1), "seed must be an integer from 0 to 2\\^64 - 1, got -1"),
     (lambda: random.seed_key(2**64), "seed must be"),
     (lambda: random.seed_key(True), "seed must be .* got True"),
-    (lambda: random.normals(np, cast(Any, "1"), [0], 1, 0, Purpose.INIT), "seed must be .* got '1'"),
-    (lambda: random.normals(np, cast(Any, 1.0), [0], 1, 0, Purpose.INIT), "seed must be .* got 1.0"),
-    (lambda: random.normals(np, 1, [0], 1, 2**32, Purpose.INIT), "epoch must be .* 2\\^32 - 1"),
-    (lambda: random.normals(np, 1, [0], -1, 0, Purpose.INIT), "features must be"),
-    (lambda: random.normals(np, 1, [2**32], 1, 0, Purpose.INIT), "sample ids must be from 0 to 2\\^32 - 1"),
-    (lambda: random.normals(np, 1, [-1], 1, 0, Purpose.INIT), "sample ids must be .* got -1 to -1"),
+    (lambda: random.standard_draws(np, cast(Any, "1"), [0], 1, 0, Purpose.INIT), "seed must be .* got '1'"),
+    (lambda: random.standard_draws(np, cast(Any, 1.0), [0], 1, 0, Purpose.INIT), "seed must be .* got 1.0"),
+    (lambda: random.standard_draws(np, 1, [0], 1, 2**32, Purpose.INIT), "epoch must be .* 2\\^32 - 1"),
+    (lambda: random.standard_draws(np, 1, [0], -1, 0, Purpose.INIT), "features must be"),
     (
-        lambda: random.normals(np, 1, [0.0], 1, 0, Purpose.INIT),
+        lambda: random.standard_draws(np, 1, [2**32], 1, 0, Purpose.INIT),
+        "sample ids must be from 0 to 2\\^32 - 1",
+    ),
+    (lambda: random.standard_draws(np, 1, [-1], 1, 0, Purpose.INIT), "sample ids must be .* got -1 to -1"),
+    (
+        lambda: random.standard_draws(np, 1, [0.0], 1, 0, Purpose.INIT),
         "sample ids must be integers in one dimension",
     ),
     (
-        lambda: random.normals(np, 1, [[0]], 1, 0, Purpose.INIT),
+        lambda: random.standard_draws(np, 1, [[0]], 1, 0, Purpose.INIT),
         "sample ids must be integers in one dimension",
     ),
     (lambda: random.sample_words(np, 1, [0], -1, Purpose.AUGMENT), "epoch must be"),
@@ -124,7 +127,7 @@ def test_bad_addresses_are_refused(call: Callable[[], Any], message: str) -> Non
 def test_normals_equal_the_scalar_reference(
     seed: int, sample: int, feature: int, epoch: int, site: int
 ) -> None:
-    z = random.normals(np, seed, np.array([sample]), feature + 1, epoch, Purpose.EVAL_ADD, site, 9)
+    z = random.standard_draws(np, seed, np.array([sample]), feature + 1, epoch, Purpose.EVAL_ADD, site, 9)
     word = random.stream_word(Purpose.EVAL_ADD, site, 9)
     expected = reference.normal(seed, sample, feature, epoch, word)
     assert z.shape == (feature + 1, 1)
@@ -145,7 +148,7 @@ def test_the_batch_does_not_matter(
     """The same draws in another order, in two parts, one by one, and with more features asked for."""
 
     def draw(ids: list[int], count: int) -> Any:
-        return random.normals(np, 3, np.array(ids, np.int64), count, 2, Purpose.TRAIN_MUL, 1, 4)
+        return random.standard_draws(np, 3, np.array(ids, np.int64), count, 2, Purpose.TRAIN_MUL, 1, 4)
 
     whole = draw(samples, features)
     places = list(range(len(samples)))
@@ -159,7 +162,7 @@ def test_the_batch_does_not_matter(
 
 def test_every_part_of_the_address_changes_the_draws() -> None:
     def draw(seed: int = 1, epoch: int = 0, purpose: Purpose = Purpose.TRAIN_ADD, *place: int) -> bytes:
-        return bytes(random.normals(np, seed, np.arange(8), 4, epoch, purpose, *place).tobytes())
+        return bytes(random.standard_draws(np, seed, np.arange(8), 4, epoch, purpose, *place).tobytes())
 
     draws = [
         draw(),
@@ -348,7 +351,7 @@ def test_member_seed_equals_the_reference(seed: int, repeat: int) -> None:
 
 def test_streams_never_change() -> None:
     """Pinned values: if one of them changes, every result computed before can no longer be repeated."""
-    z = random.normals(np, 1, np.array([0, 59_999]), 5, 7, Purpose.TRAIN_ADD, 3, 2)
+    z = random.standard_draws(np, 1, np.array([0, 59_999]), 5, 7, Purpose.TRAIN_ADD, 3, 2)
     u = random.uniforms(np, 1, 3, Purpose.INIT, 2)
     assert " ".join(f"{bits:08x}" for bits in z.view(np.uint32).ravel().tolist()) == (
         "bf8fc62c bea10ed2 3f130696 3e74873c beff3b8a 3f8a8151 3f44332c c0060c78 bffdbb39 be1243ce"

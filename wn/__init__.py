@@ -9,11 +9,11 @@ __all__ = ["WnError", "__version__", "fit_midpoint", "train", "walk"]
 if TYPE_CHECKING:
     from wn.errors import WnError
     from wn.fit.midpoint import fit_midpoint
-    from wn.walking.front import train, walk
+    from wn.front import train, walk
 
 _HOME = {
-    "walk": "wn.walking.front",
-    "train": "wn.walking.front",
+    "walk": "wn.front",
+    "train": "wn.front",
     "fit_midpoint": "wn.fit.midpoint",
     "WnError": "wn.errors",
 }

@@ -5,6 +5,7 @@ Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 
 `xp` is NumPy or CuPy; the results have the same bits on both.
 """
 
+import math
 from enum import IntEnum
 from typing import Any
 
@@ -33,6 +34,11 @@ EXPONENT_MASK = 0x7F800000  # the exponent bits of a float32
 TOP_EXPONENT = 0x4F000000  # the bits of 2^31
 SCALE_EXPONENT = 0x2F800000  # the bits of 2^−32
 SIGN_BIT = 0x80000000
+
+# What a word, as a signed number, and a logarithm, in its unit, are multiplied by for a variance of 1.
+UNIFORM_SCALE = 3**0.5 * 2.0**-31
+LAPLACE_SCALE = math.log(2) * 2.0**-23 / 2**0.5
+DISTRIBUTIONS = ("normal", "uniform", "laplace")
 
 
 class Purpose(IntEnum):
@@ -155,7 +161,7 @@ def normals_from_words(xp: Any, w0: Any, w1: Any) -> tuple[Any, Any]:
     Derived in docs/noise-streams.md.
     """
     w0, w1 = xp.asarray(w0, dtype=xp.uint32), xp.asarray(w1, dtype=xp.uint32)
-    radius = _radius(xp, w0)
+    radius = xp.sqrt(_logarithm(xp, w0, 0.5))
     v = (w1 << xp.uint32(1)).view(xp.int32).astype(xp.float32)
     v = v * xp.float32(2.0**-31)
     h = v * v
@@ -166,16 +172,30 @@ def normals_from_words(xp: Any, w0: Any, w1: Any) -> tuple[Any, Any]:
     return radius * cosine, radius * sine
 
 
-def _radius(xp: Any, w0: Any) -> Any:
-    """√(−2 ln u) in units of √(ln 4 · 2^−23), which the polynomials of cosine and sine give back."""
-    t = w0.view(xp.int32).astype(xp.float32)
-    t = t + xp.float32(0.5)  # u·2^32 where u < ½, else (u − 1)·2^32: precise at both ends
+def uniform_from_word(xp: Any, word: Any) -> Any:
+    """A draw of mean 0 and variance 1, uniform on (−√3, √3): √3·(s + ½)·2^−31 of the word as a signed s."""
+    t = word.view(xp.int32).astype(xp.float32) + xp.float32(0.5)
+    return t * xp.float32(UNIFORM_SCALE)
+
+
+def laplace_from_word(xp: Any, word: Any) -> Any:
+    """A Laplace draw of mean 0 and variance 1: ∓(ln u)/√2 with the top bit as sign, u = (m + ½)·2^−31.
+
+    m are the other 31 bits. Within 1e-6·(1 + |z|) of exact arithmetic. Derived in docs/noise-streams.md.
+    """
+    z = _logarithm(xp, word << xp.uint32(1), 1.0) * xp.float32(LAPLACE_SCALE)
+    return (z.view(xp.uint32) ^ (word & xp.uint32(SIGN_BIT))).view(xp.float32)
+
+
+def _logarithm(xp: Any, word: Any, shift: float) -> Any:
+    """−2 ln u in units of ln 4 · 2^−23 for u = (word + shift)·2^−32, shift ½ or 1."""
+    t = word.view(xp.int32).astype(xp.float32)
+    t = t + xp.float32(shift)  # u·2^32 where u < ½, else (u − 1)·2^32: precise at both ends
     exponent = xp.minimum(t.view(xp.uint32), xp.uint32(TOP_EXPONENT)) & xp.uint32(EXPONENT_MASK)
     halvings = xp.uint32(TOP_EXPONENT) - exponent  # 2^23 · number of halvings; 0 where t < 0
     x = t * (halvings + xp.uint32(SCALE_EXPONENT)).view(xp.float32)
     f = x - xp.ceil(x)  # u = (1 + f)·2^−halvings with −½ ≤ f < 0
-    logarithm = halvings.astype(xp.float32) + f * _polynomial(xp, LOG_POLYNOMIAL, f)
-    return xp.sqrt(logarithm)
+    return halvings.astype(xp.float32) + f * _polynomial(xp, LOG_POLYNOMIAL, f)
 
 
 def _polynomial(xp: Any, coefficients: tuple[float, ...], x: Any) -> Any:
@@ -186,7 +206,7 @@ def _polynomial(xp: Any, coefficients: tuple[float, ...], x: Any) -> Any:
     return value
 
 
-def normals(
+def standard_draws(
     xp: Any,
     seed: int,
     samples: Any,
@@ -195,13 +215,15 @@ def normals(
     purpose: Purpose,
     site: int = 0,
     repetition: int = 0,
+    distribution: str = "normal",
 ) -> Any:
-    """Return standard normal draws (F, B) float32 that belong to a feature and a sample id.
+    """Return draws (F, B) float32 of mean 0 and variance 1 that belong to a feature and a sample id.
 
     Counter (feature // 4, sample id, epoch or evaluation id, stream word) → words 0 … 3 → features 4i … 4i+3.
     `samples` (B,) holds sample ids in any order; a draw depends on nothing else that is in the batch.
-    Bad seeds, sample ids, epochs, sites or repetitions raise WnError.
+    Bad seeds, sample ids, epochs, sites, repetitions or distributions raise WnError.
     """
+    of_distribution(distribution)
     blocks = (checked_integer("features", features, 32) + 3) // 4
     ids = checked_samples(xp, samples)
     counter = (
@@ -210,9 +232,22 @@ def normals(
         checked_integer("epoch", epoch, 32),
         stream_word(purpose, site, repetition),
     )
-    w0, w1, w2, w3 = philox4x32(xp, counter, seed_key(seed))  # (⌈F/4⌉, B) each
-    z = xp.stack([*normals_from_words(xp, w0, w1), *normals_from_words(xp, w2, w3)], axis=1)  # (⌈F/4⌉, 4, B)
+    words = philox4x32(xp, counter, seed_key(seed))  # (⌈F/4⌉, B) each
+    if distribution == "normal":
+        drawn = [*normals_from_words(xp, *words[:2]), *normals_from_words(xp, *words[2:])]
+    else:
+        from_word = uniform_from_word if distribution == "uniform" else laplace_from_word
+        drawn = [from_word(xp, word) for word in words]
+    z = xp.stack(drawn, axis=1)  # (⌈F/4⌉, 4, B)
     return z.reshape(4 * blocks, len(ids))[:features]  # (F, B)
+
+
+def of_distribution(distribution: str) -> int:
+    """Return the number of a distribution, by which kernels know it; WnError for an unknown one."""
+    if distribution not in DISTRIBUTIONS:
+        known = ", ".join(DISTRIBUTIONS)
+        raise WnError(f"unknown distribution {distribution!r}: allowed are {known}")
+    return DISTRIBUTIONS.index(distribution)
 
 
 def uniform_below(xp: Any, words: Any, bound: int) -> Any:

@@ -18,7 +18,7 @@ from wn.engine.backends.plain.base import DrawKey
 from wn.engine.layers import convolution, cross_entropy
 from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.network import Pass
-from wn.random import Purpose, normals
+from wn.random import Purpose, standard_draws
 
 BE = backends.get("numpy")
 NORMALS = ((1024, 1000), (784, 128), (64, 1024), (64, 128))  # features, samples
@@ -36,8 +36,8 @@ def normal_sides(features: int, batch: int) -> list[Side]:
     key = DrawKey((0,), samples, 0, Purpose.TRAIN_ADD, 0)
     out, generator = np.empty((features, batch), np.float32), np.random.default_rng(0)
     return [
-        Side("kernel", lambda: BE.normals(key, features), scale),
-        Side("plain code", lambda: normals(np, 0, samples, features, 0, Purpose.TRAIN_ADD), scale),
+        Side("kernel", lambda: BE.standard_draws(key, features), scale),
+        Side("plain code", lambda: standard_draws(np, 0, samples, features, 0, Purpose.TRAIN_ADD), scale),
         Side("Generator", lambda: generator.standard_normal(dtype=np.float32, out=out), scale),
     ]
 

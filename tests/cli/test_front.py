@@ -13,7 +13,7 @@ import wn
 from tests.cli.command_line import one_line, run
 from wn.cli import main as cli
 from wn.errors import WnError
-from wn.walking import api, front, settings
+from wn.walking import api, settings
 from wn.walking.settings import SingleSettings, WalkSettings
 
 TINY: dict[str, Any] = {
@@ -201,7 +201,7 @@ def test_more_points_than_a_walk_has_are_refused_on_the_command_line() -> None:
 def test_sites_by_name_are_walked() -> None:
     """Really, once: the same rows as by number."""
     by_name = wn.walk(**TINY, where="fc1,7", sigma=1, phase="inference")
-    by_number = front.walk(**TINY, where=[1, 7], sigma=[1.0], phase="inference")
+    by_number = wn.walk(**TINY, where=[1, 7], sigma=[1.0], phase="inference")
     assert by_name.curves.tolist() == by_number.curves.tolist()
     assert by_name.run["asked"]["where"] == [1, 7]
     trained = wn.train(**TINY, where="fc1:2", noise="additive", sigma=0.1, lr=0.01)

@@ -129,7 +129,7 @@ class Pair:
         shape = self.network.site_shapes()[site]
         streams = noise_layer.draws((SEED,), samples, step, site, training)
         add, mul = (
-            np.moveaxis(BE.normals(key, int(np.prod(shape))).reshape(*shape, len(samples)), -1, 0)
+            np.moveaxis(BE.standard_draws(key, int(np.prod(shape))).reshape(*shape, len(samples)), -1, 0)
             for key in (streams.add, streams.mul)
         )
         return torch_peer.Draws(

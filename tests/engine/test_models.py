@@ -322,7 +322,7 @@ def noise_draws(network, operator, run):
     for site, shape in enumerate(network.site_shapes()):
         streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, training=True)
         z_mul, z_add = (
-            BE.normals(key, int(np.prod(shape))).reshape(1, 1, *shape, BATCH).astype(np.float64)
+            BE.standard_draws(key, int(np.prod(shape))).reshape(1, 1, *shape, BATCH).astype(np.float64)
             for key in (streams.mul, streams.add)
         )
         draws[site] = (1 + operator.sigma_mul * z_mul, operator.sigma_add * z_add, operator.order)

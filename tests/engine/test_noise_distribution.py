@@ -10,7 +10,6 @@ from wn.engine.noise import additive, mixed, mixed_direct, multiplicative
 from wn.testing import check_covariance, check_independence, check_mean, check_variance
 from wn.testing.tolerances import Z_LIMIT
 from wn.theory import moments
-from wn.theory.moments import Operator
 
 FEATURES, BATCH = 60, 5000
 N = FEATURES * BATCH
@@ -22,7 +21,13 @@ KINDS = {
     "mixed": lambda **options: mixed(2.0, 0.25, **options),
     "mixed-direct": lambda **options: mixed_direct(0.5, 1.5, mean_mul=0.5, mean_add=-1.0, **options),
     "add->mul": lambda **options: mixed(2.0, 0.25, mean_add=-1.0, order="add_mul", **options),
+    "uniform": lambda **options: additive(0.7, mean=0.3, distribution="uniform", **options),
+    "laplace": lambda **options: multiplicative(1.3, mean=0.8, distribution="laplace", **options),
+    "uniform add->mul": lambda **options: mixed(
+        2.0, 0.25, mean_add=-1.0, order="add_mul", distribution="uniform", **options
+    ),
 }
+OF_NORMAL_DRAWS = [kind for kind in KINDS if not kind.startswith(("uniform", "laplace", "add"))]
 
 
 def outputs(noise, x, seed, training=True, dtype=np.float64):
@@ -33,22 +38,8 @@ def outputs(noise, x, seed, training=True, dtype=np.float64):
     return y, layer.backward(BE, np.ones_like(value), cache)
 
 
-def theory_of(noise, features=FEATURES):
-    """Return the operator of `wn.theory` that `noise` stands for; add->mul is always drawn R times."""
-    return Operator(
-        noise.sigma_mul,
-        noise.mean_mul,
-        noise.sigma_add,
-        noise.mean_add,
-        noise.order,
-        noise.repetitions,
-        "each" if noise.order == "add_mul" else noise.execution,
-        features if noise.normalize_to_input_size else 1,
-    )
-
-
-def check_moments(y, x, operator, seed, name):
-    cumulants = moments.output_cumulants(x, operator)
+def check_moments(y, x, noise, seed, name):
+    cumulants = moments.output_cumulants(x, noise)
     variance = float(cumulants.variance)
     check_mean(y, float(cumulants.mean), variance, seed=seed, name=f"{name}: mean")
     kurtosis = float(cumulants.fourth_central_moment) / variance**2
@@ -62,12 +53,13 @@ def test_moments(kind, execution, repetitions):
     for seed, (x, training) in enumerate([(1.7, True), (-0.4, False)]):
         noise = KINDS[kind](execution=execution, repetitions=repetitions)
         y, gain = outputs(noise, x, seed, training)
-        operator = theory_of(noise)
-        check_moments(y, x, operator, seed, f"{kind}, {execution}, R = {repetitions}, x = {x}")
-        mean, variance = moments.multiplier_moments(operator)
+        check_moments(y, x, noise, seed, f"{kind}, {execution}, R = {repetitions}, x = {x}")
+        mean, variance = moments.multiplier_moments(noise)
         if variance:
             check_mean(gain, mean, variance, seed=seed, name="multiplier: mean")
-            check_variance(gain, variance, seed=seed, name="multiplier: variance")
+            excess = moments.EXCESS_KURTOSIS[noise.distribution]
+            kurtosis = 3 + excess / (repetitions if noise.draws_each else 1)
+            check_variance(gain, variance, seed=seed, kurtosis=kurtosis, name="multiplier: variance")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,22 +67,21 @@ def test_moments_in_float32_with_normalisation(kind):
     noise = KINDS[kind](normalize_to_input_size=True, repetitions=2)
     y, _ = outputs(noise, 1.0, seed=3, dtype=np.float32)
     assert y.dtype == np.float32
-    check_moments(y, 1.0, theory_of(noise), 3, f"{kind}, σ/{FEATURES}")
+    check_moments(y, 1.0, noise.for_elements(FEATURES), 3, f"{kind}, σ/{FEATURES}")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "additive"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("additive", "uniform")])
 def test_backward_is_correlated_with_forward_as_it_must_be(kind):
     """Cov(y, M̄) is not 0: backward has the draws of forward. With fresh draws it would be."""
     x, seed = 1.5, 7
     noise = KINDS[kind](repetitions=3, execution="each")
-    operator = theory_of(noise)
     y, gain = outputs(noise, x, seed)
-    expected = float(moments.forward_backward_covariance(x, operator))
+    expected = float(moments.forward_backward_covariance(x, noise))
     variances = (
-        float(moments.output_moments(x, operator).variance),
-        moments.multiplier_moments(operator)[1],
+        float(moments.output_moments(x, noise).variance),
+        moments.multiplier_moments(noise)[1],
     )
-    if noise.order == "mul_add":  # jointly normal
+    if kind in OF_NORMAL_DRAWS:  # jointly normal
         check_covariance(y, gain, expected, variances, seed=seed)
         spread = np.sqrt((variances[0] * variances[1] + expected**2) / N)
         assert expected / spread > 10 * Z_LIMIT  # n is large enough to tell it from 0
@@ -103,9 +94,8 @@ def test_add_mul_is_never_drawn_once():
     """One draw with σ/√R has another variance: s²t²/R² instead of s²t²/R."""
     noise = mixed_direct(1.0, 1.0, order="add_mul", repetitions=4)
     y, _ = outputs(noise, 0.0, seed=5)
-    each = theory_of(noise)
-    check_moments(y, 0.0, each, 5, "add->mul, R = 4, asked for a single draw")
-    single = Operator(1.0, 1.0, 1.0, 0.0, "add_mul", 4, "single")
+    check_moments(y, 0.0, noise, 5, "add->mul, R = 4, asked for a single draw")
+    single = mixed_direct(0.5, 0.5, order="add_mul")
     with pytest.raises(AssertionError, match=r"\|z\| must be below 6"):
         check_moments(y, 0.0, single, 5, "the variance of a single draw")
 
@@ -130,15 +120,40 @@ def test_the_two_sample_test_sees_a_forgotten_root():
         assert stats.ks_2samp(right.ravel(), wrong.ravel(), method="asymp").pvalue < P_LIMIT
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "add->mul"])
+@pytest.mark.parametrize("kind", OF_NORMAL_DRAWS)
 @pytest.mark.parametrize("repetitions", [1, 3])
 def test_the_output_is_normal(kind, repetitions):
     noise = KINDS[kind](repetitions=repetitions, execution="each")
     y, _ = outputs(noise, 1.0, seed=21)
-    mean, variance = moments.output_moments(1.0, theory_of(noise))
+    mean, variance = moments.output_moments(1.0, noise)
     p = stats.kstest(y.ravel(), "norm", args=(float(mean), float(variance) ** 0.5)).pvalue
     print(f"{kind}, R = {repetitions}: n = {N}, seed = 21, p = {p:.3g}")
     assert p > P_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("distribution", "law"),
+    [("uniform", stats.uniform(0.3 - 3**0.5, 2 * 3**0.5)), ("laplace", stats.laplace(0.3, 0.5**0.5))],
+)
+def test_the_output_has_the_distribution_of_its_draws(distribution, law):
+    for noise, x in (
+        (additive(1.0, mean=0.3, distribution=distribution), 0.0),
+        (multiplicative(1.0, mean=0.3, distribution=distribution), 1.0),
+    ):
+        y, _ = outputs(noise, x, seed=21)
+        p = stats.kstest(y.ravel(), law.cdf).pvalue
+        print(f"{distribution}, {noise.kind}: n = {N}, seed = 21, p = {p:.3g}")
+        assert p > P_LIMIT
+        other, _ = outputs(additive(1.0, mean=0.3), 0.0, seed=21)
+        assert stats.kstest(other.ravel(), law.cdf).pvalue < P_LIMIT  # the test would see normal draws
+
+
+def test_the_mean_of_uniform_draws_is_not_uniform():
+    """One draw with σ/√R would be: so uniform and Laplace draws are made R times, whatever is asked for."""
+    y, _ = outputs(additive(1.0, repetitions=12, distribution="uniform"), 0.0, seed=22)
+    scaled = np.sqrt(12) * y.ravel()
+    assert np.abs(scaled).max() > 3**0.5
+    check_moments(y, 0.0, additive(1.0, repetitions=12, distribution="uniform"), 22, "uniform, R = 12")
 
 
 # ---- independence ---------------------------------------------------------------------------------------
@@ -153,7 +168,7 @@ def uncorrelated(first, second, variance, seed, name):
 def test_features_and_samples_are_independent(kind):
     noise, seed = KINDS[kind](), 31
     y, _ = outputs(noise, 1.0, seed)
-    variance = float(moments.output_moments(1.0, theory_of(noise)).variance)
+    variance = float(moments.output_moments(1.0, noise).variance)
     for step in (1, 2, 3, 4):  # four features come from one counter
         uncorrelated(y[0, :-step], y[0, step:], variance, seed, f"{kind}: features {step} apart")
     uncorrelated(y[..., :-1], y[..., 1:], variance, seed, f"{kind}: neighbouring samples")

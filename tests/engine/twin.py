@@ -83,7 +83,7 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
     Straight from the streams: M = mean_mul + σ_mul·z, D = mean_add + σ_add·z', a repetition number for each
     of R executions, or one draw with σ/√R.
     """
-    each = noise.execution == "each" or noise.order == "add_mul"
+    each = noise.execution == "each" or noise.order == "add_mul" or noise.distribution != "normal"
     repetitions = noise.repetitions if each else 1
     shrink = 1.0 if each else noise.repetitions**-0.5
     if noise.normalize_to_input_size:
@@ -96,7 +96,10 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
         z = np.array(
             [
                 [
-                    random.normals(np, seed, run.samples, prod(shape), run.epoch, purpose, site, repetition)
+                    random.standard_draws(
+                        *(np, seed, run.samples, prod(shape), run.epoch, purpose, site, repetition),
+                        distribution=noise.distribution,
+                    )
                     for seed in run.seeds
                 ]
                 for repetition in range(repetitions)

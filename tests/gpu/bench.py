@@ -90,7 +90,7 @@ def seconds(be: Any, work: Callable[[], object], repeats: int = 20) -> float:
 def drawn(be: Any, *shape: int) -> Any:
     """Return standard normal values, float32, on the device."""
     ids = be.asarray(np.arange(shape[-1], dtype=np.uint32))
-    return be.normals(DrawKey((1,), ids, 0, Purpose.TRAIN_ADD, 0), prod(shape[:-1])).reshape(shape)
+    return be.standard_draws(DrawKey((1,), ids, 0, Purpose.TRAIN_ADD, 0), prod(shape[:-1])).reshape(shape)
 
 
 def limits(be: Any, size: int = 8192, elements: int = 1 << 29) -> Limits:

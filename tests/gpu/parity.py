@@ -82,8 +82,8 @@ def same_bits(be: Backend, network: Network) -> bool:
     ids = np.arange(5, 5 + BATCH, dtype=np.uint32)
     for site, shape in enumerate(network.site_shapes()):
         key, features = DrawKey(SEEDS, ids, 9, Purpose.TRAIN_MUL, site), int(np.prod(shape))
-        there = be.to_numpy(be.normals(key._replace(samples=be.asarray(ids)), features))
-        if there.tobytes() != NUMPY.normals(key, features).tobytes():
+        there = be.to_numpy(be.standard_draws(key._replace(samples=be.asarray(ids)), features))
+        if there.tobytes() != NUMPY.standard_draws(key, features).tobytes():
             return False
     return True
 

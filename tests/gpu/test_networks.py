@@ -69,8 +69,8 @@ def test_trainings_agree_with_those_of_numpy(gpu: Backend, model: str, kind: str
 def test_normals_in_large_numbers_have_the_same_bits(gpu: Backend) -> None:
     ids = np.arange(7, 7 + 4096, dtype=np.uint32)
     key = DrawKey((1, 2**63 + 5), ids, 3, Purpose.TRAIN_ADD, 4)
-    found = gpu.to_numpy(gpu.normals(key._replace(samples=gpu.asarray(ids)), 1001))
-    assert found.tobytes() == NUMPY.normals(key, 1001).tobytes()
+    found = gpu.to_numpy(gpu.standard_draws(key._replace(samples=gpu.asarray(ids)), 1001))
+    assert found.tobytes() == NUMPY.standard_draws(key, 1001).tobytes()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

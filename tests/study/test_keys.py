@@ -1,12 +1,13 @@
 """Keys of units: the same for the same result, whatever the study, and another one for every other result."""
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.study.small_study import BASE, ENTRY, keys, study
-from wn.study import Unit
+from wn.study import Unit, find_study, parse_study, planned_facts, units
 from wn.study.units import NUMERICS, NoiseSpec
 
 SPEECH = BASE.replace('"mnist"', '"speech-commands"')
@@ -27,6 +28,7 @@ SAME: list[tuple[str, str]] = [
     (ENTRY, f"{ENTRY}\nmean = 0\nnormalize_to_input_size = false\nrepetitions = 1"),
     (ENTRY, f"{ENTRY}\nmean = -0.0"),
     (ENTRY, f'{ENTRY}\nexecution = "each"'),  # of a single repetition
+    (ENTRY, f'{ENTRY}\ndistribution = "normal"'),
     (ENTRY, f'{ENTRY}\nmodels = "mlp-64"\nbatch_norm = "none"\ndata = "mnist"\nrepeats = 2'),
     ("train_limit = 1000", "train_limit = 1000\ntest_limit = 10000"),  # all test images
 ]
@@ -66,6 +68,9 @@ OTHER_NOISE: list[tuple[str, str]] = [
     (ENTRY, f"{ENTRY}\nnormalize_to_input_size = true"),
     (ENTRY, f"{ENTRY}\nrepetitions = 2"),
     (ENTRY, f'{ENTRY}\nrepetitions = 2\nexecution = "each"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "laplace"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "uniform"'),
+    (ENTRY, f'{ENTRY}\ndistribution = "uniform"\nrepetitions = 2'),
     (ENTRY, "where = [1, 6]"),
     (ENTRY, 'where = "global"'),
     (ENTRY, 'where = "global"\nrepetition_maps = [[1, 2, 3, 4, 5, 6, 7, 8]]'),
@@ -133,6 +138,7 @@ def test_every_field_but_the_name_of_the_site_changes_the_key() -> None:
         "normalize_to_input_size": True,
         "repetitions": 2,
         "execution": "each",
+        "distribution": "laplace",
     }
     assert set(noises) == set(NoiseSpec.__struct_fields__)
     specs = [msgspec.structs.replace(unit.noise, **{name: value}) for name, value in noises.items()]
@@ -163,6 +169,68 @@ def test_a_key_stays_what_it_is() -> None:
     )
     assert NUMERICS == 2
     assert unit.key == "137bc0eb745636ed62eb2bb4b314d03403abc39f914455e41aa27c1753faa4ce"
+
+
+EVERY_KEY = """
+seed = 5
+[data]
+names = "mnist"
+[[models]]
+name = "mlp"
+[[noise]]
+kind = "none"
+[[noise]]
+kind = "additive"
+sigma = [0.5, 1.0]
+mean = 0.25
+normalize_to_input_size = true
+repetitions = [1, 2, 3]
+execution = "each"
+[[noise]]
+kind = "multiplicative"
+sigma = "lin:0:6:4"
+mean = -1
+repetitions = 2
+where = "global"
+[[noise]]
+kind = "mixed"
+sigma = [0.5, 1.0]
+ratio = [0.1, 1]
+order = ["mul_add", "add_mul"]
+mean_mul = 0.5
+mean_add = -0.5
+repetitions = [1, 3]
+execution = "each"
+[[noise]]
+kind = "mixed-direct"
+sigma_mul = [0.25, 0.5]
+sigma_add = [0.5, 1.0]
+where = "global"
+repetition_maps = [[1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 2, 2, 2, 2, 2, 2]]
+[[noise]]
+kind = "additive"
+sigma = [3]
+where = "mapped"
+factors = { 0 = 0.5, relu1 = 2 }
+"""
+RECORDED = {  # number of units, and the digest of their keys, recorded before noise had one declaration
+    "walking-quick": (386, "d20060150dd16eda57172fb0"),
+    "multi-execution-quick": (140, "77ffac5fee4a39e09ac5e112"),
+    "extreme-quick": (178, "f9b34d98181081aeca2f441f"),
+    "global-quick": (480, "ed3e5961085be726b80b6b85"),
+    "walking-mixed-quick": (241, "525ad75a1b3ac1ebb254959a"),
+    "walking-mnist-mlp-quick": (386, "ae7e23d9489ff032bd9e7aaf"),
+    EVERY_KEY: (379, "79743242ad0ac3c22c855c92"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED, ids=lambda name: name.strip().partition("\n")[0])
+def test_the_keys_of_studies_stay_what_they_are(name: str) -> None:
+    """Options of noise that came later leave the keys of studies without them as they were."""
+    spec = parse_study(name) if name == EVERY_KEY else find_study(name)
+    found = [unit.key for unit in units(spec, planned_facts(spec))]
+    digest = sha256("".join(found).encode()).hexdigest()[:24]
+    assert (len(found), digest) == RECORDED[name]
 
 
 def test_a_unit_written_as_json_is_read_again() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import wn.testing
 from reference import naive
-from wn.engine.noise import KINDS, ORDERS, of_kind
+from wn.engine.noise import of_kind
+from wn.engine.noise_spec import KINDS, ORDERS
 from wn.errors import WnError
 from wn.testing import strategies
 

@@ -13,9 +13,10 @@ import pytest
 
 import wn
 from tests.walking.test_results import CURVE_HEADER, MIDPOINT_HEADER
+from wn import front
 from wn.engine import backends, checkpoint
 from wn.errors import WnError
-from wn.walking import api, front, plots, results
+from wn.walking import api, plots, results
 from wn.walking.settings import WalkSettings
 
 SMALL: dict[str, Any] = {
@@ -76,7 +77,7 @@ def test_a_record_holds_what_a_repetition_needs(walked: results.WalkResult) -> N
     ):  # a table that has lost its record still says of which run
         assert set(table["seed"].tolist()) == {SMALL["seed"]}
         assert set(table["backend"].tolist()) == {run["backend"]}
-    assert set(run["asked"]) == set(WalkSettings.__struct_fields__)
+    assert set(run["asked"]) == set(WalkSettings.__struct_fields__) - {"distribution"}  # the default
     assert run["settings"]["batch_size"] == 128
     assert run["settings"]["learning_rate"] == 1e-3
     assert run["settings"]["sigma"] == [0.3, 3.0, 30.0]
@@ -270,3 +271,21 @@ def test_the_package_imports_its_names_when_they_are_used() -> None:
         check=True,
     )
     assert found.stdout.strip() == "set()"
+
+
+def test_a_walk_under_other_draws_says_so_and_is_another_walk() -> None:
+    """The record of a walk under normal draws does not name them, as before there were others."""
+    given = SMALL | {"phase": "inference", "sigma": "1.0,3.0", "where": "0", "test_limit": 200}
+    walks = {name: wn.walk(**given, distribution=name) for name in ("normal", "uniform", "laplace")}
+    for name, found in walks.items():
+        for part in ("asked", "settings"):
+            assert found.run[part].get("distribution", "normal") == name
+    assert "distribution" not in walks["normal"].run["asked"]
+    counts = {name: found.curves["correct"].tolist() for name, found in walks.items()}
+    assert len(set(map(tuple, counts.values()))) == 3
+    again = wn.walk(**walks["laplace"].run["asked"])
+    assert again.curves.tolist() == walks["laplace"].curves.tolist()
+    trained = wn.train(
+        model="mlp-8", train_limit=128, epochs=1, noise="additive", sigma=0.5, distribution="laplace"
+    )
+    assert trained.record["asked"]["distribution"] == "laplace"

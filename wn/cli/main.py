@@ -11,37 +11,12 @@ import typer
 from wn.cli import commands
 from wn.cli import studies as study_commands
 from wn.cli.commands import messages, output
-from wn.cli.flags import NUMBER, WHOLE, App
-from wn.cli.options import (
-    BackendName,
-    BatchNorm,
-    BatchSize,
-    Clamp,
-    DataDir,
-    Dataset,
-    Dtype,
-    Epochs,
-    EvaluationBatch,
-    Execution,
-    Kind,
-    LearningRate,
-    Mean,
-    MeanAdd,
-    MeanMul,
-    Model,
-    Normalize,
-    Order,
-    Overwrite,
-    Ratio,
-    Repetitions,
-    Seed,
-    TestLimit,
-    Threads,
-    TrainLimit,
-)
+from wn.cli.flags import App
+from wn.cli.options import Overwrite, with_flags
 from wn.cli.plain import say
 from wn.errors import WnError
 from wn.installed import __version__, clash
+from wn.walking.asked import SingleSettings, WalkSettings
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -76,67 +51,14 @@ def _root(
 
 
 @app.command()
+@with_flags(WalkSettings)
 def walk(
     context: typer.Context,
-    dataset: Dataset = "fashion-mini",
-    data_dir: DataDir = None,
-    model: Model = "mlp",
-    batch_norm: BatchNorm = "none",
-    noise: Kind = "additive",
-    where: Annotated[
-        str,
-        typer.Option(
-            help="each (noise walks from site to site), global (at all sites at once), sites such as 0,3,7 "
-            "or conv1,relu1, or a map such as 0:0.5,3:2 (σ times a factor at each of these sites at once).",
-            rich_help_panel="Noise",
-        ),
-    ] = "each",
-    phase: Annotated[
-        str,
-        typer.Option(
-            help="inference (networks trained clean), training (the same σ in both) or both.",
-            rich_help_panel="Noise",
-        ),
-    ] = "both",
-    sigma: Annotated[
-        str | None,
-        typer.Option(
-            help="σ grid: FIRST:LAST:COUNT (log), lin:FIRST:LAST:COUNT, or values with commas. "
-            "Default: 0.1:10000:16; multiplicative noise: lin:0:6:16.",
-            rich_help_panel="Noise",
-        ),
-    ] = None,
-    mean: Mean = None,
-    mean_mul: MeanMul = None,
-    mean_add: MeanAdd = None,
-    ratio: Ratio = None,
-    order: Order = None,
-    normalize_to_input_size: Normalize = False,
-    repetitions: Repetitions = 1,
-    execution: Execution = "single",
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    lr: LearningRate = None,
-    clamp: Clamp = False,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            help="Independent repeats: everything is trained anew, from another seed.",
-            rich_help_panel="Training",
-            **WHOLE,
-        ),
-    ] = 1,
-    train_limit: TrainLimit = None,
-    test_limit: TestLimit = None,
-    seed: Seed = 0,
-    backend: BackendName = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = None,
-    evaluation_batch: EvaluationBatch = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for tables and pictures.", rich_help_panel="Run")
     ] = Path("wn-out"),
     overwrite: Overwrite = False,
+    **flags: Any,
 ) -> None:
     """Walk noise through the sites of a network and find each site's midpoint.
 
@@ -198,47 +120,14 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
 
 
 @app.command()
+@with_flags(SingleSettings)
 def train(
     context: typer.Context,
-    dataset: Dataset = "fashion-mini",
-    data_dir: DataDir = None,
-    model: Model = "mlp",
-    batch_norm: BatchNorm = "none",
-    noise: Kind = "none",
-    where: Annotated[
-        str,
-        typer.Option(
-            help="global (at all sites), sites such as 0,3,7 or conv1,relu1 (at these at once), or a map "
-            "such as 0:0.5,3:2 (σ times a factor at each of these).",
-            rich_help_panel="Noise",
-        ),
-    ] = "global",
-    sigma: Annotated[
-        float | None,
-        typer.Option(help="σ of the noise in training and evaluation.", rich_help_panel="Noise", **NUMBER),
-    ] = None,
-    mean: Mean = None,
-    mean_mul: MeanMul = None,
-    mean_add: MeanAdd = None,
-    ratio: Ratio = None,
-    order: Order = None,
-    normalize_to_input_size: Normalize = False,
-    repetitions: Repetitions = 1,
-    execution: Execution = "single",
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    lr: LearningRate = None,
-    clamp: Clamp = False,
-    train_limit: TrainLimit = None,
-    test_limit: TestLimit = None,
-    seed: Seed = 0,
-    backend: BackendName = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File for the trained network.", rich_help_panel="Run")
     ] = Path("network.safetensors"),
     overwrite: Overwrite = False,
+    **flags: Any,
 ) -> None:
     """Train one network, clean or under noise, and save it as safetensors.
 

@@ -1,142 +1,57 @@
-"""The flags that several commands share."""
+"""Flags made of the settings that they set, and those that several commands share."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
 from wn.cli.flags import NUMBER, WHOLE
+from wn.options import Setting
+from wn.walking.asked import NetworkSettings, in_order
 
-Dataset = Annotated[
-    str, typer.Option("--dataset", "-d", help="Data set; `wn data list` shows them.", rich_help_panel="Data")
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Folder with data files, searched before $WN_DATA.", rich_help_panel="Data"),
-]
-TrainLimit = Annotated[
-    int | None, typer.Option(help="Use only so many training samples.", rich_help_panel="Data", **WHOLE)
-]
-TestLimit = Annotated[
-    int | None, typer.Option(help="Use only so many test samples.", rich_help_panel="Data", **WHOLE)
-]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Network; `wn models` shows them.", rich_help_panel="Network")
-]
-BatchNorm = Annotated[
-    str,
-    typer.Option(
-        help="Batch norm: none, sites (each is a noise site) or hidden (no sites of its own).",
-        rich_help_panel="Network",
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(help="Epochs; default: the data set's recipe.", rich_help_panel="Training", **WHOLE),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Batch size; default: the recipe's.", rich_help_panel="Training", **WHOLE)
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--lr",
-        help="Adam's initial learning rate; default: the recipe's.",
-        rich_help_panel="Training",
-        **NUMBER,
-    ),
-]
-Clamp = Annotated[
-    bool,
-    typer.Option("--clamp", help="Clamp weights to [-1, 1] after each step.", rich_help_panel="Training"),
-]
-Kind = Annotated[
-    str,
-    typer.Option(
-        "--noise",
-        "-n",
-        help="none, additive, multiplicative, mixed (--ratio divides σ between the two parts) or "
-        "mixed-direct (both have σ).",
-        rich_help_panel="Noise",
-    ),
-]
-Mean = Annotated[
-    float | None,
-    typer.Option(
-        help="Mean of additive (default 0) or multiplicative (default 1) noise.",
-        rich_help_panel="Noise",
-        **NUMBER,
-    ),
-]
-MeanMul = Annotated[
-    float | None,
-    typer.Option(
-        help="Mean of mixed noise's multiplicative part (default 1).", rich_help_panel="Noise", **NUMBER
-    ),
-]
-MeanAdd = Annotated[
-    float | None,
-    typer.Option(help="Mean of mixed noise's additive part (default 0).", rich_help_panel="Noise", **NUMBER),
-]
-Ratio = Annotated[
-    float | None,
-    typer.Option(
-        help="Mixed noise of amplitude σ: σ_add = σ·ratio, σ_mul = σ·(1-ratio) (default 0.5).",
-        rich_help_panel="Noise",
-        **NUMBER,
-    ),
-]
-Order = Annotated[
-    str | None,
-    typer.Option(help="Order of mixed noise: mul_add (default) or add_mul.", rich_help_panel="Noise"),
-]
-Normalize = Annotated[
-    bool,
-    typer.Option(
-        "--normalize-to-input-size",
-        help="Divide σ by the number of elements per sample at the site.",
-        rich_help_panel="Noise",
-    ),
-]
-Repetitions = Annotated[
-    int,
-    typer.Option(
-        "-R",
-        "--repetitions",
-        help="Execute each noisy site R times and average.",
-        rich_help_panel="Noise",
-        **WHOLE,
-    ),
-]
-Execution = Annotated[
-    str,
-    typer.Option(
-        help="How R executions are computed: single (one draw with σ/√R; order add_mul: R draws) or each "
-        "(R draws).",
-        rich_help_panel="Noise",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Base seed of all randomness, ≥ 0.", rich_help_panel="Run", **WHOLE)]
-BackendName = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        help="numpy, numba, cupy, cupy-tf32, or auto: cupy if a GPU answers, else numba.",
-        rich_help_panel="Run",
-    ),
-]
-Dtype = Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Run")]
-Threads = Annotated[
-    int | None, typer.Option(help="Processors to use; default: all.", rich_help_panel="Run", **WHOLE)
-]
-EvaluationBatch = Annotated[
-    int | None,
-    typer.Option(
-        help="Test images at once, rounded up to tiles of 256; no result depends on it.",
-        rich_help_panel="Run",
-        **WHOLE,
-    ),
-]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_flags(kind: type[NetworkSettings]) -> Callable[[Command], Command]:
+    """Give a command the flags of the settings, between its context and its own; `**flags` takes them."""
+
+    def flagged(command: Command) -> Command:
+        own = inspect.signature(command)
+        context, *others = (p for p in own.parameters.values() if p.kind != p.VAR_KEYWORD)
+        shown = [context, *map(_parameter, in_order(kind)), *others]
+        command.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in shown]
+        )
+        return command
+
+    return flagged
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    """The parameter from which Typer makes the flag of a setting."""
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=setting.default,
+        annotation=Annotated[setting.option.type or setting.type, _flag(setting)],
+    )
+
+
+def _flag(setting: Setting) -> Any:
+    kind = setting.option.type or setting.type
+    types = (kind, *get_args(kind))
+    form = WHOLE if int in types else NUMBER if float in types else {}
+    flags = setting.option.flags or ("--" + setting.name.replace("_", "-"),)  # without --no-… for switches
+    return typer.Option(*flags, help=setting.option.help, rich_help_panel=setting.option.panel, **form)
+
+
+_NETWORK = {setting.field: setting for setting in in_order(NetworkSettings)}
+
+DataDir = Annotated[Path | None, _flag(_NETWORK["data_dir"])]
+BatchNorm = Annotated[str, _flag(_NETWORK["batch_norm"])]
+Seed = Annotated[int, _flag(_NETWORK["seed"])]
 Overwrite = Annotated[
     bool,
     typer.Option(

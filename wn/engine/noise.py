@@ -3,10 +3,11 @@
 Every kind is a case of one operator with a multiplicative part M and an additive part D,
 
     mul→add: y = x·M + D        add→mul: y = (x + D)·M,
-    M ~ N(mean_mul, σ_mul²),    D ~ N(mean_add, σ_add²),
+    M = mean_mul + σ_mul z,    D = mean_add + σ_add z',
 
-with draws of their own for every element and sample, in training anew in every epoch (Borras, Klein, Fröning,
-arXiv 2212.10430, section 3).
+where z and z' have mean 0 and variance 1 and are normal, uniform or Laplace-distributed, with draws of their
+own for every element and sample, in training anew in every epoch (Borras, Klein, Fröning, arXiv 2212.10430,
+section 3, for normal draws).
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,19 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
+from wn.engine.noise_spec import (
+    DEFAULT_RATIO,
+    MIXED,
+    NoiseSpec,
+    check_choice,
+    check_option,
+    may_be_single,
+)
 from wn.errors import WnError
 
-KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
-ORDERS = ("mul_add", "add_mul")
-EXECUTIONS = ("single", "each")
 MOST_DRAWS = 4096  # repetitions with draws of their own: as many as the addresses of wn.random hold
 
 Order = Literal["mul_add", "add_mul"]
@@ -36,10 +43,11 @@ class Noise:
     `sigma_mul`, `sigma_add` ≥ 0 and the means are numbers, or arrays (P,) with a value per member: lists
     become float64 arrays.
     `repetitions` R executes the operator R times on the same x and averages; `execution` says how: "each"
-    draws R times, "single" draws once with σ/√R, which has the same distribution (for add→mul it has not:
-    there the operator always draws R times; see docs/noise.md). `normalize_to_input_size` divides σ by the
-    number N of elements per sample. Raises WnError for values out of range, for values and an order that the
-    kind has not, and for more than 4096 repetitions that are drawn separately.
+    draws R times, "single" draws once with σ/√R, which has the same distribution (but not for add→mul, nor
+    for draws that are not normal: there the operator always draws R times; see docs/noise.md). `distribution`
+    is that of the draws; means and σ stay. `normalize_to_input_size` divides σ by the number N of elements
+    per sample. Raises WnError for values out of range, for values and an order that the kind has not, and for
+    more than 4096 repetitions that are drawn separately.
     """
 
     kind: str = "none"
@@ -53,12 +61,12 @@ class Noise:
     normalize_to_input_size: bool = False
     repetitions: int = 1
     execution: Execution = "single"
+    distribution: str = "normal"
     recordable: ClassVar[bool] = True  # as layers have it, see `wn.engine.layers.base`
 
     def __post_init__(self) -> None:
-        _check_choice("noise kind", self.kind, KINDS)
-        _check_choice("order of mixed noise", self.order, ORDERS)
-        _check_choice("execution", self.execution, EXECUTIONS)
+        for name in ("kind", "order", "execution", "distribution"):
+            check_choice(name, getattr(self, name))
         for name, least in (("sigma_mul", 0), ("sigma_add", 0), ("mean_mul", -np.inf), ("mean_add", -np.inf)):
             value = _checked(name, getattr(self, name), at_least=least)
             object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
@@ -73,7 +81,7 @@ class Noise:
         if self.draws_each and self.repetitions > MOST_DRAWS:
             raise WnError(
                 f"repetitions is {self.repetitions}: at most {MOST_DRAWS} can be drawn separately (execution "
-                "each, or order add_mul); mul_add noise of execution single has no limit"
+                "each, order add_mul, or draws that are not normal); else execution single has no limit"
             )
         _check_kind(self)
 
@@ -109,7 +117,16 @@ class Noise:
 
         It does not depend on the values, or a member's draws would change with those of its neighbours.
         """
-        return self.repetitions > 1 and (self.execution == "each" or self.order == "add_mul")
+        return self.repetitions > 1 and (self.execution == "each" or not may_be_single(self))
+
+    def for_elements(self, elements: int) -> "Noise":
+        """Return the operator at a site of N elements per sample: with σ/N, if it is normalised."""
+        if not self.normalize_to_input_size:
+            return self
+        if elements < 1:
+            raise WnError(f"elements is {elements}: it must be at least 1")
+        sigma_mul, sigma_add = self.sigma_mul / elements, self.sigma_add / elements
+        return replace(self, sigma_mul=sigma_mul, sigma_add=sigma_add, normalize_to_input_size=False)
 
     def scales(self, dtype: Any, elements: int) -> "NoiseScales":
         """Return what standard normal draws are multiplied by and shifted by, in `dtype`.
@@ -197,32 +214,47 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **opti
     """Return the operator of that kind at strength σ (for mixed noise: amplitude σ and ratio, by default
     ½; for mixed-direct: σ_mul = σ_add = σ).
 
-    `options` are those of `Noise`; unknown kinds and options, and a ratio for other kinds
-    than mixed, raise WnError with what is allowed.
+    `options` are those of `NoiseOptions`, and `in_training` and `in_inference`; unknown kinds and options,
+    and options of other kinds, raise WnError with what is allowed.
     """
-    _check_choice("noise kind", kind, KINDS)
-    if ratio is not None and kind != "mixed":
-        raise WnError(f"ratio goes with mixed noise, and noise is {kind}")
-    if kind == "none":
-        return _noise("none", options)
+    check_choice("kind", kind)
     if kind == "additive":
-        return additive(sigma, **options)
+        return additive(sigma, **_given(options, ratio))
     if kind == "multiplicative":
-        return multiplicative(sigma, **options)
+        return multiplicative(sigma, **_given(options, ratio))
     if kind == "mixed":
-        return mixed(sigma, 0.5 if ratio is None else ratio, **options)
-    return mixed_direct(sigma, sigma, **options)
+        return mixed(sigma, DEFAULT_RATIO if ratio is None else ratio, **options)
+    if kind == "mixed-direct":
+        return mixed_direct(sigma, sigma, **_given(options, ratio))
+    return _noise("none", _given(options, ratio))
 
 
-_COMMON_OPTIONS = ("in_training", "in_inference", "normalize_to_input_size", "repetitions", "execution")
-_MIXED_OPTIONS = ("mean_mul", "mean_add", "order", *_COMMON_OPTIONS)
+def of_spec(spec: NoiseSpec, sigma: FloatOrMembers) -> Noise:
+    """Return the operator of a specification at strength σ, a number or one per member (P,).
+
+    With repetitions for each site the operator has one: who places it sets them. Raises WnError for values
+    out of range.
+    """
+    values = {name: getattr(spec, name) for name in _OF_SPEC if getattr(spec, name) is not UNSET}
+    if isinstance(spec.repetitions, int):
+        values["repetitions"] = spec.repetitions
+    operator = of_kind(spec.kind, sigma, spec.ratio)
+    values |= {} if spec.sigma_mul is None else {"sigma_mul": spec.sigma_mul}
+    return replace(operator, **values)
+
+
+# What an operator has under the same name, whatever its σ.
+_OF_SPEC = tuple(set(NoiseSpec.__struct_fields__) - {"kind", "ratio", "sigma_mul", "repetitions"})
+_SWITCHES = ("in_training", "in_inference")
+
+
+def _given(options: dict[str, Any], ratio: float | None) -> dict[str, Any]:
+    return options if ratio is None else {**options, "ratio": ratio}
 
 
 def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Noise:
-    allowed = _MIXED_OPTIONS if kind.startswith("mixed") else _COMMON_OPTIONS
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise WnError(f"{kind} noise has no option {unknown[0]!r}: allowed are {', '.join(allowed)}")
+    for name in sorted(options):
+        check_option(kind, name, _SWITCHES)
     settings: dict[str, Any] = {**values, **options}
     return Noise(kind, **settings)
 
@@ -250,17 +282,12 @@ def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:
         }
 
 
-def _check_choice(what: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise WnError(f"unknown {what} {value!r}: allowed are {', '.join(allowed)}")
-
-
 def _check_kind(noise: Noise) -> None:
     if noise.kind in ("none", "additive") and noise.has_multiplier:
         raise WnError(f"{noise.kind} noise does not multiply: sigma_mul must be 0 and mean_mul 1")
     if noise.kind in ("none", "multiplicative") and noise.has_offset:
         raise WnError(f"{noise.kind} noise does not add: sigma_add and mean_add must be 0")
-    if not noise.kind.startswith("mixed") and noise.order != "mul_add":
+    if noise.kind not in MIXED and noise.order != "mul_add":
         raise WnError(f"{noise.kind} noise has no order {noise.order}: an order goes with mixed noise")
 
 

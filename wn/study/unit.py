@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
 from wn.engine import noise as noises
-from wn.engine.noise import FloatOrMembers, Noise, SiteNoise
+from wn.engine.noise import FloatOrMembers, SiteNoise
+from wn.engine.noise_spec import NoiseSpec
 from wn.walking.places import Spread
 
 # Part of every key. To be raised when the same unit gives other numbers than before: other draws, another
@@ -15,36 +15,6 @@ from wn.walking.places import Spread
 NUMERICS = 2
 
 CLEAN = "clean"  # the phase of a training without noise
-
-
-class NoiseSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A noise operator without its σ; all values are resolved, so that equal operators are equal.
-
-    `ratio` goes with mixed noise and `sigma_mul` with mixed-direct noise (σ is σ_add there). `repetitions` is
-    one number for all noisy sites, or one for each in the order of the unit's factors.
-    """
-
-    kind: str
-    ratio: float | None = None
-    sigma_mul: float | None = None
-    mean_mul: float = 1.0
-    mean_add: float = 0.0
-    order: str = "mul_add"
-    normalize_to_input_size: bool = False
-    repetitions: int | tuple[int, ...] = 1
-    execution: str = "single"
-
-    def operator(self, sigma: FloatOrMembers) -> Noise:
-        """Return the operator at strength σ, a number or one per member (P,), with a single repetition."""
-        options: dict[str, Any] = {"normalize_to_input_size": self.normalize_to_input_size}
-        if self.kind == "additive":
-            options |= {"mean": self.mean_add}
-        elif self.kind == "multiplicative":
-            options |= {"mean": self.mean_mul}
-        else:
-            options |= {"mean_mul": self.mean_mul, "mean_add": self.mean_add, "order": self.order}
-        operator = noises.of_kind(self.kind, sigma, self.ratio, **options, execution=self.execution)
-        return operator if self.sigma_mul is None else replace(operator, sigma_mul=self.sigma_mul)
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +73,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.noise is None:
             return {}
-        operator = self.noise.operator(self.sigma if sigma is None else sigma)
+        operator = noises.of_spec(self.noise, self.sigma if sigma is None else sigma)
         at_sites = noises.mapped(operator, dict(self.factors))
         repetitions = self.noise.repetitions
         if isinstance(repetitions, int):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.engine.noise_spec import DISTRIBUTIONS
 from wn.errors import WnError
 
 try:
@@ -236,8 +237,8 @@ def noise_specifications(*, extreme: bool = False, repetitions: int = 3) -> st.S
     """Plain dicts of every noise kind, fit for `wn.engine.noise.of_kind(**specification)`.
 
     kind and sigma; mean for additive and multiplicative; ratio (mixed), mean_mul, mean_add and order for
-    both kinds of mixed; in_training, in_inference, normalize_to_input_size and repetitions for all but
-    "none".
+    both kinds of mixed; in_training, in_inference, normalize_to_input_size, repetitions and distribution for
+    all but "none".
     """
     means = st.sampled_from([-1.0, 0.0, 0.5, 1.0])
     common = {
@@ -246,6 +247,7 @@ def noise_specifications(*, extreme: bool = False, repetitions: int = 3) -> st.S
         "in_inference": st.booleans(),
         "normalize_to_input_size": st.booleans(),
         "repetitions": st.integers(1, repetitions),
+        "distribution": st.sampled_from(DISTRIBUTIONS),
     }
     both = {
         **common,

@@ -1,4 +1,4 @@
-"""Exact accuracy of a noisy argmax: what an evaluation with Gaussian noise at the logits must find."""
+"""Exact accuracy of a noisy argmax: what an evaluation with normal noise at the logits must find."""
 
 import math
 from typing import NamedTuple

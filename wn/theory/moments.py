@@ -5,9 +5,7 @@ other, of x, and between elements and samples. Everything here is float64 and el
 any shape.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,53 +14,58 @@ from wn.errors import WnError
 
 Floats = NDArray[np.float64]
 
+EXCESS_KURTOSIS = {"normal": 0.0, "uniform": -1.2, "laplace": 3.0}  # κ₄ of draws of variance 1
 
-@dataclass(frozen=True)
-class Operator:
-    """One noise operator in canonical form, of which every noise kind is a special case.
 
-    order "mul_add": y = x·M + D; "add_mul": y = (x + D)·M, where M ~ N(mean_mul, sigma_mul²) and
-    D ~ N(mean_add, sigma_add²). Additive noise has sigma_mul = 0, multiplicative sigma_add = 0, none neither.
-    repetitions: R ≥ 1. execution: "each" averages R results on the same x; "single" is one draw with σ/√R,
-    which the engine makes for mul_add only (its add_mul always draws R times: "each").
-    elements: N ≥ 1, number of elements per sample by which both σ are divided (normalisation to input size).
-    Raises WnError for σ negative or not finite, means not finite, R or N below 1, unknown names.
-    Derived in docs/noise.md.
+class Operator(Protocol):
+    """The parts of a noise operator that the formulas are of; `wn.engine.noise.Noise` has them.
+
+    order "mul_add": y = x·M + D; "add_mul": y = (x + D)·M. M and D have the means mean_mul, mean_add and the
+    variances sigma_mul², sigma_add²; `distribution` is normal, uniform or laplace. Additive noise has
+    sigma_mul = 0, multiplicative sigma_add = 0, none neither.
+    R `repetitions` are R averaged draws if `draws_each`, else one draw with σ/√R.
     """
 
-    sigma_mul: float = 0.0
-    mean_mul: float = 1.0
-    sigma_add: float = 0.0
-    mean_add: float = 0.0
-    order: Literal["mul_add", "add_mul"] = "mul_add"
-    repetitions: int = 1
-    execution: Literal["each", "single"] = "each"
-    elements: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in (("sigma_mul", self.sigma_mul), ("sigma_add", self.sigma_add)):
-            if not 0 <= value < math.inf:
-                raise WnError(f"{name} must be finite and not negative, not {value}")
-        for name, value in (("mean_mul", self.mean_mul), ("mean_add", self.mean_add)):
-            if not math.isfinite(value):
-                raise WnError(f"{name} must be finite, not {value}")
-        for name, count in (("repetitions", self.repetitions), ("elements", self.elements)):
-            if count < 1:
-                raise WnError(f"{name} must be at least 1, not {count}")
-        if self.order not in ("mul_add", "add_mul"):
-            raise WnError(f"order must be 'mul_add' or 'add_mul', not {self.order!r}")
-        if self.execution not in ("each", "single"):
-            raise WnError(f"execution must be 'each' or 'single', not {self.execution!r}")
-
-    def draw_variances(self) -> tuple[float, float]:
-        """Variance s² of one draw of M and t² of one draw of D, normalisation and execution included."""
-        shrink = self.repetitions if self.execution == "single" else 1
-        return (self.sigma_mul / self.elements) ** 2 / shrink, (self.sigma_add / self.elements) ** 2 / shrink
-
     @property
-    def draws(self) -> int:
-        """Number of draws that are averaged: R for "each", 1 for "single"."""
-        return self.repetitions if self.execution == "each" else 1
+    def sigma_mul(self) -> Any: ...
+    @property
+    def mean_mul(self) -> Any: ...
+    @property
+    def sigma_add(self) -> Any: ...
+    @property
+    def mean_add(self) -> Any: ...
+    @property
+    def order(self) -> str: ...
+    @property
+    def distribution(self) -> str: ...
+    @property
+    def repetitions(self) -> int: ...
+    @property
+    def draws_each(self) -> bool: ...
+    @property
+    def normalize_to_input_size(self) -> bool: ...
+
+
+class _Parts(NamedTuple):
+    """Means m, d and variances s², t² of one draw of M and D, and the number of averaged draws."""
+
+    m: float
+    d: float
+    s2: float
+    t2: float
+    draws: int
+
+
+def _parts(operator: Operator) -> _Parts:
+    """The numbers of an operator. Raises WnError where they depend on the member or the site."""
+    values = (operator.mean_mul, operator.mean_add, operator.sigma_mul, operator.sigma_add)
+    if any(np.ndim(value) for value in values):
+        raise WnError("moments are of one operator, and this one has values for each member")
+    if operator.normalize_to_input_size:
+        raise WnError("normalised noise has moments where the size of the site is known: see for_elements")
+    m, d, s, t = map(float, values)
+    shrink, draws = (1, operator.repetitions) if operator.draws_each else (operator.repetitions, 1)
+    return _Parts(m, d, s**2 / shrink, t**2 / shrink, draws)
 
 
 class Moments(NamedTuple):
@@ -91,20 +94,19 @@ def output_moments(x: ArrayLike, operator: Operator, *, x_variance: ArrayLike = 
 
     mul_add: E = m·x + d;    Var = m²·v + ((x² + v)·s² + t²)/R
     add_mul: E = m·(x + d);  Var = m²·v + (((x + d)² + v)·s² + m²·t² + s²·t²)/R
-    x: any shape, the value or the mean of x; x_variance: v ≥ 0, its variance (broadcast against x). "single"
-    divides s² and t² by R instead, so that its term s²·t² is divided by R². Raises WnError if v is negative.
+    x: any shape, the value or the mean of x; x_variance: v ≥ 0, its variance (broadcast against x).
+    Raises WnError if v is negative.
     Derived in docs/noise.md.
     """
     mean_x, v = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(x_variance, np.float64))
     if (v < 0).any():
         raise WnError(f"x_variance must not be negative, not {v[v < 0].flat[0]}")
-    m, d = operator.mean_mul, operator.mean_add
-    s2, t2 = operator.draw_variances()
+    m, d, s2, t2, draws = _parts(operator)
     if operator.order == "mul_add":
         mean, noise = m * mean_x + d, (mean_x**2 + v) * s2 + t2
     else:
         mean, noise = m * (mean_x + d), ((mean_x + d) ** 2 + v) * s2 + m**2 * t2 + s2 * t2
-    return Moments(mean, m**2 * v + noise / operator.draws)
+    return Moments(mean, m**2 * v + noise / draws)
 
 
 def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Operator) -> Floats:
@@ -117,7 +119,7 @@ def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Oper
     mean, covariance = np.asarray(x_mean, np.float64), np.asarray(x_covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise WnError(f"x_mean (I,) and x_covariance (I, I) do not fit: {mean.shape} and {covariance.shape}")
-    result: Floats = operator.mean_mul**2 * covariance
+    result: Floats = _parts(operator).m ** 2 * covariance
     np.fill_diagonal(result, output_moments(mean, operator, x_variance=np.diag(covariance)).variance)
     return result
 
@@ -125,23 +127,29 @@ def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Oper
 def output_cumulants(x: ArrayLike, operator: Operator) -> Cumulants:
     """First four cumulants of the output for a given x.
 
-    mul_add is Gaussian: κ₃ = κ₄ = 0. add_mul with a = x + d and w = s²·t², per draw:
-    κ₂ = a²s² + m²t² + w;  κ₃ = 6·a·m·w;  κ₄ = 12·(a²s² + m²t²)·w + 6·w².  A mean of R draws: κ_n / R^(n−1).
-    x: any shape. Derived in docs/noise.md.
+    γ is the excess kurtosis of the draws: 0 normal, −6/5 uniform, 3 Laplace. Per draw,
+    mul_add: κ₃ = 0;  κ₄ = γ·(x⁴s⁴ + t⁴);  add_mul with a = x + d, w = s²·t² and g = a²s² + m²t²:
+    κ₂ = g + w;  κ₃ = 6·a·m·w;  κ₄ = γ·(a⁴s⁴ + m⁴t⁴) + 6·(γ + 2)·g·w + ((γ + 3)² − 3)·w².
+    A mean of R draws: κ_n / R^(n−1).  x: any shape. Derived in docs/noise.md.
     """
     mean, variance = output_moments(x, operator)
+    m, d, s2, t2, draws = _parts(operator)
+    excess, given = EXCESS_KURTOSIS[operator.distribution], np.asarray(x, np.float64)
     if operator.order == "mul_add":
-        return Cumulants(mean, variance, np.zeros_like(mean), np.zeros_like(mean))
-    a, m = np.asarray(x, np.float64) + operator.mean_add, operator.mean_mul
-    s2, t2 = operator.draw_variances()
-    w, gaussian = s2 * t2, a**2 * s2 + m**2 * t2
-    third, fourth = 6 * a * m * w, 12 * gaussian * w + 6 * w**2
-    return Cumulants(mean, variance, third / operator.draws**2, fourth / operator.draws**3)
+        fourth = excess * ((given**2 * s2) ** 2 + t2**2)
+        return Cumulants(mean, variance, np.zeros_like(mean), fourth / draws**3)
+    a = given + d
+    w, by_mul, by_add = s2 * t2, a**2 * s2, m**2 * t2
+    third = 6 * a * m * w
+    fourth = excess * (by_mul**2 + by_add**2) + 6 * (excess + 2) * (by_mul + by_add) * w
+    fourth += ((excess + 3) ** 2 - 3) * w**2
+    return Cumulants(mean, variance, third / draws**2, fourth / draws**3)
 
 
 def multiplier_moments(operator: Operator) -> tuple[float, float]:
     """Mean m and variance s²/R of the factor M̄ that backward applies: dx = M̄·dy. Derived in docs/noise.md."""
-    return float(operator.mean_mul), operator.draw_variances()[0] / operator.draws
+    parts = _parts(operator)
+    return parts.m, parts.s2 / parts.draws
 
 
 def backward_moments(dy: ArrayLike, operator: Operator) -> Moments:
@@ -162,7 +170,7 @@ def forward_backward_covariance(x: ArrayLike, operator: Operator) -> Floats:
     mul_add: x·s²/R;  add_mul: (x + d)·s²/R.  x: any shape. Derived in docs/noise.md.
     """
     given = np.asarray(x, np.float64)
-    base = given if operator.order == "mul_add" else given + operator.mean_add
+    base = given if operator.order == "mul_add" else given + _parts(operator).d
     return base * multiplier_moments(operator)[1]
 
 

@@ -1,4 +1,4 @@
-"""Walks and trainings by names and numbers instead of objects; `wn.walking.front` has them with keywords."""
+"""Walks and trainings by names and numbers instead of objects; `wn.front` has them with keywords."""
 
 import logging
 import os
@@ -34,13 +34,12 @@ from wn.files.whole import StrPath, as_path
 from wn.installed import DISTRIBUTION, __version__
 from wn.random import member_seed
 from wn.walking import tables
+from wn.walking.asked import NetworkSettings, WalkSettings
 from wn.walking.jobs import run_jobs
 from wn.walking.measurement import Setup, members_at_once
 from wn.walking.places import check_range
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.walking.settings import (
-    NetworkSettings,
-    WalkSettings,
     noise_factory,
     phases,
     places,
@@ -275,7 +274,8 @@ def run_record(
 
     It holds no time: files with the same numbers from the same machine and libraries are the same bytes.
     """
-    settings = msgspec.structs.asdict(chosen) | {
+    asked = msgspec.to_builtins(chosen)
+    settings = asked | {
         "epochs": train_settings.epochs,
         "batch_size": train_settings.batch_size,
         "learning_rate": train_settings.learning_rate,
@@ -283,7 +283,7 @@ def run_record(
     }
     return {
         "command": command,
-        "asked": msgspec.to_builtins(chosen),
+        "asked": asked,
         "settings": settings,
         "data": {"name": dataset.name, "sha256": checksum(dataset), "samples": _samples(dataset)},
         "backend": be.name,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from math import prod
 from os import PathLike
 from typing import Any, TypeVar
@@ -19,10 +20,13 @@ from wn.engine import backends, models
 from wn.engine import noise as noises
 from wn.engine.network import Network
 from wn.engine.noise import FloatOrMembers, Noise
-from wn.engine.training import EVALUATION_BATCH, TrainSettings
+from wn.engine.noise_spec import OPTIONS, specified
+from wn.engine.training import TrainSettings
 from wn.errors import WnError
+from wn.options import settings_of
 from wn.random import checked_integer
 from wn.walking import places as walk_places
+from wn.walking.asked import FLAGS, NetworkSettings, NoiseSettings, SingleSettings, WalkSettings
 from wn.walking.grids import sigma_grid
 from wn.walking.places import ALLOWED, PHASES, Place, numbered, read_where
 
@@ -30,60 +34,7 @@ from wn.walking.places import ALLOWED, PHASES, Place, numbered, read_where
 DEFAULT_SIGMA = "0.1:10000:16"
 DEFAULT_SIGMA_MULTIPLICATIVE = "lin:0:6:16"
 
-FLAGS = {"lr": "learning_rate", "clamp": "clamp_weights"}  # where the flag has another name than the setting
 MOST_POINTS = 1_000_000  # of a walk; a study has room for more
-
-
-class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network is trained on which data, and how; None takes the data set's recipe."""
-
-    dataset: str = "fashion-mini"
-    data_dir: str | None = None
-    model: str = "mlp"
-    batch_norm: str = "none"
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    clamp_weights: bool = False
-    train_limit: int | None = None
-    test_limit: int | None = None
-    seed: int = 0
-    backend: str = "auto"
-    dtype: str = "float32"
-    threads: int | None = None
-
-
-class NoiseSettings(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which noise, and where: the operator of `noise` and the sites; None takes the operator's default."""
-
-    noise: str = "additive"
-    mean: float | None = None
-    mean_mul: float | None = None
-    mean_add: float | None = None
-    ratio: float | None = None
-    order: str | None = None
-    normalize_to_input_size: bool = False
-    repetitions: int = 1
-    execution: str = "single"
-    where: str | list[int | str] = "each"
-    factors: dict[int | str, float] | None = None
-
-
-class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A walk: noise, sites, phases and the σ grid."""
-
-    phase: str = "both"
-    sigma: str | float | list[float] | None = None
-    repeats: int = 1
-    evaluation_batch: int = EVALUATION_BATCH
-
-
-class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One network, trained and evaluated under noise of one σ at some sites."""
-
-    noise: str = "none"
-    where: str | list[int | str] = "global"
-    sigma: float | None = None
 
 
 Chosen = TypeVar("Chosen", bound=NoiseSettings)
@@ -106,6 +57,9 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     unknown = sorted(set(given) - set(kind.__struct_fields__))
     if unknown:
         raise WnError(_unknown(unknown[0], kind))
+    for setting in settings_of(kind):
+        if setting.quiet and given.get(setting.field) == setting.default:
+            del given[setting.field]
     if "where" in given:
         given["where"], factors = read_where(given["where"])
         if factors is not None and "factors" in given:
@@ -244,20 +198,8 @@ def single_noise(chosen: SingleSettings) -> Noise:
 
 def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
     """Return σ → operator for the noise that the settings describe."""
-    if chosen.ratio is not None and chosen.noise in noises.KINDS and chosen.noise != "mixed":
-        raise WnError(f"ratio goes with mixed noise, and noise is {chosen.noise}")
-    names = ("mean", "mean_mul", "mean_add", "ratio", "order")
-    options = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
-    options |= {
-        "normalize_to_input_size": chosen.normalize_to_input_size,
-        "repetitions": chosen.repetitions,
-        "execution": chosen.execution,
-    }
-
-    def noise_at(sigma: FloatOrMembers) -> Noise:
-        return noises.of_kind(chosen.noise, sigma, **options)
-
-    return noise_at
+    spec = specified(chosen.noise, {name: getattr(chosen, name) for name in OPTIONS})
+    return partial(noises.of_spec, spec)
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -19,7 +19,7 @@ def draw(be: Backend, features: int) -> object:
     The backend that compiles takes the memory of the draw before; NumPy's allocates anew.
     """
     key = DrawKey((0,), np.arange(BATCH), 0, Purpose.TRAIN_ADD, 0)
-    return be.normals(key, features)
+    return be.standard_draws(key, features)
 
 
 def build(settings: Settings, wanted: Collection[str]) -> Contest:

@@ -149,12 +149,12 @@ def test_normals_are_those_of_each_seed(seeds: list[int], features: int, batch: 
     key = DrawKey(tuple(seeds), samples, 7, Purpose.EVAL_MUL, 11)
     expected = np.stack(
         [
-            random.normals(np, seed, samples, features, 7, Purpose.EVAL_MUL, 11, repetition)
+            random.standard_draws(np, seed, samples, features, 7, Purpose.EVAL_MUL, 11, repetition)
             for seed in (seeds if len(set(seeds)) > 1 else seeds[:1])
         ]
     )
     for be in (BE, PLAIN):
-        found = be.normals(key, features, repetition)
+        found = be.standard_draws(key, features, repetition)
         assert found.shape == expected.shape
         assert same_bits(found, expected)
 
@@ -173,7 +173,7 @@ def test_draws_are_applied_one_rounded_operation_after_the_other(
     keys = [DrawKey(seeds, samples, 7, purpose, 2) for purpose in (Purpose.TRAIN_MUL, Purpose.TRAIN_ADD)]
     mul, add = Draws(keys[0], scale, shift), Draws(keys[1], shift * shift, scale)
     m, d = (
-        BE.normals(draws.key, 6).reshape(-1, 3, 2, 4).astype(dtype) * draws.scale[:, None, None, None]
+        BE.standard_draws(draws.key, 6).reshape(-1, 3, 2, 4).astype(dtype) * draws.scale[:, None, None, None]
         + draws.shift[:, None, None, None]
         for draws in (mul, add)
     )

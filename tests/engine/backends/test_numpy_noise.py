@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wn import random
 from wn.engine.backends.numpy import noise as numpy_noise
-from wn.engine.backends.numpy.noise import fill_normals
+from wn.engine.backends.numpy.noise import fill_draws
 from wn.errors import WnError
 from wn.random import Purpose
 
@@ -19,7 +19,7 @@ WORDS = st.integers(0, 2**32 - 1)
 
 def filled(features: int, samples: Any, seed: int = 1, epoch: int = 0, **address: Any) -> Any:
     out = np.full((features, len(samples)), np.nan, np.float32)
-    fill_normals(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
+    fill_draws(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
     return out
 
 
@@ -38,11 +38,12 @@ def assert_same_bits(actual: Any, expected: Any) -> None:
     purpose=st.sampled_from(Purpose),
     site=st.integers(0, 4095),
     repetition=st.integers(0, 4095),
+    distribution=st.sampled_from(random.DISTRIBUTIONS),
 )
-@example(1, 1, 80, 0, 0, 0, Purpose.INIT, 0, 0)
-@example(2, 1, 3, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095)
-@example(3, 7, 1, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2)
-@example(5, 31, 16, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1)
+@example(1, 1, 80, 0, 0, 0, Purpose.INIT, 0, 0, "laplace")
+@example(2, 1, 3, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095, "uniform")
+@example(3, 7, 1, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2, "normal")
+@example(5, 31, 16, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1, "laplace")
 def test_same_bits_as_the_plain_code(
     features: int,
     batch: int,
@@ -53,13 +54,16 @@ def test_same_bits_as_the_plain_code(
     purpose: Purpose,
     site: int,
     repetition: int,
+    distribution: str,
 ) -> None:
     samples = (first + 7 * np.arange(batch)) % 2**32
     out = np.full((features, batch), np.nan, np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_noise, "TILE", tile)
-        fill_normals(out, seed, samples, epoch, purpose, site, repetition)
-    expected = random.normals(np, seed, samples, features, epoch, purpose, site, repetition)
+        fill_draws(out, seed, samples, epoch, purpose, site, repetition, distribution)
+    expected = random.standard_draws(
+        np, seed, samples, features, epoch, purpose, site, repetition, distribution
+    )
     assert_same_bits(out, expected)
 
 
@@ -69,7 +73,7 @@ def test_same_bits_as_the_plain_code(
 def test_same_bits_with_the_tiles_in_use(shape: tuple[int, int]) -> None:
     features, batch = shape
     samples = np.random.default_rng(5).integers(0, 2**32, batch)
-    expected = random.normals(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
+    expected = random.standard_draws(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
     assert_same_bits(filled(features, samples), expected)
 
 
@@ -82,7 +86,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(48)))
     for seed, result in enumerate(results):
-        assert_same_bits(result, random.normals(np, seed, samples, 33, 0, Purpose.TRAIN_ADD))
+        assert_same_bits(result, random.standard_draws(np, seed, samples, 33, 0, Purpose.TRAIN_ADD))
 
 
 def test_a_planted_bug_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +96,7 @@ def test_a_planted_bug_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     changed[0] = np.nextafter(changed[0], np.float32(0))
     monkeypatch.setattr(numpy_noise, "LOG", changed)
     with pytest.raises(AssertionError):
-        assert_same_bits(filled(8, samples), random.normals(np, 1, samples, 8, 0, Purpose.TRAIN_ADD))
+        assert_same_bits(filled(8, samples), random.standard_draws(np, 1, samples, 8, 0, Purpose.TRAIN_ADD))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_a_planted_bug_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_wrong_output_is_refused(out: Any) -> None:
     with pytest.raises(WnError, match=r"out must be a contiguous float32 array \(F, 3\)"):
-        fill_normals(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
+        fill_draws(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def trained(seed):
     with be.working(2):
         found = train(be, network, data, TrainSettings(6, 16), seeds=(seed,), noise={0: noise.additive(0.1)})
         key = DrawKey((seed,), np.arange(50, dtype=np.uint32), 0, Purpose.TRAIN_ADD, 0)
-        return [array.tobytes() for array in arrays(found.params)] + [be.normals(key, 999).tobytes()]
+        return [array.tobytes() for array in arrays(found.params)] + [be.standard_draws(key, 999).tobytes()]
 
 with ThreadPoolExecutor(3) as executor:
     together = list(executor.map(trained, range(3)))
@@ -197,10 +197,10 @@ WORDS = """
 import logging
 logging.basicConfig(format="%(message)s")
 import numpy as np
-from wn.engine.backends.numba.kernels import noise
+from wn.engine.backends.numba.kernels import draws
 words = np.zeros((4, 1), np.uint32)
-noise._draw_words(words, 0, 1, np.zeros(1, np.uint32), (0, 0, 1, 0))
-print(words[:, 0].tolist(), sum(noise._draw_words.stats.cache_hits.values()))
+draws._draw_words(words, 0, 1, np.zeros(1, np.uint32), (0, 0, 1, 0, 0))
+print(words[:, 0].tolist(), sum(draws._draw_words.stats.cache_hits.values()))
 """
 
 

@@ -33,7 +33,12 @@ def draws_of(operator, x, streams):
         (streams.mul, operator.sigma_mul, operator.mean_mul),
         (streams.add, operator.sigma_add, operator.mean_add),
     ):
-        z = np.stack([BE.normals(key, features, r).reshape(-1, *x.shape[1:]) for r in repetitions])
+        z = np.stack(
+            [
+                BE.standard_draws(key, features, r, operator.distribution).reshape(-1, *x.shape[1:])
+                for r in repetitions
+            ]
+        )
         column = (-1, *[1] * (x.ndim - 1))
         found.append(np.reshape(mean, column) + shrink * np.reshape(sigma, column) * z.astype(np.float64))
     return found

@@ -60,6 +60,7 @@ mean = 0.25
 normalize_to_input_size = true
 repetitions = [1, 2]
 execution = "each"
+distribution = "laplace"
 where = ["input", 3, "logits"]
 phases = ["training", "inference"]
 clamp_weights = true
@@ -195,6 +196,7 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     (KEY, f'{KEY}\nwhere = "fc1,1"', "noise[0].where: ", ("site 1 fc1 is listed twice",)),
     (KEY, f'{KEY}\nwhere = "here"', "noise[0].where: ", ("'here'", "each, global, mapped")),
     (KEY, f'{KEY}\nexecution = "both"', "noise[0].execution: ", ("'both'", "single, each")),
+    (KEY, f'{KEY}\ndistribution = "x"', "noise[0].distribution: ", ("'x'", "normal, uniform, laplace")),
     ("epochs = 3", 'dtype = "float16"', "recipe.dtype: ", ("float16", "float32, float64")),
     (KEY, f'{KEY}\ndata = "svhn"', "noise[0].data: ", ("'svhn'", "mnist, cifar10")),
     (KEY, f'{KEY}\nmodels = "sfc"', "noise[0].models: ", ("'mlp-256'", "mlp-64")),

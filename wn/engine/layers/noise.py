@@ -32,8 +32,8 @@ def forward(
 ) -> tuple[Array, NoiseCache]:
     """Apply a noise operator.
 
-    mul→add: y = x·M + D; add→mul: y = (x + D)·M; M = mean_mul + σ_mul z, D = mean_add + σ_add z', with
-    standard normal z, z' from the streams; the average over R such executions, or one with σ/√R. Every y
+    mul→add: y = x·M + D; add→mul: y = (x + D)·M; M = mean_mul + σ_mul z, D = mean_add + σ_add z', with z, z'
+    of mean 0 and variance 1 from the streams; the average over R such executions, or one with σ/√R. Every y
     is linear in x, so the draws are averaged instead of the y: y = x·M̄ + D̄, for add→mul x·M̄ + mean(D·M).
     Where σ is 0 the averages are exactly 1 and 0, and x comes out as it is.
 
@@ -42,8 +42,10 @@ def forward(
     Raises WnError where a σ does not fit the dtype of x.
     """
     scales = noise.scales(x.dtype, prod(x.shape[1:-1]))
-    multiplier = None if scales.multiplier is None else Draws(streams.mul, *scales.multiplier)
-    offset = None if scales.offset is None else Draws(streams.add, *scales.offset)
+    multiplier = (
+        None if scales.multiplier is None else Draws(streams.mul, *scales.multiplier, noise.distribution)
+    )
+    offset = None if scales.offset is None else Draws(streams.add, *scales.offset, noise.distribution)
     executions = noise.repetitions if noise.draws_each else 1
     if executions == 1:
         y, m = be.apply_draws(x, multiplier, offset, noise.order == "add_mul", keep)

@@ -11,13 +11,13 @@ from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.network import Network
+from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import TrainSettings
 from wn.errors import WnError
 from wn.random import checked_integer
 from wn.study.declare import operators
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
-from wn.study.unit import NoiseSpec
 from wn.walking import places as walking
 from wn.walking.grids import MOST
 from wn.walking.places import INFERENCE, TRAINING, Place, numbered, read_where
@@ -237,10 +237,10 @@ def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) ->
         for operator in entry.operators:
             for place in places if entry.keys.factors else ():
                 with at(f"{entry.path}.factors"):
-                    noises.mapped(operator.operator(0.0), place.factors)
+                    noises.mapped(noises.of_spec(operator, 0.0), place.factors)
             with at(f"{entry.path}.sigma"):
                 walking.check_range(
-                    noises.mapped(operator.operator(max(entry.sigma)), loudest), spec.recipe.dtype
+                    noises.mapped(noises.of_spec(operator, max(entry.sigma)), loudest), spec.recipe.dtype
                 )
     axes = (entry.operators, entry.phases, entry.sigma, entry.clampings)
     return number_of_places * entry.repeats * prod(map(len, axes))

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from wn.engine.noise_spec import FIELDS, OPTIONS, RULES
 from wn.errors import WnError
+from wn.options import plain_type
 from wn.walking.grids import MOST
 
 Sigma = str | float | list[float]
@@ -44,26 +47,42 @@ class RecipeKeys(Table, frozen=True, kw_only=True):
     dtype: str = "float32"
 
 
-class NoiseKeys(Table, frozen=True, kw_only=True):
-    """[[noise]]: a noise kind with its σ grid and axes, the places it goes to, and for which networks.
-
-    `phases`, `repeats` and `clamp_weights` override those of the study; `data`, `models` and `batch_norm`
-    restrict the entry to some of its networks.
-    """
-
+class _Strength(Table, frozen=True, kw_only=True):
     kind: str
     sigma: Sigma | None = None
     sigma_mul: Sigma | None = None
     sigma_add: Sigma | None = None
-    ratio: float | list[float] | None = None
-    mean: float | None = None
-    mean_mul: float | None = None
-    mean_add: float | None = None
-    order: str | list[str] | None = None
-    normalize_to_input_size: bool | None = None
-    repetitions: int | list[int] | None = None
+
+
+def _key_of(name: str) -> tuple[str, Any, None]:
+    """The key for an option of the operator: None is not given, and an axis takes a list too."""
+    kind: Any = plain_type(FIELDS[name].type, NoneType)
+    several = list.__class_getitem__(kind) if RULES[name].axis else NoneType
+    return name, kind | several | None, None
+
+
+if TYPE_CHECKING:
+    _Operator = _Strength
+else:
+    _Operator = msgspec.defstruct(
+        "_Operator",
+        [_key_of(name) for name in OPTIONS],
+        bases=(_Strength,),
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        module=__name__,
+    )
+
+
+class NoiseKeys(_Operator, frozen=True, kw_only=True):
+    """[[noise]]: a noise kind with its σ grid and axes, the places it goes to, and for which networks.
+
+    The options of the operator are those of `wn.engine.noise_spec`. `phases`, `repeats` and `clamp_weights`
+    override those of the study; `data`, `models` and `batch_norm` restrict the entry to some of its networks.
+    """
+
     repetition_maps: list[list[int]] | None = None
-    execution: str | None = None
     where: str | list[int | str] | None = None
     factors: dict[str, float] | None = None
     phases: str | list[str] | None = None

@@ -18,7 +18,7 @@ needs_compiler = pytest.mark.skipif(host.COMPILER is None, reason=host.NO_COMPIL
 IN_PLACE = ("adam_update", "adam_updates", "clip")
 PRIMITIVES = (
     *("gather", "gather_augmented", "standardise", "linear", "linear_gradients", "linear_input_gradient"),
-    *("relu", "relu_backward", "uniforms", "normals", "draw", "apply_draws", "multiply"),
+    *("relu", "relu_backward", "uniforms", "standard_draws", "draw", "apply_draws", "multiply"),
     *("shares", "cross_entropy", "cross_entropy_backward", "log_softmax", "count_correct", *IN_PLACE),
     *("convolution", "convolution_gradients", "convolution_input_gradient"),
     *("max_pool", "max_pool_backward", "average_pool", "average_pool_backward"),

@@ -64,9 +64,9 @@ def test_an_error_by_chance_is_none_of_the_backend(monkeypatch: pytest.MonkeyPat
 
 def test_other_draws_are_seen_by_the_parity_table(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = backends.get("numpy")
-    normals = Backend.normals
+    draws = Backend.standard_draws
     other = type(numpy)()
-    monkeypatch.setattr(other, "normals", lambda key, features: normals(numpy, key, features) * np.float32(2))
+    monkeypatch.setattr(other, "standard_draws", lambda *of: draws(numpy, *of) * np.float32(2))
     row = parity.row(other, "mlp-8", "none")
     assert not row.same_bits
     assert not row.good

@@ -115,7 +115,7 @@ def test_all_kernels_are_used() -> None:
     network, xp = network_of("lenet5"), CUDA.xp
     noise, settings = noise_of(network, "mixed"), {"clamp_weights": True}
     evaluate(CUDA, network, trained(CUDA, network, noise, np.float32, (4, 5), **settings), LARGE)
-    CUDA.normals(DrawKey((4,), CUDA.asarray([1]), 1, Purpose.TRAIN_ADD, 0), 3)
+    CUDA.standard_draws(DrawKey((4,), CUDA.asarray([1]), 1, Purpose.TRAIN_ADD, 0), 3)
     CUDA.average_pool_backward(CUDA.average_pool(xp.ones((1, 1, 4, 4, 2)), (2, 2)), (4, 4), (2, 2))
     CUDA.gather(xp.ones((3, 1, 2, 2), np.float32), CUDA.asarray([0]), 1.0, (0.0,), (1.0,), np.float32)
     assert set(host.library("float32")) == set(DEVICE.launches) - {"gemm"}

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
+from wn import random
 from wn.engine import backends
 from wn.engine.backends.cuda import backend as cupy_backend
 from wn.engine.backends.plain.base import DrawKey, Draws
@@ -21,21 +22,36 @@ SEEDS = st.integers(0, 2**64 - 1)
 ADDRESSES = st.integers(0, 4095)
 FEATURES = st.integers(1, 40)
 BATCHES = st.integers(1, 40) | st.sampled_from([127, 128, 129, 300])
+DISTRIBUTIONS = st.sampled_from(random.DISTRIBUTIONS)
 FEW = settings(max_examples=15)  # of each case, in two types and orders
 KINDS = [("additive", False), ("multiplicative", False), ("mixed", False), ("mixed", True)]
 
 
 @FEW
-@given(FEATURES, BATCHES, st.lists(SEEDS, min_size=1, max_size=3), WORDS, WORDS, ADDRESSES, ADDRESSES)
-@example(1, 1, [0], 0, 0, 0, 0)
-@example(2, 1, [2**64 - 1], 2**32 - 1, 2**32 - 1, 4095, 4095)
-@example(5, 31, [2**32, 5], 5, 1, 0, 1)
+@given(
+    *(FEATURES, BATCHES, st.lists(SEEDS, min_size=1, max_size=3), WORDS, WORDS, ADDRESSES, ADDRESSES),
+    DISTRIBUTIONS,
+)
+@example(1, 1, [0], 0, 0, 0, 0, "laplace")
+@example(2, 1, [2**64 - 1], 2**32 - 1, 2**32 - 1, 4095, 4095, "uniform")
+@example(5, 31, [2**32, 5], 5, 1, 0, 1, "normal")
+@example(70, 300, [5], 5, 1, 0, 1, "laplace")
 def test_normals_are_the_plain_ones(
-    features: int, batch: int, seeds: list[int], first: int, epoch: int, site: int, repetition: int
+    features: int,
+    batch: int,
+    seeds: list[int],
+    first: int,
+    epoch: int,
+    site: int,
+    repetition: int,
+    distribution: str,
 ) -> None:
     samples = ((first + 7 * np.arange(batch)) % 2**32).astype(np.uint32)
     key = DrawKey(tuple(seeds), samples, epoch, Purpose.TRAIN_ADD, site)
-    assert same_bits(CUDA.normals(key, features, repetition), NUMPY.normals(key, features, repetition))
+    assert same_bits(
+        CUDA.standard_draws(key, features, repetition, distribution),
+        NUMPY.standard_draws(key, features, repetition, distribution),
+    )
 
 
 @FEW
@@ -50,14 +66,14 @@ def test_uniforms_are_the_plain_ones(count: int, seeds: list[int], site: int) ->
 @pytest.mark.parametrize("purpose", Purpose)
 def test_normals_of_every_purpose_and_of_large_counts(purpose: Purpose) -> None:
     key = DrawKey((3,), np.arange(5, 1005, dtype=np.uint32), 2, purpose, 1)
-    assert same_bits(CUDA.normals(key, 150), NUMPY.normals(key, 150))
+    assert same_bits(CUDA.standard_draws(key, 150), NUMPY.standard_draws(key, 150))
 
 
 def test_sample_ids_of_other_types_are_checked() -> None:
     key = DrawKey((3,), np.arange(5), 2, Purpose.TRAIN_ADD, 1)
-    assert same_bits(CUDA.normals(key, 7), NUMPY.normals(key, 7))
+    assert same_bits(CUDA.standard_draws(key, 7), NUMPY.standard_draws(key, 7))
     with pytest.raises(WnError, match="sample ids must be"):
-        CUDA.normals(key._replace(samples=np.array([-1])), 7)
+        CUDA.standard_draws(key._replace(samples=np.array([-1])), 7)
 
 
 @pytest.mark.parametrize(
@@ -67,30 +83,30 @@ def test_sample_ids_of_other_types_are_checked() -> None:
 def test_a_wrong_address_is_refused_as_by_the_plain_code(field: str, value: Any) -> None:
     key = DrawKey((3,), np.arange(5, dtype=np.uint32), 2, Purpose.TRAIN_ADD, 1)._replace(**{field: value})
     with pytest.raises(WnError) as expected:
-        NUMPY.normals(key, 7)
+        NUMPY.standard_draws(key, 7)
     with pytest.raises(WnError) as refused:
-        CUDA.normals(key, 7)
+        CUDA.standard_draws(key, 7)
     assert str(refused.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
 def test_nothing_is_drawn_where_there_is_nothing(shape: tuple[int, int]) -> None:
     key = DrawKey((3,), np.arange(shape[1], dtype=np.uint32), 2, Purpose.TRAIN_ADD, 1)
-    assert CUDA.normals(key, shape[0]).shape == (1, *shape)
+    assert CUDA.standard_draws(key, shape[0]).shape == (1, *shape)
 
 
 # ---- operators ------------------------------------------------------------------------------------------
 
 
 def operator(
-    kind: str, seeds: tuple[int, ...], samples: Any, values: int, dtype: Any, epoch: int = 5
+    kind: str, seeds: tuple[int, ...], samples: Any, values: int, dtype: Any, distribution: str = "normal"
 ) -> tuple[Draws | None, Draws | None]:
     """Draws of M and D with `values` standard deviations and means, or None for what the kind has not."""
     generator = np.random.default_rng(values)
 
     def part(purpose: Purpose) -> Draws:
         scale, shift = generator.standard_normal((2, values)).astype(dtype)
-        return Draws(DrawKey(seeds, samples, epoch, purpose, 2), np.abs(scale), shift)
+        return Draws(DrawKey(seeds, samples, 5, purpose, 2), np.abs(scale), shift, distribution)
 
     multiplier = part(Purpose.TRAIN_MUL) if kind != "additive" else None
     return multiplier, part(Purpose.TRAIN_ADD) if kind != "multiplicative" else None
@@ -119,6 +135,7 @@ def check_applied(x: Any, parts: tuple[Draws | None, Draws | None], add_first: b
     batch=BATCHES,
     first=WORDS,
     members=st.integers(1, 6),
+    distribution=DISTRIBUTIONS,
     data=st.data(),
 )
 def test_operators_are_the_plain_ones(
@@ -131,12 +148,13 @@ def test_operators_are_the_plain_ones(
     batch: int,
     first: int,
     members: int,
+    distribution: str,
     data: st.DataObject,
 ) -> None:
     inputs, values, seeds = (1 if same else population for same in shared)
     drawn = data.draw(st.lists(st.sampled_from([0, 1, 2**64 - 1]), min_size=seeds, max_size=seeds))
     samples = (first + np.arange(batch, dtype=np.uint64)).astype(np.uint32)
-    parts = operator(kind, tuple(drawn), samples, values, dtype)
+    parts = operator(kind, tuple(drawn), samples, values, dtype, distribution)
     x = np.random.default_rng(batch).standard_normal((inputs, *shape, batch)).astype(dtype)
     with pytest.MonkeyPatch.context() as patch:  # a thread has that many members
         patch.setattr(cupy_backend, "SHARING", members)

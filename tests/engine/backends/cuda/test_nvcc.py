@@ -17,7 +17,7 @@ ARCHITECTURES = ("sm_80", "sm_90")
 
 def check_noise(ptx: str) -> None:
     """Assert that the noise is rounded as NumPy does: after each product and sum, small numbers too."""
-    for name in ("normals", "apply_draws"):
+    for name in ("standard_draws", "apply_draws"):
         noise = ptx[ptx.index(f".entry {name}(") :]
         noise = noise[: noise.index("\n}")]
         assert "mul.rn.f32" in noise

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
 from wn import random
 from wn.engine import backends
-from wn.engine.backends.numba.kernels import noise
-from wn.engine.backends.numba.kernels.noise import CHUNK, LANES, RUNS
+from wn.engine.backends.numba.kernels import draws, noise
+from wn.engine.backends.numba.kernels.draws import LANES, RUNS
+from wn.engine.backends.numba.kernels.noise import CHUNK
 from wn.engine.backends.plain.base import DrawKey, Draws
 from wn.errors import WnError
 from wn.random import Purpose
@@ -30,15 +31,19 @@ BATCHES = st.integers(1, 300) | st.sampled_from([LANES, LANES + 1, 3 * LANES + 5
 
 def filled(features: int, samples: Any, seed: int = 1, epoch: int = 0, **address: Any) -> Any:
     out = blank((features, len(samples)), np.float32)
-    noise.fill_normals(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
+    draws.fill_draws(out, seed, samples, epoch, Purpose.TRAIN_ADD, **address)
     return out
 
 
-@given(FEATURES, BATCHES, SEEDS, WORDS, WORDS, st.sampled_from(Purpose), ADDRESSES, ADDRESSES)
-@example(1, 1, 0, 0, 0, Purpose.INIT, 0, 0)
-@example(2, 1, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095)
-@example(3, 7, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2)
-@example(5, 31, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1)
+DISTRIBUTIONS = st.sampled_from(random.DISTRIBUTIONS)
+ADDRESS = (SEEDS, WORDS, WORDS, st.sampled_from(Purpose), ADDRESSES, ADDRESSES)
+
+
+@given(FEATURES, BATCHES, *ADDRESS, DISTRIBUTIONS)
+@example(1, 1, 0, 0, 0, Purpose.INIT, 0, 0, "laplace")
+@example(2, 1, 2**64 - 1, 2**32 - 1, 2**32 - 1, Purpose.EVAL_MUL, 4095, 4095, "uniform")
+@example(3, 7, 1, 2**32 - 3, 1, Purpose.TRAIN_MUL, 1, 2, "normal")
+@example(5, 31, 2**32, 5, 1, Purpose.TRAIN_ADD, 0, 1, "laplace")
 def test_normals_are_the_plain_ones(
     features: int,
     batch: int,
@@ -48,11 +53,14 @@ def test_normals_are_the_plain_ones(
     purpose: Purpose,
     site: int,
     repetition: int,
+    distribution: str,
 ) -> None:
     samples = (first + 7 * np.arange(batch)) % 2**32
     out = blank((features, batch), np.float32)
-    noise.fill_normals(out, seed, samples, epoch, purpose, site, repetition)
-    expected = random.normals(np, seed, samples, features, epoch, purpose, site, repetition)
+    draws.fill_draws(out, seed, samples, epoch, purpose, site, repetition, distribution)
+    expected = random.standard_draws(
+        np, seed, samples, features, epoch, purpose, site, repetition, distribution
+    )
     assert same_bits(out, expected)
 
 
@@ -60,7 +68,7 @@ def test_normals_are_the_plain_ones(
 def test_normals_of_more_tiles_than_runs(shape: tuple[int, int]) -> None:
     features, batch = shape
     samples = np.random.default_rng(5).integers(0, 2**32, batch)
-    expected = random.normals(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
+    expected = random.standard_draws(np, 1, samples, features, 0, Purpose.TRAIN_ADD)
     assert same_bits(filled(features, samples), expected)
 
 
@@ -77,7 +85,7 @@ def test_normals_do_not_depend_on_threads(shape: tuple[int, int]) -> None:
 def test_a_planted_bug_is_noticed() -> None:
     """A draw that is one unit in the last place off, or has the other sign of zero, is another draw."""
     samples = np.arange(50)
-    expected = random.normals(np, 1, samples, 8, 0, Purpose.TRAIN_ADD)
+    expected = random.standard_draws(np, 1, samples, 8, 0, Purpose.TRAIN_ADD)
     out = filled(8, samples)
     out[7, 49] = np.nextafter(out[7, 49], np.float32(0))
     assert not same_bits(out, expected)
@@ -97,7 +105,7 @@ def test_a_planted_bug_is_noticed() -> None:
 )
 def test_a_wrong_output_is_refused(out: Any) -> None:
     with pytest.raises(WnError, match=r"out must be a contiguous float32 array \(F, 3\)"):
-        noise.fill_normals(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
+        draws.fill_draws(out, 1, np.arange(3), 0, Purpose.TRAIN_ADD)
 
 
 WRONG_ADDRESSES = [
@@ -126,12 +134,12 @@ def test_a_wrong_address_is_refused_as_by_the_plain_code(argument: str, value: A
         "site": 1,
         "repetition": 0,
     }
-    noise.fill_normals(np.empty((4, 2), np.float32), **address)
+    draws.fill_draws(np.empty((4, 2), np.float32), **address)
     address[argument] = value
     with pytest.raises(WnError) as expected:
-        random.normals(np, features=4, **address)
+        random.standard_draws(np, features=4, **address)
     with pytest.raises(WnError) as refused:
-        noise.fill_normals(np.empty((4, 2), np.float32), **address)
+        draws.fill_draws(np.empty((4, 2), np.float32), **address)
     assert str(refused.value) == str(expected.value)
 
 
@@ -139,14 +147,14 @@ def test_a_wrong_address_is_refused_as_by_the_plain_code(argument: str, value: A
 
 
 def operator(
-    kind: str, seeds: tuple[int, ...], samples: Any, values: int, dtype: Any, site: int = 2
+    kind: str, seeds: tuple[int, ...], samples: Any, values: int, dtype: Any, distribution: str = "normal"
 ) -> tuple[Draws | None, Draws | None]:
     """Draws of M and D with `values` standard deviations and means, or None for what the kind has not."""
     generator = np.random.default_rng(values)
 
     def part(purpose: Purpose) -> Draws:
         scale, shift = generator.standard_normal((2, values)).astype(dtype)
-        return Draws(DrawKey(seeds, samples, 5, purpose, site), np.abs(scale), shift)
+        return Draws(DrawKey(seeds, samples, 5, purpose, 2), np.abs(scale), shift, distribution)
 
     multiplier = part(Purpose.TRAIN_MUL) if kind != "additive" else None
     return multiplier, part(Purpose.TRAIN_ADD) if kind != "multiplicative" else None
@@ -181,6 +189,7 @@ def check_applied(x: Any, population: int, parts: tuple[Draws | None, Draws | No
     features=st.integers(1, 70),
     batch=BATCHES,
     first=WORDS,
+    distribution=DISTRIBUTIONS,
     data=st.data(),
 )
 def test_operators_are_the_plain_ones(
@@ -192,12 +201,13 @@ def test_operators_are_the_plain_ones(
     features: int,
     batch: int,
     first: int,
+    distribution: str,
     data: st.DataObject,
 ) -> None:
     inputs, values, seeds = (1 if same else population for same in shared)
     drawn = data.draw(st.lists(st.sampled_from([0, 1, 2**64 - 1]), min_size=seeds, max_size=seeds))
     samples = (first + np.arange(batch, dtype=np.uint64)).astype(np.uint32)
-    parts = operator(kind, tuple(drawn), samples, values, dtype)
+    parts = operator(kind, tuple(drawn), samples, values, dtype, distribution)
     x = np.random.default_rng(batch).standard_normal((inputs, features, batch)).astype(dtype)
     population = max(inputs, values, *(noise.members(part) for part in parts))
     check_applied(x, population, parts, add_first)
@@ -280,6 +290,9 @@ def test_parts_with_different_draws_are_refused() -> None:
         other = offset._replace(key=offset.key._replace(**change))
         with pytest.raises(WnError, match="the same seeds, samples and epoch"):
             applied(x, 1, (multiplier, other), False)
+    other = offset._replace(distribution="laplace")
+    with pytest.raises(WnError, match="the same distribution"):
+        applied(x, 1, (multiplier, other), False)
     with pytest.raises(WnError, match="needs draws"):
         applied(x, 1, (None, None), False)
 

@@ -287,19 +287,21 @@ class CuPyBackend(CudaLayers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
-        """See `Backend.normals`: the same bits."""
+    def standard_draws(
+        self, key: DrawKey, features: int, repetition: int = 0, distribution: str = "normal"
+    ) -> Array:
+        """See `Backend.standard_draws`: the same bits."""
         features = random.checked_integer("features", features, 32)
-        word = random.stream_word(key.purpose, key.site, repetition)
+        number = np.int32(random.of_distribution(distribution))
+        word, ids = random.stream_word(key.purpose, key.site, repetition), self._ids(key.samples)
         seeds = key.seeds if len(set(key.seeds)) > 1 else key.seeds[:1]
-        ids = self._ids(key.samples)
         z = self.xp.empty((len(seeds), features, len(ids)), np.float32)
         if z.size:
             (_, parts), threads = by_sample(1, len(ids))
             self._kernel(
-                *("normals", np.float32, (-(-features // 4), parts, len(seeds)), threads),
+                *("standard_draws", np.float32, (-(-features // 4), parts, len(seeds)), threads),
                 *(z, self._keys(seeds, len(seeds)), ids, self.set_epoch(key.epoch)),
-                *(np.uint32(word), np.int32(features), np.int32(len(ids))),
+                *(np.uint32(word), np.int32(features), np.int32(len(ids)), number),
             )
         return z
 
@@ -310,7 +312,7 @@ class CuPyBackend(CudaLayers):
         some = multiplier or offset
         if some is None:
             return x, None
-        (x,), key = self._contiguous(x), some.key
+        (x,), key, number = self._contiguous(x), some.key, random.of_distribution(some.distribution)
         features, batch, kept = prod(x.shape[1:-1]), x.shape[-1], _members(multiplier)
         population = max(len(x), kept, _members(offset))
         y = self.xp.empty((population, *x.shape[1:]), x.dtype)
@@ -324,7 +326,7 @@ class CuPyBackend(CudaLayers):
                 *("apply_draws", x.dtype, (blocks, parts, -(-population // members)), threads),
                 *(x, y, y if m is None else m, self._values(multiplier, offset, population, x.dtype)),
                 *(self._keys(key.seeds, population), self._ids(key.samples), self.set_epoch(key.epoch)),
-                packed(np.uint32, *sizes, _word(multiplier), _word(offset), add_first),
+                packed(np.uint32, *sizes, _word(multiplier), _word(offset), add_first, number),
             )
         return y, m
 

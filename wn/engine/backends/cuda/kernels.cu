@@ -61,28 +61,48 @@ __device__ inline float polynomial(const float (&coefficients)[N], float x) {
     return value;
 }
 
-__device__ inline void box_muller(u32 word0, u32 word1, float& z0, float& z1) {
-    const float logarithm[] = {-12102213.0f, 6049134.0f, -4095530.2f, 2322458.2f, -6118023.5f, -7343536.5f,
-                               -11733525.0f};
-    const float cosine[] = {0.00040652073f, -9.500171e-05f, 8.105644e-06f, -3.440411e-07f};
-    const float sine[] = {0.0006385614f, -0.00026259772f, 3.239561e-05f, -1.9001367e-06f, 6.16577e-08f};
+// -2 ln u in units of ln 4 2^-23 for u = (word + shift) 2^-32.
+__device__ inline float logarithm(u32 word, float shift) {
+    const float series[] = {-12102213.0f, 6049134.0f, -4095530.2f, 2322458.2f, -6118023.5f, -7343536.5f,
+                            -11733525.0f};
     const u32 top = 0x4F000000u;  // the bits of 2^31
-    const float t = plus(__int2float_rn((int)word0), 0.5f);
+    const float t = plus(__int2float_rn((int)word), shift);
     const u32 bits = __float_as_uint(t), halvings = top - ((bits < top ? bits : top) & 0x7F800000u);
     const float x = times(t, __uint_as_float(halvings + 0x2F800000u)), f = minus(x, ceilf(x));
-    float radius = __fsqrt_rn(plus(__uint2float_rn(halvings), times(f, polynomial(logarithm, f))));
-    radius = __uint_as_float(__float_as_uint(radius) ^ (word1 & 0x80000000u));
+    return plus(__uint2float_rn(halvings), times(f, polynomial(series, f)));
+}
+
+__device__ inline float signed_by(float size, u32 word) {
+    return __uint_as_float(__float_as_uint(size) ^ (word & 0x80000000u));
+}
+
+__device__ inline void box_muller(u32 word0, u32 word1, float& z0, float& z1) {
+    const float cosine[] = {0.00040652073f, -9.500171e-05f, 8.105644e-06f, -3.440411e-07f};
+    const float sine[] = {0.0006385614f, -0.00026259772f, 3.239561e-05f, -1.9001367e-06f, 6.16577e-08f};
+    const float radius = signed_by(__fsqrt_rn(logarithm(word0, 0.5f)), word1);
     const float v = times(__int2float_rn((int)(word1 << 1)), 4.656612873077393e-10f), h = times(v, v);  // 2^-31
     z0 = times(radius, times(minus(1.0f, h), polynomial(cosine, h)));
     z1 = times(radius, times(v, polynomial(sine, h)));
 }
 
-// Four standard normals: features 4 block ... 4 block + 3 of a sample.
-__device__ inline void draw(float (&z)[4], u32 block, u32 sample, u32 epoch, u32 word, const u32* key) {
+#define UNIFORM_SCALE 8.065489942588044e-10f  // sqrt(3) 2^-31
+#define LAPLACE_SCALE 5.8427939819694075e-08f  // ln 2 2^-23 / sqrt(2)
+enum { NORMAL, UNIFORM, LAPLACE };  // in the order of wn.random.DISTRIBUTIONS
+
+// Four draws of mean 0 and variance 1: features 4 block ... 4 block + 3 of a sample.
+__device__ inline void draw(float (&z)[4], u32 block, u32 sample, u32 epoch, u32 word, const u32* key,
+                            int distribution) {
     u32 words[4] = {block, sample, epoch, word};
     philox(words, key[0], key[1]);
-    box_muller(words[0], words[1], z[0], z[1]);
-    box_muller(words[2], words[3], z[2], z[3]);
+    if (distribution == NORMAL) {
+        box_muller(words[0], words[1], z[0], z[1]);
+        box_muller(words[2], words[3], z[2], z[3]);
+    } else if (distribution == UNIFORM) {
+        for (int k = 0; k < 4; ++k) z[k] = times(plus(__int2float_rn((int)words[k]), 0.5f), UNIFORM_SCALE);
+    } else {
+        for (int k = 0; k < 4; ++k)
+            z[k] = signed_by(times(logarithm(words[k] << 1, 1.0f), LAPLACE_SCALE), words[k]);
+    }
 }
 
 // Grid: counters of a member, members. keys: (P, 2); u: (P, N), in [0, 1): the top 24 bits of a word times 2^-24.
@@ -96,10 +116,11 @@ KERNEL uniforms(float* u, const u32* keys, u32 word, i64 count) {
 }
 
 // Grid: feature blocks, parts of the batch, seeds. keys: (S, 2); z: (S, F, B).
-KERNEL normals(float* out, const u32* keys, const u32* ids, const u32* epoch, u32 word, int features, int batch) {
+KERNEL standard_draws(float* out, const u32* keys, const u32* ids, const u32* epoch, u32 word, int features, int batch,
+                      int distribution) {
     for EACH_SAMPLE(n, batch) {
         float z[4];
-        draw(z, blockIdx.x, ids[n], *epoch, word, keys + 2 * blockIdx.z);
+        draw(z, blockIdx.x, ids[n], *epoch, word, keys + 2 * blockIdx.z, distribution);
         for (int k = 0; k < 4 && 4 * (int)blockIdx.x + k < features; ++k)
             out[((i64)blockIdx.z * features + 4 * blockIdx.x + k) * batch + n] = z[k];
     }
@@ -108,7 +129,7 @@ KERNEL normals(float* out, const u32* keys, const u32* ids, const u32* epoch, u3
 struct Noise {
     int population, x_members, m_members, features, batch, members;  // members of one thread
     u32 mul, add;                                                    // stream words, ABSENT where there is none
-    int add_first;
+    int add_first, distribution;
 };
 #define ABSENT 0xFFFFFFFFu
 
@@ -123,8 +144,8 @@ KERNEL apply_draws(const REAL* ALONE x, REAL* ALONE y, REAL* ALONE m, const REAL
         for (int p = first; p < last; ++p) {
             const u32* key = keys + 2 * p;
             if (p == first || key[0] != key[-2] || key[1] != key[-1]) {
-                if (s.mul != ABSENT) draw(z_mul, blockIdx.x, ids[n], *epoch, s.mul, key);
-                if (s.add != ABSENT) draw(z_add, blockIdx.x, ids[n], *epoch, s.add, key);
+                if (s.mul != ABSENT) draw(z_mul, blockIdx.x, ids[n], *epoch, s.mul, key, s.distribution);
+                if (s.add != ABSENT) draw(z_add, blockIdx.x, ids[n], *epoch, s.add, key, s.distribution);
             }
 #pragma unroll
             for (int k = 0; k < 4; ++k) {

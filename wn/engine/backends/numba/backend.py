@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from wn.engine.backends.numba.kernels import elementwise, noise, small
+from wn.engine.backends.numba.kernels import draws, elementwise, noise, small
 from wn.engine.backends.numba.layers import NumbaLayers
 from wn.engine.backends.numba.pace import Pace
 from wn.engine.backends.numba.process import PROCESS
@@ -222,11 +222,11 @@ class NumbaBackend(NumbaLayers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def _normals_of_seed(self, key: Any, seed: int, features: int, repetition: int) -> Any:
+    def _draws_of_seed(self, key: Any, seed: int, features: int, repetition: int, distribution: str) -> Any:
         out = self._empty((features, len(key.samples)), np.float32)
         self._not_recorded("draws that are stored")
-        stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition
-        self._run(noise.fill_normals, out, *stream)
+        stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition, distribution
+        self._run(draws.fill_draws, out, *stream)
         return out
 
     @primitive

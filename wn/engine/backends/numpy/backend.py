@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wn.engine.backends.numpy.noise import fill_normals
+from wn.engine.backends.numpy.noise import fill_draws
 from wn.engine.backends.plain.base import Array, Backend, DrawKey
 
 # 16,384 floats are 64 KiB: the five arrays of an Adam block stay in a 512 KiB second-level cache.
@@ -18,9 +18,11 @@ class NumpyBackend(Backend):
     name = "numpy"
     xp = np
 
-    def _normals_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Any:
+    def _draws_of_seed(
+        self, key: DrawKey, seed: int, features: int, repetition: int, distribution: str
+    ) -> Any:
         out = np.empty((features, len(key.samples)), np.float32)
-        fill_normals(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition)
+        fill_draws(out, seed, key.samples, key.epoch, key.purpose, key.site, repetition, distribution)
         return out
 
     def adam_update(

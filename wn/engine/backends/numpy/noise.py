@@ -1,4 +1,4 @@
-"""Standard normal draws in NumPy, computed in tiles that stay in the cache: the bits of `wn.random.normals`.
+"""Standard draws in NumPy, computed in tiles that stay in the cache: the bits of `wn.random.standard_draws`.
 
 Plain array code writes every intermediate result to memory and reads it back. Here each tile of the output
 goes through all operations before the next one starts, in scratch memory that is allocated once per thread.
@@ -7,6 +7,7 @@ docs/noise-streams.md says what was measured and what did not pay.
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ TILE = 8192  # counters per tile: the scratch memory below is 448 KiB, a second-
 
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]
+Transform = Callable[[Floats, Words], None]  # from the words of a tile to its draws (4, i, b)
 
 HIGH = 1 if sys.byteorder == "little" else 0  # where a 64-bit integer keeps its upper 32 bits
 
@@ -32,6 +34,8 @@ M0, M1 = (_constant(m, np.uint64) for m in random.MULTIPLIERS)
 SHIFT = _constant(32, np.uint64)
 HALF, ONE = _constant(0.5, np.float32), _constant(1.0, np.float32)
 FRACTION = _constant(2.0**-31, np.float32)
+UNIFORM_SCALE = _constant(random.UNIFORM_SCALE, np.float32)
+LAPLACE_SCALE = _constant(random.LAPLACE_SCALE, np.float32)
 EXPONENT_MASK = _constant(random.EXPONENT_MASK, np.uint32)
 TOP_EXPONENT = _constant(random.TOP_EXPONENT, np.uint32)
 SCALE_EXPONENT = _constant(random.SCALE_EXPONENT, np.uint32)
@@ -91,7 +95,7 @@ def _stream(seed: int, blocks: int, ids: npt.NDArray[np.uint32], epoch: int, wor
     )
 
 
-def fill_normals(
+def fill_draws(
     out: Floats,
     seed: int,
     samples: npt.ArrayLike,
@@ -99,8 +103,9 @@ def fill_normals(
     purpose: Purpose,
     site: int = 0,
     repetition: int = 0,
+    distribution: str = "normal",
 ) -> None:
-    """Fill `out` (F, B) with standard normal draws: the same bits as `wn.random.normals`.
+    """Fill `out` (F, B) with draws of mean 0 and variance 1: the bits of `wn.random.standard_draws`.
 
     `out` is float32 and C-contiguous; `samples` (B,) holds sample ids. Several threads may call at once.
     A wrong `out`, and whatever `normals` refuses, raises WnError.
@@ -114,14 +119,15 @@ def fill_normals(
     blocks, whole = (features + 3) // 4, features // 4
     epoch = random.checked_integer("epoch", epoch, 32)
     stream = _stream(seed, blocks, ids, epoch, random.stream_word(purpose, site, repetition))
-    _fill_blocks(out[: 4 * whole].reshape(whole, 4, batch), stream, 0)
+    transform = _TRANSFORMS[random.of_distribution(distribution)]
+    _fill_blocks(out[: 4 * whole].reshape(whole, 4, batch), stream, 0, transform)
     if blocks > whole:  # the last block has fewer than four features
         last = np.empty((1, 4, batch), np.float32)
-        _fill_blocks(last, stream, whole)
+        _fill_blocks(last, stream, whole, transform)
         out[4 * whole :] = last[0, : features - 4 * whole]
 
 
-def _fill_blocks(out: Floats, stream: _Stream, first: int) -> None:
+def _fill_blocks(out: Floats, stream: _Stream, first: int, transform: Transform) -> None:
     """Fill `out` (I, 4, B) with feature blocks `first`, `first` + 1, …, tile by tile."""
     blocks, _, batch = out.shape
     if not out.size:
@@ -134,7 +140,7 @@ def _fill_blocks(out: Floats, stream: _Stream, first: int) -> None:
         for row in range(0, blocks, height):
             rows = slice(first + row, first + min(row + height, blocks))
             tile = out[row : row + height, :, columns].transpose(1, 0, 2)  # (4, i, b)
-            _box_muller(tile, _philox(stream, rows, columns))
+            transform(tile, _philox(stream, rows, columns))
 
 
 def _philox(stream: _Stream, rows: slice, columns: slice) -> Words:
@@ -171,7 +177,8 @@ def _box_muller(out: Floats, words: Words) -> None:
     radius, p = _scratch.product.view(np.float32)[: 2 * lanes].reshape(2, lanes)
     np.copyto(v, words.view(np.int32)[HIGH::2], casting="unsafe")
     np.copyto(signs, words, casting="unsafe")  # the lower halves
-    _radius(radius, v, p)
+    _logarithm(radius, v, p, HALF)
+    np.sqrt(radius, out=radius)
     h = words.view(np.float32)[:lanes]  # the words are used up
     np.add(signs, signs, out=h.view(np.uint32))
     np.copyto(v, h.view(np.int32), casting="unsafe")
@@ -189,10 +196,40 @@ def _box_muller(out: Floats, words: Words) -> None:
     np.multiply(radius.reshape(shape), p.reshape(shape), out=out[0::2])
 
 
-def _radius(out: Floats, t: Floats, p: Floats) -> None:
-    """√(−2 ln u) as `wn.random` defines it, from the words as signed numbers `t`; uses `t` and `p` up."""
+def _uniform(out: Floats, words: Words) -> None:
+    """The operations of `wn.random.uniform_from_word`, for the words of a tile."""
+    halves = words.view(np.int32)
+    t = _scratch.floats[0, : len(words)]
+    for row, place in enumerate((HIGH, 1 - HIGH)):
+        np.copyto(t, halves[place::2], casting="unsafe")
+        np.add(t, HALF, out=t)
+        np.multiply(t.reshape(2, *out.shape[1:]), UNIFORM_SCALE, out=out[row::2])
+
+
+def _laplace(out: Floats, words: Words) -> None:
+    """The operations of `wn.random.laplace_from_word`, for the words of a tile."""
+    lanes = len(words)
+    halves = words.view(np.uint32)
+    t, signs = _scratch.floats[0, :lanes], _scratch.floats[1, :lanes].view(np.uint32)
+    z, p = _scratch.product.view(np.float32)[: 2 * lanes].reshape(2, lanes)
+    for row, place in enumerate((HIGH, 1 - HIGH)):
+        np.copyto(signs, halves[place::2])
+        np.add(signs, signs, out=p.view(np.uint32))
+        np.copyto(t, p.view(np.int32), casting="unsafe")
+        _logarithm(z, t, p, ONE)
+        np.multiply(z, LAPLACE_SCALE, out=z)
+        np.bitwise_and(signs, SIGN_BIT, out=signs)
+        np.bitwise_xor(z.view(np.uint32), signs, out=z.view(np.uint32))
+        out[row::2] = z.reshape(2, *out.shape[1:])
+
+
+_TRANSFORMS = (_box_muller, _uniform, _laplace)  # in the order of `wn.random.DISTRIBUTIONS`
+
+
+def _logarithm(out: Floats, t: Floats, p: Floats, shift: npt.NDArray[Any]) -> None:
+    """−2 ln u as `wn.random` has it, from the words as signed numbers `t`; uses `t` and `p` up."""
     halvings = out.view(np.uint32)
-    np.add(t, HALF, out=t)
+    np.add(t, shift, out=t)
     np.minimum(t.view(np.uint32), _scratch.top_exponents[: len(t)], out=halvings)
     np.bitwise_and(halvings, EXPONENT_MASK, out=halvings)
     np.subtract(TOP_EXPONENT, halvings, out=halvings)
@@ -203,8 +240,7 @@ def _radius(out: Floats, t: Floats, p: Floats) -> None:
     _polynomial(p, LOG, t)
     np.multiply(p, t, out=p)
     np.copyto(t, halvings.view(np.int32), casting="unsafe")
-    np.add(t, p, out=p)
-    np.sqrt(p, out=out)
+    np.add(t, p, out=out)
 
 
 def _polynomial(out: Floats, coefficients: list[Floats], x: Floats) -> None:

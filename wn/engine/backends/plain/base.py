@@ -32,11 +32,12 @@ class DrawKey(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Draws scale·z + shift of a noise operator, with standard normal z from the stream `key`."""
+    """Draws scale·z + shift of a noise operator, with z of mean 0 and variance 1 from the stream `key`."""
 
     key: DrawKey
     scale: Array  # (P|1,) in the dtype of the activation, in the host's memory
     shift: Array  # (P|1,)
+    distribution: str = "normal"  # of z, see `wn.random`
 
 
 class Room(NamedTuple):
@@ -201,26 +202,30 @@ class Backend(Layers):
 
     # ---- noise ------------------------------------------------------------------------------------------
 
-    def normals(self, key: DrawKey, features: int, repetition: int = 0) -> Array:
-        """Return standard normal draws (S, F, B) float32; S is 1 if all members share a seed, else P.
+    def standard_draws(
+        self, key: DrawKey, features: int, repetition: int = 0, distribution: str = "normal"
+    ) -> Array:
+        """Return draws of mean 0 and variance 1 (S, F, B), float32; S is 1 if members share a seed, else P.
 
         Members that share a seed share their draws, whatever their σ (common random numbers).
         """
         seeds = list(dict.fromkeys(key.seeds))
-        drawn = [self._normals_of_seed(key, seed, features, repetition) for seed in seeds]
+        drawn = [self._draws_of_seed(key, seed, features, repetition, distribution) for seed in seeds]
         if len(seeds) == 1:
             return drawn[0][None]  # (1, F, B)
         return self.xp.stack([drawn[seeds.index(seed)] for seed in key.seeds])  # (P, F, B)
 
-    def _normals_of_seed(self, key: DrawKey, seed: int, features: int, repetition: int) -> Array:
-        return random.normals(
-            self.xp, seed, key.samples, features, key.epoch, key.purpose, key.site, repetition
-        )
+    def _draws_of_seed(
+        self, key: DrawKey, seed: int, features: int, repetition: int, distribution: str
+    ) -> Array:
+        place = key.epoch, key.purpose, key.site, repetition, distribution
+        return random.standard_draws(self.xp, seed, key.samples, features, *place)
 
     def draw(self, draws: Draws, x: Array, repetition: int = 0) -> Array:
         """Return scale·z + shift for an activation x (P|1, …, B): (S|P, …, B) in x's dtype."""
         features, ones = prod(x.shape[1:-1]), (1,) * (x.ndim - 1)
-        z = self.normals(draws.key, features, repetition).reshape(-1, *x.shape[1:])  # (S, …, B)
+        z = self.standard_draws(draws.key, features, repetition, draws.distribution)
+        z = z.reshape(-1, *x.shape[1:])  # (S, …, B)
         y = z.astype(x.dtype, copy=False) * self.constant(draws.scale).reshape(-1, *ones)
         y += self.constant(draws.shift).reshape(-1, *ones)
         return y

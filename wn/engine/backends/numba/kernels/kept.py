@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent
 # What kernels of other files are made from (tests/engine/backends/numba/test_kept_kernels.py looks for more).
 SHARED = (
     FOLDER / "compile.py",
+    FOLDER / "draws.py",
     FOLDER / "products.py",
     FOLDER / "rectifier.py",
     Path(random.__file__),

@@ -1,0 +1,168 @@
+"""A noise operator in words: its kind, its options and their rules. The one place that states them.
+
+Flags, keyword arguments and the keys of study files are made of `NoiseOptions`; each way in decodes into a
+`NoiseSpec`, of which `wn.engine.noise.of_spec` makes the operator. What the options mean: docs/noise.md.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wn.errors import WnError
+from wn.options import Option, annotation
+
+KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
+MIXED = ("mixed", "mixed-direct")
+ORDERS = ("mul_add", "add_mul")
+EXECUTIONS = ("single", "each")
+DISTRIBUTIONS = ("normal", "uniform", "laplace")
+DEFAULT_RATIO = 0.5
+
+
+class Rule(NamedTuple):
+    """What goes with an option: the kinds of noise, and the values that are allowed (() for numbers)."""
+
+    kinds: tuple[str, ...] = KINDS
+    choices: tuple[str, ...] = ()
+    axis: bool = False  # whether a study file may list several values
+
+
+class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said about an operator besides kind, σ and place; None takes the default of the kind."""
+
+    mean: Annotated[
+        float | None,
+        Option("Mean of additive (default 0) or multiplicative (default 1) noise.", "Noise"),
+        Rule(("additive", "multiplicative")),
+    ] = None
+    mean_mul: Annotated[
+        float | None,
+        Option("Mean of mixed noise's multiplicative part (default 1).", "Noise"),
+        Rule(MIXED),
+    ] = None
+    mean_add: Annotated[
+        float | None, Option("Mean of mixed noise's additive part (default 0).", "Noise"), Rule(MIXED)
+    ] = None
+    ratio: Annotated[
+        float | None,
+        Option("Mixed noise of amplitude σ: σ_add = σ·ratio, σ_mul = σ·(1-ratio) (default 0.5).", "Noise"),
+        Rule(("mixed",), axis=True),
+    ] = None
+    order: Annotated[
+        str | None,
+        Option("Order of mixed noise: mul_add (default) or add_mul.", "Noise"),
+        Rule(MIXED, ORDERS, axis=True),
+    ] = None
+    normalize_to_input_size: Annotated[
+        bool, Option("Divide σ by the number of elements per sample at the site.", "Noise"), Rule()
+    ] = False
+    repetitions: Annotated[
+        int,
+        Option("Execute each noisy site R times and average.", "Noise", flags=("-R", "--repetitions")),
+        Rule(axis=True),
+    ] = 1
+    execution: Annotated[
+        str,
+        Option(
+            "How R executions are computed: single (one draw with σ/√R; order add_mul: R draws) or each "
+            "(R draws).",
+            "Noise",
+        ),
+        Rule(choices=EXECUTIONS),
+    ] = "single"
+    distribution: Annotated[
+        str | UnsetType,
+        Option(
+            "Distribution of the draws, whose mean and σ stay: normal, uniform or laplace.",
+            "Noise",
+            default="normal",
+        ),
+        Rule(choices=DISTRIBUTIONS, axis=True),
+    ] = UNSET
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(NoiseOptions)}
+RULES: dict[str, Rule] = {name: annotation(field.type, Rule) for name, field in FIELDS.items()}
+OPTIONS = tuple(RULES)
+
+
+class NoiseSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A noise operator without its σ; all values are resolved, so that equal operators are equal.
+
+    `ratio` goes with mixed noise and `sigma_mul` with mixed-direct noise (σ is σ_add there; None: σ_mul is σ
+    too). `repetitions` is one number for all noisy sites, or one for each in the order of the unit's factors.
+    Keys of results are made of it: what is added here has UNSET as default, which leaves keys as they are.
+    """
+
+    kind: str
+    ratio: float | None = None
+    sigma_mul: float | None = None
+    mean_mul: float = 1.0
+    mean_add: float = 0.0
+    order: str = "mul_add"
+    normalize_to_input_size: bool = False
+    repetitions: int | tuple[int, ...] = 1
+    execution: str = "single"
+    distribution: str | UnsetType = UNSET  # normal
+
+
+def specified(kind: str, options: Mapping[str, Any], sigma_mul: float | None = None) -> NoiseSpec:
+    """Return the operator of a kind and its options.
+
+    `options` are those of `NoiseOptions`, None or UNSET where not given; `repetitions` may also be a number
+    for each site. An execution that makes no difference is "single". Raises WnError for an unknown kind or
+    option, for one that does not go with the kind, and for words that are not allowed; ranges are checked by
+    `Noise`.
+    """
+    check_choice("kind", kind)
+    given = {name: value for name, value in options.items() if value is not None and value is not UNSET}
+    for name, value in given.items():
+        check_option(kind, name)
+        check_choice(name, value)
+    mean = given.pop("mean", None)
+    if mean is not None:
+        given["mean_add" if kind == "additive" else "mean_mul"] = mean
+    if kind == "mixed":
+        given.setdefault("ratio", DEFAULT_RATIO)
+    for name in {"ratio", "mean_mul", "mean_add"} & set(given):
+        given[name] = float(given[name]) + 0.0  # -0.0 becomes 0.0
+    repetitions = given.get("repetitions", 1)
+    if isinstance(repetitions, tuple) and len(set(repetitions)) == 1:
+        given["repetitions"] = repetitions[0]
+    if given.get("distribution") == "normal":
+        del given["distribution"]
+    spec = NoiseSpec(kind=kind, sigma_mul=sigma_mul, **given)
+    several = any(n != 1 for n in (repetitions if isinstance(repetitions, tuple) else (repetitions,)))
+    return spec if several and may_be_single(spec) else msgspec.structs.replace(spec, execution="single")
+
+
+def may_be_single(noise: Any) -> bool:
+    """Whether one draw with σ/√R has the distribution of the average of R, for a Noise or a NoiseSpec."""
+    return noise.order == "mul_add" and noise.distribution in ("normal", UNSET)
+
+
+def options_of(kind: str) -> tuple[str, ...]:
+    """The options that go with a kind."""
+    return tuple(name for name, rule in RULES.items() if kind in rule.kinds)
+
+
+def check_option(kind: str, name: str, besides: tuple[str, ...] = ()) -> None:
+    """Raise WnError for an option that is unknown, or goes with other kinds; `besides` are known as well."""
+    if name in options_of(kind) or name in besides:
+        return
+    problem = f"{kind} noise has no option {name!r}:"
+    if name in RULES:
+        raise WnError(f"{problem} it goes with {', '.join(RULES[name].kinds)}")
+    raise WnError(f"{problem} allowed are {', '.join((*options_of(kind), *besides))}")
+
+
+_CALLED = {"kind": "noise kind", "order": "order of mixed noise"}
+
+
+def check_choice(name: str, value: Any) -> None:
+    """Raise WnError for a word that is not allowed as the kind, or as the value of an option."""
+    allowed = KINDS if name == "kind" else RULES[name].choices
+    if allowed and value not in allowed:
+        raise WnError(f"unknown {_CALLED.get(name, name)} {value!r}: allowed are {', '.join(allowed)}")

@@ -1,0 +1,79 @@
+"""The front door: `walk` and `train` with the names, forms and defaults of the flags of the commands."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from wn.walking import api
+from wn.walking.api import Progress, Trained
+from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings, in_order
+from wn.walking.results import WalkResult
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Keywords that take more than the settings themselves
+FORMS: dict[str, Any] = {
+    "data_dir": str | PathLike[str] | None,
+    "where": str | int | Sequence[int | str] | Mapping[Any, float],
+    "evaluation_batch": int | None,
+}
+SIGMA = str | float | Sequence[float] | NDArray[Any] | None
+
+
+def keywords_of(kind: type[NetworkSettings], **forms: Any) -> Callable[[Function], Function]:
+    """Give a function the keywords of the settings: those that help and `inspect.signature` show."""
+
+    def with_keywords(function: Function) -> Function:
+        shown = [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=setting.default,
+                annotation=(FORMS | forms).get(setting.name, setting.type),
+            )
+            for setting in in_order(kind)
+        ]
+        own = inspect.signature(function)
+        others = own.parameters.values()
+        function.__signature__ = own.replace(parameters=[*shown, *others])  # type: ignore[attr-defined]
+        return function
+
+    return with_keywords
+
+
+@keywords_of(WalkSettings, sigma=SIGMA)
+def walk(*, progress: Progress | None = None, **recorded: Any) -> WalkResult:
+    """Walk noise through the sites of a network and fit each site's midpoint.
+
+    The keywords are the flags of `wn walk`, with the same names, forms and defaults; `wn walk --help` says
+    what each means. For example `wn.walk(dataset="mnist", phase="inference", sigma="1:9:5", where="0,fc1")`.
+
+    `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥ 0;
+    None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3 or
+    [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `epochs`, `batch_size`, `lr`:
+    None takes the data set's recipe. `progress` is called with (finished, all) member-epochs. `recorded`: the
+    names of `WalkSettings` under which run.json has some of these (learning_rate, clamp_weights, factors), so
+    that `wn.walk(**record["asked"])` repeats a run.
+
+    Returns the curves and midpoints as plain arrays. Raises WnError, which names the keyword, for anything
+    unknown or out of range, before anything is trained.
+    """
+    return api.walk(progress=progress, **recorded)
+
+
+@keywords_of(SingleSettings)
+def train(*, progress: Progress | None = None, **recorded: Any) -> Trained:
+    """Train one network, clean or under noise of one σ, and evaluate it.
+
+    The keywords are the flags of `wn train`, with the same names, forms and defaults; `wn train --help` says
+    what each means, and `walk` which forms `where` has. For example
+    `wn.train(noise="additive", sigma=0.3, where="fc1")`. `progress` is called with (finished, all) epochs.
+    `recorded`: names of `SingleSettings` as records have them (learning_rate, clamp_weights, factors).
+
+    Returns the network with its counts of correct test images. Raises WnError, which names the keyword, for
+    anything unknown or out of range, before anything is trained.
+    """
+    return api.train(progress=progress, **recorded)

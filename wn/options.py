@@ -1,0 +1,65 @@
+"""Settings for the people who set them: the help, the flag and the default of each field of a Struct.
+
+The command line and the keywords of `wn.walk` and `wn.train` are made of these.
+"""
+
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+import msgspec
+
+
+class Option(NamedTuple):
+    """What the type of a field leaves open; goes with it as `Annotated[type, Option(…)]`."""
+
+    help: str
+    panel: str  # of `--help`
+    name: str = ""  # the name of flag and keyword, "" for that of the field
+    flags: tuple[str, ...] = ()  # () for --name alone
+    type: Any = None  # of the flag, None for that of the field
+    default: Any = msgspec.UNSET  # of flag and keyword, UNSET for that of the field
+
+
+class Setting(NamedTuple):
+    """A field that users may set, as flags and keywords have it."""
+
+    name: str
+    field: str
+    type: Any
+    default: Any
+    option: Option
+    quiet: bool  # whether records leave it out at its default, UNSET in the Struct
+
+
+def settings_of(kind: type[msgspec.Struct]) -> tuple[Setting, ...]:
+    """The fields of a Struct that have an Option, in their order."""
+    found = []
+    for field in msgspec.structs.fields(kind):
+        given = _annotations(field.type, Option)
+        if not given:
+            continue
+        option = given[0]
+        known = field.default if option.default is msgspec.UNSET else option.default
+        name, quiet = option.name or field.name, field.default is msgspec.UNSET
+        found.append(Setting(name, field.name, plain_type(field.type), known, option, quiet))
+    return tuple(found)
+
+
+def plain_type(annotated: Any, *without: Any) -> Any:
+    """A type without its annotations, and without UNSET and the given types among its alternatives."""
+    plain = get_args(annotated)[0] if get_origin(annotated) is Annotated else annotated
+    if not isinstance(plain, UnionType):
+        return plain
+    left_out = (msgspec.UnsetType, *without)
+    return reduce(or_, (part for part in get_args(plain) if part not in left_out))
+
+
+def annotation(annotated: Any, kind: type[Any]) -> Any:
+    """The annotation of a type that is a `kind`, None without one."""
+    return next(iter(_annotations(annotated, kind)), None)
+
+
+def _annotations(annotated: Any, kind: type[Any]) -> list[Any]:
+    return [part for part in getattr(annotated, "__metadata__", ()) if isinstance(part, kind)]
