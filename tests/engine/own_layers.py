@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.engine.layers import linear
+from wn.engine.layers import linear, relu
 from wn.engine.layers.base import DrawUniform, Shape, Stateless
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
@@ -23,15 +23,11 @@ class Same(Stateless):
 class Tanh(Same):
     """y = tanh x, by NumPy's function."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         y = np.tanh(x)
         return y, y, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return dy * (1 - cache * cache), ()
 
 
@@ -44,25 +40,19 @@ class TanhThatLies(Tanh):
 class Leaky(Relu):
     """max(x, 0.3x): a subclass of a layer that is recorded, and that is fused with its neighbours."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         return be.xp.maximum(x, x.dtype.type(0.3) * x), x, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return be.xp.where(cache > 0, dy, dy.dtype.type(0.3) * dy), ()
 
 
 class Binary(Linear):
     """A linear layer with the signs of its weights: a subclass that computes with parameters."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         signs = params._replace(w=np.sign(params.w))
-        return super().forward(be, signs, x, state, training)
+        return super().forward(be, signs, x, state)
 
 
 class MeanPooling(MaxPooling):
@@ -73,9 +63,7 @@ class MeanPooling(MaxPooling):
         tiles = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2, x.shape[4])
         return tiles.mean(axis=(3, 5)), None
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return np.repeat(np.repeat(dy / 4, 2, axis=2), 2, axis=3), ()
 
 
@@ -92,16 +80,17 @@ class Residual(Same):
         )
         return linear.LinearParams(*v), linear.LinearParams(*w)
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
-        hidden, first = linear.forward(be, params[0], x, relu=True)
-        y, second = linear.forward(be, params[1], hidden)
-        return y + x, (first, second), state
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        hidden, first = linear.forward(be, params[0], x)
+        cut, mask = relu.forward(be, (), hidden)
+        y, second = linear.forward(be, params[1], cut)
+        return y + x, (first, mask, second), state
 
-    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False) -> tuple[Any, Any]:
-        dhidden, dw = linear.backward(be, dy, cache[1], relu=True)
-        dx, dv = linear.backward(be, dhidden, cache[0])
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, Any]:
+        first, mask, second = cache
+        dcut, dw = linear.backward(be, dy, second)
+        dhidden, _ = relu.backward(be, dcut, mask)
+        dx, dv = linear.backward(be, dhidden, first)
         return dx + dy, (dv, dw)
 
 
@@ -113,16 +102,12 @@ class Counting(Same):
     def __init__(self) -> None:
         self.steps = 0
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         self.steps += 1
         y = be.relu(x) if self.steps % 2 == 0 else x
         return y, y if self.steps % 2 == 0 else None, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return (dy if cache is None else be.relu_backward(dy, cache)), ()
 
 
@@ -131,15 +116,11 @@ class Twice(Same):
 
     recordable: ClassVar[bool] = True
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         y = be.relu(be.relu(x))
         return y, y, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return be.relu_backward(dy, cache), ()
 
 

@@ -9,15 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.fusion import fused
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Layer, Shape, declares
-from wn.engine.layers.batch_norm import BatchNorm, forward_pooled
-from wn.engine.layers.max_pooling import MaxPooling
-from wn.engine.layers.relu import Relu, ReluCache
-from wn.engine.noise import Noise, SiteNoise
+from wn.engine.layers.base import Layer, Runnable, Shape, declares
+from wn.engine.noise import SiteNoise
 from wn.errors import WnError
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
@@ -46,12 +43,30 @@ class Pass(NamedTuple):
     training: bool
     watch: Watch | None = None  # sees the activation (P|1, …, B) at each noisy site, before its noise
 
+    def noisy_sites(self) -> frozenset[int]:
+        """The sites with noise in this phase."""
+        return frozenset(site for site, noise in self.noise.items() if noise.active(self.training))
+
+
+class Stage(NamedTuple):
+    """A layer as it is run in a phase: a step's own, or one that stands for several steps."""
+
+    layer: Runnable
+    step: int  # the one whose parameters and state it has
+    site: int | None  # at its output
+    reads_only: bool  # whether it is known to write to no array that it is given
+
+    def given(self, x: Array) -> Array:
+        """Its input: a copy for a layer that may write to it, while others still need x as it is."""
+        return x if self.reads_only or isinstance(x, Sealed) else x.copy()
+
 
 class NetworkCache(NamedTuple):
-    """What the backward pass needs, layer by layer, and the noise cache of each site (None: no noise)."""
+    """What the backward pass needs: what was run, and the caches of each layer and of the noise behind it."""
 
+    stages: tuple[Stage, ...]
     layers: tuple[Any, ...]
-    noise: tuple[Any, ...]  # one per layer output; the input's comes first
+    noise: tuple[Any, ...]  # None: no noise; the input's comes first
 
 
 @dataclass(frozen=True)
@@ -166,9 +181,9 @@ class Network:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
         with single_threaded_blas():
-            for index, step in enumerate(self.steps):
-                x, _, _ = step.layer.forward(be, params[index], self._given(index, x), states[index], False)
-                if step.site:
+            for stage in self.stages(False, frozenset(range(len(self.site_names)))):
+                x, _, _ = stage.layer.forward(be, params[stage.step], stage.given(x), states[stage.step])
+                if stage.site is not None:
                     activations.append(x)
         return activations
 
@@ -183,26 +198,19 @@ class Network:
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
     ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
-        grads: list[Any] = []
-        masked = False
+        grads: list[Any] = [()] * len(self.steps)
         first_learning = next((i for i, step in enumerate(self.steps) if step.layer.learns), 0)
-        for index in reversed(range(len(self.steps))):
-            dy = _noise_backward(be, dy, cache.noise[index + 1])
-            if masked:  # the layer behind this ReLU has done its part
-                masked = False
-                grads.append(())
-                continue
-            needed = need_dx or index > first_learning
-            layer = self.steps[index].layer
-            masked = needed and self._masks_relu(index) and cache.noise[index] is None
-            dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
+        for stage, kept, noise in zip(
+            *map(reversed, (cache.stages, cache.layers, cache.noise[1:])), strict=True
+        ):
+            dy = _noise_backward(be, dy, noise)
+            needed = need_dx or stage.step > first_learning
+            dy, grads[stage.step] = stage.layer.backward(be, dy, kept, needed)
             if dy is not None and dy.dtype != dlogits.dtype:
-                raise self._other_dtype(index, "backward", dy.dtype, dlogits.dtype)
-            grads.append(layer_grads)
-            if not needed:
-                grads += [()] * index  # the layers before have no parameters
-                return None, tuple(reversed(grads))
-        return _noise_backward(be, dy, cache.noise[0]), tuple(reversed(grads))
+                raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
+            if not needed:  # the layers before have no parameters
+                return None, tuple(grads)
+        return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
 
     def _run(
         self,
@@ -214,83 +222,53 @@ class Network:
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        start, dtype = self.site_steps[first_site], x.dtype
-        site = first_site
-        layer_caches, new_states, done = [], list(states), 0
+        stages = self.stages(run.training, run.noisy_sites(), first_site)
+        dtype, new_states, caches = x.dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-            x, noise_cache = _noise_forward(be, x, run, site, keep)
-            noise_caches = [noise_cache]
-            for index in range(start, len(self.steps)):
-                step = self.steps[index]
-                window = None if keep or done else self._takes_pooling(index, site, run)
-                if done:  # a layer before this one has done its part; if that is kept, this is a ReLU
-                    done, layer_cache = done - 1, ReluCache(x)
-                elif window is not None:
-                    x, layer_cache = forward_pooled(be, params[index], states[index], x, window), None
-                    done = 2
-                else:
-                    fused = self._takes_relu(index, site, run)
-                    done = int(fused)
-                    x, layer_cache, new_states[index] = step.layer.forward(
-                        be, params[index], self._given(index, x), states[index], run.training, relu=fused
-                    )
-                    if x.dtype != dtype:
-                        raise self._other_dtype(index, "forward", x.dtype, dtype)
-                noise_cache = None
-                if step.site:
-                    site += 1
-                    x, noise_cache = _noise_forward(be, x, run, site, keep)
-                layer_caches.append(layer_cache if keep else None)
-                noise_caches.append(noise_cache if keep else None)
-        return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
+            x, noise = _noise_forward(be, x, run, first_site, keep)
+            noises = [noise]
+            for stage in stages:
+                given, state = stage.given(x), states[stage.step]
+                x, cache, new_states[stage.step] = stage.layer.forward(be, params[stage.step], given, state)
+                if x.dtype != dtype:
+                    raise self._other_dtype(stage, "forward", x.dtype, dtype)
+                x, noise = _noise_forward(be, x, run, stage.site, keep)
+                caches.append(cache if keep else None)
+                noises.append(noise if keep else None)
+        return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
-    def _other_dtype(self, index: int, what: str, made: Any, dtype: Any) -> WnError:
-        """Return the error for a layer that changes the dtype: a backend's loops are for arrays of one."""
+    def stages(
+        self, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
+    ) -> tuple[Stage, ...]:
+        """The layers behind a site as they are run in a phase, with noise at some sites."""
+        key = training, noisy, first_site
+        if key not in self._stages:
+            self._stages[key] = self._prepared(*key)
+        return self._stages[key]
+
+    @cached_property
+    def _stages(self) -> dict[tuple[bool, frozenset[int], int], tuple[Stage, ...]]:
+        return {}
+
+    def _prepared(self, training: bool, noisy: frozenset[int], first_site: int) -> tuple[Stage, ...]:
+        start = self.site_steps[first_site]
+        sites = {count - 1: site for site, count in enumerate(self.site_steps)}  # by the step before them
+        quiet = [sites.get(index) not in noisy for index in range(start, len(self.steps))]
+        layers = [step.layer.for_phase(training) for step in self.steps[start:]]
+        stages, index = [], start
+        for layer, count in fused(layers, quiet):
+            reads_only = count > 1 or declares(self.steps[index].layer, "recordable")
+            stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
+            index += count
+        return tuple(stages)
+
+    def _other_dtype(self, stage: Stage, what: str, made: Any, dtype: Any) -> WnError:
+        """The error of a layer that changes the dtype: a backend's loops are for arrays of one."""
         return WnError(
-            f"layer {self.steps[index].name!r} of {self.name}: {what} makes {made} of {dtype}; it has to "
-            "keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
+            f"layer {self.steps[stage.step].name!r} of {self.name}: {what} makes {made} of {dtype}; it has "
+            "to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
         )
-
-    def _is_relu(self, index: int) -> bool:
-        """Whether a layer is a ReLU and nothing else: a subclass may be a leaky one."""
-        return 0 <= index < len(self.steps) and type(self.steps[index].layer) is Relu
-
-    @cached_property
-    def _fusing(self) -> tuple[tuple[bool, bool], ...]:
-        """For each layer, whether it can do the ReLU behind it, and backwards the one before it."""
-        layers = [step.layer for step in self.steps]
-        return tuple((declares(layer, "relu_after"), declares(layer, "relu_before")) for layer in layers)
-
-    @cached_property
-    def _known(self) -> tuple[bool, ...]:
-        """For each layer, whether it is known to write to no array that it is given."""
-        return tuple(declares(step.layer, "recordable") for step in self.steps)
-
-    def _given(self, index: int, x: Array) -> Array:
-        """The input of a layer: a copy for one that may write to it, while others still need x as it is."""
-        return x if self._known[index] or isinstance(x, Sealed) else x.copy()
-
-    def _masks_relu(self, index: int) -> bool:
-        """Whether the backward of a layer can include that of the ReLU before it."""
-        return self._is_relu(index - 1) and self._fusing[index][1]
-
-    def _takes_relu(self, index: int, site: int, run: Pass) -> bool:
-        """Whether layer `index`, behind `site`, can do the ReLU after it too: no noise comes between."""
-        if not (self._is_relu(index + 1) and self._fusing[index][0]):
-            return False
-        return not self.steps[index].site or _silent(run, site + 1)
-
-    def _takes_pooling(self, index: int, site: int, run: Pass) -> Pair | None:
-        """Return the window of the max pooling that batch norm `index` can do after its ReLU, if it can."""
-        group = self.steps[index : index + 3]
-        if run.training or len(group) < 3 or not self._takes_relu(index, site, run):
-            return None
-        norm, _, pooling = (step.layer for step in group)
-        behind_relu = site + group[0].site + group[1].site
-        if type(norm) is not BatchNorm or type(pooling) is not MaxPooling:
-            return None
-        return pooling.window if not group[1].site or _silent(run, behind_relu) else None
 
 
 class _Draw:
@@ -321,16 +299,10 @@ class _Draw:
         return self.be.asarray(values, self.dtype).reshape(len(self.seeds), *shape)
 
 
-def _silent(run: Pass, site: int) -> bool:
-    """Whether no noise is active at a site."""
-    noise = run.noise.get(site)
-    return noise is None or not noise.active(run.training)
-
-
-def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> tuple[Array, Any]:
-    if _silent(run, site):
+def _noise_forward(be: Backend, x: Array, run: Pass, site: int | None, keep: bool) -> tuple[Array, Any]:
+    noise = None if site is None else run.noise.get(site)
+    if site is None or noise is None or not noise.active(run.training):
         return x, None
-    noise: Noise = run.noise[site]
     if run.watch is not None:
         run.watch(site, x)
     streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)

@@ -393,7 +393,7 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
 
 
 LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
-PARTS = "data.dataset data.recipes engine.network engine.noise engine.optim engine.training"
+PARTS = "data.dataset data.recipes engine.fusion engine.network engine.noise engine.optim engine.training"
 ORIGINALS = Originals(
     [f"wn.{name}" for name in (*(f"engine.layers.{layer}" for layer in LAYERS.split()), *PARTS.split())]
 )

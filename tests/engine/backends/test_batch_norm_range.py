@@ -252,10 +252,10 @@ def test_inference_is_accurate_at_any_offset_and_scale(
     size = np.abs(gamma) * np.abs(normalised).max() + np.abs(beta)
     y, _ = batch_norm.forward_inference(be, params, running, x[None, None])
     assert_close(y[:, 0], expected, reduction_length=TERMS, dtype=dtype, magnitude=size)
-    y, _ = batch_norm.forward_inference(be, params, running, x[None, None], relu=True)
+    y, _ = batch_norm.normalised_by_running(be, be.normalise_relu, params, running, x[None, None])
     assert_close(y[:, 0], np.maximum(expected, 0), reduction_length=TERMS, dtype=dtype, magnitude=size)
     image = x[: len(x) // 2 * 2].reshape(1, 1, 2, -1, 1)
-    y = batch_norm.forward_pooled(be, params, running, image, (2, 1))
+    y = batch_norm.normalised_and_pooled(be, params, running, image, (2, 1))
     pooled = np.maximum(expected[:, : len(x) // 2 * 2].reshape(2, 2, -1).max(axis=1), 0)
     assert_close(y[:, 0, 0, :, 0], pooled, reduction_length=TERMS, dtype=dtype, magnitude=size)
 
@@ -316,7 +316,7 @@ def test_beyond_the_range_y_is_beta(dtype: Any, backend: str, size: Any, count: 
     for values in (x, x * 0, x / dtype(2)):
         y, _ = batch_norm.forward_inference(be, params, running, values)
         np.testing.assert_array_equal(y, expected)
-    y = batch_norm.forward_pooled(be, params, running, x, (2, 1))
+    y = batch_norm.normalised_and_pooled(be, params, running, x, (2, 1))
     np.testing.assert_array_equal(y, np.maximum(expected[:, :, :1], 0))
 
 
@@ -347,7 +347,7 @@ def test_what_is_not_finite_is_never_a_number(dtype: Any, backend: str, bad: flo
     running = RunningStatistics(*(np.array([[v]] * 2, dtype) for v in (0.0, np.inf)))
     image = x[:, :, :, None, None]
     with np.errstate(invalid="ignore"):  # as in a network
-        assert np.isnan(batch_norm.forward_pooled(be, params, running, image, (40, 1))).all()
+        assert np.isnan(batch_norm.normalised_and_pooled(be, params, running, image, (40, 1))).all()
 
 
 def test_a_row_out_of_the_ordinary_changes_no_other(dtype: Any, backend: str) -> None:

@@ -82,10 +82,8 @@ class LastBatch(own_layers.Twice):
 
     recordable = True
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
-        return super().forward(be, params, x if x.shape[-1] == 16 else x * x.dtype.type(2), state, training)
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        return super().forward(be, params, x if x.shape[-1] == 16 else x * x.dtype.type(2), state)
 
 
 def test_a_recording_ends_with_that_of_another_batch_size() -> None:

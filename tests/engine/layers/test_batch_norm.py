@@ -246,18 +246,27 @@ def test_training_updates_the_state_and_inference_uses_it(dtype):
     layer, x = BatchNorm(), spread(shape, 0).astype(dtype)
     params = BatchNormParams(*(array.astype(dtype) for array in random_params(shape, 0)))
     state = layer.initial_state(BE, shape[1:4], 2, dtype)
-    _, cache, new = layer.forward(BE, params, x, state, True)
+    training, inference = layer.for_phase(True), layer.for_phase(False)
+    _, cache, new = training.forward(BE, params, x, state)
     assert new.mean.dtype == new.variance.dtype == dtype
     assert np.abs(new.mean - state.mean).max() > 0.01
-    dx, grads = layer.backward(BE, x, cache, True)
+    dx, grads = training.backward(BE, x, cache, True)
     np.testing.assert_array_equal(dx, batch_norm.backward_training(BE, x, cache)[0])
     assert grads.gamma.dtype == dtype
-    y, cache, same = layer.forward(BE, params, x, new, False)
+    y, cache, same = inference.forward(BE, params, x, new)
     assert same is new
     np.testing.assert_array_equal(y, batch_norm.forward_inference(BE, params, new, x)[0])
     np.testing.assert_array_equal(
-        layer.backward(BE, x, cache, True)[0], batch_norm.backward_inference(BE, x, cache)[0]
+        inference.backward(BE, x, cache, True)[0], batch_norm.backward_inference(BE, x, cache)[0]
     )
+
+
+def test_a_forward_that_would_never_be_called_is_refused():
+    with pytest.raises(WnError, match="Own: a batch norm with its own forward needs its own for_phase"):
+
+        class Own(BatchNorm):
+            def forward(self, be, params, x, state):
+                return x, None, state
 
 
 def test_statistics_of_a_shared_input_update_every_member():

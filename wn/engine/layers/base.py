@@ -14,8 +14,20 @@ Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 DrawUniform = Callable[[int, Shape, float], Array]
 
 
+class Runnable(Protocol):
+    """Forward and backward of a layer in a phase, training or inference."""
+
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """Return (y, cache, new state)."""
+        ...
+
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """Return (dx, grads); dx may be None unless `need_dx`."""
+        ...
+
+
 class Layer(Protocol):
-    """A layer's place in a network: static settings, shapes, initial parameters, forward and backward.
+    """A layer's place in a network: static settings, shapes, initial parameters, what is run in which phase.
 
     Parameters and gradients are NamedTuples of arrays, `()` for a layer that has none; a state holds what
     training updates without a gradient (running statistics of batch norm), `()` for most layers.
@@ -24,8 +36,6 @@ class Layer(Protocol):
     learns: ClassVar[bool]  # whether it has parameters
     # What follows counts only where the layer's own class says it, see `declares`.
     recordable: ClassVar[bool]  # whether all it does with arrays is done by primitives of the backend
-    relu_after: ClassVar[bool]  # whether its forward can include a ReLU of its output
-    relu_before: ClassVar[bool]  # whether its backward can include that of the ReLU its input came from
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample; raise WnError if `shape` does not fit."""
@@ -39,19 +49,8 @@ class Layer(Protocol):
         """Return the state of a fresh population."""
         ...
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
-        """Return (y, cache, new state), relu(y) in place of y with `relu`: for layers with `relu_after`."""
-        ...
-
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """Return (dx or None, grads).
-
-        With `relu`, for layers with `relu_before`, x came out of a ReLU: dx is the gradient of what went in.
-        """
+    def for_phase(self, training: bool) -> Runnable:
+        """What is run in training or in inference: the layer itself, unless the two differ."""
         ...
 
 
@@ -61,18 +60,19 @@ def declares(thing: Any, name: str) -> bool:
     What a class inherits does not count: it may well do something else in its forward and backward than the
     class that said so. Neither does an object that has a method of its own in place of its class's.
     """
-    kind = type(thing)
-    own_methods = any(callable(getattr(kind, name, None)) for name in getattr(thing, "__dict__", ()))
-    return vars(kind).get(name) is True and not own_methods
+    return vars(type(thing)).get(name) is True and not own_methods(thing)
+
+
+def own_methods(thing: Any) -> bool:
+    """Whether an object has a method of its own in place of its class's."""
+    return any(callable(getattr(type(thing), name, None)) for name in getattr(thing, "__dict__", ()))
 
 
 class Stateless:
-    """Defaults for a layer without parameters and state."""
+    """Defaults for a layer without parameters and state, the same in both phases."""
 
     learns: ClassVar[bool] = False
     recordable: ClassVar[bool] = False
-    relu_after: ClassVar[bool] = False
-    relu_before: ClassVar[bool] = False
 
     def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
         """Return no parameters."""
@@ -81,6 +81,10 @@ class Stateless:
     def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
         """Return no state."""
         return ()
+
+    def for_phase(self, training: bool) -> Any:
+        """The same in training and in inference."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -99,15 +103,11 @@ class Pooling(Stateless):
         """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
         return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of the kind's module."""
         y, cache = self.pool(be, params, x, self.window)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the kind's module."""
         return self.pool_backward(be, dy, cache)

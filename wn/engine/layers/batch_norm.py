@@ -78,7 +78,7 @@ class InferenceCache(NamedTuple):
 
 
 def forward_training(
-    be: Backend, params: BatchNormParams, x: Array, relu: bool = False
+    be: Backend, params: BatchNormParams, x: Array
 ) -> tuple[Array, TrainingCache, BatchStatistics]:
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
@@ -86,21 +86,26 @@ def forward_training(
     Where the variance is beyond the dtype's range (in float32 above 3.4e38, as of values ±1.8e19), it is
     infinite and y = β.
 
-    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …), relu(y) with `relu`;
-    statistics: (P|1, F).
+    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …); statistics: (P|1, F).
     Raises WnError if N is 1, and OutOfRange for members with a value of x that is not finite.
     Ioffe and Szegedy 2015, algorithm 1; derived in docs/layers/batch_norm.md.
     """
-    rows = _rows(x)  # (P|1, F, N)
-    count = rows.shape[2]
+    return normalised_by_batch(be, be.batch_norm, params, x)
+
+
+def normalised_by_batch(
+    be: Backend, primitive: Any, params: BatchNormParams, x: Array
+) -> tuple[Array, TrainingCache, BatchStatistics]:
+    """The results of `forward_training` by a primitive such as `Backend.batch_norm`."""
+    given = rows(x)  # (P|1, F, N)
+    count = given.shape[2]
     if count < 2:
         raise WnError(
             "batch norm in training needs at least 2 values per feature (B·H·W ≥ 2), got 1: the variance of "
             "a single value is 0, and every output would be beta; use a larger batch"
         )
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite variance is meant, others are looked for
-        normalised = be.batch_norm_relu if relu else be.batch_norm
-        y, mean, residual, variance, inverse = normalised(rows, params.gamma, params.beta, EPSILON)
+        y, mean, residual, variance, inverse = primitive(given, params.gamma, params.beta, EPSILON)
     be.check_finite(mean, _NOT_FINITE[np.dtype(x.dtype)])
     cache = TrainingCache(x, params.gamma, mean, inverse, residual)
     return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count, residual)
@@ -115,29 +120,36 @@ def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Arr
     dy, dx: (P, F, B) or (P, C, H, W, B); dgamma, dbeta: (P, F).
     """
     dx, dgamma, dbeta = be.batch_norm_backward(
-        _rows(dy), _rows(cache.x), cache.gamma, cache.mean, cache.residual, cache.inverse
+        rows(dy), rows(cache.x), cache.gamma, cache.mean, cache.residual, cache.inverse
     )
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 
 def forward_inference(
-    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, relu: bool = False
+    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array
 ) -> tuple[Array, InferenceCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
     y = γ (x − mean)/√(variance + ε) + β with the running mean and variance; β where the variance is infinite.
     Shapes as `forward_training`.
     """
+    return normalised_by_running(be, be.normalise, params, running, x)
+
+
+def normalised_by_running(
+    be: Backend, primitive: Any, params: BatchNormParams, running: RunningStatistics, x: Array
+) -> tuple[Array, InferenceCache]:
+    """The results of `forward_inference` by a primitive such as `Backend.normalise`."""
     mean, variance, residual = running
     centre, scale, shift, inverse = be.normaliser(*params, mean, residual, variance, EPSILON)
-    y = (be.normalise_relu if relu else be.normalise)(_rows(x), centre, scale, shift)
+    y = primitive(rows(x), centre, scale, shift)
     return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, mean, inverse, residual)
 
 
-def forward_pooled(
+def normalised_and_pooled(
     be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, window: Pair
 ) -> Array:
-    """Return what a max pooling makes of the ReLU of `forward_inference`; nothing is kept for backward.
+    """A max pooling of the ReLU of `forward_inference`; nothing is kept for backward.
 
     x: (P|1, C, H, W, B); y: (P, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
     """
@@ -151,8 +163,8 @@ def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[A
 
     dx = γ·inverse·dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward_training`.
     """
-    drows = _rows(dy)
-    dgamma, dbeta = be.normalise_sums(drows, _rows(cache.x), cache.mean, cache.residual, cache.inverse)
+    drows = rows(dy)
+    dgamma, dbeta = be.normalise_sums(drows, rows(cache.x), cache.mean, cache.residual, cache.inverse)
     dx = drows * (cache.gamma * cache.inverse)[:, :, None]
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
@@ -171,12 +183,19 @@ def update_running(be: Backend, running: RunningStatistics, batch: BatchStatisti
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm in a network; its state is the `RunningStatistics`."""
+    """A batch norm in a network; its state is the `RunningStatistics`.
+
+    What is run is another layer in each phase: one's own forward needs a `for_phase` of its own.
+    """
 
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a forward that would never be called."""
+        own = vars(cls)
+        if cls.__module__ != __name__ and "forward" in own and "for_phase" not in own:
+            raise WnError(f"{cls.__name__}: a batch norm with its own forward needs its own for_phase")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(F,) and (C, H, W) stay as they are."""
@@ -195,25 +214,41 @@ class BatchNorm:
         mean, residual = (be.xp.zeros(size, dtype) for _ in range(2))
         return RunningStatistics(mean, be.xp.ones(size, dtype), residual)
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
-        """Use the batch's statistics and update the running ones in training, else use the running ones."""
-        if not training:
-            y, inference_cache = forward_inference(be, params, state, x, relu)
-            return y, inference_cache, state
-        y, cache, statistics = forward_training(be, params, x, relu)
+    def for_phase(self, training: bool) -> "BatchNormTraining | BatchNormInference":
+        """The statistics are those of the batch in training, and the running ones in inference."""
+        return BatchNormTraining() if training else BatchNormInference()
+
+
+class BatchNormTraining(BatchNorm):
+    """Batch norm with the statistics of the batch, which updates the running ones."""
+
+    recordable = True
+
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """See `forward_training`."""
+        y, cache, statistics = forward_training(be, params, x)
         return y, cache, update_running(be, state, statistics)
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """See `backward_training` and `backward_inference`."""
-        if isinstance(cache, InferenceCache):
-            return backward_inference(be, dy, cache)
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward_training`."""
         return backward_training(be, dy, cache)
 
 
-def _rows(x: Array) -> Array:
+class BatchNormInference(BatchNorm):
+    """Batch norm with the running statistics."""
+
+    recordable = True
+
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """See `forward_inference`."""
+        y, cache = forward_inference(be, params, state, x)
+        return y, cache, state
+
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward_inference`."""
+        return backward_inference(be, dy, cache)
+
+
+def rows(x: Array) -> Array:
     """(P, F, B) or (P, C, H, W, B) → (P, F|C, N)."""
     return x.reshape(x.shape[0], x.shape[1], prod(x.shape[2:]))

@@ -31,19 +31,16 @@ def forward(
     x: Array,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
-    relu: bool = False,
 ) -> tuple[Array, ConvolutionCache]:
     """Slide O kernels over every image.
 
     y[p,o,u,v,n] = Σ_c,i,j w[p,o,c,i,j] x[p, c, u·SH + i − PH, v·SW + j − PW, n] + b[p,o]; x is 0 outside.
 
     x: (P|1, C, H, W, B); w: (P|1, O, C, KH, KW); b: (P|1, O); y: (P, O, H', W', B) with
-    H' = ⌊(H + 2·PH − KH)/SH⌋ + 1 and W' alike; relu(y) with `relu`.
+    H' = ⌊(H + 2·PH − KH)/SH⌋ + 1 and W' alike.
     Derived in docs/layers/convolution.md.
     """
-    y = (be.convolution_relu if relu else be.convolution)(
-        x, params.w, params.b, stride, padding
-    )  # (P, O, H', W', B)
+    y = be.convolution(x, params.w, params.b, stride, padding)  # (P, O, H', W', B)
     return y, ConvolutionCache(x, params.w, stride, padding)
 
 
@@ -77,8 +74,6 @@ class Convolution(Stateless):
     padding: Pair = (0, 0)
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if type(self.channels) is not int or self.channels < 1:
@@ -107,15 +102,11 @@ class Convolution(Stateless):
         w = draw(0, (self.channels, shape[0], *self.kernel), bound)
         return ConvolutionParams(w, draw(1, (self.channels,), bound))
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x, self.stride, self.padding, relu)
+        y, cache = forward(be, params, x, self.stride, self.padding)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
         return backward(be, dy, cache, need_dx)

@@ -22,31 +22,27 @@ class LinearCache(NamedTuple):
     w: Array
 
 
-def forward(be: Backend, params: LinearParams, x: Array, relu: bool = False) -> tuple[Array, LinearCache]:
+def forward(be: Backend, params: LinearParams, x: Array) -> tuple[Array, LinearCache]:
     """Apply an affine map to every sample.
 
     y = W x + b, i.e. y[p,o,n] = Σ_i w[p,o,i] x[p,i,n] + b[p,o].
 
-    x: (P|1, I, B); w: (P|1, O, I); b: (P|1, O); y: (P, O, B), relu(y) with `relu`.
+    x: (P|1, I, B); w: (P|1, O, I); b: (P|1, O); y: (P, O, B).
     Derived in docs/layers/linear.md.
     """
-    y = (be.linear_relu if relu else be.linear)(params.w, x, params.b)  # (P, O, B)
+    y = be.linear(params.w, x, params.b)  # (P, O, B)
     return y, LinearCache(x, params.w)
 
 
 def backward(
-    be: Backend, dy: Array, cache: LinearCache, need_dx: bool = True, relu: bool = False
+    be: Backend, dy: Array, cache: LinearCache, need_dx: bool = True
 ) -> tuple[Array | None, LinearParams]:
     """Return the gradients of the affine map.
 
     dx = Wᵀ dy, dW = dy xᵀ, db = Σ_n dy.
 
     dy: (P, O, B); dx: (P, I, B), or None unless `need_dx`; dw: (P, O, I); db: (P, O).
-    With `relu`, x came out of a ReLU, and dx is the gradient of what went into it.
     """
-    if relu and need_dx:
-        dx, dw, db = be.linear_backward_relu(dy, cache.x, cache.w)
-        return dx, LinearParams(dw, db)
     dx, dw, db = be.linear_backward(dy, cache.x, cache.w, need_dx)  # (P, I, B) or None, (P, O, I), (P, O)
     return dx, LinearParams(dw, db)
 
@@ -58,8 +54,6 @@ class Linear(Stateless):
     features: int
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """(I,) → (O,)."""
@@ -72,15 +66,11 @@ class Linear(Stateless):
         bound = shape[0] ** -0.5
         return LinearParams(draw(0, (self.features, shape[0]), bound), draw(1, (self.features,), bound))
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x, relu)
+        y, cache = forward(be, params, x)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return backward(be, dy, cache, need_dx, relu)
+        return backward(be, dy, cache, need_dx)

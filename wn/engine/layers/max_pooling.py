@@ -1,6 +1,6 @@
 """Max pooling: the largest value of each window. Derived in docs/layers/max_pooling.md."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.backends.plain.windows import Pair
@@ -27,16 +27,13 @@ def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Arr
     return y, MaxPoolingCache(x, y, window)
 
 
-def backward(be: Backend, dy: Array, cache: MaxPoolingCache, relu: bool = False) -> tuple[Array, tuple[()]]:
+def backward(be: Backend, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
     """Return dx: dy at the place of each window's largest value, 0 elsewhere.
 
     Where several are equally large, the first in row-major order of the window gets all of dy, as in PyTorch.
-    dy: (P, C, H', W', B); dx: (P, C, H, W, B). With `relu`, x came out of a ReLU, and dx is the gradient of
-    what went into it.
+    dy: (P, C, H', W', B); dx: (P, C, H, W, B).
     """
-    return (be.max_pool_backward_relu if relu else be.max_pool_backward)(
-        dy, cache.x, cache.y, cache.window
-    ), ()
+    return be.max_pool_backward(dy, cache.x, cache.y, cache.window), ()
 
 
 class MaxPooling(Pooling):
@@ -44,12 +41,5 @@ class MaxPooling(Pooling):
 
     kind = "a max pooling"
     recordable = True
-    relu_before = True
     pool = staticmethod(forward)
     pool_backward = staticmethod(backward)
-
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return backward(be, dy, cache, relu)

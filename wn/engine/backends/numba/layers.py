@@ -133,26 +133,29 @@ class NumbaLayers(NumpyBackend):
         self, dy: Array, x: Array, w: Array, need_dx: bool
     ) -> tuple[Array | None, Array, Array]:
         """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
-        return self._linear_backward(dy, x, w, need_dx, relu=False)
+        dy, x, w = self._contiguous(dy, x, w)
+        gradients = self._linear_gradients(dy, x, need_dx)
+        parts = _part(dy.shape[2]), INPUTS
+        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, *gradients, *parts)
+        return (gradients[0] if need_dx else None), *gradients[1:]
 
     @primitive
-    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
-        """See `Backend.linear_backward_relu`."""
-        dx, dw, db = self._linear_backward(dy, x, w, need_dx=True, relu=True)
-        return dx, dw, db
+    def linear_relu_backward(
+        self, dy: Array, y: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_relu_backward`: the same bits."""
+        dy, y, x, w = self._contiguous(dy, y, x, w)
+        masked, gradients = self._empty(dy.shape, dy.dtype), self._linear_gradients(dy, x, need_dx)
+        given, parts = (dy, y, x, w, masked), (_part(dy.shape[2]), INPUTS)
+        self._run_blas(products.linear_relu_backward, self._gemm[dy.dtype], *given, *gradients, *parts)
+        return (gradients[0] if need_dx else None), *gradients[1:]
 
-    def _linear_backward(
-        self, dy: Array, x: Array, w: Array, need_dx: bool, relu: bool
-    ) -> tuple[Array, Array, Array]:
-        dy, x, w = self._contiguous(dy, x, w)
-        members, outputs, batch = dy.shape
-        inputs = x.shape[1]
+    def _linear_gradients(self, dy: Array, x: Array, need_dx: bool) -> tuple[Array, Array, Array]:
+        """Arrays for dx, of no members unless it is needed, dw and db."""
+        (members, outputs, batch), inputs = dy.shape, x.shape[1]
         dx = self._empty((members if need_dx else 0, inputs, batch), dy.dtype)
         dw = self._empty((members, outputs, inputs), dy.dtype)
-        db = np.empty((members, outputs), dy.dtype)
-        parts = _part(batch), INPUTS
-        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
-        return (dx if need_dx else None), dw, db
+        return dx, dw, np.empty((members, outputs), dy.dtype)
 
     # ---- element-wise -----------------------------------------------------------------------------------
 
@@ -339,6 +342,17 @@ class NumbaLayers(NumpyBackend):
         dx = self._empty(drows.shape, drows.dtype)
         dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
         self._run(batch_norm.backward_training, drows, rows, *given, dx, dgamma, dbeta)
+        return dx, dgamma, dbeta
+
+    @primitive
+    def batch_norm_relu_backward(
+        self, drows: Array, y_rows: Array, *others: Array
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.batch_norm_relu_backward`: the same bits."""
+        drows, y_rows, rows, *given = self._contiguous(drows, y_rows, *others)
+        masked, dx = (self._empty(drows.shape, drows.dtype) for _ in range(2))
+        dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
+        self._run(batch_norm.backward_training_relu, drows, y_rows, masked, rows, *given, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
 
     @primitive

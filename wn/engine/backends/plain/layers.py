@@ -76,10 +76,11 @@ class Layers:
         """Return relu(linear(w, x, b))."""
         return self.relu(self.linear(w, x, b))
 
-    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
-        """Return `linear_backward` where x came out of a ReLU, with the gradient of what went into it."""
-        dx, dw, db = self.linear_backward(dy, x, w, True)
-        return self.relu_backward(dx, x), dw, db
+    def linear_relu_backward(
+        self, dy: Array, y: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """Return `linear_backward` of relu_backward(dy, y)."""
+        return self.linear_backward(self.relu_backward(dy, y), x, w, need_dx)
 
     def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
         """Return relu(convolution(x, w, b, stride, padding))."""
@@ -95,6 +96,12 @@ class Layers:
         """Return `batch_norm` with relu(y) in place of y."""
         y, *statistics = self.batch_norm(rows, gamma, beta, epsilon)
         return self.relu(y), *statistics
+
+    def batch_norm_relu_backward(
+        self, drows: Array, y_rows: Array, *others: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return `batch_norm_backward` of relu_backward(drows, y_rows) and its other arguments."""
+        return self.batch_norm_backward(self.relu_backward(drows, y_rows), *others)
 
     def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """Return relu(normalise(rows, mean, scale, shift))."""

@@ -1,19 +1,23 @@
-"""ReLU done with the layer before or behind it: the bits of one after the other."""
+"""Neighbours that are done at once: the bits of one after the other, and of an engine without fusion."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.engine.own_layers import Leaky
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.data.dataset import batch
-from wn.engine import models
+from wn.engine import backends, models
+from wn.engine import network as networks
 from wn.engine import noise as noises
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.plain.layers import Layers
+from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Pass
+from wn.engine.network import Network, Pass, Step
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, train
 
@@ -36,7 +40,7 @@ def check(name: str, *arguments: Any) -> None:
     found, expected = (value if isinstance(value, tuple) else (value,) for value in (found, expected))
     assert len(found) == len(expected)
     for array, value in zip(found, expected, strict=True):
-        assert same_bits(array, value)
+        assert array is value is None or same_bits(array, value)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -46,7 +50,9 @@ def test_linear(shared: bool, batch: int, dtype: Any) -> None:
     x = relu_output((1 if shared else 3, 20, batch), dtype, 0)
     w, b = normals((3, 7, 20), dtype, 1), normals((3, 7), dtype, 2)
     check("linear_relu", w, x, b)
-    check("linear_backward_relu", normals((3, 7, batch), dtype, 3), x, w)
+    y = relu_output((3, 7, batch), dtype, 4)
+    for need_dx in (True, False):
+        check("linear_relu_backward", normals((3, 7, batch), dtype, 3), y, x, w, need_dx)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -72,6 +78,8 @@ def test_batch_norm(shared: bool, dtype: Any) -> None:
     rows = normals((1 if shared else 2, 4, 5000), dtype, 0)
     gamma, beta = normals((2, 4), dtype, 1), normals((2, 4), dtype, 2)
     check("batch_norm_relu", rows, gamma, beta, 1e-5)
+    y, mean, residual, _, inverse = NUMBA.batch_norm_relu(rows, gamma, beta, 1e-5)
+    check("batch_norm_relu_backward", normals(y.shape, dtype, 4), y, rows, gamma, mean, residual, inverse)
     check("normalise_relu", rows, normals((2, 4), dtype, 3), gamma, beta)
 
 
@@ -114,8 +122,9 @@ def test_evaluations_have_the_bits_of_those_with_every_layer_on_its_own(
         together.count = 0
         found = network.forward_from_site(together, *population[:2], x, run, 0)
         with monkeypatch.context() as apart:
-            apart.setattr(Network, "_is_relu", lambda self, index: False)
-            assert same_bits(found, network.forward_from_site(NUMBA, *population[:2], x, run, 0))
+            without_fusion(apart)
+            alone = replace(network)  # prepared anew
+            assert same_bits(found, alone.forward_from_site(NUMBA, *population[:2], x, run, 0))
         assert together.count == 2 - (name.startswith(("bn1", "relu1", "bn2", "relu2"))), name
 
 
@@ -125,50 +134,80 @@ def test_nan_infinity_and_negative_zero() -> None:
     for y in (NUMBA.linear_relu(ones[None], x, zeros), NUMBA.normalise_relu(x, zeros, ones, zeros)):
         np.testing.assert_array_equal(y[0, 0], [np.nan, np.inf, 0, 0, 0, 1])  # which NaN is not promised
         assert not np.signbit(y[0, 0, 1:]).any()
-    dx, _, _ = NUMBA.linear_backward_relu(np.ones_like(x), np.maximum(x, 0), ones[None])
+    y = np.maximum(x, 0)
+    dx, _, _ = NUMBA.linear_relu_backward(np.full_like(x, np.nan), np.zeros_like(x), y, ones[None], True)
+    np.testing.assert_array_equal(dx, np.zeros_like(x))  # 0 whatever dy is there
+    dx, _, _ = NUMBA.linear_relu_backward(np.ones_like(x), y, x, ones[None], True)
     np.testing.assert_array_equal(dx[0, 0], [0, 1, 0, 0, 0, 1])
 
 
-class Apart(NumbaBackend):
-    """Counts the ReLUs that are done on their own."""
+# ---- networks -------------------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.forward = self.backward = 0
 
-    def relu(self, x: Any) -> Any:
-        self.forward += 1
-        return super().relu(x)
-
-    def relu_backward(self, dy: Any, y: Any) -> Any:
-        self.backward += 1
-        return super().relu_backward(dy, y)
-
-    def recorded(self, step: Any) -> Any:
-        return step
+def without_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks that are prepared from now on run their layers one by one."""
+    monkeypatch.setattr(networks, "fused", lambda layers, quiet: [(layer, 1) for layer in layers])
 
 
 @pytest.mark.parametrize("noisy", ["nothing", "before", "after", "everything"])
 @pytest.mark.parametrize("batch_norm", ["none", "sites"])
 @pytest.mark.parametrize("model", ["mlp-8", "lenet5"])
-def test_trainings_have_the_bits_of_those_with_every_relu_on_its_own(
-    model: str, batch_norm: str, noisy: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_an_engine_without_fusion_makes_the_same_bits(
+    backend: str, model: str, batch_norm: str, noisy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = small_data(64, 10)
+    """Of forward and backward in both phases, and of a training; recorded steps too."""
+    data, be = small_data(64, 10), backends.get(backend)
     network = models.build(model, data.image_shape, 10, batch_norm)
     relus = [index for index, step in enumerate(network.steps) if isinstance(step.layer, Relu)]
     places = {"nothing": [], "before": relus, "after": [index + 1 for index in relus]}
     steps = places.get(noisy, list(range(len(network.steps) + 1)))
     noise = {site: noises.mixed(0.3, 0.5) for site, step in enumerate(network.site_steps) if step in steps}
-    settings = TrainSettings(1, 32)
-    together = Apart()
-    found = train(together, network, data, settings, seeds=(1, 2), noise=noise)
-    monkeypatch.setattr(Network, "_is_relu", lambda self, index: False)
-    apart = Apart()
-    expected = train(apart, network, data, settings, seeds=(1, 2), noise=noise)
-    for array, value in zip(arrays(tuple(found)[:2]), arrays(tuple(expected)[:2]), strict=True):
+    x = normals((1, *data.image_shape, 10), np.float32, 0)
+
+    def results() -> list[Any]:
+        apart = replace(network)  # prepared anew
+        population = train(be, apart, data, TrainSettings(1, 32), seeds=(1, 2), noise=noise)
+        found = [tuple(population)[:2]]
+        for training in (True, False):
+            run = Pass(noise, (1, 2), np.arange(10, dtype=np.uint32), 0, training=training)
+            y, cache, states = apart.forward(be, *population[:2], x, run)
+            found.append((y, states, apart.backward(be, y, cache, need_dx=True)))
+            count = len(cache.stages)
+        stages.append(count)
+        return arrays(tuple(found))
+
+    stages: list[int] = []
+    together = results()
+    without_fusion(monkeypatch)
+    for array, value in zip(together, results(), strict=True):
         assert same_bits(array, value)
-    batches = 2
-    assert apart.forward == apart.backward == len(relus) * batches
-    assert together.forward == (len(relus) * batches if noisy in ("before", "everything") else 0)
-    assert together.backward == (len(relus) * batches if noisy in ("after", "everything") else 0)
+    fewer = stages[1] - stages[0]
+    assert stages[1] == len(network.steps)
+    assert fewer >= len(relus) if noisy in ("nothing", "after") else fewer == 0
+
+
+def kinds(network: Network, training: bool, noisy: set[int]) -> list[str]:
+    return [type(stage.layer).__name__ for stage in network.stages(training, frozenset(noisy))]
+
+
+def test_what_is_fused() -> None:
+    """Never across noise, and never a layer that is of a kind of its own."""
+    lenet = models.build("lenet5", (1, 28, 28), 10, "sites")
+    dense = ["Flatten", *["Linear", "BatchNormTrainingRelu"] * 2, "Linear"]
+    assert kinds(lenet, True, set()) == ["Convolution", "BatchNormTrainingReluMaxPooling"] * 2 + dense
+    assert kinds(lenet, False, set())[:2] == ["Convolution", "BatchNormInferenceReluMaxPooling"]
+    behind = {name: site for site, name in enumerate(lenet.site_names)}
+    assert kinds(lenet, True, {behind["bn1"]})[:4] == [
+        "Convolution",
+        "BatchNormTraining",
+        "Relu",
+        "MaxPooling",
+    ]
+    assert kinds(lenet, True, {behind["relu1"]})[:3] == ["Convolution", "BatchNormTrainingRelu", "MaxPooling"]
+    assert kinds(lenet, True, {behind["pool1"]})[1] == "BatchNormTrainingReluMaxPooling"
+    own = Relu()
+    object.__setattr__(own, "forward", lambda *arguments: Relu.forward(own, *arguments))
+    for relu, name in ((Leaky(), "Leaky"), (own, "Relu")):
+        network = Network("own", (Step("fc", Linear(3)), Step("relu", relu), Step("logits", Linear(2))), (4,))
+        assert kinds(network, True, set()) == ["Linear", name, "Linear"]
