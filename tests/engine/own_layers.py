@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.engine.layers import linear, relu
-from wn.engine.layers.base import DrawUniform, Shape, Stateless
-from wn.engine.layers.linear import Linear
+from tests.engine.layers import linear, relu
+from wn.engine.layers.base import DrawUniform, Formula, Shape, Stateless
+from wn.engine.layers.linear import Linear, LinearParams
 from wn.engine.layers.max_pooling import MaxPooling
-from wn.engine.layers.relu import Relu
+from wn.engine.layers.relu import Relu, ReluCache
 from wn.engine.noise import Noise
 
 
@@ -56,15 +56,18 @@ class Binary(Linear):
 
 
 class MeanPooling(MaxPooling):
-    """A pooling whose subclass has other functions, and no forward of its own."""
+    """A pooling whose subclass has another formula, and no forward of its own."""
 
     @staticmethod
-    def pool(be: Any, params: Any, x: Any, window: Any) -> tuple[Any, Any]:
+    def mean(xp: Any, params: Any, x: Any, window: Any) -> tuple[Any, Any]:
         tiles = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2, x.shape[4])
         return tiles.mean(axis=(3, 5)), None
 
-    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
+    @staticmethod
+    def spread(xp: Any, dy: Any, cache: Any) -> tuple[Any, tuple[()]]:
         return np.repeat(np.repeat(dy / 4, 2, axis=2), 2, axis=3), ()
+
+    formula = Formula(mean.__func__, spread.__func__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Residual(Same):
         v, w = (
             (draw(2 * i, (self.features,) * 2, 0.2), draw(2 * i + 1, (self.features,), 0.2)) for i in (0, 1)
         )
-        return linear.LinearParams(*v), linear.LinearParams(*w)
+        return LinearParams(*v), LinearParams(*w)
 
     def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         hidden, first = linear.forward(be, params[0], x)
@@ -104,11 +107,11 @@ class Counting(Same):
 
     def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         self.steps += 1
-        y = be.relu(x) if self.steps % 2 == 0 else x
+        y = relu.forward(be, (), x)[0] if self.steps % 2 == 0 else x
         return y, y if self.steps % 2 == 0 else None, state
 
     def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
-        return (dy if cache is None else be.relu_backward(dy, cache)), ()
+        return dy if cache is None else relu.backward(be, dy, ReluCache(cache))[0], ()
 
 
 class Twice(Same):
@@ -117,11 +120,12 @@ class Twice(Same):
     recordable: ClassVar[bool] = True
 
     def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
-        y = be.relu(be.relu(x))
-        return y, y, state
+        cut, _ = relu.forward(be, (), x)
+        y, cache = relu.forward(be, (), cut)
+        return y, cache, state
 
     def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
-        return be.relu_backward(dy, cache), ()
+        return relu.backward(be, dy, cache)
 
 
 class Louder(Noise):

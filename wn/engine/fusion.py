@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
+from wn.engine.backends import by_primitives
 from wn.engine.layers import batch_norm, convolution, linear
-from wn.engine.layers.base import Runnable, own_methods
+from wn.engine.layers.base import Runnable, Runner, own_methods
 from wn.engine.layers.batch_norm import BatchNormInference, BatchNormTraining
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
+from wn.engine.layers.windows import Array
 
 
 def fused(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
@@ -59,12 +60,12 @@ class LinearRelu:
     linear: Linear
     relu: Relu
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `linear` and `relu`."""
         y = be.linear_relu(params.w, x, params.b)  # (P, O, B)
         return y, (y, x, params.w), state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `linear` and `relu`."""
         y, x, w = cache
         dx, dw, db = be.linear_relu_backward(dy, y, x, w, need_dx)
@@ -78,19 +79,19 @@ class ConvolutionRelu:
     convolution: Convolution
     relu: Relu
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `convolution` and `relu`."""
         sliding = self.convolution.stride, self.convolution.padding
         y = be.convolution_relu(x, params.w, params.b, *sliding)  # (P, O, H', W', B)
         return y, (y, convolution.ConvolutionCache(x, params.w, *sliding)), state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `convolution` and `relu`."""
         return self.masked_backward(be, be.relu_backward(dy, cache[0]), cache, need_dx)
 
-    def masked_backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def masked_backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """Gradients for a dy of the convolution itself."""
-        return convolution.backward(be, dy, cache[1], need_dx)
+        return be.backward(convolution.FORMULA, dy, cache[1], need_dx=need_dx)
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,22 @@ class BatchNormTrainingRelu:
     norm: BatchNormTraining
     relu: Relu
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `batch_norm` and `relu`."""
-        y, cache, statistics = batch_norm.normalised_by_batch(be, be.batch_norm_relu, params, x)
-        return y, (y, cache), batch_norm.update_running(be, state, statistics)
+        y, cache = by_primitives.normalised_by_batch(be, be.batch_norm_relu, params, x)
+        return y, (y, cache), batch_norm.update_running(be, state, batch_norm.statistics(cache))
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `batch_norm` and `relu`."""
-        y, (x, gamma, mean, inverse, residual) = cache
+        y, (x, gamma, mean, residual, _, inverse) = cache
         dy_rows, y_rows, rows = (batch_norm.rows(array) for array in (dy, y, x))
         given = gamma, mean, residual, inverse
         dx, dgamma, dbeta = be.batch_norm_relu_backward(dy_rows, y_rows, rows, *given)
         return dx.reshape(dy.shape), batch_norm.BatchNormParams(dgamma, dbeta)
 
-    def masked_backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def masked_backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """Gradients for a dy of the batch norm itself."""
-        return batch_norm.backward_training(be, dy, cache[1])
+        return be.backward(batch_norm.TRAINING, dy, cache[1])
 
 
 @dataclass(frozen=True)
@@ -125,18 +126,18 @@ class BatchNormInferenceRelu:
     norm: BatchNormInference
     relu: Relu
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `batch_norm` and `relu`."""
-        y, cache = batch_norm.normalised_by_running(be, be.normalise_relu, params, state, x)
+        y, cache = by_primitives.normalised_by_running(be, be.normalise_relu, params, x, state)
         return y, (y, cache), state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `batch_norm` and `relu`."""
         return self.masked_backward(be, be.relu_backward(dy, cache[0]), cache, need_dx)
 
-    def masked_backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def masked_backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """Gradients for a dy of the batch norm itself."""
-        return batch_norm.backward_inference(be, dy, cache[1])
+        return be.backward(batch_norm.INFERENCE, dy, cache[1])
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,13 @@ class _Pooled:
     first: ConvolutionRelu | BatchNormTrainingRelu | BatchNormInferenceRelu
     pooling: MaxPooling
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See the layer and `max_pooling`."""
         y, cache, state = self.first.forward(be, params, x, state)
         z = be.max_pool(y, self.pooling.window)  # (P, C, ⌊H/KH⌋, ⌊W/KW⌋, B)
         return z, (z, cache), state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See the layer and `max_pooling`."""
         z, before = cache
         dy = be.max_pool_backward_relu(dy, before[0], z, self.pooling.window)
@@ -177,12 +178,12 @@ class BatchNormInferenceReluMaxPooling(_Pooled):
     pixels. Backwards all of it is computed.
     """
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `batch_norm`, `relu` and `max_pooling`."""
-        y = batch_norm.normalised_and_pooled(be, params, state, x, self.pooling.window)
+        y = by_primitives.normalised_and_pooled(be, params, x, state, self.pooling.window)
         return y, (params, x, state), state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `batch_norm`, `relu` and `max_pooling`."""
         _, whole, _ = super().forward(be, *cache)
         return super().backward(be, dy, whole, need_dx)

@@ -181,7 +181,7 @@ class Network:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
         with single_threaded_blas():
-            for stage in self.stages(False, frozenset(range(len(self.site_names)))):
+            for stage in self.stages(be.fuses, False, frozenset(range(len(self.site_names)))):
                 x, _, _ = stage.layer.forward(be, params[stage.step], stage.given(x), states[stage.step])
                 if stage.site is not None:
                     activations.append(x)
@@ -222,7 +222,7 @@ class Network:
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        stages = self.stages(run.training, run.noisy_sites(), first_site)
+        stages = self.stages(be.fuses, run.training, run.noisy_sites(), first_site)
         dtype, new_states, caches = x.dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
@@ -239,25 +239,27 @@ class Network:
         return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
     def stages(
-        self, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
+        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
     ) -> tuple[Stage, ...]:
         """The layers behind a site as they are run in a phase, with noise at some sites."""
-        key = training, noisy, first_site
+        key = fuse, training, noisy, first_site
         if key not in self._stages:
             self._stages[key] = self._prepared(*key)
         return self._stages[key]
 
     @cached_property
-    def _stages(self) -> dict[tuple[bool, frozenset[int], int], tuple[Stage, ...]]:
+    def _stages(self) -> dict[tuple[bool, bool, frozenset[int], int], tuple[Stage, ...]]:
         return {}
 
-    def _prepared(self, training: bool, noisy: frozenset[int], first_site: int) -> tuple[Stage, ...]:
+    def _prepared(
+        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int
+    ) -> tuple[Stage, ...]:
         start = self.site_steps[first_site]
         sites = {count - 1: site for site, count in enumerate(self.site_steps)}  # by the step before them
         quiet = [sites.get(index) not in noisy for index in range(start, len(self.steps))]
         layers = [step.layer.for_phase(training) for step in self.steps[start:]]
         stages, index = [], start
-        for layer, count in fused(layers, quiet):
+        for layer, count in fused(layers, quiet) if fuse else [(layer, 1) for layer in layers]:
             reads_only = count > 1 or declares(self.steps[index].layer, "recordable")
             stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
             index += count

@@ -10,11 +10,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from wn.data.dataset import Dataset, Draw, Split, batch
 from wn.data.recipes import Preprocessing
+from wn.engine import loss as losses
 from wn.engine import optim
 from wn.engine.backends.plain.base import SAMPLE_TILE, Array, Backend, TrainingStep
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.groups import group_sizes
-from wn.engine.layers import cross_entropy
 from wn.engine.layers.base import Shape, declares
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import INPUT_SITE, Network, Pass
@@ -223,8 +223,8 @@ def loss_and_gradients(
 ) -> tuple[Array, tuple[Any, ...], tuple[Any, ...]]:
     """Return (loss (P,), gradients of all parameters, new states) of one batch x (P|1, C, H, W, B)."""
     logits, cache, states = network.forward(be, params, states, x, run)
-    loss, loss_cache = cross_entropy.forward(be, logits, labels, class_weights)
-    _, grads = network.backward(be, cross_entropy.backward(be, loss_cache), cache)
+    loss, loss_cache = losses.forward(be, logits, labels, class_weights)
+    _, grads = network.backward(be, losses.backward(be, loss_cache), cache)
     return loss, grads, states
 
 
@@ -393,7 +393,6 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
 
 
 LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
-PARTS = "data.dataset data.recipes engine.fusion engine.network engine.noise engine.optim engine.training"
-ORIGINALS = Originals(
-    [f"wn.{name}" for name in (*(f"engine.layers.{layer}" for layer in LAYERS.split()), *PARTS.split())]
-)
+PARTS = "backends.by_primitives fusion loss network noise optim training"
+NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]
+ORIGINALS = Originals(["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in NAMES)])

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair, check_pair, pooled_shape
+from wn.engine.layers.windows import Array, Pair, check_pair, pooled_shape
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
@@ -14,14 +13,39 @@ Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 DrawUniform = Callable[[int, Shape, float], Array]
 
 
+class Formula(NamedTuple):
+    """The mathematics of a layer, in plain array code over a namespace `xp` (NumPy or CuPy).
+
+    forward(xp, params, x, …static…) → (y, cache); backward(xp, dy, cache) → (dx, grads). Pure functions:
+    inputs are never modified. A backend may run a pair of its own in their place, see `Runner`.
+    """
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[..., tuple[Array | None, Any]]
+
+
+class Runner(Protocol):
+    """What runs the formulas of layers: a backend, by functions of its own or as they stand."""
+
+    xp: Any
+
+    def forward(self, layer: Formula, *given: Any, **static: Any) -> tuple[Array, Any]:
+        """Return (y, cache) of a layer."""
+        ...
+
+    def backward(self, layer: Formula, dy: Array, cache: Any, **static: Any) -> tuple[Array | None, Any]:
+        """Return (dx, grads) of a layer."""
+        ...
+
+
 class Runnable(Protocol):
     """Forward and backward of a layer in a phase, training or inference."""
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """Return (y, cache, new state)."""
         ...
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """Return (dx, grads); dx may be None unless `need_dx`."""
         ...
 
@@ -35,17 +59,17 @@ class Layer(Protocol):
 
     learns: ClassVar[bool]  # whether it has parameters
     # What follows counts only where the layer's own class says it, see `declares`.
-    recordable: ClassVar[bool]  # whether all it does with arrays is done by primitives of the backend
+    recordable: ClassVar[bool]  # whether all it does with arrays is done by its backend
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample; raise WnError if `shape` does not fit."""
         ...
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:
         """Return the parameters of a fresh population."""
         ...
 
-    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+    def initial_state(self, be: Runner, shape: Shape, population: int, dtype: Any) -> Any:
         """Return the state of a fresh population."""
         ...
 
@@ -74,11 +98,11 @@ class Stateless:
     learns: ClassVar[bool] = False
     recordable: ClassVar[bool] = False
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:
         """Return no parameters."""
         return ()
 
-    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+    def initial_state(self, be: Runner, shape: Shape, population: int, dtype: Any) -> Any:
         """Return no state."""
         return ()
 
@@ -89,11 +113,10 @@ class Stateless:
 
 @dataclass(frozen=True)
 class Pooling(Stateless):
-    """A pooling with stride = window (height, width) in a network; a kind gives its name and functions."""
+    """A pooling with stride = window (height, width) in a network; a kind gives its name and formula."""
 
     kind: ClassVar[str]  # with its article
-    pool: ClassVar[Callable[..., tuple[Array, Any]]]
-    pool_backward: ClassVar[Callable[..., tuple[Array, tuple[()]]]]
+    formula: ClassVar[Formula]
     window: Pair
 
     def __post_init__(self) -> None:
@@ -103,11 +126,11 @@ class Pooling(Stateless):
         """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
         return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
 
-    def forward(self, be: Backend, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of the kind's module."""
-        y, cache = self.pool(be, params, x, self.window)
+        y, cache = be.forward(self.formula, params, x, self.window)
         return y, cache, state
 
-    def backward(self, be: Backend, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the kind's module."""
-        return self.pool_backward(be, dy, cache)
+        return be.backward(self.formula, dy, cache)
