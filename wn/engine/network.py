@@ -13,12 +13,14 @@ from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.fusion import fused
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Layer, Runnable, Shape, declares
+from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
+from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.noise import SiteNoise
 from wn.errors import WnError
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0
+INPUT = "input"  # the name of what goes into the first step
 PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
 MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
@@ -26,11 +28,22 @@ Watch = Callable[[int, Array], None]
 
 
 class Step(NamedTuple):
-    """A layer in its place: its name, and whether its output is a noise site."""
+    """A layer in its place: its name, whether its output is a noise site, and whose output it takes."""
 
     name: str
     layer: Layer
     site: bool = True
+    input: str = ""  # the name of a step or INPUT; "": the step before
+
+
+class Placed(NamedTuple):
+    """A step of a network with what follows from its place: shapes of one sample."""
+
+    name: str
+    layer: Layer
+    is_site: bool
+    input_shape: Shape
+    output_shape: Shape
 
 
 class Pass(NamedTuple):
@@ -83,20 +96,35 @@ class Network:
     recordable: ClassVar[bool] = True  # as layers have it: what the layers are does not count here
 
     def __post_init__(self) -> None:
-        self.shapes()
+        before = INPUT
+        for step in self.steps:
+            if step.input not in ("", before):
+                raise WnError(
+                    f"{self.name}: layer {step.name!r} takes its input from {step.input!r}: "
+                    f"allowed is {before!r}, the one before it"
+                )
+            before = step.name
+        assert len(self.placed) == len(self.steps)  # or a layer does not fit: an error
 
-    def shapes(self) -> list[Shape]:
-        """Return the shape of one sample at the input and after each layer."""
-        shapes = [tuple(self.input_shape)]
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """The steps with their shapes."""
+        found, shape = [], tuple(self.input_shape)
         for step in self.steps:
             try:
-                shapes.append(step.layer.output_shape(shapes[-1]))
+                after = step.layer.output_shape(shape)
             except WnError as error:
                 raise WnError(
-                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shapes[-1]} "
+                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shape} "
                     f"(the network's input {self.input_shape}): {error}"
                 ) from None
-        return shapes
+            found.append(Placed(step.name, step.layer, step.site, shape, after))
+            shape = after
+        return tuple(found)
+
+    def shapes(self) -> list[Shape]:
+        """The shape of one sample at the input and after each layer."""
+        return [tuple(self.input_shape), *(place.output_shape for place in self.placed)]
 
     @property
     def classes(self) -> int:
@@ -104,9 +132,20 @@ class Network:
         return self.shapes()[-1][0]
 
     @property
+    def convolutional(self) -> bool:
+        """Whether its first layer with a site takes images."""
+        return len(self.site_shapes()[1]) == 3
+
+    @property
+    def batch_norm(self) -> str:
+        """Its batch norm as `models.build` has it: "none", with noise "sites", or "hidden" from noise."""
+        sites = {step.site for step in self.steps if isinstance(step.layer, BatchNorm)}
+        return "none" if not sites else "sites" if True in sites else "hidden"
+
+    @property
     def site_names(self) -> tuple[str, ...]:
         """The names of the noise sites; the index of a name is the index of its site."""
-        return ("input", *(step.name for step in self.steps if step.site))
+        return (INPUT, *(step.name for step in self.steps if step.site))
 
     @cached_property
     def site_steps(self) -> tuple[int, ...]:
@@ -132,21 +171,32 @@ class Network:
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
         return tuple(
-            step.layer.initial_parameters(be, shape, _Draw(be, seeds, dtype, index))
-            for index, (step, shape) in enumerate(zip(self.steps, self.shapes(), strict=False))
+            place.layer.initial_parameters(be, place.input_shape, _Draw(be, seeds, dtype, index))
+            for index, place in enumerate(self.placed)
         )
 
     def initial_states(self, be: Backend, population: int, dtype: Any) -> tuple[Any, ...]:
         """Return fresh states (running statistics), a tuple with each layer's state or ()."""
-        shapes = self.shapes()
         return tuple(
-            step.layer.initial_state(be, shape, population, dtype)
-            for step, shape in zip(self.steps, shapes, strict=False)
+            place.layer.initial_state(be, place.input_shape, population, dtype) for place in self.placed
         )
+
+    def template(self, be: Backend, population: int = 1) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Parameters and states in the shapes that this network needs; the parameters take no memory."""
+
+        def draw(_part: int, shape: Shape, _bound: float) -> Array:
+            return be.xp.broadcast_to(be.xp.zeros((), np.float32), (population, *shape))
+
+        params = tuple(place.layer.initial_parameters(be, place.input_shape, draw) for place in self.placed)
+        return params, self.initial_states(be, population, np.float32)
+
+    def weights(self, params: tuple[Any, ...]) -> dict[str, Array]:
+        """The weights `w` of linear layers and convolutions, by the name of the step."""
+        return {step.name: tree.w for step, tree in zip(self.steps, params, strict=True) if has_weights(tree)}
 
     def clampable(self, params: tuple[Any, ...]) -> list[Array]:
         """Weights `w` of linear and convolution layers, also of those within layers of one's own."""
-        found = [params.w] if hasattr(params, "w") else []
+        found = [params.w] if has_weights(params) else []  # type: ignore[attr-defined]
         for part in params:
             if isinstance(part, tuple):
                 found += self.clampable(part)

@@ -78,6 +78,11 @@ class Layer(Protocol):
         ...
 
 
+def has_weights(params: Any) -> bool:
+    """Whether parameters are those of a linear layer or a convolution: weights `w` among them."""
+    return "w" in getattr(params, "_fields", ())
+
+
 def declares(thing: Any, name: str) -> bool:
     """Return whether the class of a layer, or of another part of a step, itself says `name = True`.
 
