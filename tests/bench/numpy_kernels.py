@@ -14,8 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from tests.bench.timing import Side, Timing, alternate
 from wn.engine import backends, models
+from wn.engine import loss as losses
 from wn.engine.backends.plain.base import DrawKey
-from wn.engine.layers import convolution, cross_entropy
+from wn.engine.layers import convolution
 from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.network import Pass
 from wn.random import Purpose, standard_draws
@@ -71,8 +72,8 @@ def lenet_sides(members: int) -> list[Side]:
 
     def both() -> None:
         logits, cache, _ = network.forward(BE, params, states, x, run)
-        _, loss_cache = cross_entropy.forward(BE, logits, labels)
-        network.backward(BE, cross_entropy.backward(BE, loss_cache), cache)
+        _, loss_cache = losses.forward(BE, logits, labels)
+        network.backward(BE, losses.backward(BE, loss_cache), cache)
 
     return [
         Side("forward", lambda: network.forward(BE, params, states, x, run), 1e3),

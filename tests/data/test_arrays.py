@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wn.data import Dataset, Draw, Preprocessing, Recipe, Split, batch
 from wn.engine import backends, models, noise
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, count_correct, evaluate, train
 from wn.errors import WnError
@@ -224,8 +224,8 @@ def test_labels_out_of_range_never_index_memory(backend: str, label: int, place:
     be, logits, labels = backends.get(backend), np.ones((2, 10, 8), np.float32), np.arange(8)
     labels[place] = label
     calls = (
-        lambda: cross_entropy.forward(be, logits, labels),
-        lambda: cross_entropy.forward(be, logits, labels, (1.0,) * 10),
+        lambda: losses.forward(be, logits, labels),
+        lambda: losses.forward(be, logits, labels, (1.0,) * 10),
         lambda: count_correct(be, logits, labels),
     )
     for call in calls:
@@ -237,7 +237,7 @@ def test_labels_out_of_range_never_index_memory(backend: str, label: int, place:
 @pytest.mark.parametrize("labels", [np.arange(8.0), np.eye(10, dtype=np.int64)[:8], np.ones(8, bool)])
 def test_labels_that_are_no_class_numbers(backend: str, labels: Any) -> None:
     be, logits = backends.get(backend), np.ones((2, 10, 8), np.float32)
-    for call in (cross_entropy.forward, count_correct):
+    for call in (losses.forward, count_correct):
         with pytest.raises(WnError, match=r"integers \(B,\) are needed"):
             call(be, logits, labels)
 

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.engine.layers import linear
-from wn.engine.layers.base import DrawUniform, Shape, Stateless
-from wn.engine.layers.linear import Linear
+from tests.engine.layers import linear, relu
+from wn.engine.layers.base import DrawUniform, Formula, Shape, Stateless
+from wn.engine.layers.linear import Linear, LinearParams
 from wn.engine.layers.max_pooling import MaxPooling
-from wn.engine.layers.relu import Relu
+from wn.engine.layers.relu import Relu, ReluCache
 from wn.engine.noise import Noise
 
 
@@ -23,15 +23,11 @@ class Same(Stateless):
 class Tanh(Same):
     """y = tanh x, by NumPy's function."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         y = np.tanh(x)
         return y, y, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return dy * (1 - cache * cache), ()
 
 
@@ -44,39 +40,34 @@ class TanhThatLies(Tanh):
 class Leaky(Relu):
     """max(x, 0.3x): a subclass of a layer that is recorded, and that is fused with its neighbours."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         return be.xp.maximum(x, x.dtype.type(0.3) * x), x, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return be.xp.where(cache > 0, dy, dy.dtype.type(0.3) * dy), ()
 
 
 class Binary(Linear):
     """A linear layer with the signs of its weights: a subclass that computes with parameters."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         signs = params._replace(w=np.sign(params.w))
-        return super().forward(be, signs, x, state, training)
+        return super().forward(be, signs, x, state)
 
 
 class MeanPooling(MaxPooling):
-    """A pooling whose subclass has other functions, and no forward of its own."""
+    """A pooling whose subclass has another formula, and no forward of its own."""
 
     @staticmethod
-    def pool(be: Any, params: Any, x: Any, window: Any) -> tuple[Any, Any]:
+    def mean(xp: Any, params: Any, x: Any, window: Any) -> tuple[Any, Any]:
         tiles = x.reshape(*x.shape[:2], x.shape[2] // 2, 2, x.shape[3] // 2, 2, x.shape[4])
         return tiles.mean(axis=(3, 5)), None
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    @staticmethod
+    def spread(xp: Any, dy: Any, cache: Any) -> tuple[Any, tuple[()]]:
         return np.repeat(np.repeat(dy / 4, 2, axis=2), 2, axis=3), ()
+
+    formula = Formula(mean.__func__, spread.__func__)
 
 
 @dataclass(frozen=True)
@@ -90,18 +81,19 @@ class Residual(Same):
         v, w = (
             (draw(2 * i, (self.features,) * 2, 0.2), draw(2 * i + 1, (self.features,), 0.2)) for i in (0, 1)
         )
-        return linear.LinearParams(*v), linear.LinearParams(*w)
+        return LinearParams(*v), LinearParams(*w)
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
-        hidden, first = linear.forward(be, params[0], x, relu=True)
-        y, second = linear.forward(be, params[1], hidden)
-        return y + x, (first, second), state
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        hidden, first = linear.forward(be, params[0], x)
+        cut, mask = relu.forward(be, (), hidden)
+        y, second = linear.forward(be, params[1], cut)
+        return y + x, (first, mask, second), state
 
-    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False) -> tuple[Any, Any]:
-        dhidden, dw = linear.backward(be, dy, cache[1], relu=True)
-        dx, dv = linear.backward(be, dhidden, cache[0])
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, Any]:
+        first, mask, second = cache
+        dcut, dw = linear.backward(be, dy, second)
+        dhidden, _ = relu.backward(be, dcut, mask)
+        dx, dv = linear.backward(be, dhidden, first)
         return dx + dy, (dv, dw)
 
 
@@ -113,17 +105,13 @@ class Counting(Same):
     def __init__(self) -> None:
         self.steps = 0
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         self.steps += 1
-        y = be.relu(x) if self.steps % 2 == 0 else x
+        y = relu.forward(be, (), x)[0] if self.steps % 2 == 0 else x
         return y, y if self.steps % 2 == 0 else None, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
-        return (dy if cache is None else be.relu_backward(dy, cache)), ()
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
+        return dy if cache is None else relu.backward(be, dy, ReluCache(cache))[0], ()
 
 
 class Twice(Same):
@@ -131,16 +119,13 @@ class Twice(Same):
 
     recordable: ClassVar[bool] = True
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
-        y = be.relu(be.relu(x))
-        return y, y, state
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        cut, _ = relu.forward(be, (), x)
+        y, cache = relu.forward(be, (), cut)
+        return y, cache, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
-        return be.relu_backward(dy, cache), ()
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
+        return relu.backward(be, dy, cache)
 
 
 class Louder(Noise):

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from reference import torch_peer
 from wn.engine import backends, checkpoint, exchange, models, optim
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.engine.layers import noise as noise_layer
 from wn.engine.network import Network, Pass
 from wn.engine.noise import Noise, additive, mixed_direct, multiplicative
@@ -189,8 +189,8 @@ def one_pass(pair: Pair, step: int, batch: int = BATCH) -> Passed:
     run = pair.run(step, samples)
     params, states, _ = pair.population
     logits, cache, states = pair.network.forward(BE, params, states, x, run)
-    loss, loss_cache = cross_entropy.forward(BE, logits, labels)
-    _, gradients = pair.network.backward(BE, cross_entropy.backward(BE, loss_cache), cache)
+    loss, loss_cache = losses.forward(BE, logits, labels)
+    _, gradients = pair.network.backward(BE, losses.backward(BE, loss_cache), cache)
     pair.population = pair.population._replace(states=states)
     pair.twin.zero_grad()
     twin_logits = pair.twin(sample_first(x))

@@ -8,7 +8,7 @@ import pytest
 
 from reference import naive_network
 from wn.engine import backends, models
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.engine.layers import noise as noise_layer
 from wn.engine.layers.batch_norm import BatchNormParams
 from wn.engine.network import Pass
@@ -362,8 +362,8 @@ def test_gradients_of_a_whole_network(name, batch_norm, noisy, monkeypatch):
     states = network.initial_states(BE, 1, np.float64)
 
     logits, cache, _ = network.forward(BE, params, states, x, run)
-    loss, loss_cache = cross_entropy.forward(BE, logits, labels)
-    dx, grads = network.backward(BE, cross_entropy.backward(BE, loss_cache), cache, need_dx=True)
+    loss, loss_cache = losses.forward(BE, logits, labels)
+    dx, grads = network.backward(BE, losses.backward(BE, loss_cache), cache, need_dx=True)
 
     draws = noise_draws(network, operator, run) if noisy else {}
     expected = naive_network.network_gradients(naive_layers(network, params), x, labels, draws=draws)

@@ -20,6 +20,7 @@ from tests.engine.twin import (
     random_network,
     same_bits,
 )
+from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.layers import noise as noise_layer
 from wn.engine.layers.convolution import Convolution
@@ -334,3 +335,37 @@ def test_no_two_parameters_share_their_draws():
     found = by_name(network, network.initial_parameters(BE, (3,), np.float32))
     for first, second in combinations(found.values(), 2):
         assert not np.any(first.ravel()[:6] == second.ravel()[:6])
+
+
+def test_a_step_may_name_the_one_before_it_and_no_other():
+    def chain(*inputs):
+        steps = (Step(f"fc{i}", Linear(6), input=name) for i, name in enumerate(inputs))
+        return Network("chain", tuple(steps), (6,))
+
+    named, unnamed = chain("input", "fc0", "fc1"), chain("", "", "")
+    params = named.initial_parameters(BE, (3,), np.float32)
+    x = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
+    run = Pass({}, (3,), np.arange(4, dtype=np.uint32), 0, training=True)
+    found = [network.forward(BE, params, ((),) * 3, x, run)[0] for network in (named, unnamed)]
+    assert same_bits(*found)
+    with pytest.raises(
+        WnError, match="chain: layer 'fc2' takes its input from 'fc0': allowed is 'fc1', the one"
+    ):
+        chain("", "", "fc0")
+
+
+def test_a_network_knows_its_shapes_kind_and_weights():
+    lenet, dense = (models.build(name, (1, 28, 28), 10, "hidden") for name in ("lenet5", "mlp-8"))
+    assert (lenet.convolutional, dense.convolutional) == (True, False)
+    assert [models.build("mlp-8", (1, 2, 2), 3, kind).batch_norm for kind in models.BATCH_NORM] == [
+        *models.BATCH_NORM
+    ]
+    assert [tuple(place) for place in dense.placed[:2]] == [
+        ("flatten", Flatten(), False, (1, 28, 28), (784,)),
+        ("fc1", Linear(8), True, (784,), (8,)),
+    ]
+    params, states = lenet.template(BE, 3)
+    assert list(lenet.weights(params)) == ["conv1", "conv2", "fc1", "fc2", "logits"]
+    assert lenet.weights(params)["conv2"].shape == (3, 16, 6, 5, 5)
+    assert not any(lenet.weights(params)["fc1"].strides)
+    assert states[1].variance.shape == (3, 6)

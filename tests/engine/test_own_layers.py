@@ -37,13 +37,11 @@ class Scaling(Same):
     def initial_parameters(self, be: Any, shape: Any, draw: Any) -> Any:
         return (draw(0, (1,), 1.0),)
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         y = params[0][:, :, None] * x
         return y * np.float64(1) if self.mistake == "forward" else y, (params[0], x), state
 
-    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False) -> tuple[Any, Any]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, Any]:
         g, x = cache
         dx, dg = g[:, :, None] * dy, (x * dy).sum(axis=(1, 2))[:, None]
         if self.mistake == "backward":
@@ -101,24 +99,18 @@ def test_weights_within_a_layer_are_clamped_too(backend: str) -> None:
 class InPlace(Same):
     """y = −x, written over x."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         x *= -1
         return x, None, state
 
-    def backward(
-        self, be: Any, dy: Any, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Any, tuple[()]]:
+    def backward(self, be: Any, dy: Any, cache: Any, need_dx: bool) -> tuple[Any, tuple[()]]:
         return -dy, ()
 
 
 class Negative(InPlace):
     """The same, in an array of its own."""
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
         return -x, None, state
 
 

@@ -17,7 +17,7 @@ from wn.data.dataset import Dataset, Split
 from wn.data.formats.idx import write_idx
 from wn.data.recipes import MNIST
 from wn.engine import backends, checkpoint, exchange, models, training
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.engine.models import BATCH_NORM
 from wn.engine.network import Pass
 from wn.engine.noise import additive
@@ -378,9 +378,9 @@ def test_float64_from_pytorch(tmp_path: Path) -> None:
 def test_labels_have_the_loss_of_pytorch_at_large_logits() -> None:
     logits = np.array([[[1e4, -3.0], [0.0, 700.0], [-1e4, 2.0]]])
     labels = np.array([1, 2])
-    loss, cache = cross_entropy.forward(BE, logits, labels)
+    loss, cache = losses.forward(BE, logits, labels)
     tensor = torch.from_numpy(logits[0].T.copy()).requires_grad_()
     wanted = torch.nn.functional.cross_entropy(tensor, torch.from_numpy(labels))
     wanted.backward()
     assert loss[0] == pytest.approx(wanted.item(), rel=1e-12)
-    np.testing.assert_allclose(cross_entropy.backward(BE, cache)[0].T, tensor.grad.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(losses.backward(BE, cache)[0].T, tensor.grad.numpy(), rtol=1e-12)

@@ -11,7 +11,7 @@ from wn import random
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import backends
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
@@ -154,8 +154,8 @@ def reference_gradients(
 def gradients(network: Network, params: Any, states: Any, x: Any, labels: Any, run: Pass) -> dict[str, Any]:
     """Return loss (P,), logits, dx and each parameter's gradient, by name, as `wn` computes them."""
     logits, cache, _ = network.forward(BE, params, states, x, run)
-    loss, loss_cache = cross_entropy.forward(BE, logits, labels)
-    dx, grads = network.backward(BE, cross_entropy.backward(BE, loss_cache), cache, need_dx=True)
+    loss, loss_cache = losses.forward(BE, logits, labels)
+    dx, grads = network.backward(BE, losses.backward(BE, loss_cache), cache, need_dx=True)
     return {"loss": loss, "logits": logits, "dx": dx, **by_name(network, grads)}
 
 

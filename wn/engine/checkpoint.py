@@ -16,7 +16,6 @@ from wn import random
 from wn.data.formats.kinds import described, head_of
 from wn.engine import backends, models
 from wn.engine.layers.base import Shape
-from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
 from wn.engine.training import Population
 from wn.errors import WnError
@@ -142,7 +141,7 @@ def describe(network: Network, population: Population) -> str:
     """Return a network and its population in one line."""
     members, shape = len(population.seeds), "×".join(map(str, network.input_shape))
     return (
-        f"{network.name} (batch norm {_batch_norm(network)}, input {shape}, {network.classes} classes), "
+        f"{network.name} (batch norm {network.batch_norm}, input {shape}, {network.classes} classes), "
         f"{members} member{'s' if members > 1 else ''}"
     )
 
@@ -193,27 +192,15 @@ def expected_specs(network: Network, population: int, residuals: bool = False) -
 
 
 def _template(network: Network, population: int) -> Population:
-    """Return a population of zeros that take no memory."""
-    be = backends.get("numpy")
-
-    def draw(_part: int, shape: Shape, _bound: float) -> NDArray[np.float32]:
-        return np.broadcast_to(np.float32(0), (population, *shape))
-
-    layers = list(zip(network.steps, network.shapes(), strict=False))
+    """A population of zeros that take no memory."""
     try:
-        params = tuple(step.layer.initial_parameters(be, shape, draw) for step, shape in layers)
+        params, states = network.template(backends.get("numpy"), population)
     except (ValueError, OverflowError):  # from NumPy: too many elements to count
         raise WnError(
             f"{network.name} is too large with an input of shape {network.input_shape} "
             f"and {network.classes} classes"
         ) from None
-    states = tuple(step.layer.initial_state(be, shape, population, np.float32) for step, shape in layers)
     return Population(params, states, (0,) * population)
-
-
-def _batch_norm(network: Network) -> str:
-    sites = {step.site for step in network.steps if isinstance(step.layer, BatchNorm)}
-    return "none" if not sites else "sites" if True in sites else "hidden"
 
 
 def _on_host(array: Any) -> NDArray[Any]:
@@ -251,7 +238,7 @@ def check_specs(
     if texts:
         shape = "×".join(map(str, network.input_shape))
         raise WnError(
-            f"{what} does not fit {network.name} (batch norm {_batch_norm(network)}, input {shape}, "
+            f"{what} does not fit {network.name} (batch norm {network.batch_norm}, input {shape}, "
             f"{network.classes} classes): {'; '.join(texts)}"
         )
 
@@ -347,7 +334,7 @@ def metadata_of(
 ) -> dict[str, str]:
     """Return the metadata of a file; WnError for a record that is no JSON or a network not of `models`."""
     channels, height, width = network.input_shape
-    batch_norm = _batch_norm(network)
+    batch_norm = network.batch_norm
     if models.build(network.name, network.input_shape, network.classes, batch_norm) != network:
         raise WnError(
             f"{network.name}: only networks as wn.engine.models builds them can be saved; this one differs"

@@ -3,8 +3,6 @@
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from wn.engine import backends
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import Layer, Shape
@@ -83,26 +81,19 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
 
 def parameter_count(network: Network) -> int:
     """The number of parameters of one member; running statistics are not counted."""
-    be = backends.get("numpy")
-
-    def draw(_part: int, shape: Shape, _bound: float) -> Any:
-        return np.broadcast_to(np.float32(0), (1, *shape))  # a shape without memory
-
-    layers = zip(network.steps, network.shapes(), strict=False)
-    params = tuple(step.layer.initial_parameters(be, shape, draw) for step, shape in layers)
+    params, _ = network.template(backends.get("numpy"))
     return sum(array.size for array in arrays(params))
 
 
 def cost_per_image(network: Network) -> int:
     """Return the multiply-accumulates of a forward pass: linear O·I, convolution O·H'·W'·C·KH·KW."""
-    shapes = network.shapes()
     cost = 0
-    for step, before, after in zip(network.steps, shapes, shapes[1:], strict=False):
-        match step.layer:
+    for place in network.placed:
+        match place.layer:
             case Linear():
-                cost += after[0] * before[0]
+                cost += place.output_shape[0] * place.input_shape[0]
             case Convolution(kernel=kernel):
-                cost += prod(after) * before[0] * prod(kernel)
+                cost += prod(place.output_shape) * place.input_shape[0] * prod(kernel)
     return cost
 
 

@@ -9,19 +9,18 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.fusion import fused
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Layer, Shape, declares
-from wn.engine.layers.batch_norm import BatchNorm, forward_pooled
-from wn.engine.layers.max_pooling import MaxPooling
-from wn.engine.layers.relu import Relu, ReluCache
-from wn.engine.noise import Noise, SiteNoise
+from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
+from wn.engine.layers.batch_norm import BatchNorm
+from wn.engine.noise import SiteNoise
 from wn.errors import WnError
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0
+INPUT = "input"  # the name of what goes into the first step
 PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
 MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
@@ -29,11 +28,22 @@ Watch = Callable[[int, Array], None]
 
 
 class Step(NamedTuple):
-    """A layer in its place: its name, and whether its output is a noise site."""
+    """A layer in its place: its name, whether its output is a noise site, and whose output it takes."""
 
     name: str
     layer: Layer
     site: bool = True
+    input: str = ""  # the name of a step or INPUT; "": the step before
+
+
+class Placed(NamedTuple):
+    """A step of a network with what follows from its place: shapes of one sample."""
+
+    name: str
+    layer: Layer
+    is_site: bool
+    input_shape: Shape
+    output_shape: Shape
 
 
 class Pass(NamedTuple):
@@ -46,12 +56,30 @@ class Pass(NamedTuple):
     training: bool
     watch: Watch | None = None  # sees the activation (P|1, …, B) at each noisy site, before its noise
 
+    def noisy_sites(self) -> frozenset[int]:
+        """The sites with noise in this phase."""
+        return frozenset(site for site, noise in self.noise.items() if noise.active(self.training))
+
+
+class Stage(NamedTuple):
+    """A layer as it is run in a phase: a step's own, or one that stands for several steps."""
+
+    layer: Runnable
+    step: int  # the one whose parameters and state it has
+    site: int | None  # at its output
+    reads_only: bool  # whether it is known to write to no array that it is given
+
+    def given(self, x: Array) -> Array:
+        """Its input: a copy for a layer that may write to it, while others still need x as it is."""
+        return x if self.reads_only or isinstance(x, Sealed) else x.copy()
+
 
 class NetworkCache(NamedTuple):
-    """What the backward pass needs, layer by layer, and the noise cache of each site (None: no noise)."""
+    """What the backward pass needs: what was run, and the caches of each layer and of the noise behind it."""
 
+    stages: tuple[Stage, ...]
     layers: tuple[Any, ...]
-    noise: tuple[Any, ...]  # one per layer output; the input's comes first
+    noise: tuple[Any, ...]  # None: no noise; the input's comes first
 
 
 @dataclass(frozen=True)
@@ -68,20 +96,35 @@ class Network:
     recordable: ClassVar[bool] = True  # as layers have it: what the layers are does not count here
 
     def __post_init__(self) -> None:
-        self.shapes()
+        before = INPUT
+        for step in self.steps:
+            if step.input not in ("", before):
+                raise WnError(
+                    f"{self.name}: layer {step.name!r} takes its input from {step.input!r}: "
+                    f"allowed is {before!r}, the one before it"
+                )
+            before = step.name
+        assert len(self.placed) == len(self.steps)  # or a layer does not fit: an error
 
-    def shapes(self) -> list[Shape]:
-        """Return the shape of one sample at the input and after each layer."""
-        shapes = [tuple(self.input_shape)]
+    @cached_property
+    def placed(self) -> tuple[Placed, ...]:
+        """The steps with their shapes."""
+        found, shape = [], tuple(self.input_shape)
         for step in self.steps:
             try:
-                shapes.append(step.layer.output_shape(shapes[-1]))
+                after = step.layer.output_shape(shape)
             except WnError as error:
                 raise WnError(
-                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shapes[-1]} "
+                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shape} "
                     f"(the network's input {self.input_shape}): {error}"
                 ) from None
-        return shapes
+            found.append(Placed(step.name, step.layer, step.site, shape, after))
+            shape = after
+        return tuple(found)
+
+    def shapes(self) -> list[Shape]:
+        """The shape of one sample at the input and after each layer."""
+        return [tuple(self.input_shape), *(place.output_shape for place in self.placed)]
 
     @property
     def classes(self) -> int:
@@ -89,9 +132,20 @@ class Network:
         return self.shapes()[-1][0]
 
     @property
+    def convolutional(self) -> bool:
+        """Whether its first layer with a site takes images."""
+        return len(self.site_shapes()[1]) == 3
+
+    @property
+    def batch_norm(self) -> str:
+        """Its batch norm as `models.build` has it: "none", with noise "sites", or "hidden" from noise."""
+        sites = {step.site for step in self.steps if isinstance(step.layer, BatchNorm)}
+        return "none" if not sites else "sites" if True in sites else "hidden"
+
+    @property
     def site_names(self) -> tuple[str, ...]:
         """The names of the noise sites; the index of a name is the index of its site."""
-        return ("input", *(step.name for step in self.steps if step.site))
+        return (INPUT, *(step.name for step in self.steps if step.site))
 
     @cached_property
     def site_steps(self) -> tuple[int, ...]:
@@ -117,21 +171,32 @@ class Network:
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
         return tuple(
-            step.layer.initial_parameters(be, shape, _Draw(be, seeds, dtype, index))
-            for index, (step, shape) in enumerate(zip(self.steps, self.shapes(), strict=False))
+            place.layer.initial_parameters(be, place.input_shape, _Draw(be, seeds, dtype, index))
+            for index, place in enumerate(self.placed)
         )
 
     def initial_states(self, be: Backend, population: int, dtype: Any) -> tuple[Any, ...]:
         """Return fresh states (running statistics), a tuple with each layer's state or ()."""
-        shapes = self.shapes()
         return tuple(
-            step.layer.initial_state(be, shape, population, dtype)
-            for step, shape in zip(self.steps, shapes, strict=False)
+            place.layer.initial_state(be, place.input_shape, population, dtype) for place in self.placed
         )
+
+    def template(self, be: Backend, population: int = 1) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Parameters and states in the shapes that this network needs; the parameters take no memory."""
+
+        def draw(_part: int, shape: Shape, _bound: float) -> Array:
+            return be.xp.broadcast_to(be.xp.zeros((), np.float32), (population, *shape))
+
+        params = tuple(place.layer.initial_parameters(be, place.input_shape, draw) for place in self.placed)
+        return params, self.initial_states(be, population, np.float32)
+
+    def weights(self, params: tuple[Any, ...]) -> dict[str, Array]:
+        """The weights `w` of linear layers and convolutions, by the name of the step."""
+        return {step.name: tree.w for step, tree in zip(self.steps, params, strict=True) if has_weights(tree)}
 
     def clampable(self, params: tuple[Any, ...]) -> list[Array]:
         """Weights `w` of linear and convolution layers, also of those within layers of one's own."""
-        found = [params.w] if hasattr(params, "w") else []
+        found = [params.w] if has_weights(params) else []  # type: ignore[attr-defined]
         for part in params:
             if isinstance(part, tuple):
                 found += self.clampable(part)
@@ -166,9 +231,9 @@ class Network:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
         with single_threaded_blas():
-            for index, step in enumerate(self.steps):
-                x, _, _ = step.layer.forward(be, params[index], self._given(index, x), states[index], False)
-                if step.site:
+            for stage in self.stages(be.fuses, False, frozenset(range(len(self.site_names)))):
+                x, _, _ = stage.layer.forward(be, params[stage.step], stage.given(x), states[stage.step])
+                if stage.site is not None:
                     activations.append(x)
         return activations
 
@@ -183,26 +248,19 @@ class Network:
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
     ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
-        grads: list[Any] = []
-        masked = False
+        grads: list[Any] = [()] * len(self.steps)
         first_learning = next((i for i, step in enumerate(self.steps) if step.layer.learns), 0)
-        for index in reversed(range(len(self.steps))):
-            dy = _noise_backward(be, dy, cache.noise[index + 1])
-            if masked:  # the layer behind this ReLU has done its part
-                masked = False
-                grads.append(())
-                continue
-            needed = need_dx or index > first_learning
-            layer = self.steps[index].layer
-            masked = needed and self._masks_relu(index) and cache.noise[index] is None
-            dy, layer_grads = layer.backward(be, dy, cache.layers[index], needed, relu=masked)
+        for stage, kept, noise in zip(
+            *map(reversed, (cache.stages, cache.layers, cache.noise[1:])), strict=True
+        ):
+            dy = _noise_backward(be, dy, noise)
+            needed = need_dx or stage.step > first_learning
+            dy, grads[stage.step] = stage.layer.backward(be, dy, kept, needed)
             if dy is not None and dy.dtype != dlogits.dtype:
-                raise self._other_dtype(index, "backward", dy.dtype, dlogits.dtype)
-            grads.append(layer_grads)
-            if not needed:
-                grads += [()] * index  # the layers before have no parameters
-                return None, tuple(reversed(grads))
-        return _noise_backward(be, dy, cache.noise[0]), tuple(reversed(grads))
+                raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
+            if not needed:  # the layers before have no parameters
+                return None, tuple(grads)
+        return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
 
     def _run(
         self,
@@ -214,83 +272,55 @@ class Network:
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        start, dtype = self.site_steps[first_site], x.dtype
-        site = first_site
-        layer_caches, new_states, done = [], list(states), 0
+        stages = self.stages(be.fuses, run.training, run.noisy_sites(), first_site)
+        dtype, new_states, caches = x.dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-            x, noise_cache = _noise_forward(be, x, run, site, keep)
-            noise_caches = [noise_cache]
-            for index in range(start, len(self.steps)):
-                step = self.steps[index]
-                window = None if keep or done else self._takes_pooling(index, site, run)
-                if done:  # a layer before this one has done its part; if that is kept, this is a ReLU
-                    done, layer_cache = done - 1, ReluCache(x)
-                elif window is not None:
-                    x, layer_cache = forward_pooled(be, params[index], states[index], x, window), None
-                    done = 2
-                else:
-                    fused = self._takes_relu(index, site, run)
-                    done = int(fused)
-                    x, layer_cache, new_states[index] = step.layer.forward(
-                        be, params[index], self._given(index, x), states[index], run.training, relu=fused
-                    )
-                    if x.dtype != dtype:
-                        raise self._other_dtype(index, "forward", x.dtype, dtype)
-                noise_cache = None
-                if step.site:
-                    site += 1
-                    x, noise_cache = _noise_forward(be, x, run, site, keep)
-                layer_caches.append(layer_cache if keep else None)
-                noise_caches.append(noise_cache if keep else None)
-        return x, NetworkCache(tuple(layer_caches), tuple(noise_caches)), tuple(new_states)
+            x, noise = _noise_forward(be, x, run, first_site, keep)
+            noises = [noise]
+            for stage in stages:
+                given, state = stage.given(x), states[stage.step]
+                x, cache, new_states[stage.step] = stage.layer.forward(be, params[stage.step], given, state)
+                if x.dtype != dtype:
+                    raise self._other_dtype(stage, "forward", x.dtype, dtype)
+                x, noise = _noise_forward(be, x, run, stage.site, keep)
+                caches.append(cache if keep else None)
+                noises.append(noise if keep else None)
+        return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
-    def _other_dtype(self, index: int, what: str, made: Any, dtype: Any) -> WnError:
-        """Return the error for a layer that changes the dtype: a backend's loops are for arrays of one."""
+    def stages(
+        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
+    ) -> tuple[Stage, ...]:
+        """The layers behind a site as they are run in a phase, with noise at some sites."""
+        key = fuse, training, noisy, first_site
+        if key not in self._stages:
+            self._stages[key] = self._prepared(*key)
+        return self._stages[key]
+
+    @cached_property
+    def _stages(self) -> dict[tuple[bool, bool, frozenset[int], int], tuple[Stage, ...]]:
+        return {}
+
+    def _prepared(
+        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int
+    ) -> tuple[Stage, ...]:
+        start = self.site_steps[first_site]
+        sites = {count - 1: site for site, count in enumerate(self.site_steps)}  # by the step before them
+        quiet = [sites.get(index) not in noisy for index in range(start, len(self.steps))]
+        layers = [step.layer.for_phase(training) for step in self.steps[start:]]
+        stages, index = [], start
+        for layer, count in fused(layers, quiet) if fuse else [(layer, 1) for layer in layers]:
+            reads_only = count > 1 or declares(self.steps[index].layer, "recordable")
+            stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
+            index += count
+        return tuple(stages)
+
+    def _other_dtype(self, stage: Stage, what: str, made: Any, dtype: Any) -> WnError:
+        """The error of a layer that changes the dtype: a backend's loops are for arrays of one."""
         return WnError(
-            f"layer {self.steps[index].name!r} of {self.name}: {what} makes {made} of {dtype}; it has to "
-            "keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
+            f"layer {self.steps[stage.step].name!r} of {self.name}: {what} makes {made} of {dtype}; it has "
+            "to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
         )
-
-    def _is_relu(self, index: int) -> bool:
-        """Whether a layer is a ReLU and nothing else: a subclass may be a leaky one."""
-        return 0 <= index < len(self.steps) and type(self.steps[index].layer) is Relu
-
-    @cached_property
-    def _fusing(self) -> tuple[tuple[bool, bool], ...]:
-        """For each layer, whether it can do the ReLU behind it, and backwards the one before it."""
-        layers = [step.layer for step in self.steps]
-        return tuple((declares(layer, "relu_after"), declares(layer, "relu_before")) for layer in layers)
-
-    @cached_property
-    def _known(self) -> tuple[bool, ...]:
-        """For each layer, whether it is known to write to no array that it is given."""
-        return tuple(declares(step.layer, "recordable") for step in self.steps)
-
-    def _given(self, index: int, x: Array) -> Array:
-        """The input of a layer: a copy for one that may write to it, while others still need x as it is."""
-        return x if self._known[index] or isinstance(x, Sealed) else x.copy()
-
-    def _masks_relu(self, index: int) -> bool:
-        """Whether the backward of a layer can include that of the ReLU before it."""
-        return self._is_relu(index - 1) and self._fusing[index][1]
-
-    def _takes_relu(self, index: int, site: int, run: Pass) -> bool:
-        """Whether layer `index`, behind `site`, can do the ReLU after it too: no noise comes between."""
-        if not (self._is_relu(index + 1) and self._fusing[index][0]):
-            return False
-        return not self.steps[index].site or _silent(run, site + 1)
-
-    def _takes_pooling(self, index: int, site: int, run: Pass) -> Pair | None:
-        """Return the window of the max pooling that batch norm `index` can do after its ReLU, if it can."""
-        group = self.steps[index : index + 3]
-        if run.training or len(group) < 3 or not self._takes_relu(index, site, run):
-            return None
-        norm, _, pooling = (step.layer for step in group)
-        behind_relu = site + group[0].site + group[1].site
-        if type(norm) is not BatchNorm or type(pooling) is not MaxPooling:
-            return None
-        return pooling.window if not group[1].site or _silent(run, behind_relu) else None
 
 
 class _Draw:
@@ -321,16 +351,10 @@ class _Draw:
         return self.be.asarray(values, self.dtype).reshape(len(self.seeds), *shape)
 
 
-def _silent(run: Pass, site: int) -> bool:
-    """Whether no noise is active at a site."""
-    noise = run.noise.get(site)
-    return noise is None or not noise.active(run.training)
-
-
-def _noise_forward(be: Backend, x: Array, run: Pass, site: int, keep: bool) -> tuple[Array, Any]:
-    if _silent(run, site):
+def _noise_forward(be: Backend, x: Array, run: Pass, site: int | None, keep: bool) -> tuple[Array, Any]:
+    noise = None if site is None else run.noise.get(site)
+    if site is None or noise is None or not noise.active(run.training):
         return x, None
-    noise: Noise = run.noise[site]
     if run.watch is not None:
         run.watch(site, x)
     streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)

@@ -10,12 +10,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from wn.data.dataset import Dataset, Draw, Split, batch
 from wn.data.recipes import Preprocessing
+from wn.engine import loss as losses
 from wn.engine import optim
 from wn.engine.backends.plain.base import SAMPLE_TILE, Array, Backend, TrainingStep
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.groups import group_sizes
-from wn.engine.layers import cross_entropy
-from wn.engine.layers.base import Shape, declares
+from wn.engine.layers.base import declares
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import INPUT_SITE, Network, Pass, Watch
 from wn.engine.noise import Noise, SiteNoise
@@ -224,8 +224,8 @@ def loss_and_gradients(
 ) -> tuple[Array, tuple[Any, ...], tuple[Any, ...]]:
     """Return (loss (P,), gradients of all parameters, new states) of one batch x (P|1, C, H, W, B)."""
     logits, cache, states = network.forward(be, params, states, x, run)
-    loss, loss_cache = cross_entropy.forward(be, logits, labels, class_weights)
-    _, grads = network.backward(be, cross_entropy.backward(be, loss_cache), cache)
+    loss, loss_cache = losses.forward(be, logits, labels, class_weights)
+    _, grads = network.backward(be, losses.backward(be, loss_cache), cache)
     return loss, grads, states
 
 
@@ -348,29 +348,27 @@ def check_population(be: Backend, network: Network, population: Population) -> N
     if (len(population.params), len(population.states)) != (count, count):
         raise WnError(f"the population has {len(population.params)} layers: {network.name} has {count}")
 
-    def draw(_part: int, shape: Shape, _bound: float) -> Array:
-        return be.xp.broadcast_to(be.xp.zeros(()), (1, *shape))  # takes no memory
-
-    for index, (step, shape) in enumerate(zip(network.steps, network.shapes(), strict=False)):
-        params = step.layer.initial_parameters(be, shape, draw)
-        state = step.layer.initial_state(be, shape, 1, np.float32)
-        needed = [array.shape[1:] for array in optim.arrays((params, state))]
-        there = population.params[index], population.states[index]
-        found = [array.shape[1:] for array in optim.arrays(there)]
-        if found != needed:
+    for name, needed, there in zip(
+        (step.name for step in network.steps),
+        zip(*network.template(be), strict=True),
+        zip(*population[:2], strict=True),
+        strict=True,
+    ):
+        shapes, found = ([array.shape[1:] for array in optim.arrays(trees)] for trees in (needed, there))
+        if found != shapes:
             raise WnError(
-                f"the population is not of {network.name}: layer {step.name!r} needs arrays of shapes "
-                f"{needed} per member, got {found}"
+                f"the population is not of {network.name}: layer {name!r} needs arrays of shapes "
+                f"{shapes} per member, got {found}"
             )
 
 
 def check_last_batch(network: Network, samples: int, batch_size: int) -> None:
     """Raise WnError if the last batch leaves a batch norm with one value per feature: it has no variance."""
     last = samples % batch_size or batch_size
-    for step, shape in zip(network.steps, network.shapes(), strict=False):
-        if isinstance(step.layer, BatchNorm) and last * prod(shape[1:]) == 1:
+    for place in network.placed:
+        if isinstance(place.layer, BatchNorm) and last * prod(place.input_shape[1:]) == 1:
             raise WnError(
-                f"layer {step.name!r} of {network.name} needs at least 2 values per feature, and the last "
+                f"layer {place.name!r} of {network.name} needs at least 2 values per feature, and the last "
                 f"batch has 1 sample ({samples} training samples in batches of {batch_size}): use another "
                 "batch size or sample limit"
             )
@@ -393,7 +391,6 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
 
 
 LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
-PARTS = "data.dataset data.recipes engine.network engine.noise engine.optim engine.training"
-ORIGINALS = Originals(
-    [f"wn.{name}" for name in (*(f"engine.layers.{layer}" for layer in LAYERS.split()), *PARTS.split())]
-)
+PARTS = "backends.by_primitives fusion loss network noise optim training"
+NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]
+ORIGINALS = Originals(["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in NAMES)])

@@ -217,8 +217,7 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
             f"not {network.network.classes} of {network.network.input_shape}"
         )
     recipe: Recipe = entry_of(network.dataset).recipe
-    convolutional = len(network.network.site_shapes()[1]) == 3
-    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
+    epochs = recipe.epochs_conv if network.network.convolutional else recipe.epochs_mlp
     asked = spec.recipe
     return Unit(
         phase=CLEAN,

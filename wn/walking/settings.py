@@ -93,8 +93,7 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
     dataset = whole.limited(chosen.train_limit, chosen.test_limit)
     network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
     recipe = dataset.recipe
-    convolutional = len(network.site_shapes()[1]) == 3
-    epochs = recipe.epochs_conv if convolutional else recipe.epochs_mlp
+    epochs = recipe.epochs_conv if network.convolutional else recipe.epochs_mlp
     train_settings = TrainSettings(
         epochs=epochs if chosen.epochs is None else chosen.epochs,
         batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,

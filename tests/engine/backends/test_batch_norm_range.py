@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from reference.naive_statistics import BatchNormExact, batch_norm_exact, without_mean
 from tests.engine.backends.cuda import needs_compiler, on_host
+from tests.engine.layers import max_pooling, norms, relu
 from wn.engine import backends
+from wn.engine.backends import by_primitives
 from wn.engine.backends.plain.base import Backend
-from wn.engine.layers import batch_norm
 from wn.engine.layers.batch_norm import (
     EPSILON,
     BatchNorm,
@@ -89,8 +90,8 @@ def check_training(be: Backend, x: Array, dy: Array, dtype: Any) -> None:
     """Hold forward and backward of a row that two members share, x (N,), dy (N,), against exact sums."""
     params, gamma, beta = params_of(dtype)
     exact = [batch_norm_exact(x, dy, float(gamma[p, 0]), float(beta[p, 0])) for p in range(2)]
-    y, cache, found = batch_norm.forward_training(be, params, x[None, None])
-    dx, grads = batch_norm.backward_training(be, np.stack([dy[None]] * 2), cache)
+    y, cache, found = norms.forward_training(be, params, x[None, None])
+    dx, grads = norms.backward_training(be, np.stack([dy[None]] * 2), cache)
     one = exact[0]
     rest = (found.mean.astype(np.float64) - one.mean) + (found.residual.astype(np.float64) - one.rest)
     width = 1 / np.sqrt(one.variance + EPSILON)
@@ -141,12 +142,12 @@ def test_float64_is_accurate_to_the_ends_of_its_range(dtype: Any, backend: str) 
     for scale in (limit * (1 - 1e-6), limit / 3e4, 1.0):
         x = Row("signs", LONG, 0.0, scale, 1).values(dtype, limit=limit)
         params, gamma, beta = params_of(dtype)
-        y, cache, found = batch_norm.forward_training(backend_of(backend), params, x[None, None])
+        y, cache, found = norms.forward_training(backend_of(backend), params, x[None, None])
         deviations = without_mean(x / scale)[2]
         normalised = deviations / np.sqrt(np.mean(deviations**2) + EPSILON / scale / scale)
         assert_close(y[:, 0], gamma * normalised + beta, reduction_length=TERMS, dtype=dtype, magnitude=3.0)
         assert np.isfinite(found.variance).all()
-        assert np.isfinite(batch_norm.update_running(backend_of(backend), *started(dtype), found)[1]).all()
+        assert np.isfinite(norms.update_running(backend_of(backend), *started(dtype), found)[1]).all()
         assert (cache.inverse > 0).all()
 
 
@@ -162,11 +163,11 @@ def test_a_constant_gives_beta_exactly(dtype: Any, backend: str, data: Any, coun
     value = data.draw(st.floats(-bound, bound, width=32 if dtype == np.float32 else 64, allow_nan=False))
     params, _, _ = params_of(dtype)
     x = np.full((1, 1, count), value, dtype)
-    y, cache, found = batch_norm.forward_training(backend_of(backend), params, x)
+    y, cache, found = norms.forward_training(backend_of(backend), params, x)
     np.testing.assert_array_equal(y, np.broadcast_to(params.beta[:, :, None], y.shape))
     np.testing.assert_array_equal(found.mean, x[:, :, 0])
     assert (found.residual, found.variance) == (0, 0)
-    dx, _ = batch_norm.backward_training(backend_of(backend), np.ones(y.shape, dtype), cache)
+    dx, _ = norms.backward_training(backend_of(backend), np.ones(y.shape, dtype), cache)
     np.testing.assert_array_equal(dx, np.zeros_like(dx))
 
 
@@ -180,10 +181,10 @@ def test_the_running_mean_reaches_its_limit(dtype: Any, backend: str) -> None:
     params = BatchNormParams(*(np.tile(array, len(values)) for array in (gamma, beta)))
     x = np.tile(values[None, :, None], 3)
     running = BatchNorm().initial_state(backends.get("numpy"), (len(values),), 2, dtype)
-    _, _, found = batch_norm.forward_training(be, params, x)
+    _, _, found = norms.forward_training(be, params, x)
     for _ in range(1000):
-        running = batch_norm.update_running(be, running, found)
-    y, _ = batch_norm.forward_inference(be, params, running, x)
+        running = norms.update_running(be, running, found)
+    y, _ = norms.forward_inference(be, params, running, x)
     np.testing.assert_allclose(y, np.broadcast_to(params.beta[:, :, None], y.shape), atol=1e-6)
 
 
@@ -193,7 +194,7 @@ def test_a_running_mean_may_go_from_one_end_of_the_range_to_the_other(dtype: Any
     running = RunningStatistics(np.full((2, 1), largest * dtype(0.9)), np.ones((2, 1), dtype))
     batch = BatchStatistics(np.full((1, 1), -largest), np.ones((1, 1), dtype), 9)
     for moved in (0.71, 0.539):  # 0.9 · 0.9 − 0.1, and once more
-        running = batch_norm.update_running(be, running, batch)
+        running = norms.update_running(be, running, batch)
         np.testing.assert_allclose(running.mean / largest, moved, rtol=1e-5)
     assert np.isfinite(running.residual).all()
 
@@ -208,10 +209,10 @@ def test_the_layout_of_an_input_changes_no_bit(dtype: Any, backend: str) -> None
     running = RunningStatistics(*(np.full((2, 1), value, dtype) for value in (1e4, 0.01)))
 
     def everything(x: Array, dy: Array) -> list[bytes]:
-        y, cache, found = batch_norm.forward_training(be, params, x)
-        dx, grads = batch_norm.backward_training(be, dy, cache)
-        z, kept = batch_norm.forward_inference(be, params, running, x)
-        dz, sums = batch_norm.backward_inference(be, dy, kept)
+        y, cache, found = norms.forward_training(be, params, x)
+        dx, grads = norms.backward_training(be, dy, cache)
+        z, kept = norms.forward_inference(be, params, running, x)
+        dz, sums = norms.backward_inference(be, dy, kept)
         return [np.asarray(array).tobytes() for array in (y, *found[:2], dx, *grads, z, dz, *sums)]
 
     assert everything(*plain) == everything(*other)
@@ -223,13 +224,28 @@ def test_the_running_mean_lies_between_numbers_of_the_dtype(dtype: Any, backend:
     low = dtype(1e4)
     x = np.where(np.arange(100) % 4 == 0, np.nextafter(low, dtype(np.inf)), low).astype(dtype)[None, None]
     (running,) = started(dtype)
-    _, _, found = batch_norm.forward_training(be, params, x)
+    _, _, found = norms.forward_training(be, params, x)
     for _ in range(600):
-        running = batch_norm.update_running(be, running, found)
-    y, _ = batch_norm.forward_inference(be, params, running, x)
+        running = norms.update_running(be, running, found)
+    y, _ = norms.forward_inference(be, params, running, x)
     deviations = without_mean(x[0, 0])[2]
     expected = gamma * deviations / np.sqrt(running.variance.astype(np.float64) + EPSILON) + beta
     assert_close(y[:, 0], expected, reduction_length=TERMS, dtype=dtype, magnitude=float(np.abs(beta).max()))
+
+
+def normalised_relu(be: Any, params: Any, running: Any, x: Any) -> tuple[Any, Any]:
+    """The ReLU of a batch norm at inference, at once where the backend can."""
+    if be.fuses:
+        return by_primitives.normalised_by_running(be, be.normalise_relu, params, x, running)
+    y, cache = norms.forward_inference(be, params, running, x)
+    return relu.forward(be, (), y)[0], cache
+
+
+def pooled_relu(be: Any, params: Any, running: Any, x: Any, window: tuple[int, int]) -> Any:
+    """The largest values of that ReLU, at once where the backend can."""
+    if be.fuses:
+        return by_primitives.normalised_and_pooled(be, params, x, running, window)
+    return max_pooling.forward(be, (), normalised_relu(be, params, running, x)[0], window)[0]
 
 
 @FEW
@@ -250,12 +266,12 @@ def test_inference_is_accurate_at_any_offset_and_scale(
     normalised = (deviations + left) * width
     expected = gamma * normalised + beta
     size = np.abs(gamma) * np.abs(normalised).max() + np.abs(beta)
-    y, _ = batch_norm.forward_inference(be, params, running, x[None, None])
+    y, _ = norms.forward_inference(be, params, running, x[None, None])
     assert_close(y[:, 0], expected, reduction_length=TERMS, dtype=dtype, magnitude=size)
-    y, _ = batch_norm.forward_inference(be, params, running, x[None, None], relu=True)
+    y, _ = normalised_relu(be, params, running, x[None, None])
     assert_close(y[:, 0], np.maximum(expected, 0), reduction_length=TERMS, dtype=dtype, magnitude=size)
     image = x[: len(x) // 2 * 2].reshape(1, 1, 2, -1, 1)
-    y = batch_norm.forward_pooled(be, params, running, image, (2, 1))
+    y = pooled_relu(be, params, running, image, (2, 1))
     pooled = np.maximum(expected[:, : len(x) // 2 * 2].reshape(2, 2, -1).max(axis=1), 0)
     assert_close(y[:, 0, 0, :, 0], pooled, reduction_length=TERMS, dtype=dtype, magnitude=size)
 
@@ -274,9 +290,9 @@ def test_gradients_at_inference_are_accurate(dtype: Any, backend: str, row: Row)
     exact: BatchNormExact = batch_norm_exact(x, x * 0, 1.0, 0.0)
     high, low = _pair(exact.mean, exact.rest, dtype)
     full = [np.full((2, 1), value, dtype) for value in (high, exact.variance, low)]
-    _, cache = batch_norm.forward_inference(be, params, RunningStatistics(*full), x[None, None])
+    _, cache = norms.forward_inference(be, params, RunningStatistics(*full), x[None, None])
     dy = Row("normal", row.count, 0.0, 1.0, row.seed).values(dtype)
-    dx, grads = batch_norm.backward_inference(be, np.stack([dy[None]] * 2), cache)
+    dx, grads = norms.backward_inference(be, np.stack([dy[None]] * 2), cache)
     width = 1 / np.sqrt(full[1].astype(np.float64) + EPSILON)
     left = (exact.mean - float(high)) + (exact.rest - float(low))
     products = dy.astype(np.float64) * (without_mean(x)[2] + left) * width
@@ -300,23 +316,23 @@ def test_beyond_the_range_y_is_beta(dtype: Any, backend: str, size: Any, count: 
     x[:, :, 0] = largest
     x[0, 0, 1, 0, 0] = largest  # a mean that is not 0: x − mean overflows
     expected = np.broadcast_to(params.beta[:, :, None, None, None], (2, *x.shape[1:]))
-    y, cache, found = batch_norm.forward_training(be, params, x)
+    y, cache, found = norms.forward_training(be, params, x)
     np.testing.assert_array_equal(y, expected)
     assert np.isfinite(found.mean).all()
     assert np.isinf(found.variance).all()
     assert (cache.inverse == 0).all()
     dy = Row("normal", count, 1.0, 1.0, 0).values(dtype).reshape(1, *x.shape[1:]).repeat(2, axis=0)
-    dx, grads = batch_norm.backward_training(be, dy, cache)
+    dx, grads = norms.backward_training(be, dy, cache)
     np.testing.assert_array_equal(dx, np.zeros_like(dx))
     np.testing.assert_array_equal(grads.gamma, np.zeros_like(grads.gamma))
     assert_close(grads.beta, dy.sum(axis=(2, 3, 4), dtype=np.float64), reduction_length=TERMS, dtype=dtype)
-    running = batch_norm.update_running(be, *started(dtype), found)
+    running = norms.update_running(be, *started(dtype), found)
     assert np.isfinite(running.mean).all()
     assert np.isinf(running.variance).all()
     for values in (x, x * 0, x / dtype(2)):
-        y, _ = batch_norm.forward_inference(be, params, running, values)
+        y, _ = norms.forward_inference(be, params, running, values)
         np.testing.assert_array_equal(y, expected)
-    y = batch_norm.forward_pooled(be, params, running, x, (2, 1))
+    y = pooled_relu(be, params, running, x, (2, 1))
     np.testing.assert_array_equal(y, np.maximum(expected[:, :, :1], 0))
 
 
@@ -343,11 +359,11 @@ def test_what_is_not_finite_is_never_a_number(dtype: Any, backend: str, bad: flo
     assert np.isfinite(dx[:, 1]).all()
     if backend != "cuda":
         with pytest.raises(WnError, match=f"batch norm: an activation is not finite in {np.dtype(dtype)}"):
-            batch_norm.forward_training(be, params, x)
+            norms.forward_training(be, params, x)
     running = RunningStatistics(*(np.array([[v]] * 2, dtype) for v in (0.0, np.inf)))
     image = x[:, :, :, None, None]
     with np.errstate(invalid="ignore"):  # as in a network
-        assert np.isnan(batch_norm.forward_pooled(be, params, running, image, (40, 1))).all()
+        assert np.isnan(pooled_relu(be, params, running, image, (40, 1))).all()
 
 
 def test_a_row_out_of_the_ordinary_changes_no_other(dtype: Any, backend: str) -> None:

@@ -20,10 +20,10 @@ from tests.engine.backends.recording import Anew, Watched
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.engine import backends, models, noise, optim, training
+from wn.engine import loss as losses
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.recorded_calls import RecordedStep
 from wn.engine.backends.sealed import NotRecordable, Sealed
-from wn.engine.layers import cross_entropy
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
@@ -156,7 +156,7 @@ def table_error(be: Any, logits: Any, labels: Any, class_weights: Any = None) ->
     return loss, cache._replace(shares=np.linspace(0.1, 1.0, 10, dtype=np.float32)[labels])
 
 
-ORIGINAL = cross_entropy.forward
+ORIGINAL = losses.forward
 
 
 def plain_descent(be: Any, params: Any, grads: Any, state: Any, constants: Any) -> None:
@@ -195,8 +195,8 @@ def forgiving(be: Any, params: Any, grads: Any, state: Any, constants: Any) -> N
 
 
 PATCHES: dict[str, tuple[tuple[Any, str, Callable[..., Any]], ...]] = {
-    "a loss": ((cross_entropy, "forward", squared_error), (cross_entropy, "backward", its_gradient)),
-    "a loss with a table": ((cross_entropy, "forward", table_error),),
+    "a loss": ((losses, "forward", squared_error), (losses, "backward", its_gradient)),
+    "a loss with a table": ((losses, "forward", table_error),),
     "an optimiser": ((optim, "adam_update", plain_descent),),
     "weight decay": ((optim, "adam_update", weight_decay),),
     "another learning rate": ((optim, "adam_update", half_the_step),),
@@ -306,7 +306,7 @@ def own_step(decay: bool) -> Callable[[Any], Any]:
         def step(samples: Any, epoch: int, constants: Any) -> None:
             batch = be.gather(x.transpose(2, 1, 0)[..., None], samples, 1.0, (0.0,), (1.0,), np.float32)
             y = be.linear(w, batch.reshape(1, 4, -1), b)
-            loss, _ = cross_entropy.forward(be, y, be.take(LABELS, samples))
+            loss, _ = losses.forward(be, y, be.take(LABELS, samples))
             if decay:
                 total[...] += loss
             else:

@@ -12,8 +12,8 @@ from tests.engine import own_layers
 from tests.engine.backends.recording import Anew, Watched
 from tests.engine.backends.test_recordable import DATA, assert_same, network_of, trained
 from tests.walking.small_walks import small_data
+from wn.engine import loss as losses
 from wn.engine import models, optim, training
-from wn.engine.layers import cross_entropy
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
 from wn.engine.training import TrainSettings, train
@@ -43,9 +43,9 @@ def quiet_pass(
     return GRADIENTS(be, network, params, states, be.relu(x), labels, run._replace(noise={}), *more)
 
 
-ORIGINAL, GRADIENTS, ADAM = cross_entropy.forward, training.loss_and_gradients, optim.adam_update
+ORIGINAL, GRADIENTS, ADAM = losses.forward, training.loss_and_gradients, optim.adam_update
 COUNTING: dict[str, tuple[Any, str, Any, Any]] = {
-    "a loss": (cross_entropy, "forward", ORIGINAL, heavy_loss),
+    "a loss": (losses, "forward", ORIGINAL, heavy_loss),
     "the gradients": (training, "loss_and_gradients", GRADIENTS, quiet_pass),
     "an optimiser": (optim, "adam_update", ADAM, lambda *_: None),
 }
@@ -82,10 +82,8 @@ class LastBatch(own_layers.Twice):
 
     recordable = True
 
-    def forward(
-        self, be: Any, params: Any, x: Any, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Any, Any, Any]:
-        return super().forward(be, params, x if x.shape[-1] == 16 else x * x.dtype.type(2), state, training)
+    def forward(self, be: Any, params: Any, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        return super().forward(be, params, x if x.shape[-1] == 16 else x * x.dtype.type(2), state)
 
 
 def test_a_recording_ends_with_that_of_another_batch_size() -> None:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wn.engine.backends.plain import windows
-from wn.engine.backends.plain.windows import Block, Sliding
+from wn.engine.layers import windows
+from wn.engine.layers.windows import Block, Sliding
 from wn.testing import strategies as shapes
 
 SIZES = st.integers(1, 7)

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from reference import naive
 from tests.engine.backends.cuda import needs_compiler, on_host
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, average_pooling
 from wn.engine import backends
-from wn.engine.layers import average_pooling
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.errors import WnError
 from wn.testing import assert_close, check_layer
@@ -81,10 +80,10 @@ def test_a_mean_is_found_where_the_sum_is_out_of_range(backend, dtype, window):
     be, largest = on_host() if backend == "cuda" else backends.get(backend), np.finfo(dtype).max
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 12, 6)).astype(dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # as in training
-        ordinary = be.average_pool(x, window)
+        ordinary, _ = average_pooling.forward(be, (), x, window)
         x[..., 1], x[..., 2], x[..., 4] = largest, x[..., 2] * (largest / dtype(8)), np.inf
         x[:, :, ::2, ::2, 3] = np.nan
-        y = be.average_pool(x, window)
+        y, _ = average_pooling.forward(be, (), x, window)
     np.testing.assert_array_equal(y[..., [0, 5]], ordinary[..., [0, 5]])
     np.testing.assert_allclose(y[..., 1], largest, rtol=20 * np.finfo(dtype).eps)
     expected = naive.average_pool_forward(x[..., 2:3] / largest, window) * largest

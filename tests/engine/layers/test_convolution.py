@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, convolution
 from wn.engine import backends
+from wn.engine.backends import by_primitives
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.plain.base import SAMPLE_TILE, Backend
-from wn.engine.layers import convolution
 from wn.engine.layers.convolution import Convolution, ConvolutionParams
 from wn.errors import WnError
 from wn.testing import assert_close, check_layer
@@ -20,10 +20,11 @@ BE = NUMPY = backends.get("numpy")
 
 
 class Plain(Backend):
-    """The base class's code as it is."""
+    """The array code of products and columns as it is."""
 
     name = "plain"
     xp = np
+    own = by_primitives.CAREFUL
 
 
 def in_blocks(values):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reference import naive_statistics
 from tests.engine.layers import FEW
 from wn.engine import backends
-from wn.engine.layers import cross_entropy
+from wn.engine import loss as losses
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 
@@ -28,11 +28,11 @@ def problems(draw, smallest_population=1):
 @given(problems())
 def test_equals_loops(problem):
     logits, labels, weights = problem
-    loss, cache = cross_entropy.forward(BE, logits, labels, weights)
+    loss, cache = losses.forward(BE, logits, labels, weights)
     expected = naive_statistics.cross_entropy_forward(logits, labels, weights)
     # terms of the loss are logits: the loss itself may be nearly 0
     assert_close(loss, expected, reduction_length=logits.size, magnitude=float(np.abs(logits).max()) + 1)
-    dlogits = cross_entropy.backward(BE, cache)
+    dlogits = losses.backward(BE, cache)
     expected = naive_statistics.cross_entropy_backward(logits, labels, weights)
     assert_close(dlogits, expected, reduction_length=logits.size, magnitude=1.0)
 
@@ -41,10 +41,10 @@ def _as_layer():
     """Loss and its gradient with an upstream gradient per member, as a layer."""
 
     def forward(be, params, x, labels, weights):
-        return cross_entropy.forward(be, x, labels, weights)
+        return losses.forward(be, x, labels, weights)
 
     def backward(be, dy, cache):
-        return cross_entropy.backward(be, cache) * dy[:, None, None], ()
+        return losses.backward(be, cache) * dy[:, None, None], ()
 
     return forward, backward
 
@@ -61,27 +61,27 @@ def test_contract_and_gradient(problem, seed):
 
 @given(problems())
 def test_gradient_sums_to_zero_over_classes(problem):
-    _, cache = cross_entropy.forward(BE, *problem)
-    np.testing.assert_allclose(cross_entropy.backward(BE, cache).sum(axis=1), 0, atol=1e-14)
+    _, cache = losses.forward(BE, *problem)
+    np.testing.assert_allclose(losses.backward(BE, cache).sum(axis=1), 0, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_logits_neither_overflow_nor_lose_the_answer(dtype):
     logits = np.array([[[1e30, 0.0], [-1e30, 1000.0], [0.0, 0.0]]], dtype)
-    loss, cache = cross_entropy.forward(BE, logits, np.array([0, 1]))
+    loss, cache = losses.forward(BE, logits, np.array([0, 1]))
     assert loss.dtype == dtype
     np.testing.assert_array_equal(loss, [0.0])
-    np.testing.assert_array_equal(cross_entropy.backward(BE, cache), np.zeros(logits.shape))
+    np.testing.assert_array_equal(losses.backward(BE, cache), np.zeros(logits.shape))
 
 
 def test_equal_logits_cost_the_log_of_the_number_of_classes():
-    loss, _ = cross_entropy.forward(BE, np.zeros((2, 10, 4)), np.array([0, 3, 9, 9]))
+    loss, _ = losses.forward(BE, np.zeros((2, 10, 4)), np.array([0, 3, 9, 9]))
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-15)
 
 
 def test_weights_are_a_weighted_mean():
     logits = np.random.default_rng(0).standard_normal((1, 3, 4))
     labels, weights = np.array([0, 1, 1, 2]), np.array([1.0, 2.0, 5.0])
-    singles = [cross_entropy.forward(BE, logits[:, :, n : n + 1], labels[n : n + 1])[0] for n in range(4)]
+    singles = [losses.forward(BE, logits[:, :, n : n + 1], labels[n : n + 1])[0] for n in range(4)]
     expected = (1 * singles[0] + 2 * singles[1] + 2 * singles[2] + 5 * singles[3]) / 10
-    np.testing.assert_allclose(cross_entropy.forward(BE, logits, labels, weights)[0], expected, rtol=1e-14)
+    np.testing.assert_allclose(losses.forward(BE, logits, labels, weights)[0], expected, rtol=1e-14)

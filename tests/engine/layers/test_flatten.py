@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given
 
 from reference import naive
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, flatten
 from wn.engine import backends
-from wn.engine.layers import flatten
 from wn.engine.layers.flatten import Flatten
 from wn.testing import check_layer
 from wn.testing import strategies as shapes

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, linear
 from wn.engine import backends
-from wn.engine.layers import linear
 from wn.engine.layers.linear import Linear, LinearParams
 from wn.errors import WnError
 from wn.testing import assert_close, check_layer

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, max_pooling
 from wn.engine import backends
-from wn.engine.layers import max_pooling
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.errors import WnError
 from wn.testing import check_layer

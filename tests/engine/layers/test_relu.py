@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
-from tests.engine.layers import FEW
+from tests.engine.layers import FEW, relu
 from wn.engine import backends
-from wn.engine.layers import relu
 from wn.engine.layers.relu import Relu
 from wn.testing import check_layer
 from wn.testing import strategies as shapes

@@ -85,6 +85,18 @@ class Sealed:
         return self._refuse(f"{name} of an array")
 
 
+class SealedNamespace:
+    """NumPy in a step that is being recorded: it may be passed on, and whatever is asked of it is refused."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, refuse: Callable[[str], Any]) -> None:
+        self._refuse = refuse
+
+    def __getattr__(self, name: str) -> Any:
+        return self._refuse("plain array code")
+
+
 def _refusing(name: str) -> Callable[..., Any]:
     return lambda self, *_, **__: self._refuse(f"{name.strip('_')} of an array")
 

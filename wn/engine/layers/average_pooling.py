@@ -1,10 +1,10 @@
 """Average pooling: the mean of each window. Derived in docs/layers/average_pooling.md."""
 
+from types import ModuleType
 from typing import NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair
-from wn.engine.layers.base import Pooling
+from wn.engine.layers.base import Formula, Pooling
+from wn.engine.layers.windows import Array, Pair, tiled, tiles, unit
 
 
 class AveragePoolingCache(NamedTuple):
@@ -14,7 +14,7 @@ class AveragePoolingCache(NamedTuple):
     window: Pair
 
 
-def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Array, AveragePoolingCache]:
+def forward(xp: ModuleType, params: tuple[()], x: Array, window: Pair) -> tuple[Array, AveragePoolingCache]:
     """Take the mean of each of the windows that tile the image.
 
     y[p,c,u,v,n] = Σ_i,j x[p, c, u·KH + i, v·KW + j, n] / (KH·KW), 0 ≤ i < KH, 0 ≤ j < KW.
@@ -22,18 +22,38 @@ def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Arr
     x: (P|1, C, H, W, B); y: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B): rows and columns that fill no window are dropped.
     A window of (1, 1) is the identity: y is x itself. Derived in docs/layers/average_pooling.md.
     """
-    y = x if window == (1, 1) else be.average_pool(x, window)
-    return y, AveragePoolingCache(x.shape[2:4], window)
+    cache, count = AveragePoolingCache(x.shape[2:4], window), window[0] * window[1]
+    if window == (1, 1):
+        return x, cache
+    first, *others = tiles(x, window)  # the pixels at each place (i, j) of all windows: (P|1, C, H', W', B)
+    y = first.copy()
+    for tile in others:
+        y += tile
+    y /= count
+    beyond = ~xp.isfinite(y)  # a sum does not fit; the mean does
+    if beyond.any():
+        total = first[beyond] * x.dtype.type(unit(count))
+        for tile in others:
+            total += tile[beyond] * x.dtype.type(unit(count))
+        y[beyond] = total / (count * unit(count))
+    return y, cache
 
 
-def backward(be: Backend, dy: Array, cache: AveragePoolingCache) -> tuple[Array, tuple[()]]:
-    """Return dx = dy / (KH·KW) at every place of each window, 0 in dropped rows and columns.
+def backward(xp: ModuleType, dy: Array, cache: AveragePoolingCache) -> tuple[Array, tuple[()]]:
+    """dx = dy / (KH·KW) at every place of each window, 0 in dropped rows and columns.
 
     dy: (P, C, H', W', B); dx: (P, C, H, W, B).
     """
-    if cache.window == (1, 1):
+    size, window = cache
+    if window == (1, 1):
         return dy, ()
-    return be.average_pool_backward(dy, cache.size, cache.window), ()
+    dx = tiled(xp, (*dy.shape[:2], *size, dy.shape[4]), window, dy.dtype)
+    for dtile in tiles(dx, window):
+        dtile[...] = dy / (window[0] * window[1])
+    return dx, ()
+
+
+FORMULA = Formula(forward, backward)
 
 
 class AveragePooling(Pooling):
@@ -41,5 +61,4 @@ class AveragePooling(Pooling):
 
     kind = "an average pooling"
     recordable = True
-    pool = staticmethod(forward)
-    pool_backward = staticmethod(backward)
+    formula = FORMULA

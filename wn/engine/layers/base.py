@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair, check_pair, pooled_shape
+from wn.engine.layers.windows import Array, Pair, check_pair, pooled_shape
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
@@ -14,8 +13,45 @@ Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 DrawUniform = Callable[[int, Shape, float], Array]
 
 
+class Formula(NamedTuple):
+    """The mathematics of a layer, in plain array code over a namespace `xp` (NumPy or CuPy).
+
+    forward(xp, params, x, …static…) → (y, cache); backward(xp, dy, cache) → (dx, grads). Pure functions:
+    inputs are never modified. A backend may run a pair of its own in their place, see `Runner`.
+    """
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[..., tuple[Array | None, Any]]
+
+
+class Runner(Protocol):
+    """What runs the formulas of layers: a backend, by functions of its own or as they stand."""
+
+    xp: Any
+
+    def forward(self, layer: Formula, *given: Any, **static: Any) -> tuple[Array, Any]:
+        """Return (y, cache) of a layer."""
+        ...
+
+    def backward(self, layer: Formula, dy: Array, cache: Any, **static: Any) -> tuple[Array | None, Any]:
+        """Return (dx, grads) of a layer."""
+        ...
+
+
+class Runnable(Protocol):
+    """Forward and backward of a layer in a phase, training or inference."""
+
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """Return (y, cache, new state)."""
+        ...
+
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """Return (dx, grads); dx may be None unless `need_dx`."""
+        ...
+
+
 class Layer(Protocol):
-    """A layer's place in a network: static settings, shapes, initial parameters, forward and backward.
+    """A layer's place in a network: static settings, shapes, initial parameters, what is run in which phase.
 
     Parameters and gradients are NamedTuples of arrays, `()` for a layer that has none; a state holds what
     training updates without a gradient (running statistics of batch norm), `()` for most layers.
@@ -23,36 +59,28 @@ class Layer(Protocol):
 
     learns: ClassVar[bool]  # whether it has parameters
     # What follows counts only where the layer's own class says it, see `declares`.
-    recordable: ClassVar[bool]  # whether all it does with arrays is done by primitives of the backend
-    relu_after: ClassVar[bool]  # whether its forward can include a ReLU of its output
-    relu_before: ClassVar[bool]  # whether its backward can include that of the ReLU its input came from
+    recordable: ClassVar[bool]  # whether all it does with arrays is done by its backend
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample; raise WnError if `shape` does not fit."""
         ...
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:
         """Return the parameters of a fresh population."""
         ...
 
-    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+    def initial_state(self, be: Runner, shape: Shape, population: int, dtype: Any) -> Any:
         """Return the state of a fresh population."""
         ...
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
-        """Return (y, cache, new state), relu(y) in place of y with `relu`: for layers with `relu_after`."""
+    def for_phase(self, training: bool) -> Runnable:
+        """What is run in training or in inference: the layer itself, unless the two differ."""
         ...
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """Return (dx or None, grads).
 
-        With `relu`, for layers with `relu_before`, x came out of a ReLU: dx is the gradient of what went in.
-        """
-        ...
+def has_weights(params: Any) -> bool:
+    """Whether parameters are those of a linear layer or a convolution: weights `w` among them."""
+    return "w" in getattr(params, "_fields", ())
 
 
 def declares(thing: Any, name: str) -> bool:
@@ -61,35 +89,39 @@ def declares(thing: Any, name: str) -> bool:
     What a class inherits does not count: it may well do something else in its forward and backward than the
     class that said so. Neither does an object that has a method of its own in place of its class's.
     """
-    kind = type(thing)
-    own_methods = any(callable(getattr(kind, name, None)) for name in getattr(thing, "__dict__", ()))
-    return vars(kind).get(name) is True and not own_methods
+    return vars(type(thing)).get(name) is True and not own_methods(thing)
+
+
+def own_methods(thing: Any) -> bool:
+    """Whether an object has a method of its own in place of its class's."""
+    return any(callable(getattr(type(thing), name, None)) for name in getattr(thing, "__dict__", ()))
 
 
 class Stateless:
-    """Defaults for a layer without parameters and state."""
+    """Defaults for a layer without parameters and state, the same in both phases."""
 
     learns: ClassVar[bool] = False
     recordable: ClassVar[bool] = False
-    relu_after: ClassVar[bool] = False
-    relu_before: ClassVar[bool] = False
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> Any:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:
         """Return no parameters."""
         return ()
 
-    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> Any:
+    def initial_state(self, be: Runner, shape: Shape, population: int, dtype: Any) -> Any:
         """Return no state."""
         return ()
+
+    def for_phase(self, training: bool) -> Any:
+        """The same in training and in inference."""
+        return self
 
 
 @dataclass(frozen=True)
 class Pooling(Stateless):
-    """A pooling with stride = window (height, width) in a network; a kind gives its name and functions."""
+    """A pooling with stride = window (height, width) in a network; a kind gives its name and formula."""
 
     kind: ClassVar[str]  # with its article
-    pool: ClassVar[Callable[..., tuple[Array, Any]]]
-    pool_backward: ClassVar[Callable[..., tuple[Array, tuple[()]]]]
+    formula: ClassVar[Formula]
     window: Pair
 
     def __post_init__(self) -> None:
@@ -99,15 +131,11 @@ class Pooling(Stateless):
         """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
         return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of the kind's module."""
-        y, cache = self.pool(be, params, x, self.window)
+        y, cache = be.forward(self.formula, params, x, self.window)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the kind's module."""
-        return self.pool_backward(be, dy, cache)
+        return be.backward(self.formula, dy, cache)

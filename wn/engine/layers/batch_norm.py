@@ -2,21 +2,15 @@
 
 from dataclasses import dataclass
 from math import prod
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair
-from wn.engine.layers.base import DrawUniform, Shape
+from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape
+from wn.engine.layers.windows import Array
 from wn.errors import WnError
 
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics
-
-_NOT_FINITE = {
-    np.dtype(dtype): f"batch norm: an activation is not finite in {dtype}" for dtype in ("float32", "float64")
-}
 
 
 class BatchNormParams(NamedTuple):
@@ -57,107 +51,121 @@ class RunningStatistics(_Statistics):
         return super().__new__(cls, mean, variance, mean * 0 if residual is None else residual)
 
 
-class TrainingCache(NamedTuple):
-    """What backward_training needs: input, gamma, mean, inverse = 1/√(variance + ε), the mean's residual."""
+class BatchNormCache(NamedTuple):
+    """What backward needs: input, gamma, and mean, its residual, variance and 1/√(variance + ε), (P|1, F)."""
 
     x: Array
     gamma: Array
     mean: Array
-    inverse: Array
     residual: Array
-
-
-class InferenceCache(NamedTuple):
-    """What backward_inference needs: the same of the running statistics."""
-
-    x: Array
-    gamma: Array
-    mean: Array
+    variance: Array
     inverse: Array
-    residual: Array
 
 
-def forward_training(
-    be: Backend, params: BatchNormParams, x: Array, relu: bool = False
-) -> tuple[Array, TrainingCache, BatchStatistics]:
+# ---- in training ------------------------------------------------------------------------------------------
+
+
+def forward(xp: ModuleType, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
     mean = Σ_n x_n / N, variance = Σ_n (x_n − mean)² / N, y = γ (x − mean)/√(variance + ε) + β, ε = 1e-5.
-    Where the variance is beyond the dtype's range (in float32 above 3.4e38, as of values ±1.8e19), it is
-    infinite and y = β.
+    Backends compute the mean with a residual, and variances up to the end of the dtype's range; where it is
+    beyond that (in float32 above 3.4e38, as of values ±1.8e19), it is infinite and y = β.
 
-    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …), relu(y) with `relu`;
-    statistics: (P|1, F).
-    Raises WnError if N is 1, and OutOfRange for members with a value of x that is not finite.
+    x: (P|1, F, B) or (P|1, C, H, W, B); gamma, beta: (P, F); y: (P, …); statistics: (P|1, F).
+    Raises WnError if N is 1, and a backend OutOfRange for members with a value of x that is not finite.
     Ioffe and Szegedy 2015, algorithm 1; derived in docs/layers/batch_norm.md.
     """
-    rows = _rows(x)  # (P|1, F, N)
-    count = rows.shape[2]
-    if count < 2:
-        raise WnError(
-            "batch norm in training needs at least 2 values per feature (B·H·W ≥ 2), got 1: the variance of "
-            "a single value is 0, and every output would be beta; use a larger batch"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite variance is meant, others are looked for
-        normalised = be.batch_norm_relu if relu else be.batch_norm
-        y, mean, residual, variance, inverse = normalised(rows, params.gamma, params.beta, EPSILON)
-    be.check_finite(mean, _NOT_FINITE[np.dtype(x.dtype)])
-    cache = TrainingCache(x, params.gamma, mean, inverse, residual)
-    return y.reshape(-1, *x.shape[1:]), cache, BatchStatistics(mean, variance, count, residual)
+    check_count(x)
+    x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)  # (P|1, F, N), (P, F, 1)
+    mean = x_n.mean(axis=2, keepdims=True)  # (P|1, F, 1)
+    variance = ((x_n - mean) ** 2).mean(axis=2, keepdims=True)
+    inverse = (variance + EPSILON) ** -0.5
+    x_hat = (x_n - mean) * inverse  # (P|1, F, N)
+    y = gamma * x_hat + beta  # (P, F, N)
+    statistics = (array[:, :, 0] for array in (mean, mean * 0, variance, inverse))
+    return y.reshape(-1, *x.shape[1:]), BatchNormCache(x, params.gamma, *statistics)
 
 
-def backward_training(be: Backend, dy: Array, cache: TrainingCache) -> tuple[Array, BatchNormParams]:
-    """Return the gradients, through the batch's mean and variance too.
+def backward(xp: ModuleType, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+    """The gradients, through the batch's mean and variance too.
 
     With x̂ = (x − mean)·inverse: dgamma = Σ_n dy x̂, dbeta = Σ_n dy,
     dx = γ·inverse·(dy − dbeta/N − x̂·dgamma/N); 0 where the variance is infinite.
 
     dy, dx: (P, F, B) or (P, C, H, W, B); dgamma, dbeta: (P, F).
     """
-    dx, dgamma, dbeta = be.batch_norm_backward(
-        _rows(dy), _rows(cache.x), cache.gamma, cache.mean, cache.residual, cache.inverse
-    )
-    return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
+    x_n, dy_n = rows(cache.x), rows(dy)  # (P|1, F, N), (P, F, N)
+    gamma, mean, residual, _, inverse = (array[:, :, None] for array in cache[1:])
+    count = x_n.shape[2]
+    x_hat = (x_n - mean - residual) * inverse  # (P|1, F, N)
+    dbeta = dy_n.sum(axis=2, keepdims=True)  # (P, F, 1)
+    dgamma = (dy_n * x_hat).sum(axis=2, keepdims=True)
+    dx = gamma * inverse * (dy_n - dbeta / count - x_hat * dgamma / count)  # (P, F, N)
+    return dx.reshape(dy.shape), BatchNormParams(dgamma[:, :, 0], dbeta[:, :, 0])
+
+
+# ---- at inference -----------------------------------------------------------------------------------------
 
 
 def forward_inference(
-    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, relu: bool = False
-) -> tuple[Array, InferenceCache]:
+    xp: ModuleType, params: BatchNormParams, x: Array, running: RunningStatistics
+) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
     y = γ (x − mean)/√(variance + ε) + β with the running mean and variance; β where the variance is infinite.
-    Shapes as `forward_training`.
+    Shapes as `forward`.
     """
-    mean, variance, residual = running
-    centre, scale, shift, inverse = be.normaliser(*params, mean, residual, variance, EPSILON)
-    y = (be.normalise_relu if relu else be.normalise)(_rows(x), centre, scale, shift)
-    return y.reshape(-1, *x.shape[1:]), InferenceCache(x, params.gamma, mean, inverse, residual)
+    x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)
+    mean, variance, residual = (array[:, :, None] for array in running)  # (P, F, 1)
+    inverse = (variance + EPSILON) ** -0.5
+    x_hat = (x_n - mean - residual) * inverse  # (P, F, N)
+    y = gamma * x_hat + beta
+    statistics = running.mean, running.residual, running.variance, inverse[:, :, 0]
+    return y.reshape(-1, *x.shape[1:]), BatchNormCache(x, params.gamma, *statistics)
 
 
-def forward_pooled(
-    be: Backend, params: BatchNormParams, running: RunningStatistics, x: Array, window: Pair
-) -> Array:
-    """Return what a max pooling makes of the ReLU of `forward_inference`; nothing is kept for backward.
+def backward_inference(xp: ModuleType, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+    """The gradients where the statistics are constants.
 
-    x: (P|1, C, H, W, B); y: (P, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
+    dx = γ·inverse·dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward`.
     """
-    mean, variance, residual = running
-    centre, scale, shift, _ = be.normaliser(*params, mean, residual, variance, EPSILON)
-    return be.normalise_relu_pool(x, centre, scale, shift, window)
-
-
-def backward_inference(be: Backend, dy: Array, cache: InferenceCache) -> tuple[Array, BatchNormParams]:
-    """Return the gradients where the statistics are constants.
-
-    dx = γ·inverse·dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward_training`.
-    """
-    drows = _rows(dy)
-    dgamma, dbeta = be.normalise_sums(drows, _rows(cache.x), cache.mean, cache.residual, cache.inverse)
-    dx = drows * (cache.gamma * cache.inverse)[:, :, None]
+    x_n, dy_n = rows(cache.x), rows(dy)
+    gamma, mean, residual, _, inverse = (array[:, :, None] for array in cache[1:])
+    x_hat = (x_n - mean - residual) * inverse  # (P|1, F, N)
+    dbeta = dy_n.sum(axis=2)  # (P, F)
+    dgamma = (dy_n * x_hat).sum(axis=2)
+    dx = gamma * inverse * dy_n  # (P, F, N)
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 
-def update_running(be: Backend, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+TRAINING = Formula(forward, backward)
+INFERENCE = Formula(forward_inference, backward_inference)
+
+
+# ---- shapes and statistics --------------------------------------------------------------------------------
+
+
+def rows(x: Array) -> Array:
+    """(P, F, B) or (P, C, H, W, B) → (P, F|C, N)."""
+    return x.reshape(x.shape[0], x.shape[1], prod(x.shape[2:]))
+
+
+def check_count(x: Array) -> None:
+    """Raise WnError if there is one value per feature."""
+    if prod(x.shape[2:]) < 2:
+        raise WnError(
+            "batch norm in training needs at least 2 values per feature (B·H·W ≥ 2), got 1: the variance of "
+            "a single value is 0, and every output would be beta; use a larger batch"
+        )
+
+
+def statistics(cache: BatchNormCache) -> BatchStatistics:
+    """The statistics of the batch that a forward in training has seen."""
+    return BatchStatistics(cache.mean, cache.variance, prod(cache.x.shape[2:]), cache.residual)
+
+
+def update_running(be: Any, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
     """Return the running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
 
     new = (1 − m)·old + m·batch, m = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
@@ -171,12 +179,19 @@ def update_running(be: Backend, running: RunningStatistics, batch: BatchStatisti
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm in a network; its state is the `RunningStatistics`."""
+    """A batch norm in a network; its state is the `RunningStatistics`.
+
+    What is run is another layer in each phase: one's own forward needs a `for_phase` of its own.
+    """
 
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a forward that would never be called."""
+        own = vars(cls)
+        if cls.__module__ != __name__ and "forward" in own and "for_phase" not in own:
+            raise WnError(f"{cls.__name__}: a batch norm with its own forward needs its own for_phase")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(F,) and (C, H, W) stay as they are."""
@@ -184,36 +199,47 @@ class BatchNorm:
             raise WnError(f"batch norm takes (features,) or (channels, height, width), got {shape}")
         return shape
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> BatchNormParams:
+    def initial_parameters(self, be: Any, shape: Shape, draw: DrawUniform) -> BatchNormParams:
         """γ = 1, β = 0."""
         nothing = draw(0, (shape[0],), 0.0)  # U(0, 0): zeros in the population's shape and dtype
         return BatchNormParams(nothing + 1, nothing + 0)
 
-    def initial_state(self, be: Backend, shape: Shape, population: int, dtype: Any) -> RunningStatistics:
+    def initial_state(self, be: Any, shape: Shape, population: int, dtype: Any) -> RunningStatistics:
         """Mean 0, variance 1."""
         size = (population, shape[0])
         mean, residual = (be.xp.zeros(size, dtype) for _ in range(2))
         return RunningStatistics(mean, be.xp.ones(size, dtype), residual)
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
-        """Use the batch's statistics and update the running ones in training, else use the running ones."""
-        if not training:
-            y, inference_cache = forward_inference(be, params, state, x, relu)
-            return y, inference_cache, state
-        y, cache, statistics = forward_training(be, params, x, relu)
-        return y, cache, update_running(be, state, statistics)
-
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """See `backward_training` and `backward_inference`."""
-        if isinstance(cache, InferenceCache):
-            return backward_inference(be, dy, cache)
-        return backward_training(be, dy, cache)
+    def for_phase(self, training: bool) -> "BatchNormTraining | BatchNormInference":
+        """The statistics are those of the batch in training, and the running ones in inference."""
+        return BatchNormTraining() if training else BatchNormInference()
 
 
-def _rows(x: Array) -> Array:
-    """(P, F, B) or (P, C, H, W, B) → (P, F|C, N)."""
-    return x.reshape(x.shape[0], x.shape[1], prod(x.shape[2:]))
+class BatchNormTraining(BatchNorm):
+    """Batch norm with the statistics of the batch, which updates the running ones."""
+
+    recordable = True
+
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """See `forward` and `update_running` of this module."""
+        y, cache = be.forward(TRAINING, params, x)
+        return y, cache, update_running(be, state, statistics(cache))
+
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward` of this module."""
+        return be.backward(TRAINING, dy, cache)
+
+
+class BatchNormInference(BatchNorm):
+    """Batch norm with the running statistics."""
+
+    recordable = True
+
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """See `forward_inference`."""
+        y, cache = be.forward(INFERENCE, params, x, state)
+        return y, cache, state
+
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward_inference`."""
+        return be.backward(INFERENCE, dy, cache)

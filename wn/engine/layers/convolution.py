@@ -1,11 +1,12 @@
 """Convolution: a small kernel slides over the image. Derived in docs/layers/convolution.md."""
 
 from dataclasses import dataclass
+from itertools import product
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair, Sliding, check_pair
-from wn.engine.layers.base import DrawUniform, Shape, Stateless
+from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
+from wn.engine.layers.windows import Array, Pair, Sliding, check_pair, pad
 from wn.errors import WnError
 
 
@@ -26,29 +27,31 @@ class ConvolutionCache(NamedTuple):
 
 
 def forward(
-    be: Backend,
+    xp: ModuleType,
     params: ConvolutionParams,
     x: Array,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
-    relu: bool = False,
 ) -> tuple[Array, ConvolutionCache]:
     """Slide O kernels over every image.
 
     y[p,o,u,v,n] = Σ_c,i,j w[p,o,c,i,j] x[p, c, u·SH + i − PH, v·SW + j − PW, n] + b[p,o]; x is 0 outside.
 
     x: (P|1, C, H, W, B); w: (P|1, O, C, KH, KW); b: (P|1, O); y: (P, O, H', W', B) with
-    H' = ⌊(H + 2·PH − KH)/SH⌋ + 1 and W' alike; relu(y) with `relu`.
+    H' = ⌊(H + 2·PH − KH)/SH⌋ + 1 and W' alike.
     Derived in docs/layers/convolution.md.
     """
-    y = (be.convolution_relu if relu else be.convolution)(
-        x, params.w, params.b, stride, padding
-    )  # (P, O, H', W', B)
-    return y, ConvolutionCache(x, params.w, stride, padding)
+    w, b = params
+    padded = pad(xp, x, padding)  # (P|1, C, H + 2·PH, W + 2·PW, B)
+    y = b[:, :, None, None, None]
+    for i, j in product(*map(range, w.shape[3:])):
+        seen = _seen(padded, i, j, w.shape[3:], stride)  # (P|1, C, H', W', B)
+        y = y + xp.einsum("...oc,...cuvn->...ouvn", w[..., i, j], seen)  # (P, O, H', W', B)
+    return y, ConvolutionCache(x, w, stride, padding)
 
 
 def backward(
-    be: Backend, dy: Array, cache: ConvolutionCache, need_dx: bool = True
+    xp: ModuleType, dy: Array, cache: ConvolutionCache, need_dx: bool = True
 ) -> tuple[Array | None, ConvolutionParams]:
     """Send dy back along every product of the forward sum.
 
@@ -58,9 +61,42 @@ def backward(
     dy: (P, O, H', W', B); dx: (P, C, H, W, B), or None unless `need_dx`; dw: (P, O, C, KH, KW); db: (P, O).
     """
     x, w, stride, padding = cache
-    dw, db = be.convolution_gradients(dy, x, w.shape[3:], stride, padding)  # (P, O, C, KH, KW), (P, O)
-    dx = be.convolution_input_gradient(w, dy, x.shape[2:4], stride, padding) if need_dx else None
+    kernel = w.shape[3:]
+    padded = pad(xp, x, padding)  # (P|1, C, H + 2·PH, W + 2·PW, B)
+    dw = xp.empty((len(dy), *w.shape[1:]), dy.dtype)  # (P, O, C, KH, KW)
+    for i, j in product(*map(range, kernel)):
+        dw[..., i, j] = xp.einsum("...ouvn,...cuvn->...oc", dy, _seen(padded, i, j, kernel, stride))
+    db = dy.sum(axis=(2, 3, 4))  # (P, O)
+    dx = _input_gradient(xp, dy, w, padded.shape[2:4], stride, padding) if need_dx else None
     return dx, ConvolutionParams(dw, db)
+
+
+def _seen(padded: Array, i: int, j: int, kernel: Pair, stride: Pair) -> Array:
+    """The pixels under place (i, j) of the kernel wherever it stands: (P|1, C, H', W', B)."""
+    height, width = padded.shape[2:4]
+    rows = slice(i, height - kernel[0] + i + 1, stride[0])
+    columns = slice(j, width - kernel[1] + j + 1, stride[1])
+    return padded[:, :, rows, columns]
+
+
+def _input_gradient(xp: ModuleType, dy: Array, w: Array, size: Pair, stride: Pair, padding: Pair) -> Array:
+    """dx as a convolution of dy, its elements a stride apart, with flipped kernels: (P, C, H, W, B).
+
+    size: (H + 2·PH, W + 2·PW), of the padded image.
+    """
+    (kernel_h, kernel_w), (height, width) = w.shape[3:], size
+    shape = (height + kernel_h - 1, width + kernel_w - 1)
+    apart = xp.zeros((*dy.shape[:2], *shape, dy.shape[4]), dy.dtype)
+    apart[:, :, kernel_h - 1 : height : stride[0], kernel_w - 1 : width : stride[1]] = dy
+    flipped = w[..., ::-1, ::-1]
+    dpadded = xp.zeros((len(dy), w.shape[2], *size, dy.shape[4]), dy.dtype)
+    for i, j in product(range(kernel_h), range(kernel_w)):
+        seen = apart[:, :, i : i + height, j : j + width]  # (P, O, H + 2·PH, W + 2·PW, B)
+        dpadded += xp.einsum("...oc,...ouvn->...cuvn", flipped[..., i, j], seen)
+    return dpadded[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
+
+
+FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
@@ -77,8 +113,6 @@ class Convolution(Stateless):
     padding: Pair = (0, 0)
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if type(self.channels) is not int or self.channels < 1:
@@ -101,21 +135,17 @@ class Convolution(Stateless):
             )
         return (self.channels, height, width)
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> ConvolutionParams:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> ConvolutionParams:
         """Draw w and b from U(−1/√(C·KH·KW), 1/√(C·KH·KW)), as PyTorch does."""
         bound = (shape[0] * self.kernel[0] * self.kernel[1]) ** -0.5
         w = draw(0, (self.channels, shape[0], *self.kernel), bound)
         return ConvolutionParams(w, draw(1, (self.channels,), bound))
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x, self.stride, self.padding, relu)
+        y, cache = be.forward(FORMULA, params, x, self.stride, self.padding)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return backward(be, dy, cache, need_dx)
+        return be.backward(FORMULA, dy, cache, need_dx=need_dx)

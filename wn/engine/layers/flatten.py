@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from math import prod
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.layers.base import Shape, Stateless
+from wn.engine.layers.base import Formula, Runner, Shape, Stateless
+from wn.engine.layers.windows import Array
 
 
 class FlattenCache(NamedTuple):
@@ -14,7 +15,7 @@ class FlattenCache(NamedTuple):
     features: Shape
 
 
-def forward(be: Backend, params: tuple[()], x: Array) -> tuple[Array, FlattenCache]:
+def forward(xp: ModuleType, params: tuple[()], x: Array) -> tuple[Array, FlattenCache]:
     """Lay the feature axes of a sample in one row.
 
     y[p, (c·H + h)·W + w, n] = x[p, c, h, w, n]. x: (P, …, B); y: (P, F, B) with F the product of the axes
@@ -24,9 +25,12 @@ def forward(be: Backend, params: tuple[()], x: Array) -> tuple[Array, FlattenCac
     return x.reshape(x.shape[0], prod(features), x.shape[-1]), FlattenCache(features)
 
 
-def backward(be: Backend, dy: Array, cache: FlattenCache) -> tuple[Array, tuple[()]]:
+def backward(xp: ModuleType, dy: Array, cache: FlattenCache) -> tuple[Array, tuple[()]]:
     """Return dx: dy in the shape of x."""
     return dy.reshape(dy.shape[0], *cache.features, dy.shape[-1]), ()
+
+
+FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,11 @@ class Flatten(Stateless):
         """(C, H, W) → (C·H·W,)."""
         return (prod(shape),)
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x)
+        y, cache = be.forward(FORMULA, params, x)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return backward(be, dy, cache)
+        return be.backward(FORMULA, dy, cache)

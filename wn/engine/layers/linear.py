@@ -1,10 +1,11 @@
 """Linear layer: y = W x + b. Derived in docs/layers/linear.md."""
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.layers.base import DrawUniform, Shape, Stateless
+from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
+from wn.engine.layers.windows import Array
 from wn.errors import WnError
 
 
@@ -22,33 +23,36 @@ class LinearCache(NamedTuple):
     w: Array
 
 
-def forward(be: Backend, params: LinearParams, x: Array, relu: bool = False) -> tuple[Array, LinearCache]:
+def forward(xp: ModuleType, params: LinearParams, x: Array) -> tuple[Array, LinearCache]:
     """Apply an affine map to every sample.
 
     y = W x + b, i.e. y[p,o,n] = Σ_i w[p,o,i] x[p,i,n] + b[p,o].
 
-    x: (P|1, I, B); w: (P|1, O, I); b: (P|1, O); y: (P, O, B), relu(y) with `relu`.
+    x: (P|1, I, B); w: (P|1, O, I); b: (P|1, O); y: (P, O, B).
     Derived in docs/layers/linear.md.
     """
-    y = (be.linear_relu if relu else be.linear)(params.w, x, params.b)  # (P, O, B)
-    return y, LinearCache(x, params.w)
+    w, b = params
+    y = xp.matmul(w, x) + b[:, :, None]  # (P, O, B)
+    return y, LinearCache(x, w)
 
 
 def backward(
-    be: Backend, dy: Array, cache: LinearCache, need_dx: bool = True, relu: bool = False
+    xp: ModuleType, dy: Array, cache: LinearCache, need_dx: bool = True
 ) -> tuple[Array | None, LinearParams]:
-    """Return the gradients of the affine map.
+    """The gradients of the affine map.
 
     dx = Wᵀ dy, dW = dy xᵀ, db = Σ_n dy.
 
     dy: (P, O, B); dx: (P, I, B), or None unless `need_dx`; dw: (P, O, I); db: (P, O).
-    With `relu`, x came out of a ReLU, and dx is the gradient of what went into it.
     """
-    if relu and need_dx:
-        dx, dw, db = be.linear_backward_relu(dy, cache.x, cache.w)
-        return dx, LinearParams(dw, db)
-    dx, dw, db = be.linear_backward(dy, cache.x, cache.w, need_dx)  # (P, I, B) or None, (P, O, I), (P, O)
+    x, w = cache
+    dx = xp.matmul(w.transpose(0, 2, 1), dy) if need_dx else None  # (P, I, B)
+    dw = xp.matmul(dy, x.transpose(0, 2, 1))  # (P, O, I)
+    db = dy.sum(axis=2)  # (P, O)
     return dx, LinearParams(dw, db)
+
+
+FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,6 @@ class Linear(Stateless):
     features: int
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    relu_after: ClassVar[bool] = True
-    relu_before: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """(I,) → (O,)."""
@@ -67,20 +69,16 @@ class Linear(Stateless):
             raise WnError(f"a linear layer takes (features,), got {shape}; put a flatten before it")
         return (self.features,)
 
-    def initial_parameters(self, be: Backend, shape: Shape, draw: DrawUniform) -> LinearParams:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> LinearParams:
         """Draw w and b from U(−1/√I, 1/√I), as PyTorch does."""
         bound = shape[0] ** -0.5
         return LinearParams(draw(0, (self.features, shape[0]), bound), draw(1, (self.features,), bound))
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x, relu)
+        y, cache = be.forward(FORMULA, params, x)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return backward(be, dy, cache, need_dx, relu)
+        return be.backward(FORMULA, dy, cache, need_dx=need_dx)

@@ -1,10 +1,10 @@
 """Max pooling: the largest value of each window. Derived in docs/layers/max_pooling.md."""
 
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair
-from wn.engine.layers.base import Pooling
+from wn.engine.layers.base import Formula, Pooling
+from wn.engine.layers.windows import Array, Pair, tiled, tiles
 
 
 class MaxPoolingCache(NamedTuple):
@@ -15,7 +15,7 @@ class MaxPoolingCache(NamedTuple):
     window: Pair
 
 
-def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Array, MaxPoolingCache]:
+def forward(xp: ModuleType, params: tuple[()], x: Array, window: Pair) -> tuple[Array, MaxPoolingCache]:
     """Take the largest value of each of the windows that tile the image.
 
     y[p,c,u,v,n] = max_i,j x[p, c, u·KH + i, v·KW + j, n], 0 ≤ i < KH, 0 ≤ j < KW.
@@ -23,20 +23,32 @@ def forward(be: Backend, params: tuple[()], x: Array, window: Pair) -> tuple[Arr
     x: (P|1, C, H, W, B); y: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B): rows and columns that fill no window are dropped.
     Derived in docs/layers/max_pooling.md.
     """
-    y = be.max_pool(x, window)
+    first, *others = tiles(x, window)  # the pixels at each place (i, j) of all windows: (P|1, C, H', W', B)
+    y = first.copy()
+    for tile in others:
+        xp.maximum(y, tile, out=y)
     return y, MaxPoolingCache(x, y, window)
 
 
-def backward(be: Backend, dy: Array, cache: MaxPoolingCache, relu: bool = False) -> tuple[Array, tuple[()]]:
-    """Return dx: dy at the place of each window's largest value, 0 elsewhere.
+def backward(xp: ModuleType, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
+    """dx: dy at the place of each window's largest value, 0 elsewhere.
 
     Where several are equally large, the first in row-major order of the window gets all of dy, as in PyTorch.
-    dy: (P, C, H', W', B); dx: (P, C, H, W, B). With `relu`, x came out of a ReLU, and dx is the gradient of
-    what went into it.
+    dy: (P, C, H', W', B); dx: (P, C, H, W, B).
     """
-    return (be.max_pool_backward_relu if relu else be.max_pool_backward)(
-        dy, cache.x, cache.y, cache.window
-    ), ()
+    x, y, window = cache
+    dx = tiled(xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
+    free = xp.ones(y.shape, bool)  # windows whose largest value has not come yet
+    for tile, dtile in zip(tiles(x, window), tiles(dx, window), strict=True):
+        found = tile == y
+        found |= tile != tile  # NaN
+        found &= free
+        free ^= found
+        dtile[...] = xp.where(found, dy, dy.dtype.type(0))
+    return dx, ()
+
+
+FORMULA = Formula(forward, backward)
 
 
 class MaxPooling(Pooling):
@@ -44,12 +56,4 @@ class MaxPooling(Pooling):
 
     kind = "a max pooling"
     recordable = True
-    relu_before = True
-    pool = staticmethod(forward)
-    pool_backward = staticmethod(backward)
-
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return backward(be, dy, cache, relu)
+    formula = FORMULA

@@ -1,11 +1,30 @@
 """Noise as a layer: y = x·M + D, averaged over R repetitions. Derived in docs/noise.md."""
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend, DrawKey, Draws
+from wn.engine.layers.windows import Array
 from wn.engine.noise import Noise
 from wn.random import Purpose
+
+
+class DrawKey(NamedTuple):
+    """Where draws come from: everything of a Philox address but the feature and the repetition."""
+
+    seeds: tuple[int, ...]  # one for all members, or one per member
+    samples: Array  # (B,) sample ids
+    epoch: int  # epoch in training, evaluation id in inference
+    purpose: Purpose
+    site: int
+
+
+class Draws(NamedTuple):
+    """Draws scale·z + shift of a noise operator, with z of mean 0 and variance 1 from the stream `key`."""
+
+    key: DrawKey
+    scale: Array  # (P|1,) in the dtype of the activation, in the host's memory
+    shift: Array  # (P|1,)
+    distribution: str = "normal"  # of z, see `wn.random`
 
 
 class NoiseDraws(NamedTuple):
@@ -28,7 +47,7 @@ def draws(seeds: tuple[int, ...], samples: Array, epoch: int, site: int, trainin
 
 
 def forward(
-    be: Backend, noise: Noise, x: Array, streams: NoiseDraws, keep: bool = True
+    be: Any, noise: Noise, x: Array, streams: NoiseDraws, keep: bool = True
 ) -> tuple[Array, NoiseCache]:
     """Apply a noise operator.
 
@@ -56,13 +75,13 @@ def forward(
     return y, NoiseCache(m)
 
 
-def backward(be: Backend, dy: Array, cache: NoiseCache) -> Array:
+def backward(be: Any, dy: Array, cache: NoiseCache) -> Array:
     """Return dx = M·dy with the multiplier of the forward pass; dx = dy for additive noise."""
     return dy if cache.multiplier is None else be.multiply(dy, cache.multiplier)
 
 
 def _averages(
-    be: Backend, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, executions: int
+    be: Any, x: Array, multiplier: Draws | None, offset: Draws | None, add_first: bool, executions: int
 ) -> tuple[Array | None, Array | None]:
     """Return M̄ and D̄ (for add→mul the mean of D·M) over executions with draws of their own."""
     m_total = d_total = None

@@ -1,10 +1,11 @@
 """Rectified linear unit: y = max(x, 0). Derived in docs/layers/relu.md."""
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.layers.base import Shape, Stateless
+from wn.engine.layers.base import Formula, Runner, Shape, Stateless
+from wn.engine.layers.windows import Array
 
 
 class ReluCache(NamedTuple):
@@ -13,21 +14,26 @@ class ReluCache(NamedTuple):
     y: Array
 
 
-def forward(be: Backend, params: tuple[()], x: Array) -> tuple[Array, ReluCache]:
+def forward(xp: ModuleType, params: tuple[()], x: Array) -> tuple[Array, ReluCache]:
     """Cut off what is negative.
 
-    y = max(x, 0) element by element. x, y: any shape (P, …, B). Derived in docs/layers/relu.md.
+    y = max(x, 0) element by element; NaN stays NaN. x, y: any shape (P, …, B).
+    Derived in docs/layers/relu.md.
     """
-    y = be.relu(x)
+    y = xp.maximum(x, 0)
     return y, ReluCache(y)
 
 
-def backward(be: Backend, dy: Array, cache: ReluCache) -> tuple[Array, tuple[()]]:
-    """Return the gradient of the cut-off.
+def backward(xp: ModuleType, dy: Array, cache: ReluCache) -> tuple[Array, tuple[()]]:
+    """The gradient of the cut-off.
 
-    dx = dy where x > 0, else 0: at the kink x = 0 the subgradient 0 is taken, as PyTorch does.
+    dx = dy where y > 0, else 0: at the kink x = 0 the subgradient 0 is taken, as PyTorch does.
     """
-    return be.relu_backward(dy, cache.y), ()
+    dx = xp.where(cache.y > 0, dy, dy.dtype.type(0))
+    return dx, ()
+
+
+FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,11 @@ class Relu(Stateless):
         """Any shape stays as it is."""
         return shape
 
-    def forward(
-        self, be: Backend, params: Any, x: Array, state: Any, training: bool, relu: bool = False
-    ) -> tuple[Array, Any, Any]:
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of this module."""
-        y, cache = forward(be, params, x)
+        y, cache = be.forward(FORMULA, params, x)
         return y, cache, state
 
-    def backward(
-        self, be: Backend, dy: Array, cache: Any, need_dx: bool, relu: bool = False
-    ) -> tuple[Array | None, Any]:
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return backward(be, dy, cache)
+        return be.backward(FORMULA, dy, cache)

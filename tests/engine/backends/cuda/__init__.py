@@ -3,13 +3,16 @@
 `CUDA` is the backend with NumPy's arrays going in and coming out, so that it can be compared with others.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from tests.engine.backends.cuda import host
+from wn.engine.backends import by_primitives
 from wn.engine.backends.plain.base import Backend, DrawKey, Draws
+from wn.engine.layers.base import Formula
 
 DTYPES = [np.float32, np.float64]
 
@@ -31,6 +34,7 @@ class OnHost(Backend):
     """A backend of a device for arrays of the host: a primitive sends them there and fetches its results."""
 
     xp = np
+    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.ALL
 
     def __init__(self, be: Any) -> None:
         self.be, self.name = be, f"{be.name} on the host"

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 
 from tests.engine.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
 from tests.engine.backends.cuda.fake_device import DEVICE
-from wn.engine import backends
+from tests.engine.backends.formulas import ByFormulas
+from tests.engine.layers import average_pooling, convolution, linear, max_pooling, norms, relu
 from wn.engine.backends.cuda import layers as cuda_layers
 from wn.engine.backends.plain.base import Backend
-from wn.engine.backends.plain.windows import Sliding
-from wn.engine.layers import average_pooling, batch_norm, convolution, linear, max_pooling, relu
 from wn.engine.layers.batch_norm import BatchNormParams
 from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.layers.linear import LinearParams
+from wn.engine.layers.windows import Sliding
 from wn.engine.training import count_correct
 from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 
 pytestmark = [needs_compiler, pytest.mark.usefixtures("order_of_threads")]
-NUMPY, CUDA = backends.get("numpy"), on_host()
+NUMPY, CUDA = ByFormulas(), on_host()
 BATCHES = st.integers(1, 12) | st.sampled_from([31, 32, 33, 129, 257])
 FEW = settings(max_examples=6)  # of each case, in two types and orders
 
@@ -370,10 +370,10 @@ def test_gradients_of_relu() -> None:
 def test_gradients_of_batch_norm() -> None:
     x, gamma, beta = random((2, 3, 5), (2, 3), (2, 3))
     params = BatchNormParams(gamma, beta)
-    y, cache, _ = batch_norm.forward_training(CUDA, params, x)
-    plain, plain_cache, _ = batch_norm.forward_training(NUMPY, params, x)
+    y, cache, _ = norms.forward_training(CUDA, params, x)
+    plain, plain_cache, _ = norms.forward_training(NUMPY, params, x)
     check_close(y, plain, 20)
     (dy,) = draw(8, (2, 3, 5), dtype=np.float64)
-    dx, grads = batch_norm.backward_training(CUDA, dy, cache)
-    expected, expected_grads = batch_norm.backward_training(NUMPY, dy, plain_cache)
+    dx, grads = norms.backward_training(CUDA, dy, cache)
+    expected, expected_grads = norms.backward_training(NUMPY, dy, plain_cache)
     check_close((dx, *grads), (expected, *expected_grads), 20)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engine.backends.formulas import ByFormulas
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
-from wn.engine import backends
 from wn.engine.backends.numba.kernels import elementwise
 from wn.engine.backends.numba.kernels.elementwise import ALONE, CHUNK, PIXELS, SAMPLES
 
-BE = backends.get("numpy")
+BE = ByFormulas()
 SIZES = [0, 1, 7, CHUNK + 1, ALONE, ALONE + 1, 5 * CHUNK, 7 * CHUNK + 13]
 ADAM = np.array([0.01, 0.9, 0.999, 1.7, 1e-8])
 

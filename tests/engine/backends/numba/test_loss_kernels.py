@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engine.backends.formulas import ByFormulas
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
-from wn.engine import backends
 from wn.engine.backends.numba.kernels import loss
 from wn.testing import assert_close, strategies
 
-BE = backends.get("numpy")
+BE = ByFormulas()
 BATCHES = st.integers(1, 9) | st.sampled_from([31, 32, 33, 133])
 
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.engine.backends.formulas import ByFormulas
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
-from wn.engine import backends
 from wn.engine.backends.numba.kernels import pooling
 from wn.testing import strategies
 from wn.testing.strategies import PoolingShape
 
-BE = backends.get("numpy")
+BE = ByFormulas()
 Window = tuple[int, int]
 
 # Of each two shapes one has the 2×2 windows that have a loop of their own.

@@ -1,14 +1,17 @@
 """What the CuPy backend does in layers: products by cuBLAS, everything else by the kernels of kernels.cu."""
 
+from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from wn.engine.backends import by_primitives
 from wn.engine.backends.cuda.kernels import Kernels, by_element, by_sample, memory_errors, packed, reducing
 from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.plain.windows import Pair, Sliding
 from wn.engine.groups import GROUPS
+from wn.engine.layers.base import Formula
+from wn.engine.layers.windows import Pair, Sliding
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
 ENTRIES = 8  # places of a convolution's kernel whose gradient one warp computes
@@ -18,6 +21,8 @@ SLICED_BLOCKS = 16  # of a member, for the gradient of a kernel: with fewer, the
 
 class CudaLayers(Backend):
     """The primitives of layers on a GPU."""
+
+    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.ALL
 
     def __init__(self, cupy: Any, tf32: bool = False) -> None:
         self.xp = cupy
@@ -98,14 +103,14 @@ class CudaLayers(Backend):
     # ---- element-wise -----------------------------------------------------------------------------------
 
     def relu(self, x: Array) -> Array:
-        """See `Backend.relu`: the same bits."""
+        """y of `layers.relu`: the same bits."""
         (x,) = self._contiguous(x)
         y = self.xp.empty_like(x)
         self._kernel("relu", x.dtype, *by_element(x.size, 1), x, y, np.int64(x.size))
         return y
 
     def relu_backward(self, dy: Array, y: Array) -> Array:
-        """See `Backend.relu_backward`: the same bits."""
+        """dx of `layers.relu`: the same bits."""
         return self._by_member("relu_backward", dy, y)
 
     def multiply(self, dy: Array, m: Array) -> Array:
@@ -127,7 +132,7 @@ class CudaLayers(Backend):
         """See `Backend.check_labels`: values are looked at by the kernels."""
 
     def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """See `Backend.cross_entropy`."""
+        """Loss and log-probabilities of `layers.cross_entropy`."""
         logits, labels, shares = self._contiguous(logits, labels, shares)
         (members, classes, batch), log_probabilities = logits.shape, self.xp.empty_like(logits)
         losses = self.xp.empty(members, logits.dtype)
@@ -138,7 +143,7 @@ class CudaLayers(Backend):
         return losses, log_probabilities
 
     def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """See `Backend.cross_entropy_backward`."""
+        """dlogits of `layers.cross_entropy`."""
         log_probabilities, labels, shares = self._contiguous(log_probabilities, labels, shares)
         (members, classes, batch), dlogits = log_probabilities.shape, self.xp.empty_like(log_probabilities)
         grid, threads = by_sample(members * classes, batch)
@@ -226,22 +231,22 @@ class CudaLayers(Backend):
     # ---- pooling ----------------------------------------------------------------------------------------
 
     def max_pool(self, x: Array, window: Pair) -> Array:
-        """See `Backend.max_pool`: the same bits."""
+        """y of `layers.max_pooling`: the same bits."""
         return self._pooled("max_pool", x, window)
 
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """See `Backend.max_pool_backward`: the same bits."""
+        """dx of `layers.max_pooling`: the same bits."""
         dy, x, y = self._contiguous(dy, x, y)
         dx = self._unpooled(dy, x.shape[2:4], window)
         self._pooling("max_pool_backward", dx, window, len(x), dy, x, y, dx)
         return dx
 
     def average_pool(self, x: Array, window: Pair) -> Array:
-        """See `Backend.average_pool`: the same bits."""
+        """y of `layers.average_pooling`: the same bits."""
         return self._pooled("average_pool", x, window)
 
     def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """See `Backend.average_pool_backward`: the same bits."""
+        """dx of `layers.average_pooling`: the same bits."""
         (dy,) = self._contiguous(dy)
         dx = self._unpooled(dy, size, window)
         self._pooling("average_pool_backward", dx, window, len(dx), dy, dx)

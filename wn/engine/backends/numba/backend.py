@@ -1,14 +1,15 @@
 """The fast backend on a CPU: loops compiled by Numba, matrix products by BLAS."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
 
+from wn.engine.backends import by_primitives
 from wn.engine.backends.numba.kernels import draws, elementwise, noise, small
 from wn.engine.backends.numba.layers import NumbaLayers
 from wn.engine.backends.numba.pace import Pace
@@ -17,6 +18,7 @@ from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep,
 from wn.engine.backends.plain.base import Array, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.layers.base import Formula
 from wn.engine.ranges import not_finite
 
 
@@ -30,6 +32,8 @@ class NumbaBackend(NumbaLayers):
 
     name = "numba"
     libraries = ("numba",)
+    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.ALL
+    fuses = True
 
     @property
     def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]

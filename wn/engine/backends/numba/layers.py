@@ -21,9 +21,9 @@ from wn.engine.backends.numba.recorded_calls import RecordedCalls, primitive
 from wn.engine.backends.numba.work_arrays import WorkArrays
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.plain.base import Array
-from wn.engine.backends.plain.windows import Pair, Sliding
-from wn.engine.backends.sealed import Sealed
+from wn.engine.backends.sealed import Sealed, SealedNamespace
 from wn.engine.backends.threads import blas_is_held, single_threaded_blas
+from wn.engine.layers.windows import Pair, Sliding
 
 # Parts of a matrix product, one thread's work each. They depend on the shapes of one member alone, since BLAS
 # rounds an element by its place in a part.
@@ -55,9 +55,9 @@ class NumbaLayers(NumpyBackend):
 
     @property
     def xp(self) -> Any:  # type: ignore[override]  # an attribute of other backends
-        """NumPy; while a step is recorded there is no plain array code, since it could not be repeated."""
-        self._not_recorded("plain array code")
-        return np
+        """NumPy; while a step is recorded nothing can be done with it, since it could not be repeated."""
+        recording = self._local.recording
+        return np if recording is None else SealedNamespace(recording.refuse)
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """See `Backend.asarray`; an array of that dtype is returned as it is, also in a recorded step."""
@@ -119,7 +119,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
-        """See `Backend.linear_relu`."""
+        """relu(linear(w, x, b)): the same bits."""
         return self._linear(w, x, b, relu=True)
 
     def _linear(self, w: Array, x: Array, b: Array, relu: bool) -> Array:
@@ -133,32 +133,35 @@ class NumbaLayers(NumpyBackend):
         self, dy: Array, x: Array, w: Array, need_dx: bool
     ) -> tuple[Array | None, Array, Array]:
         """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
-        return self._linear_backward(dy, x, w, need_dx, relu=False)
+        dy, x, w = self._contiguous(dy, x, w)
+        gradients = self._linear_gradients(dy, x, need_dx)
+        parts = _part(dy.shape[2]), INPUTS
+        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, *gradients, *parts)
+        return (gradients[0] if need_dx else None), *gradients[1:]
 
     @primitive
-    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
-        """See `Backend.linear_backward_relu`."""
-        dx, dw, db = self._linear_backward(dy, x, w, need_dx=True, relu=True)
-        return dx, dw, db
+    def linear_relu_backward(
+        self, dy: Array, y: Array, x: Array, w: Array, need_dx: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """linear_backward of relu_backward(dy, y): the same bits."""
+        dy, y, x, w = self._contiguous(dy, y, x, w)
+        masked, gradients = self._empty(dy.shape, dy.dtype), self._linear_gradients(dy, x, need_dx)
+        given, parts = (dy, y, x, w, masked), (_part(dy.shape[2]), INPUTS)
+        self._run_blas(products.linear_relu_backward, self._gemm[dy.dtype], *given, *gradients, *parts)
+        return (gradients[0] if need_dx else None), *gradients[1:]
 
-    def _linear_backward(
-        self, dy: Array, x: Array, w: Array, need_dx: bool, relu: bool
-    ) -> tuple[Array, Array, Array]:
-        dy, x, w = self._contiguous(dy, x, w)
-        members, outputs, batch = dy.shape
-        inputs = x.shape[1]
+    def _linear_gradients(self, dy: Array, x: Array, need_dx: bool) -> tuple[Array, Array, Array]:
+        """Arrays for dx, of no members unless it is needed, dw and db."""
+        (members, outputs, batch), inputs = dy.shape, x.shape[1]
         dx = self._empty((members if need_dx else 0, inputs, batch), dy.dtype)
         dw = self._empty((members, outputs, inputs), dy.dtype)
-        db = np.empty((members, outputs), dy.dtype)
-        parts = _part(batch), INPUTS
-        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, dx, dw, db, *parts, relu)
-        return (dx if need_dx else None), dw, db
+        return dx, dw, np.empty((members, outputs), dy.dtype)
 
     # ---- element-wise -----------------------------------------------------------------------------------
 
     @primitive
     def relu(self, x: Array) -> Array:
-        """See `Backend.relu`: the same bits."""
+        """y of `layers.relu`: the same bits."""
         (x,) = self._contiguous(x)
         y = self._empty(x.shape, x.dtype)
         self._run(elementwise.relu, x.reshape(-1), y.reshape(-1))
@@ -166,7 +169,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def relu_backward(self, dy: Array, y: Array) -> Array:
-        """See `Backend.relu_backward`: the same bits."""
+        """dx of `layers.relu`: the same bits."""
         dy, y = self._contiguous(dy, y)
         dx = self._empty(dy.shape, dy.dtype)
         self._run(
@@ -178,7 +181,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """See `Backend.cross_entropy`."""
+        """Loss and log-probabilities of `layers.cross_entropy`."""
         self.check_labels(labels, logits.shape[1])
         logits, labels, shares = self._contiguous(logits, labels, shares)
         values, log_probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits)
@@ -187,7 +190,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """See `Backend.cross_entropy_backward`."""
+        """dlogits of `layers.cross_entropy`."""
         log_probabilities, labels, shares = self._contiguous(log_probabilities, labels, shares)
         dlogits = np.empty_like(log_probabilities)
         self._run(loss.cross_entropy_backward, log_probabilities, labels, shares, dlogits)
@@ -211,7 +214,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """See `Backend.convolution_relu`."""
+        """relu(convolution(…)): the same bits."""
         if not convolution.prefers_direct(w.shape[1], stride[1]):
             return self.relu(self.convolution(x, w, b, stride, padding))
         return self._convolution(x, w, b, stride, padding, relu=True)
@@ -261,7 +264,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def max_pool(self, x: Array, window: Pair) -> Array:
-        """See `Backend.max_pool`: the same bits."""
+        """y of `layers.max_pooling`: the same bits."""
         (x,) = self._contiguous(x)
         y = self._pooled(x, window)
         self._run(pooling.max_pool, x, y, *window)
@@ -269,12 +272,12 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """See `Backend.max_pool_backward`: the same bits."""
+        """dx of `layers.max_pooling`: the same bits."""
         return self._max_pool_backward(dy, x, y, window, relu=False)
 
     @primitive
     def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """See `Backend.max_pool_backward_relu`: the same bits."""
+        """relu_backward(max_pool_backward(…), x): the same bits."""
         return self._max_pool_backward(dy, x, y, window, relu=True)
 
     def _max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair, relu: bool) -> Array:
@@ -285,7 +288,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def average_pool(self, x: Array, window: Pair) -> Array:
-        """See `Backend.average_pool`."""
+        """y of `layers.average_pooling`."""
         (x,) = self._contiguous(x)
         y = self._pooled(x, window)
         self._run(pooling.average_pool, x, y, *window)
@@ -293,7 +296,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """See `Backend.average_pool_backward`."""
+        """dx of `layers.average_pooling`."""
         (dy,) = self._contiguous(dy)
         dx = self._empty((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
         self._run(pooling.average_pool_backward, dy, dx, *window)
@@ -317,7 +320,7 @@ class NumbaLayers(NumpyBackend):
     def batch_norm_relu(
         self, rows: Array, gamma: Array, beta: Array, epsilon: float
     ) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Backend.batch_norm_relu`."""
+        """`batch_norm` with relu(y) in place of y: the same bits."""
         return self._batch_norm(rows, gamma, beta, epsilon, relu=True)
 
     def _batch_norm(
@@ -342,13 +345,24 @@ class NumbaLayers(NumpyBackend):
         return dx, dgamma, dbeta
 
     @primitive
+    def batch_norm_relu_backward(
+        self, drows: Array, y_rows: Array, *others: Array
+    ) -> tuple[Array, Array, Array]:
+        """batch_norm_backward of relu_backward(drows, y_rows) and the others: the same bits."""
+        drows, y_rows, rows, *given = self._contiguous(drows, y_rows, *others)
+        masked, dx = (self._empty(drows.shape, drows.dtype) for _ in range(2))
+        dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
+        self._run(batch_norm.backward_training_relu, drows, y_rows, masked, rows, *given, dx, dgamma, dbeta)
+        return dx, dgamma, dbeta
+
+    @primitive
     def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
         """See `Backend.normalise`."""
         return self._normalise(rows, mean, scale, shift, relu=False)
 
     @primitive
     def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """See `Backend.normalise_relu`."""
+        """relu(normalise(…)): the same bits."""
         return self._normalise(rows, mean, scale, shift, relu=True)
 
     def _normalise(self, rows: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
@@ -360,7 +374,7 @@ class NumbaLayers(NumpyBackend):
 
     @primitive
     def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
-        """See `Backend.normalise_relu_pool`: the same bits."""
+        """max_pool(relu(normalise(…)), window) of images: the same bits."""
         x, mean, scale, shift = self._contiguous(x, mean, scale, shift)
         population = max(len(array) for array in (x, mean, scale, shift))
         y = self._pooled(x, window, population)

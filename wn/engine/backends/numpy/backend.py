@@ -1,12 +1,14 @@
 """The readable backend: NumPy on the CPU, in blocks that fit the cache where that pays."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
+from wn.engine.backends import by_primitives
 from wn.engine.backends.numpy.noise import fill_draws
 from wn.engine.backends.plain.base import Array, Backend, DrawKey
+from wn.engine.layers.base import Formula
 
 # 16,384 floats are 64 KiB: the five arrays of an Adam block stay in a 512 KiB second-level cache.
 ADAM_BLOCK = 16_384
@@ -17,6 +19,7 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     xp = np
+    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.CAREFUL
 
     def _draws_of_seed(
         self, key: DrawKey, seed: int, features: int, repetition: int, distribution: str

@@ -4,40 +4,24 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 "shared by the whole population" and broadcasts.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from wn import random
 from wn.engine.backends.plain import crops
-from wn.engine.backends.plain.layers import SAMPLE_TILE, Array, Layers
+from wn.engine.backends.plain.layers import SAMPLE_TILE, Layers
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.layers.base import Formula
+from wn.engine.layers.noise import DrawKey, Draws
+from wn.engine.layers.windows import Array
 from wn.engine.ranges import not_finite
 from wn.random import Purpose
 
 # What a step of a training is given: sample ids (B,), uint32, the epoch, and Adam's constants.
 TrainingStep = Callable[[Array, int, Sequence[float]], None]
-
-
-class DrawKey(NamedTuple):
-    """Where draws come from: everything of a Philox address but the feature and the repetition."""
-
-    seeds: tuple[int, ...]  # one for all members, or one per member
-    samples: Array  # (B,) sample ids
-    epoch: int  # epoch in training, evaluation id in inference
-    purpose: Purpose
-    site: int
-
-
-class Draws(NamedTuple):
-    """Draws scale·z + shift of a noise operator, with z of mean 0 and variance 1 from the stream `key`."""
-
-    key: DrawKey
-    scale: Array  # (P|1,) in the dtype of the activation, in the host's memory
-    shift: Array  # (P|1,)
-    distribution: str = "normal"  # of z, see `wn.random`
 
 
 class Room(NamedTuple):
@@ -48,12 +32,34 @@ class Room(NamedTuple):
 
 
 class Backend(Layers):
-    """The primitives that layers are written with."""
+    """What a network is run by: layers, noise, batches, and the optimiser.
+
+    `own` holds what it computes differently from the formula of a layer: by that formula, its own pair of
+    functions, which take the backend in the place of `xp`.
+    """
 
     name: str
+    own: ClassVar[Mapping[Formula, Formula]] = {}
+    fuses = False  # whether it has the primitives of `wn.engine.fusion`
     xp: ModuleType
     libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
     takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
+
+    # ---- layers -----------------------------------------------------------------------------------------
+
+    def forward(self, layer: Formula, *given: Any, **static: Any) -> tuple[Array, Any]:
+        """Return (y, cache) of a layer, by this backend's own function or by the layer's formula."""
+        own = self.own.get(layer)
+        if own is None:
+            return layer.forward(self.xp, *given, **static)
+        return own.forward(self, *given, **static)
+
+    def backward(self, layer: Formula, dy: Array, cache: Any, **static: Any) -> tuple[Array | None, Any]:
+        """Return (dx, grads) of a layer, by this backend's own function or by the layer's formula."""
+        own = self.own.get(layer)
+        if own is None:
+            return layer.backward(self.xp, dy, cache, **static)
+        return own.backward(self, dy, cache, **static)
 
     # ---- arrays -----------------------------------------------------------------------------------------
 

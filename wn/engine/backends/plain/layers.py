@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from wn.engine.backends.plain import windows
-from wn.engine.backends.plain.windows import Block, Pair, Sliding
-from wn.errors import WnError
+from wn.engine.layers import cross_entropy, windows
+from wn.engine.layers.windows import Array, Block, Pair, Sliding
 
 # Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
 SAMPLE_TILE = 256
@@ -14,9 +13,6 @@ SAMPLE_TILE = 256
 # Where squares of deviations leave the range, batch norm multiplies the row by this power of two. Whatever
 # the deviations are then, up to twice the largest number of a dtype, their squares and sums of these fit.
 UNITS = {"float32": 2.0**-100, "float64": 2.0**-800}
-
-# NumPy's and CuPy's arrays share an interface but no base class.
-Array = Any
 
 
 class Layers:
@@ -60,51 +56,6 @@ class Layers:
         dw, db = self.linear_gradients(dy, x)
         return (self.linear_input_gradient(w, dy) if need_dx else None), dw, db
 
-    # ---- element-wise -----------------------------------------------------------------------------------
-
-    def relu(self, x: Array) -> Array:
-        """Return max(x, 0); NaN stays NaN."""
-        return self.xp.maximum(x, 0)
-
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        """Return dy where y > 0, else 0."""
-        return self.xp.where(y > 0, dy, dy.dtype.type(0))
-
-    # ---- ReLU with its neighbours: the same bits as one after the other, a backend may do them at once -----
-
-    def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
-        """Return relu(linear(w, x, b))."""
-        return self.relu(self.linear(w, x, b))
-
-    def linear_backward_relu(self, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
-        """Return `linear_backward` where x came out of a ReLU, with the gradient of what went into it."""
-        dx, dw, db = self.linear_backward(dy, x, w, True)
-        return self.relu_backward(dx, x), dw, db
-
-    def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """Return relu(convolution(x, w, b, stride, padding))."""
-        return self.relu(self.convolution(x, w, b, stride, padding))
-
-    def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """Return `max_pool_backward` where x came out of a ReLU: the gradient of what went into it."""
-        return self.relu_backward(self.max_pool_backward(dy, x, y, window), x)
-
-    def batch_norm_relu(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """Return `batch_norm` with relu(y) in place of y."""
-        y, *statistics = self.batch_norm(rows, gamma, beta, epsilon)
-        return self.relu(y), *statistics
-
-    def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """Return relu(normalise(rows, mean, scale, shift))."""
-        return self.relu(self.normalise(rows, mean, scale, shift))
-
-    def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
-        """Return max_pool(relu(normalise(…)), window) of images: (P|1, C, H, W, B) → (P, C, H', W', B)."""
-        y = self.normalise_relu(x.reshape(*x.shape[:2], -1), mean, scale, shift)
-        return self.max_pool(y.reshape(-1, *x.shape[1:]), window)
-
     # ---- loss -------------------------------------------------------------------------------------------
 
     def check_labels(self, labels: Array, classes: int) -> None:
@@ -112,10 +63,7 @@ class Layers:
 
         On a device that would have to be waited for, the kernels look: the loss of other labels is NaN.
         """
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise WnError(f"labels are {labels.dtype} of shape {labels.shape}: integers (B,) are needed")
-        if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-            raise WnError(f"labels are from {labels.min()} to {labels.max()}: allowed are 0 to {classes - 1}")
+        cross_entropy.check_labels(labels, classes)
 
     def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
         """Return each sample's share of the mean loss (B,): 1/B, or its class's weight / the sum of all."""
@@ -124,25 +72,6 @@ class Layers:
         self.check_labels(labels, len(class_weights))
         weights = self.constant(class_weights, dtype)[labels]
         return weights / weights.sum()
-
-    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """Return −Σ_n shares_n log softmax(logits)[label_n], (P,), and log softmax(logits), (P, K, B)."""
-        self.check_labels(labels, logits.shape[1])
-        log_probabilities = self.log_softmax(logits)  # (P, K, B)
-        picked = log_probabilities[:, labels, self.xp.arange(len(labels))]  # (P, B)
-        return -(picked * shares).sum(axis=1), log_probabilities
-
-    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """Return dlogits[p,k,n] = shares_n (exp(log_probabilities[p,k,n]) − [k = label_n]): (P, K, B)."""
-        dlogits = self.xp.exp(log_probabilities)
-        dlogits[:, labels, self.xp.arange(len(labels))] -= 1
-        dlogits *= shares
-        return dlogits
-
-    def log_softmax(self, logits: Array) -> Array:
-        """Return logits − log Σ exp(logits) over the classes (axis 1), shifted so that nothing overflows."""
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return shifted - self.xp.log(self.xp.exp(shifted).sum(axis=1, keepdims=True))
 
     def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
         """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
@@ -216,51 +145,6 @@ class Layers:
         for block in windows.blocks(members, height, batch, per_row, self.columns_limit, SAMPLE_TILE):
             everyone = block if members > 1 else block._replace(members=slice(None))
             yield everyone, windows.columns(view, block)
-
-    def max_pool(self, x: Array, window: Pair) -> Array:
-        """Return the largest value of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
-        first, *others = windows.tiles(x, window)
-        y = first.copy()
-        for tile in others:
-            self.xp.maximum(y, tile, out=y)
-        return y
-
-    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """Return dx of `max_pool`: dy where a window's largest value (or a NaN) stands first, 0 elsewhere."""
-        dx = windows.tiled(self.xp, (dy.shape[0], *x.shape[1:]), window, dy.dtype)
-        free = self.xp.ones(y.shape, bool)  # windows whose largest value has not come yet
-        for tile, dtile in zip(windows.tiles(x, window), windows.tiles(dx, window), strict=True):
-            found = tile == y
-            found |= tile != tile
-            found &= free
-            free ^= found
-            dtile[...] = self.xp.where(found, dy, dy.dtype.type(0))
-        return dx
-
-    def average_pool(self, x: Array, window: Pair) -> Array:
-        """Return the mean of each window: (P|1, C, H, W, B) → (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B)."""
-        tiles, count = windows.tiles(x, window), window[0] * window[1]
-        y = self._sum(tiles)
-        y /= count
-        beyond = ~self.xp.isfinite(y)  # a sum does not fit; the mean does
-        if beyond.any():
-            unit = windows.unit(count)
-            y[beyond] = self._sum([tile[beyond] * x.dtype.type(unit) for tile in tiles]) / (count * unit)
-        return y
-
-    def _sum(self, arrays: Sequence[Array]) -> Array:
-        total = arrays[0].copy()
-        for array in arrays[1:]:
-            total += array
-        return total
-
-    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """Return dx of `average_pool`: each element of a window gets dy / (KH·KW)."""
-        dx = windows.tiled(self.xp, (*dy.shape[:2], *size, dy.shape[4]), window, dy.dtype)
-        share = dy / (window[0] * window[1])
-        for dtile in windows.tiles(dx, window):
-            dtile[...] = share
-        return dx
 
     # ---- batch norm: rows (P|1, F, N), where N runs over everything that a mean is taken over -------------
 

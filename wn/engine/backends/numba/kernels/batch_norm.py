@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from wn.engine.backends.numba.kernels.compile import FUSED, SUMS, parallel, serial
-from wn.engine.backends.numba.kernels.rectifier import cut_off
+from wn.engine.backends.numba.kernels.rectifier import cut_off, mask_to
 
 Array = Any
 
@@ -79,21 +79,36 @@ def backward_training(
     x̂ = (rows − mean − residual)·inverse. As Σ_n x̂ = 0, dgamma is summed from differences of drows too.
     drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, residual, inverse: (P|1, F); dgamma, dbeta: (P, F).
     """
-    members, features, count = drows.shape
-    number = rows.dtype.type
+    members, features, _ = drows.shape
     for item in numba.prange(members * features):
         p, f = item // features, item % features
-        row, drow, width = rows[p % len(rows), f], drows[p, f], inverse[p % len(inverse), f]
-        centre = _centre(mean[p % len(mean), f], width)
-        tail = residual[p % len(residual), f] * width
-        pivot = _middle(drow)
-        products, total = _sums(drow, row, pivot, centre, width, tail)
-        dgamma[p, f] = number(products)
-        dbeta[p, f] = number(count * np.float64(pivot) + total)
-        dcentre, drest = _pair(pivot, number(total / count))
-        share = number(products / count)
-        slope, shift, scale = -width * share, tail * share - drest, gamma[p % len(gamma), f] * width
-        _normalise_backward(drow, row, dcentre, centre, slope, shift, scale, dx[p, f])
+        statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
+        row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
+        dgamma[p, f], dbeta[p, f] = _backward(drows[p, f], row, factor, *statistics, dx[p, f])
+
+
+@parallel(FUSED)
+def backward_training_relu(
+    drows: Array,
+    y: Array,
+    masked: Array,
+    rows: Array,
+    gamma: Array,
+    mean: Array,
+    residual: Array,
+    inverse: Array,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+) -> None:
+    """Write `backward_training` of masked, which is drows where y > 0, else 0: (P, F, N) all three."""
+    members, features, _ = drows.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        mask_to(masked[p, f], drows[p, f], y[p, f])
+        statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
+        row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
+        dgamma[p, f], dbeta[p, f] = _backward(masked[p, f], row, factor, *statistics, dx[p, f])
 
 
 # ---- the primitives of a backend ---------------------------------------------------------------------
@@ -233,6 +248,19 @@ def _moments_in_range(row: Array) -> Any:
     variance = number(squares / len(row) - shift * shift)
     mean, residual = _pair(centre, number(shift))
     return mean, residual, number(0) if variance < 0 else variance
+
+
+@serial(FUSED)
+def _backward(drow: Array, row: Array, gamma: Any, mean: Any, residual: Any, inverse: Any, dx: Array) -> Any:
+    """Write dx of a row, and return its dgamma and dbeta."""
+    number, count = row.dtype.type, len(row)
+    centre, tail, pivot = _centre(mean, inverse), residual * inverse, _middle(drow)
+    products, total = _sums(drow, row, pivot, centre, inverse, tail)
+    dcentre, drest = _pair(pivot, number(total / count))
+    share = number(products / count)
+    slope, shift, scale = -inverse * share, tail * share - drest, gamma * inverse
+    _normalise_backward(drow, row, dcentre, centre, slope, shift, scale, dx)
+    return number(products), number(count * np.float64(pivot) + total)
 
 
 @serial()

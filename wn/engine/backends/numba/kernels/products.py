@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
 from wn.engine.backends.numba.kernels.compile import SUMS, parallel, serial
-from wn.engine.backends.numba.kernels.rectifier import cut_off, mask
+from wn.engine.backends.numba.kernels.rectifier import cut_off, mask_to
 
 NO, YES = ord("N"), ord("T")  # transposed?
 
@@ -104,13 +104,13 @@ def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int, relu: bool) 
 
 @parallel()
 def linear_backward(
-    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int, relu: bool
+    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int
 ) -> None:
     """dx[p] = w[p]ᵀ dy[p] in tiles of samples, dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p].
 
     dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
     dw: (P, O, I); db: (P, O). All tiles are items of one loop: one thread may have those of dx, another
-    those of dw. With `relu`, x came out of a ReLU, and dx is what goes into it.
+    those of dw.
     """
     members = len(dy)
     dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
@@ -118,17 +118,35 @@ def linear_backward(
     for item in prange((dx_tiles + dw_tiles) * members):  # a tile of a shared x: one member after the other
         p, tile = item % members, item // members
         if tile < dx_tiles:
-            start = tile * samples
-            _input_gradient(address, w[p % len(w)], dy[p], dx[p], start, samples)
-            if relu:
-                for i in range(x.shape[1]):
-                    mask(dx[p, i, start : start + samples], x[p % len(x), i, start : start + samples])
+            _input_gradient(address, w[p % len(w)], dy[p], dx[p], tile * samples, samples)
         else:
             start = (tile - dx_tiles) * inputs
             _weight_gradient(address, dy[p], x[p % len(x)], dw[p], start, inputs)
             if start == 0:
                 for o in range(dy.shape[1]):
                     db[p, o] = _sum(dy[p, o])
+
+
+@parallel()
+def linear_relu_backward(
+    address: int,
+    dy: Any,
+    y: Any,
+    x: Any,
+    w: Any,
+    masked: Any,
+    dx: Any,
+    dw: Any,
+    db: Any,
+    samples: int,
+    inputs: int,
+) -> None:
+    """`linear_backward` of masked, which is dy where y > 0, else 0: (P, O, B) all three."""
+    members, outputs, _ = dy.shape
+    for item in prange(members * outputs):
+        p, o = item // outputs, item % outputs
+        mask_to(masked[p, o], dy[p, o], y[p % len(y), o])
+    linear_backward(address, masked, x, w, dx, dw, db, samples, inputs)
 
 
 @serial()

@@ -17,8 +17,16 @@ def cut_off(y: Array) -> None:
 
 
 @serial()
-def mask(dx: Array, x: Array) -> None:
-    """Write dx ← dx where x > 0, else 0, in place, flat: x came out of a ReLU."""
+def mask(dx: Array, y: Array) -> None:
+    """Write dx ← dx where y > 0, else 0, in place, flat: y came out of a ReLU."""
     zero = dx.dtype.type(0)
     for i in range(len(dx)):
-        dx[i] = dx[i] if x[i] > zero else zero
+        dx[i] = dx[i] if y[i] > zero else zero
+
+
+@serial()
+def mask_to(dx: Array, dy: Array, y: Array) -> None:
+    """Write dx = dy where y > 0, else 0, flat. dx is another array: vector loops ask for that."""
+    zero = dx.dtype.type(0)
+    for i in range(len(dx)):
+        dx[i] = dy[i] if y[i] > zero else zero

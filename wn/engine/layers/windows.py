@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from wn.errors import WnError
 
-Array = Any  # as in `base`
+Array = Any  # NumPy's and CuPy's arrays share an interface but no base class
 Pair = tuple[int, int]  # along height and width
 
 
