@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.command_line import ROOT
-from tests.compare_versions import CASES, RECORD, differences, main
+from tests.cli.command_line import ROOT
+from tests.checks.compare_versions import CASES, RECORD, differences, main
 
 CSV = "site,sigma,accuracy\n0,0.5,0.81\n1,0.5,0.72\n"
 PROVENANCE = "key,backend,machine,seconds,finished\nab,numpy,here,0.5,2026-01-01T00:00:00Z\n"

@@ -1,6 +1,6 @@
 """Compare all results of two checkouts of the project, byte for byte:
 
-    python tests/compare_versions.py --before DIR [--after DIR] [--only PATTERN…] [--mnist DIR] [--keep DIR]
+    python tests/checks/compare_versions.py --before DIR [--after DIR] [--only PATTERN…] [--mnist DIR] [--keep DIR]
 
 For changes that must change no result. Each case is a few command lines `python -m wn …`, run first with one
 checkout and then with the other in temporary folders; all files that they leave and what they print are
@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("numpy", "numba")
 RECORD = "kept.json"  # of a case that is kept
 PRINTED = "printed.txt"  # what the commands of a case print
@@ -125,7 +125,7 @@ class Outcome(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases on both sides, print a line for each, and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python tests/compare_versions.py",
+        prog="python tests/checks/compare_versions.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
