@@ -1,6 +1,6 @@
 """Compare all results of two checkouts of the project, byte for byte:
 
-    python tests/checks/compare_versions.py --before DIR [--after DIR] [--only PATTERN…] [--mnist DIR] [--keep DIR]
+    python tests/checks/compare_versions.py --before DIR [--after DIR] [--only PATTERN…] [--mnist DIR]
 
 For changes that must change no result. Each case is a few command lines `python -m wn …`, run first with one
 checkout and then with the other in temporary folders; all files that they leave and what they print are

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.cli.command_line import ROOT
 from tests.checks.compare_versions import CASES, RECORD, differences, main
+from tests.cli.command_line import ROOT
 
 CSV = "site,sigma,accuracy\n0,0.5,0.81\n1,0.5,0.72\n"
 PROVENANCE = "key,backend,machine,seconds,finished\nab,numpy,here,0.5,2026-01-01T00:00:00Z\n"
@@ -245,7 +245,14 @@ def test_cases_have_names_and_backends_of_their_own() -> None:
 
 def test_it_runs_as_a_command(tmp_path: Path) -> None:
     before, after = checkout(tmp_path / "a"), checkout(tmp_path / "b", "0.25")
-    line = [sys.executable, str(ROOT / "tests" / "compare_versions.py"), "--before", before, *ONLY, "--after"]
+    line = [
+        sys.executable,
+        str(ROOT / "tests/checks/compare_versions.py"),
+        "--before",
+        before,
+        *ONLY,
+        "--after",
+    ]
     for other, code in ((before, 0), (after, 1)):
         assert (
             subprocess.run([*line, other], cwd=tmp_path, capture_output=True, check=False).returncode == code

@@ -8,7 +8,18 @@ import pytest
 
 from reference import finite_difference
 from tests.engine.populations import check_error
-from tests.engine.twin import BE, CONVOLUTIONAL, DENSE, assert_within, by_name, expected_gradients, gradients, member, random_network, same_bits
+from tests.engine.twin import (
+    BE,
+    CONVOLUTIONAL,
+    DENSE,
+    assert_within,
+    by_name,
+    expected_gradients,
+    gradients,
+    member,
+    random_network,
+    same_bits,
+)
 from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.layers import noise as noise_layer

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.study.store.stores import HERE, SIGMA, TOTAL, counts, finished_study, grouped, noisy, result, rows, study
+from tests.study.store.stores import (
+    HERE,
+    SIGMA,
+    TOTAL,
+    counts,
+    finished_study,
+    grouped,
+    noisy,
+    result,
+    rows,
+    study,
+)
 from wn.cli.studies_console import print_fit
 from wn.engine.groups import group_sizes
 from wn.fit.midpoint import fit_midpoint

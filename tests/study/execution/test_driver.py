@@ -10,7 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.study.runs import FINER, SIGMA, TINY, UNITS, Immediate, counts, exported, networks, phases, run, run_on
+from tests.study.runs import (
+    FINER,
+    SIGMA,
+    TINY,
+    UNITS,
+    Immediate,
+    counts,
+    exported,
+    networks,
+    phases,
+    run,
+    run_on,
+)
 from wn.study import Unit, parse_study, planned_facts, units
 from wn.study.execution.driver import LOOK_AHEAD, Progress
 from wn.study.execution.executors import Workers

@@ -10,7 +10,21 @@ from typing import Any
 
 import pytest
 
-from tests.study.runs import FINER, SIGMA, TINY, UNITS, Immediate, counts, exported, failures, networks, phases, retry, run, run_on
+from tests.study.runs import (
+    FINER,
+    SIGMA,
+    TINY,
+    UNITS,
+    Immediate,
+    counts,
+    exported,
+    failures,
+    networks,
+    phases,
+    retry,
+    run,
+    run_on,
+)
 from wn.engine.backends.plain.base import Backend
 from wn.errors import WnError
 from wn.study import parse_study

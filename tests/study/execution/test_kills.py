@@ -15,7 +15,20 @@ from tests.cli.command_line import ROOT, one_line
 from tests.cli.command_line import run as command
 from tests.study.execution.gate import gate_of, open_gate, waiting
 from tests.study.execution.processes import output
-from tests.study.runs import SIGMA, TINY, UNITS, counts, driver, exported, failures, finished, run, session, wait_for, workers_of
+from tests.study.runs import (
+    SIGMA,
+    TINY,
+    UNITS,
+    counts,
+    driver,
+    exported,
+    failures,
+    finished,
+    run,
+    session,
+    wait_for,
+    workers_of,
+)
 from wn.study.execution.driver import Progress
 
 # Long enough for kills at random moments: some seconds

@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 from tests.study.execution.processes import output, started
-from tests.study.store.stores import HERE, counts, finish, finished_study, result, rows, study, table, waiting, whole
+from tests.study.store.stores import (
+    HERE,
+    counts,
+    finish,
+    finished_study,
+    result,
+    rows,
+    study,
+    table,
+    waiting,
+    whole,
+)
 from wn.errors import WnError
 from wn.study.store.file import FILE
 from wn.study.store.lock import LOCK, holder

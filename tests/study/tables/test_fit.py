@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.study.store.stores import CLEAN, SIGMA, TOTAL, changed, finish, finished_study, noisy, result, rows, study
+from tests.study.store.stores import (
+    CLEAN,
+    SIGMA,
+    TOTAL,
+    changed,
+    finish,
+    finished_study,
+    noisy,
+    result,
+    rows,
+    study,
+)
 from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import NEVER_FALLS
 from wn.study.store.writer import Store

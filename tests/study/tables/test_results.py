@@ -13,7 +13,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.study.store.stores import CLEAN, HERE, LAYERS, SIGMA, THERE, TOTAL, changed, finish, finished_study, grouped, noisy, result, rows, statistics, study
+from tests.study.store.stores import (
+    CLEAN,
+    HERE,
+    LAYERS,
+    SIGMA,
+    THERE,
+    TOTAL,
+    changed,
+    finish,
+    finished_study,
+    grouped,
+    noisy,
+    result,
+    rows,
+    statistics,
+    study,
+)
 from wn.errors import WnError
 from wn.study.store.writer import Store
 from wn.study.tables import export as table_export

@@ -14,7 +14,16 @@ from unittest import mock
 import numpy as np
 
 from tests.engine.backends.cuda import host
-from tests.engine.backends.cuda.fake_device import DEVICE, CUDARuntimeError, DeviceArray, OutOfMemoryError, Pool, call, on_device, unwrapped
+from tests.engine.backends.cuda.fake_device import (
+    DEVICE,
+    CUDARuntimeError,
+    DeviceArray,
+    OutOfMemoryError,
+    Pool,
+    call,
+    on_device,
+    unwrapped,
+)
 from wn.engine.backends.cuda import device as cuda_device
 
 OF_THE_HOST = {"finfo", "iinfo", "result_type", "issubdtype", "dtype", "shape", "ndim", "errstate"}
