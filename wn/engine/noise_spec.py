@@ -121,21 +121,27 @@ def specified(kind: str, options: Mapping[str, Any], sigma_mul: float | None = N
     for name, value in given.items():
         check_option(kind, name)
         check_choice(name, value)
-    mean = given.pop("mean", None)
+    spec = NoiseSpec(kind=kind, sigma_mul=sigma_mul, **_resolved(kind, given))
+    differs = may_be_single(spec) and spec.repetitions != 1
+    return spec if differs else msgspec.structs.replace(spec, execution="single")
+
+
+def _resolved(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The given options under the names of a specification, in the one form that equal ones share."""
+    found = dict(given)
+    mean = found.pop("mean", None)
     if mean is not None:
-        given["mean_add" if kind == "additive" else "mean_mul"] = mean
+        found["mean_add" if kind == "additive" else "mean_mul"] = mean
     if kind == "mixed":
-        given.setdefault("ratio", DEFAULT_RATIO)
-    for name in {"ratio", "mean_mul", "mean_add"} & set(given):
-        given[name] = float(given[name]) + 0.0  # -0.0 becomes 0.0
-    repetitions = given.get("repetitions", 1)
+        found.setdefault("ratio", DEFAULT_RATIO)
+    for name in {"ratio", "mean_mul", "mean_add"} & set(found):
+        found[name] = float(found[name]) + 0.0  # -0.0 becomes 0.0
+    repetitions = found.get("repetitions")
     if isinstance(repetitions, tuple) and len(set(repetitions)) == 1:
-        given["repetitions"] = repetitions[0]
-    if given.get("distribution") == "normal":
-        del given["distribution"]
-    spec = NoiseSpec(kind=kind, sigma_mul=sigma_mul, **given)
-    several = any(n != 1 for n in (repetitions if isinstance(repetitions, tuple) else (repetitions,)))
-    return spec if several and may_be_single(spec) else msgspec.structs.replace(spec, execution="single")
+        found["repetitions"] = repetitions[0]
+    if found.get("distribution") == "normal":
+        del found["distribution"]
+    return found
 
 
 def may_be_single(noise: Any) -> bool:
