@@ -14,8 +14,8 @@ import pytest
 
 import wn
 from tests.cli.command_line import run
+from wn.basics.installed import DISTRIBUTION, clash
 from wn.cli import main as cli
-from wn.installed import DISTRIBUTION, clash
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -56,7 +56,7 @@ def test_the_command_says_it_in_one_line_and_ends(monkeypatch: pytest.MonkeyPatc
 
 
 def test_python_says_it_where_a_public_name_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wn.installed.clash", lambda: "two packages")
+    monkeypatch.setattr("wn.basics.installed.clash", lambda: "two packages")
     with pytest.raises(ImportError, match=r"^two packages$"):
         _ = wn.fit_midpoint
 
@@ -96,7 +96,10 @@ def test_both_really_in_one_folder(last: str, tmp_path: Path) -> None:
 
 def test_importing_asks_nothing_of_metadata() -> None:
     """The look at the folder must not cost what reading metadata does."""
-    code = "import sys, wn.installed; wn.installed.clash(); print('importlib.metadata' in sys.modules)"
+    code = (
+        "import sys; from wn.basics import installed; installed.clash(); "
+        "print('importlib.metadata' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "False\n"
 

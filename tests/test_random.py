@@ -12,7 +12,7 @@ from scipy import stats
 
 from reference import streams as reference
 from wn import random
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.random import Purpose
 
 WORD = st.integers(0, 2**32 - 1)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from wn.installed import __version__
+from wn.basics.installed import __version__
 
 __all__ = ["WnError", "__version__", "fit_midpoint", "train", "walk"]
 
 if TYPE_CHECKING:
-    from wn.errors import WnError
+    from wn.basics.errors import WnError
     from wn.fit.midpoint import fit_midpoint
     from wn.front import train, walk
 
@@ -15,7 +15,7 @@ _HOME = {
     "walk": "wn.front",
     "train": "wn.front",
     "fit_midpoint": "wn.fit.midpoint",
-    "WnError": "wn.errors",
+    "WnError": "wn.basics.errors",
 }
 
 
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'wn' has no attribute {name!r}")
     from importlib import import_module
 
-    from wn.installed import clash
+    from wn.basics.installed import clash
 
     if (problem := clash()) is not None:
         raise ImportError(problem, name="wn")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wn.errors import WnError
-from wn.numbers import is_integer
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 
 WORD = 0xFFFFFFFF  # the largest 32-bit word
 

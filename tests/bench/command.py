@@ -16,9 +16,9 @@ from typing import Any
 from tests.bench import machine, peers, rows
 from tests.bench.settings import BATCH, Contest, Row, Settings
 from tests.bench.timing import alternate, entry, geometric_mean, with_rates
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.threads import processors
-from wn.errors import WnError
 
 FEWEST = 7  # repeats for figures that are to be believed
 COLUMNS = "{:30} {:>9}  {:17}  {:28} {:>9}  {:17}  {:>6}"

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.dataset import Dataset, Split
 from wn.data.formats.idx import read_idx
 from wn.data.recipes import MNIST
-from wn.errors import DataError
 
 SHAPE = (1, 28, 28)
 CLASSES = 10

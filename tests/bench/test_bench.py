@@ -22,9 +22,9 @@ from tests.bench.rows.training import check_same_work
 from tests.bench.timing import Side, Timing, alternate, entry, geometric_mean, with_rates
 from tests.bench.versions import interval_of_median
 from tests.cli.command_line import ROOT
+from wn.basics.errors import DataError
 from wn.data.formats.idx import write_idx
 from wn.engine import models
-from wn.errors import DataError
 
 QUICK = ("--quick", "--backend", "numpy", "--repeats", "2")
 

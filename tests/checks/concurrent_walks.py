@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.files.contenders import TRAIN, WALK, seed_of
 from tests.walking.test_results import FILES
-from wn.engine import checkpoint
+from wn.engine.files import checkpoint
 from wn.files.claims import NAME
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from tests.test_imports import ORDER, Arrows, arrows, circle, house
 
 FOLDER = "wn"
-GROUND = 2  # floors on which everything stands
+GROUND = 1  # floors on which everything stands
 SPREAD, SHIFT, HEIGHT = 2.2, 1.0, 0.4  # between the boxes of a floor, of every other floor; of a box
 
 

@@ -11,8 +11,8 @@ import pytest
 
 import wn
 from tests.cli.command_line import one_line, run
+from wn.basics.errors import WnError
 from wn.cli import main as cli
-from wn.errors import WnError
 from wn.walking import api, settings
 from wn.walking.settings import SingleSettings, WalkSettings
 

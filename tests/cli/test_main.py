@@ -18,8 +18,8 @@ import pytest
 import wn
 from tests.cli.command_line import ROOT, one_line, process, run
 from tests.walking.test_results import FILES
+from wn.basics.errors import WnError
 from wn.cli import main as cli
-from wn.errors import WnError
 from wn.walking import api, plots
 from wn.walking.settings import SingleSettings, WalkSettings
 

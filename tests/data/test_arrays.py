@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wn.basics.errors import WnError
 from wn.data import Dataset, Draw, Preprocessing, Recipe, Split, batch
 from wn.engine import backends, models, noise
 from wn.engine import loss as losses
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, count_correct, evaluate, train
-from wn.errors import WnError
 from wn.walking.measurement import Setup
 from wn.walking.walk import Walk
 

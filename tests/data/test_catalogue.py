@@ -10,11 +10,11 @@ import pytest
 
 import wn.data
 from tests.data.formats.idx_files import NAMES, pixel, publish, serve, write_files
+from wn.basics.errors import DataError, WnError
 from wn.data import locate, make_fashion_mini
 from wn.data.formats.idx import compressed, write_idx
 from wn.data.sets import entries
 from wn.data.sets.entries import MINI_FOLDER, entry_of
-from wn.errors import DataError, WnError
 
 IDX_SETS = ("fashion-mini", "fashion-mnist", "mnist")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -13,13 +13,13 @@ import pytest
 import wn.data
 from tests.cli.command_line import run
 from tests.data.formats.idx_files import NAMES, pixel, write_files
+from wn.basics.errors import DataError
 from wn.data import catalogue, contents
 from wn.data.contents import Origin
 from wn.data.formats.idx import compressed, write_idx
 from wn.data.sets import entries
 from wn.data.sets.entries import MINI_FOLDER, entry_of
 from wn.data.sets.entry import DataFile
-from wn.errors import DataError
 
 
 def make(folder: Path, seed: int, suffix: str = "") -> None:

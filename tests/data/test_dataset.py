@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError, WnError
 from wn.data.dataset import Dataset, Split, batch, checksum, make_split
 from wn.data.recipes import MNIST, Preprocessing, Recipe
 from wn.engine.backends.numpy.backend import NumpyBackend
-from wn.errors import DataError, WnError
 
 NUMPY = NumpyBackend()
 

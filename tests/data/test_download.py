@@ -11,10 +11,10 @@ import pytest
 
 import wn.data
 from tests.data.formats.idx_files import NAMES, pixel, publish, serve, write_files
+from wn.basics.errors import DataError
 from wn.data import locate
 from wn.data.sets import entries
 from wn.data.sets.entries import MINI_FOLDER, entry_of
-from wn.errors import DataError
 
 RETRIEVE = pooch.retrieve  # the real one, which tests replace
 

@@ -21,8 +21,9 @@ from torch import nn
 from torch.nn import functional
 
 from reference import torch_peer
-from wn.engine import backends, checkpoint, exchange, models, optim
+from wn.engine import backends, models, optim
 from wn.engine import loss as losses
+from wn.engine.files import checkpoint, exchange
 from wn.engine.layers import noise as noise_layer
 from wn.engine.network import Network, Pass
 from wn.engine.noise import Noise, additive, mixed_direct, multiplicative

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine.network import Network
 from wn.engine.optim import arrays
 from wn.engine.training import Population
-from wn.errors import WnError
 
 BE = backends.get("numpy")
 CLASSES = 3

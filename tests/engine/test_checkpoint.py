@@ -17,12 +17,13 @@ from safetensors.numpy import load_file, save_file
 
 import wn
 from tests.engine.populations import CLASSES, assert_same, check_error, example, random_population, shape_for
-from wn.engine import checkpoint, exchange, models
+from wn.basics.errors import WnError
+from wn.engine import models
+from wn.engine.files import checkpoint, exchange
 from wn.engine.models import BATCH_NORM
 from wn.engine.network import Network
 from wn.engine.optim import arrays
 from wn.engine.training import Population
-from wn.errors import WnError
 
 SMALL = ["mlp-8", "lenet5"]  # quick to write many times
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from tests.engine.populations import CLASSES, assert_same, check_error, example, random_population, shape_for
-from wn.engine import checkpoint, exchange, models
-from wn.engine.checkpoint import Loaded
+from wn.engine import models
+from wn.engine.files import checkpoint, exchange
+from wn.engine.files.checkpoint import Loaded
 from wn.engine.models import BATCH_NORM
 from wn.engine.training import Population
 

@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 from tests.cli.command_line import run
 from tests.data.formats.test_kinds import KINDS
 from tests.engine.populations import assert_same, check_error
-from wn.engine import checkpoint, exchange, models
+from wn.engine import models
+from wn.engine.files import checkpoint, exchange
 
 SHAPE, CLASSES = (1, 2, 3), 4
 NETWORK = models.build("mlp-8", SHAPE, CLASSES, "hidden")

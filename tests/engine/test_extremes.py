@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wn
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 TINY: dict[str, Any] = {"phase": "training", "epochs": 1, "train_limit": 200, "test_limit": 60}
 KINDS: list[dict[str, Any]] = [

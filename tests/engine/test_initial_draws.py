@@ -16,13 +16,13 @@ from tests.engine.backends.cuda.fake_cupy import backend as cuda
 from tests.engine.own_layers import Residual, Same
 from tests.walking.small_walks import small_data
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.network import Network, Step
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, evaluate, train
-from wn.errors import WnError
 from wn.random import Purpose
 
 BE = backends.get("numpy")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from reference import naive_network
+from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine import loss as losses
 from wn.engine.layers import noise as noise_layer
 from wn.engine.layers.batch_norm import BatchNormParams
 from wn.engine.network import Pass
 from wn.engine.noise import everywhere, mixed_direct
-from wn.errors import WnError
 
 BE = backends.get("numpy")
 

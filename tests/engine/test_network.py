@@ -20,6 +20,7 @@ from tests.engine.twin import (
     random_network,
     same_bits,
 )
+from wn.basics.errors import WnError
 from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.layers import noise as noise_layer
@@ -30,7 +31,6 @@ from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Pass, Step
 from wn.engine.noise import additive, mixed, mixed_direct, multiplicative, none
 from wn.engine.optim import arrays
-from wn.errors import WnError
 from wn.testing import check_mean, check_variance
 
 NETWORKS = {"dense": DENSE, "convolutional": CONVOLUTIONAL}

@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 
 from tests.engine.populations import check_error
 from wn.engine import noise as noises
-from wn.engine.noise import (
-    Noise,
-    additive,
-    mixed,
-    mixed_direct,
-    multiplicative,
-    of_kind,
-)
+from wn.engine.noise import Noise, additive, mixed, mixed_direct, multiplicative, of_kind
 from wn.engine.noise_spec import EXECUTIONS, KINDS, ORDERS
 from wn.random import REPETITION_BITS
 from wn.testing import strategies

@@ -11,6 +11,8 @@ from msgspec import UNSET
 
 import wn
 from wn import random
+from wn.basics.errors import WnError
+from wn.basics.options import settings_of
 from wn.cli import main as cli
 from wn.engine import noise as noises
 from wn.engine.noise_spec import (
@@ -23,8 +25,6 @@ from wn.engine.noise_spec import (
     options_of,
     specified,
 )
-from wn.errors import WnError
-from wn.options import settings_of
 from wn.study import parse_study
 from wn.study.declare.resolve import noise_entries
 from wn.study.declare.schema import NoiseKeys

@@ -14,13 +14,13 @@ from tests.engine.backends.cuda.fake_cupy import backend as cuda
 from tests.engine.own_layers import Residual, Same
 from tests.walking import small_walks
 from tests.walking.small_walks import small_data
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Step
 from wn.engine.training import TrainSettings, train
-from wn.errors import WnError
 from wn.walking import places as walking
 
 DATA = small_data(32, 10)

@@ -13,15 +13,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
+from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, Split
 from wn.data.formats.idx import write_idx
 from wn.data.recipes import MNIST
-from wn.engine import backends, checkpoint, exchange, models, training
+from wn.engine import backends, models, training
 from wn.engine import loss as losses
+from wn.engine.files import checkpoint, exchange
 from wn.engine.models import BATCH_NORM
 from wn.engine.network import Pass
 from wn.engine.noise import additive
-from wn.errors import WnError
 from wn.random import Purpose, permutation
 from wn.walking.results import CURVE_COLUMNS
 

@@ -15,9 +15,10 @@ import torch
 
 from reference.torch_peer import build_twin, evaluate_twin, of_kind
 from wn import data
-from wn.engine import backends, checkpoint, exchange, noise, training
+from wn.engine import backends, noise, training
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.files import checkpoint, exchange
 from wn.engine.network import Network
 from wn.engine.training import Population
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.files.contenders import TRAIN, WALK, Contenders, seed_of
-from wn.engine import checkpoint
+from wn.engine.files import checkpoint
 
 ROUNDS = 50
 AT_ONCE = 3

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.command_line import one_line, run
 from tests.engine.populations import example
 from tests.walking.test_results import FILES, result
-from wn.engine import checkpoint, exchange
+from wn.engine.files import checkpoint, exchange
 from wn.files import outputs
 from wn.files import whole as files
 from wn.files.claims import NAME

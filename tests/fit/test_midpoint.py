@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from tests.fit.accuracy_curves import SIGMA, Floats, Ints, counts, logistic
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.fit import midpoint as module
 from wn.fit.midpoint import Midpoint, fit_midpoint, root_sum_square_rule
 

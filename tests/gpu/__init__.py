@@ -1,7 +1,7 @@
 """What needs a GPU: tests, which are skipped without one, and `run`, which measures. See docs/gpu.md."""
 
+from wn.basics.errors import WnError
 from wn.engine.backends.cuda import device as cuda_device
-from wn.errors import WnError
 
 
 def missing() -> str | None:

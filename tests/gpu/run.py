@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu import bench, parity
+from wn.basics.errors import WnError
 from wn.engine import backends, models
-from wn.errors import WnError
 
 TESTS = 200  # seconds for the tests
 PARITY, KERNELS, ALL = 400, 500, 570  # seconds from the start: what is not begun by then is missing

@@ -14,9 +14,9 @@ from tests.cli.command_line import Outcome, one_line
 from tests.cli.command_line import run as wn
 from tests.study.runs import SIGMA, TINY, UNITS, Immediate, counts, exported
 from tests.study.runs import run as run_here
+from wn.basics.errors import WnError
 from wn.cli import studies_console as study_console
 from wn.cli.studies_console import duration
-from wn.errors import WnError
 from wn.study.declare import presets
 from wn.study.execution.driver import Progress
 from wn.study.execution.environment import environment

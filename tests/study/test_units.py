@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tests.study.small_study import BASE, ENTRY, keys, study
 from tests.walking.small_walks import images
+from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.data.recipes import Preprocessing, Recipe
 from wn.data.sets import speech
 from wn.engine import models
-from wn.errors import WnError
 from wn.study import Facts, StudySpec, count, facts_of, parse_study, planned_facts, units
 from wn.study.units import blocks
 from wn.walking import places as walking

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import KinkError, UnresolvedError, check_vjp, numerical_gradient, strategies
 
 RNG = np.random.default_rng(0)

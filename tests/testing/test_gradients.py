@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.testing import toys
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import KinkError, LayerCase, UnresolvedError, check_gradient
 from wn.testing.gradients import sum_shared
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.testing import toys
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import KinkError, LayerCase, batch_first, check_layer, strategies
 from wn.testing.layers import term_sizes
 

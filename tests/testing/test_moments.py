@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import check_covariance, check_independence, check_mean, check_variance, moments
 
 SEED = 20_240_901

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import wn.testing
 from reference import naive
+from wn.basics.errors import WnError
 from wn.engine.noise import of_kind
 from wn.engine.noise_spec import KINDS, ORDERS
-from wn.errors import WnError
 from wn.testing import strategies
 
 # For "is such a value drawn at all?": without shrinking, which nobody would read.

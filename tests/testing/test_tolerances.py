@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import assert_close, strategies, tolerance
 from wn.testing.tolerances import GUARD, Z_LIMIT
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import ndtr
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.theory.accuracy import argmax_probability, correct_count, two_class_accuracy
 
 Floats = NDArray[np.float64]

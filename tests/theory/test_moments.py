@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate
 
+from wn.basics.errors import WnError
 from wn.engine.noise import Noise, additive, mixed_direct
 from wn.engine.noise_spec import DISTRIBUTIONS
-from wn.errors import WnError
 from wn.theory.moments import (
     backward_moments,
     forward_backward_covariance,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.theory.propagation import linear_moments, linear_variance
 
 

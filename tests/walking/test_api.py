@@ -14,8 +14,9 @@ import pytest
 import wn
 from tests.walking.test_results import CURVE_HEADER, MIDPOINT_HEADER
 from wn import front
-from wn.engine import backends, checkpoint
-from wn.errors import WnError
+from wn.basics.errors import WnError
+from wn.engine import backends
+from wn.engine.files import checkpoint
 from wn.walking import api, plots, results
 from wn.walking.settings import WalkSettings
 

@@ -17,11 +17,11 @@ import wn
 from tests.cli.command_line import run
 from tests.study.runs import TINY
 from tests.walking.small_walks import changed, small_data, walk_for
+from wn.basics.errors import WnError
 from wn.engine import backends, models, training
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import TrainSettings
-from wn.errors import WnError
 from wn.fit.midpoint import NEVER_FALLS
 from wn.random import member_seed
 from wn.study import parse_study, units

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.walking.grids import sigma_grid
 
 FINITE = st.floats(0, 1e300, allow_nan=False)

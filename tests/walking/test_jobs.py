@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tests.walking.small_walks import BE, SIGMA, changed, run, small_data, told, trained, walk_for
+from wn.basics.errors import WnError
 from wn.engine import models, noise
 from wn.engine.training import Monitor, TrainSettings
-from wn.errors import WnError
 from wn.walking.jobs import Job, Stopped, run_jobs
 from wn.walking.measurement import members_at_once
 from wn.walking.places import check_range

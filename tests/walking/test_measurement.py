@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.walking.small_walks import BE, NOISES, changed, run, small_data, trained, walk_for
+from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.engine import models, noise, training
 from wn.engine.training import Population, TrainSettings
-from wn.errors import WnError
 from wn.theory.accuracy import argmax_probability
 from wn.walking import places as walking
 from wn.walking.measurement import Levels, count_at_inference

@@ -10,7 +10,7 @@ from tests.engine.populations import check_error, example
 from tests.walking.test_results import result
 from wn.data import catalogue
 from wn.data.formats import idx
-from wn.engine import checkpoint, exchange
+from wn.engine.files import checkpoint, exchange
 from wn.study.declare.presets import find_study
 from wn.study.declare.spec import read_study, to_toml
 from wn.walking import api, plots

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE
 from wn.walking import plots
 from wn.walking.plots import Tables, in_words

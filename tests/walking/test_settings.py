@@ -9,11 +9,11 @@ import pytest
 
 import wn
 from tests.walking.small_walks import images
+from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import training
-from wn.errors import WnError
 from wn.walking import api, measurement, settings
 from wn.walking.settings import SingleSettings, WalkSettings
 

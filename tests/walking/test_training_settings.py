@@ -8,6 +8,7 @@ import pytest
 from tests.engine.populations import check_error
 from tests.engine.test_training import DATA, SETTINGS, Counter, differ, trained
 from tests.engine.twin import BE, CONVOLUTIONAL, DENSE, tiny_data
+from wn.basics.errors import WnError
 from wn.data import load
 from wn.engine import models, training
 from wn.engine.layers.batch_norm import BatchNorm
@@ -16,7 +17,6 @@ from wn.engine.layers.linear import Linear
 from wn.engine.network import Network, Step
 from wn.engine.noise import additive
 from wn.engine.training import TrainSettings, evaluate
-from wn.errors import WnError
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from wn.basics.errors import WnError
 from wn.cli.flags import WHOLE, App
 from wn.cli.options import BatchNorm, Overwrite, Seed
 from wn.cli.plain import PlainConsole, mend_environment, say
-from wn.errors import WnError
 
 mend_environment()  # before there are consoles
 output = PlainConsole()
@@ -43,7 +43,7 @@ def models(
         wn models lenet5 --batch-norm sites
     """
     from wn.cli import console
-    from wn.engine import exchange
+    from wn.engine.files import exchange
 
     if name is None:
         if input_shape is not None or classes is not None:
@@ -83,7 +83,7 @@ def export(
 
         wn export network.safetensors --all --out members
     """
-    from wn.engine import exchange
+    from wn.engine.files import exchange
 
     if every and member:
         raise WnError("--all exports every member: leave --member out")
@@ -132,7 +132,7 @@ def import_(
         wn import twin.safetensors --model lenet5 --batch-norm sites
     """
     from wn.cli import console
-    from wn.engine import checkpoint, exchange
+    from wn.engine.files import checkpoint, exchange
 
     with console.logged(messages):
         loaded = exchange.import_files(

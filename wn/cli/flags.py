@@ -6,8 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from wn.errors import WnError
-from wn.numbers import number, whole
+from wn.basics.errors import WnError
+from wn.basics.numbers import number, whole
 
 
 class OnceCommand(TyperCommand):

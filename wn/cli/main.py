@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from wn.basics.errors import WnError
+from wn.basics.installed import __version__, clash
 from wn.cli import commands
 from wn.cli import studies as study_commands
 from wn.cli.commands import messages, output
 from wn.cli.flags import App
 from wn.cli.options import Overwrite, with_flags
 from wn.cli.plain import say
-from wn.errors import WnError
-from wn.installed import __version__, clash
 from wn.walking.asked import SingleSettings, WalkSettings
 
 BAD_INPUT = 2

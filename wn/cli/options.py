@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from wn.basics.options import Setting
 from wn.cli.flags import NUMBER, WHOLE
-from wn.options import Setting
 from wn.walking.asked import NetworkSettings, in_order
 
 Command = TypeVar("Command", bound=Callable[..., Any])

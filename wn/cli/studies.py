@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from wn.basics.errors import WnError
 from wn.cli.commands import messages, output
 from wn.cli.flags import WHOLE, App
 from wn.cli.options import DataDir, Overwrite
 from wn.cli.plain import say
-from wn.errors import WnError
 
 study = App(
     no_args_is_help=True, help="Studies: declared once in a file, resumed always, on one machine or many."

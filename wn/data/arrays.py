@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.data.recipes import Preprocessing
-from wn.errors import WnError
 
 _IMAGE_TYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 _FEW = (1, 3, 4)  # channels of pictures: grey, colours, colours with transparency

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pooch
 
+from wn.basics.errors import DataError
 from wn.data.contents import check_contents, origin
 from wn.data.dataset import Dataset
 from wn.data.locate import (
@@ -27,7 +28,6 @@ from wn.data.locate import (
 )
 from wn.data.sets.entries import ENTRIES, entry_of
 from wn.data.sets.entry import DataFile, Entry
-from wn.errors import DataError
 from wn.files.whole import StrPath, as_path
 
 log = logging.getLogger("wn")

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from wn.basics.errors import DataError
 from wn.data.feature_cache import remembered
 from wn.data.formats.idx import reading
 from wn.data.sets.entries import ENTRIES
 from wn.data.sets.entry import DataFile, Entry
-from wn.errors import DataError
 
 _CHUNK = 1 << 20
 _LARGE = 1 << 29  # bytes; of larger files the checksum is remembered

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from wn.basics.errors import DataError, WnError
+from wn.basics.numbers import is_integer
 from wn.data.arrays import (
     check_channels,
     check_classes,
@@ -17,8 +19,6 @@ from wn.data.arrays import (
     checked_labels,
 )
 from wn.data.recipes import Preprocessing, Recipe
-from wn.errors import DataError, WnError
-from wn.numbers import is_integer
 
 
 class Draw(NamedTuple):

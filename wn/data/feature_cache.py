@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 import pooch
 
+from wn.basics.errors import DataError
 from wn.data.dataset import Split
-from wn.errors import DataError
 from wn.files.whole import whole_file
 
 Splits = tuple[Split, Split]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pooch
 
+from wn.basics.errors import DataError
 from wn.data.contents import origin
 from wn.data.sets.entries import MINI_FOLDER
 from wn.data.sets.entry import DataFile, Entry
-from wn.errors import DataError
 
 VARIABLE = "WN_DATA"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError, WnError
 from wn.data.dataset import Split
 from wn.data.formats.idx import write_idx
 from wn.data.locate import look_into
 from wn.data.sets.entries import entry_of
-from wn.errors import DataError, WnError
 from wn.random import Purpose, permutation
 
 SEED = 20170828

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 _NUMBER = (int, float, np.integer, np.floating)
 

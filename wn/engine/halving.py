@@ -7,11 +7,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.engine import optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import Monitor, TrainingState
-from wn.errors import WnError
 
 TOO_LARGE = "a single network does not fit into memory: use a smaller batch size, or another backend"
 

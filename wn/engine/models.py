@@ -3,6 +3,8 @@
 from math import prod
 from typing import Any, NamedTuple
 
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 from wn.engine import backends
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import Layer, Shape
@@ -14,8 +16,6 @@ from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Step
 from wn.engine.optim import arrays
-from wn.errors import WnError
-from wn.numbers import is_integer
 
 BATCH_NORM = ("none", "sites", "hidden")
 MLP_WIDTHS = (8, 16, 32, 64, 256, 1024)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
@@ -16,7 +17,6 @@ from wn.engine.layers import noise as noise_layer
 from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.noise import SiteNoise
-from wn.errors import WnError
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0

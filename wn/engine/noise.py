@@ -19,15 +19,8 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from wn.engine.noise_spec import (
-    DEFAULT_RATIO,
-    MIXED,
-    NoiseSpec,
-    check_choice,
-    check_option,
-    may_be_single,
-)
-from wn.errors import WnError
+from wn.basics.errors import WnError
+from wn.engine.noise_spec import DEFAULT_RATIO, MIXED, NoiseSpec, check_choice, check_option, may_be_single
 
 MOST_DRAWS = 4096  # repetitions with draws of their own: as many as the addresses of wn.random hold
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wn.errors import WnError
-from wn.options import Option, annotation
+from wn.basics.errors import WnError
+from wn.basics.options import Option, annotation
 
 KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 MIXED = ("mixed", "mixed-direct")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, NamedTuple
 
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Array, Backend
-from wn.errors import WnError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 
 class OutOfRange(WnError):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_number
 from wn.data.dataset import Dataset, Draw, Split, batch
 from wn.data.recipes import Preprocessing
 from wn.engine import loss as losses
@@ -21,8 +23,6 @@ from wn.engine.network import INPUT_SITE, Network, Pass, Watch
 from wn.engine.noise import Noise, SiteNoise
 from wn.engine.originals import Originals
 from wn.engine.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
-from wn.errors import WnError
-from wn.numbers import is_number
 from wn.random import Purpose, permutation
 
 EVALUATION_BATCH = 512

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files import locks
 
 NAME = ".wn-claim"

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files.claims import Claimed, claim
 from wn.files.whole import StrPath, sweep
 

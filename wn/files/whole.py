@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 TOKEN = 4  # random bytes in a temporary name
 

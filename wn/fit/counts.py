@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_number
 from wn.fit.falling import MARGIN
-from wn.numbers import is_number
 
 Floats = NDArray[np.float64]
 

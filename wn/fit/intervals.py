@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imported
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.fit.falling import falling_means, falls_through
 from wn.fit.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, ndtri, stdtrit  # scipy.stats takes a second to be imported
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.fit import logistic, profile
 from wn.fit.counts import Entries, checked_accuracies, checked_clean, checked_entries, checked_numbers
 from wn.fit.falling import (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, checksum
 from wn.data.recipes import Recipe
 from wn.data.sets import speech
@@ -15,7 +16,6 @@ from wn.data.sets.entries import entry_of
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import check_last_batch
-from wn.errors import WnError
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.declare.schema import StudySpec, as_axis, at
 from wn.study.unit import CLEAN, NUMERICS, Unit

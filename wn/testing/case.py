@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import trees
 from wn.testing.batch_first import BatchFirst
 from wn.testing.errors import CheckFailure

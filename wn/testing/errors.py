@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 # The check that is being made: its name, positional and keyword arguments; the outermost one of several.
 running: ContextVar[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = ContextVar("running", default=None)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import trees
 from wn.testing.errors import CheckFailure, short_traceback
 from wn.testing.problems import (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing.case import Arrays, LayerCase
 from wn.testing.errors import UnresolvedError, short_traceback
 from wn.testing.problems import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing.batch_first import BatchFirst
 from wn.testing.case import Arrays, LayerCase, Layout, Pass, functions
 from wn.testing.errors import short_traceback

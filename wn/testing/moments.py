@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing.errors import CheckFailure, short_traceback
 from wn.testing.tolerances import Z_LIMIT
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import backends, optim
@@ -18,7 +19,6 @@ from wn.engine.network import Network, Step
 from wn.engine.noise import Noise, everywhere
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import StepPlan, TrainSettings, first_state, training_step
-from wn.errors import WnError
 
 CLASSES = 3
 EPOCHS = 4  # CUDA graphs repeat from the third step with a batch size on

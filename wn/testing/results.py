@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.testing import trees
 from wn.testing.errors import UnresolvedError
 from wn.testing.problems import written

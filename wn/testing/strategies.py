@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.engine.noise_spec import DISTRIBUTIONS
-from wn.errors import WnError
 
 try:
     from hypothesis import strategies as st

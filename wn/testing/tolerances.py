@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 GUARD = 8.0  # room above the expected rounding error: its spread, and a few operations besides the sum
 

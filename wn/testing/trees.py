@@ -7,7 +7,7 @@ A leaf is whatever is none of these containers; None is a leaf too. Names are wr
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

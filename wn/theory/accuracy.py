@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 Floats = NDArray[np.float64]
 

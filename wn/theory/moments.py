@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.theory.moments import Moments
 
 Floats = NDArray[np.float64]

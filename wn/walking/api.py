@@ -19,6 +19,8 @@ import msgspec
 import numpy as np
 import scipy
 
+from wn.basics.errors import WnError
+from wn.basics.installed import DISTRIBUTION, __version__
 from wn.data.dataset import Dataset, checksum
 from wn.engine import backends, training
 from wn.engine.backends.plain.base import Backend
@@ -26,12 +28,10 @@ from wn.engine.backends.threads import processors
 from wn.engine.halving import alone
 from wn.engine.network import Network
 from wn.engine.training import Monitor, Population, TrainSettings
-from wn.errors import WnError
 from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.outputs import AlreadyThere
 from wn.files.whole import StrPath, as_path
-from wn.installed import DISTRIBUTION, __version__
 from wn.random import member_seed
 from wn.walking import tables
 from wn.walking.asked import NetworkSettings, WalkSettings
@@ -127,7 +127,7 @@ class Trained:
         The folder is made if need be. Where the file is there already, NAME-2, NAME-3, … beside it is taken
         instead and a warning logged; with `overwrite` it is replaced. Raises WnError as `checkpoint.save`.
         """
-        from wn.engine import checkpoint
+        from wn.engine.files import checkpoint
 
         asked = as_path(path)
         for place in chain([asked], outputs.beside(asked, asked.suffix)):

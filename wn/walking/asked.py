@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from wn.basics.options import Option, Setting, settings_of
 from wn.engine.noise_spec import FIELDS
-from wn.options import Option, Setting, settings_of
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
-from wn.numbers import number, numbers, whole
+from wn.basics.errors import WnError
+from wn.basics.numbers import number, numbers, whole
 
 MOST = 10_000  # values; more are a slip of the finger
 LONGEST_SHOWN = 120  # characters of a grid in a message
@@ -20,7 +20,7 @@ def sigma_grid(grid: str | float | Sequence[float] | NDArray[np.float64]) -> NDA
     "0.01:100:17" are 17 values from 0.01 to 100 evenly spaced in log σ (both ends included), "lin:0:2:21"
     are 21 values evenly spaced in σ, "0.1,1,10" are just these; a sequence of numbers is taken as it is.
     Raises WnError if a value is negative, NaN or infinite or is there twice, for more than 10,000 values, and
-    for text of another form or of two readings, as 0,5 is (`wn.numbers`).
+    for text of another form or of two readings, as 0,5 is (`wn.basics.numbers`).
     """
     values = _parse(grid) if isinstance(grid, str) else _numbers(grid)
     if values.ndim != 1:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer, number, whole
 from wn.engine import noise as noises
 from wn.engine.network import Network
 from wn.engine.noise import Noise, SiteNoise
-from wn.errors import WnError
-from wn.numbers import is_integer, number, whole
 
 PHASES = INFERENCE, TRAINING = "inference", "training"
 

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files.outputs import make_folder
 from wn.files.whole import StrPath, as_path, whole_file
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
+from wn.basics.options import settings_of
 from wn.data import catalogue
 from wn.data.dataset import Dataset
 from wn.data.sets import speech
@@ -22,8 +24,6 @@ from wn.engine.network import Network
 from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.noise_spec import OPTIONS, specified
 from wn.engine.training import TrainSettings
-from wn.errors import WnError
-from wn.options import settings_of
 from wn.random import checked_integer
 from wn.walking import places as walk_places
 from wn.walking.asked import FLAGS, NetworkSettings, NoiseSettings, SingleSettings, WalkSettings

@@ -8,13 +8,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Backend
 from wn.engine.groups import totals
 from wn.engine.halving import Fail, Members
 from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import Monitor, Population
-from wn.errors import WnError
 from wn.fit.intervals import Counts, accuracy_of, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.random import member_seed

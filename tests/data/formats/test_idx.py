@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.formats.idx import compressed, read_idx, write_idx
-from wn.errors import DataError
 
 SUFFIXES = st.sampled_from(["", ".gz"])
 ARRAYS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=5))

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wn.basics.errors import DataError
 from wn.data.formats.archive import members
 from wn.data.formats.idx import read_idx
 from wn.data.formats.kinds import HEAD, described, head_of, kind_of
-from wn.errors import DataError
 
 
 def zipped(*names: str) -> bytes:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.formats.wav_files import Wave, recording, wav
+from wn.basics.errors import DataError
 from wn.data.formats.wav import read_wav
-from wn.errors import DataError
 
 GOOD = wav(recording(5, 300))
 

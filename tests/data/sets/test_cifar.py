@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wn.data
+from wn.basics.errors import DataError
 from wn.data.dataset import Split
 from wn.data.formats.idx import compressed
 from wn.data.sets import cifar, entries
 from wn.data.sets.entries import entry_of
-from wn.errors import DataError
 
 NAMES = (*cifar.TRAIN_FILES, cifar.TEST_FILE)
 COUNT = 3  # records of each file here; the real ones have 10,000

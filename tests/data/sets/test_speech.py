@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import wn.data
 from tests.data.formats.wav_files import Wave, recording, wav
+from wn.basics.errors import DataError
 from wn.data import feature_cache
 from wn.data.dataset import Dataset, Split
 from wn.data.formats.idx import compressed
@@ -21,7 +22,6 @@ from wn.data.formats.wav import read_wav
 from wn.data.recipes import SPEECH_COMMANDS
 from wn.data.sets import speech
 from wn.data.sets.speech import CLASSES, WORDS, class_weights, one_second
-from wn.errors import DataError
 
 
 def noise(length: int) -> Wave:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import wn.data
+from wn.basics.errors import DataError
 from wn.data import contents
 from wn.data.contents import Origin
 from wn.data.dataset import Split
 from wn.data.sets import entries
 from wn.data.sets.entries import entry_of
-from wn.errors import DataError
 
 NAMES = ("train_32x32.mat", "test_32x32.mat")
 ENTRY = entry_of("svhn")

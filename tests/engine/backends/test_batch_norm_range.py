@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from reference.naive_statistics import BatchNormExact, batch_norm_exact, without_mean
 from tests.engine.backends.cuda import needs_compiler, on_host
 from tests.engine.layers import max_pooling, norms, relu
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends import by_primitives
 from wn.engine.backends.plain.base import Backend
@@ -25,7 +26,6 @@ from wn.engine.layers.batch_norm import (
     BatchStatistics,
     RunningStatistics,
 )
-from wn.errors import WnError
 from wn.testing import assert_close
 
 Array = NDArray[Any]

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine.backends.numpy import noise as numpy_noise
 from wn.engine.backends.numpy.noise import fill_draws
-from wn.errors import WnError
 from wn.random import Purpose
 
 WORDS = st.integers(0, 2**32 - 1)

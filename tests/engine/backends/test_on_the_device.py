@@ -13,12 +13,12 @@ from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.backends.cuda.fake_device import DEVICE, CUDARuntimeError
 from tests.engine.backends.cuda.test_networks import network_of, noise_of
 from tests.walking.small_walks import changed, images, small_data, told, walk_for
+from wn.basics.errors import WnError
 from wn.data.dataset import Split
 from wn.engine import backends
 from wn.engine.backends.cuda.backend import MOST_MEMBERS
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, train
-from wn.errors import WnError
 from wn.walking.measurement import members_at_once
 from wn.walking.walk import Walk
 

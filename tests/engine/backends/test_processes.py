@@ -21,19 +21,19 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tests.engine.backends.cuda import needs_compiler
 from tests.engine.backends.cuda.fake_cupy import backend as cuda
 from tests.walking.small_walks import small_data
+from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine.backends import threads
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.kernels import convolution_columns, products
 from wn.engine.network import Pass
-from wn.errors import WnError
 
 ROOT = Path(__file__).parents[3]
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 USE = """
 from wn.engine import backends
-from wn.errors import WnError
+from wn.basics.errors import WnError
 import numpy as np
 try:
     print(backends.get("numba").relu(np.array([-1.0, 2.0], np.float32)))
@@ -76,7 +76,7 @@ FORK = """
 import multiprocessing, numpy as np
 from wn.engine import backends
 from wn.engine.backends.numba.recorded_calls import RecordedStep
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 be = backends.get("numba")
 step = be.recorded(lambda samples, epoch, constants: be.take(np.arange(4.0), samples))

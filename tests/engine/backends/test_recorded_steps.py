@@ -9,13 +9,13 @@ from numpy.typing import DTypeLike
 from tests.engine.backends.recording import Anew, Watched
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
+from wn.basics.errors import WnError
 from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.work_arrays import SMALL, WorkArrays
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, train
-from wn.errors import WnError
 
 DATA = small_data(160, 10)
 BATCH = 64  # the last batch has 32: recorded on its own

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from reference import naive
 from tests.engine.backends.cuda import needs_compiler, on_host
 from tests.engine.layers import FEW, average_pooling
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.average_pooling import AveragePooling
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

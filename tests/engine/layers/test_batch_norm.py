@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from reference import naive_statistics
 from tests.engine.layers import FEW, batch_norm_training, norms
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.batch_norm import BatchNorm, BatchNormParams, BatchStatistics, RunningStatistics
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

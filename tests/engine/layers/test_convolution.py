@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from reference import naive
 from tests.engine.layers import FEW, convolution
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends import by_primitives
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.plain.base import SAMPLE_TILE, Backend
 from wn.engine.layers.convolution import Convolution, ConvolutionParams
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from reference import naive
 from tests.engine.layers import FEW, linear
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.linear import Linear, LinearParams
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from reference import naive
 from tests.engine.layers import FEW, max_pooling
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.max_pooling import MaxPooling
-from wn.errors import WnError
 from wn.testing import check_layer
 from wn.testing import strategies as shapes
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from reference import naive_statistics
 from tests.engine.layers import FEW
+from wn.basics.errors import WnError
 from wn.engine import backends, noise
 from wn.engine.layers import noise as noise_layer
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from wn.basics.errors import WnError
 from wn.data.sets.entries import entry_of
-from wn.errors import WnError
 from wn.study import StudySpec, Unit, count, find_study, parse_study, planned_facts, units
 from wn.study.declare import presets
 from wn.study.declare.schema import DataKeys, ModelKeys, NoiseKeys, RecipeKeys

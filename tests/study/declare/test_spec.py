@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study import StudySpec, count, narrowed, parse_study, planned_facts, read_study, to_toml
 
 SMALL = """

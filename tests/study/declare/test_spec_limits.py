@@ -3,7 +3,7 @@
 import pytest
 
 from tests.study.declare.test_spec import SMALL
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study import count, parse_study, planned_facts
 
 DIRECT = 'kind = "mixed-direct"\nsigma_mul = "0.1:1:2000"\nsigma_add = "0.1:1:9"\n'

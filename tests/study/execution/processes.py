@@ -12,7 +12,7 @@ import os, resource, signal, sys, time
 from itertools import chain
 from pathlib import Path
 from tests.study.store.stores import *
-from wn.errors import WnError
+from wn.basics.errors import WnError
 folder = Path(sys.argv[1])
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

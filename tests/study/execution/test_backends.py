@@ -13,10 +13,10 @@ from tests.cli.command_line import run as command
 from tests.engine.backends.cuda import needs_compiler
 from tests.study.execution.test_driver import units_of
 from tests.study.runs import FINER, SIGMA, TINY, UNITS, Immediate, counts, exported, retry, run
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend, Room
 from wn.engine.backends.threads import processors
-from wn.errors import WnError
 from wn.study import parse_study, plan
 from wn.study.execution import executors
 from wn.study.execution import worker as work

@@ -14,7 +14,7 @@ from tests.cli.command_line import ROOT, one_line
 from tests.cli.command_line import run as run_command
 from tests.study.execution.gate import open_gate, waiting
 from tests.study.runs import TINY, UNITS, counts, driver, exported, failures, finished, lives, run, wait_for
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.execution import executors
 
 pytest.importorskip("distributed", reason="needs walking-noise[cluster]")

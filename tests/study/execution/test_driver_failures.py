@@ -25,8 +25,8 @@ from tests.study.runs import (
     run,
     run_on,
 )
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Backend
-from wn.errors import WnError
 from wn.study import parse_study
 from wn.study.execution import worker as work
 from wn.study.execution.driver import ATTEMPTS, Progress

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.study.seml.files import ADDITIVE, HEAD, NOISE, REPEATS, SITES, STD, clean, grid, imported, noisy
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study import parse_study
 from wn.study.seml.convert import import_seml
 

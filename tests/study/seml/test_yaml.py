@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.study.seml.files import HEAD, NOISE, STD, grid, imported, noisy
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.seml.convert import import_seml
 from wn.study.seml.grid import leaves
 from wn.study.seml.yaml import read_yaml

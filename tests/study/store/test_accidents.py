@@ -11,7 +11,7 @@ import pytest
 
 from tests.study.execution.processes import output
 from tests.study.store.stores import HERE, counts, finish, finished_study, result, rows, study, whole
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.store.file import FILE, one_line
 from wn.study.store.lock import LOCK
 from wn.study.store.writer import Store

@@ -25,7 +25,7 @@ from tests.study.store.stores import (
     waiting,
     whole,
 )
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.store.file import FILE
 from wn.study.store.lock import LOCK, holder
 from wn.study.store.writer import Store

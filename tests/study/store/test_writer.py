@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.study.store import stores
 from tests.study.store.stores import HERE, THERE, changed, finish, noisy, result, rows, study, table, waiting
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.execution.environment import commit, environment
 from wn.study.store.rows import Result
 from wn.study.store.writer import Store

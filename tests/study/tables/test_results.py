@@ -30,7 +30,7 @@ from tests.study.store.stores import (
     statistics,
     study,
 )
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.store.writer import Store
 from wn.study.tables import export as table_export
 from wn.study.tables.export import TABLES, export

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, NamedTuple, cast
 
+from wn.basics.errors import DataError
 from wn.data.formats.idx import reading
 from wn.data.formats.kinds import HEAD, described, kind_of
-from wn.errors import DataError
 
 _CHUNK = 1 << 20
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.formats.kinds import HEAD, described
-from wn.errors import DataError
 from wn.files.whole import StrPath, as_path, whole_file
 
 UNSIGNED_BYTE = 0x08  # the only element type that image and label files use

@@ -9,9 +9,9 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wn.basics.errors import DataError
 from wn.data.formats.idx import reading
 from wn.data.formats.kinds import HEAD, described
-from wn.errors import DataError
 
 _HEADER = 128  # bytes: text, then version and byte order
 _HEAD = 4096  # bytes of a variable that are looked at: everything before its numbers

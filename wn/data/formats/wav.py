@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.formats.kinds import described
 from wn.data.formats.mfcc import RATE
-from wn.errors import DataError
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ENCODINGS = {_FLOAT: "floating point", 2: "ADPCM", 6: "A-law", 7: "µ-law", 0x55: "MP3"}

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.dataset import Split, make_split
 from wn.data.formats.archive import members
 from wn.data.formats.idx import reading
 from wn.data.formats.kinds import HEAD, described
 from wn.data.sets.entry import Entry
-from wn.errors import DataError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))

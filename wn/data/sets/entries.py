@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from wn.basics.errors import WnError
 from wn.data import recipes
 from wn.data.sets import cifar, mnist, speech, svhn
 from wn.data.sets.entry import DataFile, Entry
-from wn.errors import WnError
 
 _DIGITS = tuple("0123456789")
 _CLOTHES = (

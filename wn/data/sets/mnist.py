@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from wn.basics.errors import DataError
 from wn.data.dataset import Split, make_split
 from wn.data.formats.idx import read_idx
 from wn.data.sets.entry import DataFile, Entry
-from wn.errors import DataError
 
 _STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn import random
+from wn.basics.errors import DataError
 from wn.data.dataset import Dataset, Split
 from wn.data.feature_cache import cached
 from wn.data.formats import archive, wav
@@ -16,7 +17,6 @@ from wn.data.formats.archive import Member, is_litter, members
 from wn.data.formats.mfcc import LENGTH, mfcc
 from wn.data.formats.wav import Wave, read_wav
 from wn.data.sets.entry import Entry
-from wn.errors import DataError
 from wn.random import Purpose, sample_words, uniform_below
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")

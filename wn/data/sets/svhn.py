@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import DataError
 from wn.data.dataset import Split, make_split
 from wn.data.formats.mat import load_mat
 from wn.data.sets.entry import Entry
-from wn.errors import DataError
 
 
 def read(entry: Entry, paths: tuple[Path, ...]) -> tuple[Split, Split]:

@@ -4,8 +4,8 @@ import logging
 import os
 from functools import cache
 
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Backend
-from wn.errors import WnError
 
 NAMES = ("numpy", "numba", "cupy", "cupy-tf32", "auto")
 

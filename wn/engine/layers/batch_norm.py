@@ -5,9 +5,9 @@ from math import prod
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
+from wn.basics.errors import WnError
 from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape
 from wn.engine.layers.windows import Array
-from wn.errors import WnError
 
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics

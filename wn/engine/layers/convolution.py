@@ -5,9 +5,9 @@ from itertools import product
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
+from wn.basics.errors import WnError
 from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
 from wn.engine.layers.windows import Array, Pair, Sliding, check_pair, pad
-from wn.errors import WnError
 
 
 class ConvolutionParams(NamedTuple):

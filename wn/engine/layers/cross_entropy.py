@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+from wn.basics.errors import WnError
 from wn.engine.layers.base import Formula
 from wn.engine.layers.windows import Array
-from wn.errors import WnError
 
 
 class CrossEntropyCache(NamedTuple):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
+from wn.basics.errors import WnError
 from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
 from wn.engine.layers.windows import Array
-from wn.errors import WnError
 
 
 class LinearParams(NamedTuple):

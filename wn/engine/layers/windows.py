@@ -9,7 +9,7 @@ from math import prod
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 Array = Any  # NumPy's and CuPy's arrays share an interface but no base class
 Pair = tuple[int, int]  # along height and width

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from wn.basics.errors import WnError
 from wn.engine import noise as noises
 from wn.engine.noise_spec import KINDS, OPTIONS, RULES, NoiseSpec, check_choice, check_option, specified
-from wn.errors import WnError
 from wn.study.declare.schema import NoiseKeys, as_axis, at
 from wn.walking.grids import sigma_grid
 

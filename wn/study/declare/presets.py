@@ -4,9 +4,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from wn.basics.errors import WnError
 from wn.data.sets.entries import ENTRIES
 from wn.engine import models
-from wn.errors import WnError
 from wn.files.whole import StrPath, as_path
 from wn.study.declare.schema import StudySpec
 from wn.study.declare.spec import narrowed, parse_study, read_study

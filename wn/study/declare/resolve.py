@@ -7,6 +7,7 @@ from math import prod
 from operator import itemgetter
 from typing import NamedTuple
 
+from wn.basics.errors import WnError
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine import noise as noises
@@ -14,7 +15,6 @@ from wn.engine.network import Network
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import TrainSettings
-from wn.errors import WnError
 from wn.random import checked_integer
 from wn.study.declare import operators
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at

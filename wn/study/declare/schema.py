@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from wn.basics.errors import WnError
+from wn.basics.options import plain_type
 from wn.engine.noise_spec import FIELDS, OPTIONS, RULES
-from wn.errors import WnError
-from wn.options import plain_type
 from wn.walking.grids import MOST
 
 Sigma = str | float | list[float]

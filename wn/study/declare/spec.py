@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from wn.basics.errors import WnError
 from wn.engine.models import check_name
-from wn.errors import WnError
 from wn.files.whole import StrPath
 from wn.study.declare import resolve
 from wn.study.declare.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode

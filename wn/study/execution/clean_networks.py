@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from wn.engine import backends, checkpoint
-from wn.errors import WnError
+from wn.basics.errors import WnError
+from wn.engine import backends
+from wn.engine.files import checkpoint
 from wn.study.execution.checkpoints import SUFFIX, digest, tidy
 from wn.study.execution.worker import arrays_of, network_of, population_of
 from wn.study.unit import Unit

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Room
-from wn.errors import WnError
 from wn.study.execution.checkpoints import tidy
 from wn.study.execution.clean_networks import Arrays, CleanNetworks
 from wn.study.execution.executors import MakeWorkers, Workers

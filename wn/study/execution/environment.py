@@ -7,10 +7,10 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from wn import installed
+from wn.basics import installed
+from wn.basics.installed import DISTRIBUTION, __version__
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
-from wn.installed import DISTRIBUTION, __version__
 from wn.study.store.rows import Environment
 
 PATIENCE = 10.0  # seconds for git
@@ -27,7 +27,7 @@ def environment(backend: str) -> Environment:
     versions = {DISTRIBUTION: __version__, "python": platform.python_version()}
     versions |= {library: version(library) for library in ("numpy", *be.libraries)}
     texts = ("; ".join(machine), "; ".join(f"{name} {number}" for name, number in versions.items()))
-    return Environment(backend, *texts, commit(Path(installed.__file__).parents[1]))
+    return Environment(backend, *texts, commit(Path(installed.__file__).parents[2]))
 
 
 def _gpu(be: Backend) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from wn.basics.errors import WnError
 from wn.engine.backends.cuda import device as cuda_device
 from wn.engine.backends.threads import processors
-from wn.errors import WnError
 
 MISSING = "a Dask cluster needs the package distributed: pip install 'walking-noise[cluster]'"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer

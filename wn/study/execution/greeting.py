@@ -2,10 +2,10 @@
 
 import platform
 
+from wn.basics.errors import WnError
+from wn.basics.installed import __version__
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend, Room
-from wn.errors import WnError
-from wn.installed import __version__
 from wn.study.unit import NUMERICS
 
 

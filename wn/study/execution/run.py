@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from wn.basics.errors import WnError
+from wn.basics.installed import __version__
 from wn.data import catalogue
 from wn.engine import backends
-from wn.errors import WnError
 from wn.files.whole import StrPath
-from wn.installed import __version__
 from wn.study.declare.schema import StudySpec, as_axis
 from wn.study.declare.spec import to_toml
 from wn.study.execution.driver import BACKEND, Driver, Progress

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.data.dataset import Dataset, checksum
 from wn.data.sets.entries import entry_of
@@ -29,7 +30,6 @@ from wn.engine.backends.plain.base import Backend
 from wn.engine.halving import Fail, Members, in_parts
 from wn.engine.network import Network
 from wn.engine.training import Monitor, Population, TrainingState, TrainSettings, first_state
-from wn.errors import WnError
 from wn.random import member_seed
 from wn.study.execution.checkpoints import Checkpoint
 from wn.study.execution.environment import environment
@@ -38,14 +38,7 @@ from wn.study.execution.recorder import Recorder
 from wn.study.execution.statistics import weight_layers
 from wn.study.store.rows import Environment, Result, WeightStatistics
 from wn.study.unit import CLEAN, NUMERICS, Unit
-from wn.walking.measurement import (
-    ON_A_CPU,
-    Levels,
-    Setup,
-    count_at_inference,
-    count_trained,
-    members_at_once,
-)
+from wn.walking.measurement import ON_A_CPU, Levels, Setup, count_at_inference, count_trained, members_at_once
 from wn.walking.places import INFERENCE
 from wn.walking.signal import SignalPower
 

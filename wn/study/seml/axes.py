@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wn.errors import WnError
-from wn.numbers import is_number
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_number
 from wn.study.seml.yaml import MOST
 
 _KEYS = {

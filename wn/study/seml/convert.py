@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files.whole import StrPath
 from wn.study.declare.schema import DataKeys, ModelKeys, NoiseKeys, StudySpec, at
 from wn.study.declare.spec import parse_study, to_toml

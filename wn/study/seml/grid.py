@@ -11,7 +11,7 @@ from itertools import islice, product
 from math import prod
 from typing import Any, NamedTuple
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.declare.schema import at
 from wn.study.seml.axes import Axis, axis_of, literal, seeded
 from wn.study.seml.yaml import REMOVE

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+from wn.basics.numbers import in_doubt, is_number
 from wn.data.sets.entries import entry_of
 from wn.engine import models
-from wn.numbers import in_doubt, is_number
 from wn.study.declare.schema import NoiseKeys, RecipeKeys
 from wn.study.seml.axes import Axis
 from wn.study.seml.meaning import SWITCHES, changes

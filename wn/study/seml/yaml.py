@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.declare.schema import at
 
 DEEPEST, MOST = 30, 100_000  # nesting, and values of a file or an axis: more is no experiment

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files.whole import whole_file
 
 FILE = "study.sqlite"

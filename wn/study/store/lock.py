@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files import locks
 from wn.files.locks import Holder
 

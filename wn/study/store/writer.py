@@ -17,9 +17,9 @@ from typing import Self
 
 import msgspec
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
+from wn.basics.installed import __version__
 from wn.files.whole import StrPath, as_path
-from wn.installed import __version__
 from wn.study.store import file as store_file
 from wn.study.store import lock as store_lock
 from wn.study.store.curves import Curves

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
 from wn.study.store.writer import Store

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.study.store.reader import AT_ONCE, Reader, Row
 from wn.study.store.rows import STATISTICS, unpacked, unpacked_groups
 from wn.study.store.writer import Store

@@ -14,8 +14,8 @@ from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.backends.cuda.fake_device import DEVICE, CUBLASError, CUDADriverError, CUDARuntimeError
 from tests.engine.backends.cuda.test_memory import NUMPY, SIGMA, trained, walked
 from tests.walking.small_walks import changed, walk_for
+from wn.basics.errors import WnError
 from wn.engine.backends.cuda.kernels import LARGEST_GRID, NO_MEMORY, Kernels, memory_errors
-from wn.errors import WnError
 
 OUT_OF_MEMORY = "out of memory, says CUDA"
 

@@ -11,10 +11,10 @@ import pytest
 from tests import gpu
 from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.gpu import bench, parity, run
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.cuda import device as cuda_device
 from wn.engine.backends.plain.base import Backend
-from wn.errors import WnError
 
 FEW = ("none", "mixed, add first", "three executions")
 

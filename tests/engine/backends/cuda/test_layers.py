@@ -12,6 +12,7 @@ from tests.engine.backends.cuda import DTYPES, needs_compiler, on_host, same_bit
 from tests.engine.backends.cuda.fake_device import DEVICE
 from tests.engine.backends.formulas import ByFormulas
 from tests.engine.layers import average_pooling, convolution, linear, max_pooling, norms, relu
+from wn.basics.errors import WnError
 from wn.engine.backends.cuda import layers as cuda_layers
 from wn.engine.backends.plain.base import Backend
 from wn.engine.layers.batch_norm import BatchNormParams
@@ -19,7 +20,6 @@ from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.layers.linear import LinearParams
 from wn.engine.layers.windows import Sliding
 from wn.engine.training import count_correct
-from wn.errors import WnError
 from wn.testing import assert_close, check_layer
 from wn.testing import strategies as shapes
 

@@ -11,9 +11,9 @@ import pytest
 from tests.cli.command_line import one_line, run
 from tests.engine.backends.cuda import fake_cupy
 from tests.study.runs import TINY
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.cuda import device as cuda_device
-from wn.errors import WnError
 from wn.study.execution import executors
 
 

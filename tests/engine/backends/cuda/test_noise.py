@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.engine.backends.cuda import DTYPES, needs_compiler, on_host, same_bits
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.cuda import backend as cupy_backend
 from wn.engine.backends.plain.base import DrawKey, Draws
-from wn.errors import WnError
 from wn.random import Purpose
 
 pytestmark = [needs_compiler, pytest.mark.usefixtures("order_of_threads")]

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.numba.kernels import draws, noise
 from wn.engine.backends.numba.kernels.draws import LANES, RUNS
 from wn.engine.backends.numba.kernels.noise import CHUNK
 from wn.engine.backends.plain.base import DrawKey, Draws
-from wn.errors import WnError
 from wn.random import Purpose
 
 BE = backends.get("numpy")

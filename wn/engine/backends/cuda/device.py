@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from typing import Any
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 DISTRIBUTIONS = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 INSTALL = "pip install 'walking-noise[gpu]' for CUDA 12, or pip install 'cupy-cuda13x[ctk]' for CUDA 13"

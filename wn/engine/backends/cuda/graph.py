@@ -11,10 +11,10 @@ from contextlib import suppress
 from threading import local
 from typing import Any
 
+from wn.basics.errors import WnError
 from wn.engine.backends.cuda.kernels import memory_errors
 from wn.engine.backends.plain.base import TrainingStep
 from wn.engine.backends.sealed import NotRecordable
-from wn.errors import WnError
 
 WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, and memory is taken
 

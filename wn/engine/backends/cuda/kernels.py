@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 NAMES_OF_TYPES = {"float32": "float", "float64": "double"}

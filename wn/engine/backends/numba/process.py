@@ -14,8 +14,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels import elementwise
-from wn.errors import WnError
 
 ONE_AT_A_TIME = "workqueue"
 SETTINGS = ("NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY", "NUMBA_NUM_THREADS")

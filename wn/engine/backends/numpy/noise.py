@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wn import random
-from wn.errors import WnError
+from wn.basics.errors import WnError
 from wn.random import WORD, Purpose
 
 TILE = 8192  # counters per tile: the scratch memory below is 448 KiB, a second-level cache

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numba
 from numba.core import event
 
+from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels import kept
-from wn.errors import WnError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

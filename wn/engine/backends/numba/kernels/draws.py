@@ -12,9 +12,9 @@ import numba
 import numpy as np
 
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels.compile import parallel, serial
 from wn.engine.backends.plain.base import Array
-from wn.errors import WnError
 from wn.random import Purpose
 
 LANES = 1024  # counters in a tile

@@ -10,10 +10,10 @@ import numba
 import numpy as np
 
 from wn import random
+from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels.compile import parallel, serial
 from wn.engine.backends.numba.kernels.draws import LANES, RUNS, Place, draw, stream_word, tiling
 from wn.engine.backends.plain.base import Array, DrawKey, Draws
-from wn.errors import WnError
 
 CHUNK = 4096  # values of an element-wise product that are one thread's work
 

@@ -13,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from wn import random
+from wn.basics.errors import WnError
 from wn.data.formats.kinds import described, head_of
 from wn.engine import backends, models
 from wn.engine.layers.base import Shape
 from wn.engine.network import Network
 from wn.engine.training import Population
-from wn.errors import WnError
 from wn.files.outputs import AlreadyThere, make_folder
 from wn.files.whole import StrPath, as_path, naming, whole_files
 

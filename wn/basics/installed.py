@@ -24,7 +24,7 @@ def clash(folder: "Path | None" = None) -> str | None:
     """
     from pathlib import Path  # not for `import wn`, which need not wait for it
 
-    folder = folder or Path(__file__).parent.parent
+    folder = folder or Path(__file__).parents[2]
     others = sorted(path.name for kind in ("dist-info", "egg-info") for path in folder.glob(f"wn-*.{kind}"))
     if others:
         other = others[0].rsplit(".", 1)[0].replace("-", " ", 1)

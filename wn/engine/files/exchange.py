@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from wn import random
-from wn.engine import checkpoint, models
-from wn.engine.checkpoint import Loaded, Spec, Tensors
+from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer, whole
+from wn.engine import models
+from wn.engine.files import checkpoint
+from wn.engine.files.checkpoint import Loaded, Spec, Tensors
 from wn.engine.layers.base import Shape
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
 from wn.engine.training import Population
-from wn.errors import WnError
 from wn.files.outputs import check_file
 from wn.files.whole import StrPath, as_path
-from wn.numbers import is_integer, whole
 
 log = logging.getLogger("wn")
 

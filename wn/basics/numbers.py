@@ -18,7 +18,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
-from wn.errors import WnError
+from wn.basics.errors import WnError
 
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.ASCII)
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)", re.ASCII)

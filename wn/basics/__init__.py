@@ -1,0 +1,1 @@
+"""What everything stands on: errors, numbers, options, the installed distribution."""
