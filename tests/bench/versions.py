@@ -2,10 +2,10 @@
 
     python tests/bench/versions.py --before DIR [--after DIR] [--rows PATTERN…]
 
-Each checkout has a process of its own, which builds a row with that checkout's `tests.bench` and `wn`
-and waits for its turn, so what disturbs the machine for a while disturbs both. Prints seconds of what is
-timed, in long rows a part of an epoch, as medians and min–max, and the median of the paired ratios
-before/after with its 95 % interval: above 1 the later version is the faster one.
+Each checkout has a process of its own, with its own copy of this file, which builds a row with its
+`tests.bench` and `wn` and waits for its turn, so what disturbs the machine for a while disturbs both. Prints
+seconds of what is timed, in long rows a part of an epoch, as medians and min–max, and the median of the
+paired ratios before/after with its 95 % interval: above 1 the later version is the faster one.
 """
 
 import argparse
@@ -129,7 +129,7 @@ class _Checkout:
 
 @contextmanager
 def _checkout(path: Path) -> Iterator[_Checkout]:
-    command = [sys.executable, str(Path(__file__).resolve()), WORKER]
+    command = [sys.executable, str(path.resolve() / Path(__file__).resolve().relative_to(ROOT)), WORKER]
     with subprocess.Popen(
         command, cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
