@@ -51,10 +51,10 @@ def convolution_sides(shape: tuple[int, int, int], outputs: int, shared: bool, m
     """Forward, gradient of the kernels, gradient of the input (not needed in a first layer), in ms."""
     x = random(1 if shared else members, *shape, BATCH)
     params = ConvolutionParams(random(members, outputs, shape[0], 5, 5), random(members, outputs))
-    y, _ = convolution.forward(BE, params, x)
+    y, _ = BE.forward(convolution.FORMULA, params, x)
     dy, no = random(*y.shape), ((1, 1), (0, 0))
     sides = [
-        Side("forward", lambda: convolution.forward(BE, params, x), 1e3),
+        Side("forward", lambda: BE.forward(convolution.FORMULA, params, x), 1e3),
         Side("dw", lambda: BE.convolution_gradients(dy, x, (5, 5), *no), 1e3),
     ]
     if not shared:

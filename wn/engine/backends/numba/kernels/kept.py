@@ -15,6 +15,7 @@ import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from wn import random
+from wn.basics import numbers
 
 FOLDER = Path(__file__).parent
 # What kernels of other files are made from (tests/engine/backends/numba/test_kept_kernels.py looks for more).
@@ -24,6 +25,7 @@ SHARED = (
     FOLDER / "products.py",
     FOLDER / "rectifier.py",
     Path(random.__file__),
+    Path(numbers.__file__),
 )
 # Settings of Numba that change what code it makes, besides the processor, which its own key names.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "BOUNDSCHECK")
