@@ -104,7 +104,7 @@ class Network:
                     f"allowed is {before!r}, the one before it"
                 )
             before = step.name
-        assert len(self.placed) == len(self.steps)  # or a layer does not fit: an error
+        self.shapes()  # raises where a layer does not fit
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:

@@ -122,7 +122,7 @@ class Noise:
         return replace(self, sigma_mul=sigma_mul, sigma_add=sigma_add, normalize_to_input_size=False)
 
     def scales(self, dtype: Any, elements: int) -> "NoiseScales":
-        """Return what standard normal draws are multiplied by and shifted by, in `dtype`.
+        """The factors of the draws and what is added to them, in `dtype`.
 
         `elements` is the number N of elements per sample. Where one draw stands for R, σ is divided by √R.
         Raises WnError for a value beyond `dtype`.
@@ -211,6 +211,8 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **opti
     and options of other kinds, raise WnError with what is allowed.
     """
     check_choice("kind", kind)
+    if kind == "none":
+        return _noise("none", _given(options, ratio))
     if kind == "additive":
         return additive(sigma, **_given(options, ratio))
     if kind == "multiplicative":
@@ -219,7 +221,7 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **opti
         return mixed(sigma, DEFAULT_RATIO if ratio is None else ratio, **options)
     if kind == "mixed-direct":
         return mixed_direct(sigma, sigma, **_given(options, ratio))
-    return _noise("none", _given(options, ratio))
+    raise WnError(f"noise kind {kind!r} has no operator")
 
 
 def of_spec(spec: NoiseSpec, sigma: FloatOrMembers) -> Noise:

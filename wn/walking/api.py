@@ -245,11 +245,6 @@ def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> It
             yield Out(folder, "", standing)
 
 
-def check_out_file(path: StrPath, overwrite: bool) -> None:
-    """Raise WnError if the file can't be written, or is there already and may not be replaced."""
-    outputs.check_file(as_path(path), overwrite)
-
-
 def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
     """The walk of settings; all its parts are checked here, before anything is trained."""
     walked = Walk(

@@ -163,6 +163,9 @@ def named(network: Network, population: Population, residuals: bool = False) -> 
     for step, *trees in zip(network.steps, population.params, population.states, strict=True):
         for tree in trees:
             for field, array in zip(getattr(tree, "_fields", ()), tree, strict=True):
+                if field not in TENSOR_NAMES:
+                    known = f"only for {', '.join(TENSOR_NAMES)}"
+                    raise WnError(f"layer {step.name!r}: a file has no name for {field!r}, {known}")
                 if residuals or field != "residual":
                     tensors[f"{step.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
     return tensors
