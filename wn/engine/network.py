@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
@@ -160,7 +161,7 @@ class Network:
     def check_sites(self, sites: Sequence[int]) -> None:
         """Raise WnError unless every site exists."""
         for site in sites:
-            if isinstance(site, bool) or not isinstance(site, int | np.integer):
+            if not is_integer(site):
                 raise WnError(f"site {site!r}: a site is an integer in 0…{len(self.site_names) - 1}")
             if not 0 <= site < len(self.site_names):
                 names = ", ".join(f"{i} {name}" for i, name in enumerate(self.site_names))

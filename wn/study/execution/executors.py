@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from wn.basics.errors import WnError
+from wn.engine import backends
 from wn.engine.backends.cuda import device as cuda_device
 from wn.engine.backends.threads import processors
 
 MISSING = "a Dask cluster needs the package distributed: pip install 'walking-noise[cluster]'"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
 LAST_WORDS = 5.0  # seconds that a worker process has to end
-ON_GPU = ("cupy", "cupy-tf32")  # the backends that don't take jobs side by side
 TALKATIVE = ("distributed", "dask", "tornado", "asyncio")  # loggers of Dask and of what it is built on
 
 log = logging.getLogger("wn")
@@ -59,7 +59,7 @@ def resolved(backend: str) -> str:
 
 def suitable(backend: str) -> int:
     """The number of processes for a backend: one per processor, a single one if they share a GPU."""
-    return 1 if resolved(backend) in ON_GPU else processors()
+    return 1 if backends.on_gpu(resolved(backend)) else processors()
 
 
 # ---- processes on this machine ----------------------------------------------------------------------------
