@@ -14,7 +14,7 @@ from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.optim import arrays
 
 BATCH_NORM = ("none", "sites", "hidden")
@@ -76,7 +76,7 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
     else:
         _vgg11(parts, small=name == "vgg11-28")
     parts.add("logits", Linear(classes))
-    return Network(name, tuple(parts.steps), shape)
+    return Network(name, tuple(parts.nodes), shape)
 
 
 def parameter_count(network: Network) -> int:
@@ -102,11 +102,11 @@ class _Parts:
 
     def __init__(self, batch_norm: str) -> None:
         self.batch_norm = batch_norm
-        self.steps: list[Step] = []
+        self.nodes: list[Node] = []
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, layer: Layer, site: bool = True) -> None:
-        self.steps.append(Step(name, layer, site))
+        self.nodes.append(Node(name, layer, site))
 
     def numbered(self, kind: str, layer: Layer, site: bool = True) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1

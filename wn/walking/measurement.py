@@ -18,7 +18,7 @@ from wn.engine.backends.plain.base import Array, Backend, Room
 from wn.engine.groups import group_sizes
 from wn.engine.halving import Fail, Keeper, Members, alone, in_parts
 from wn.engine.models import parameter_count
-from wn.engine.network import Network, Pass, Watch
+from wn.engine.network import Conditions, Network, Watch
 from wn.engine.noise import SiteNoise
 from wn.engine.training import (
     EVALUATION_BATCH,
@@ -155,11 +155,11 @@ def count_at_inference(
     batches = evaluation_batches(
         be, setup.dataset, population.seeds, {}, 0, setup.evaluation_batch, setup.dtype
     )
-    for x, run, labels in batches:
+    for x, conditions, labels in batches:
         with alone():
             clean = setup.network.clean_activations(be, population.params, population.states, x)
         for place, levels in enumerate(places):
-            batch = partial(_hits, be, setup, population, levels, clean, run, labels)
+            batch = partial(_hits, be, setup, population, levels, clean, conditions, labels)
             done: list[Members] = []
             for part in (some for whole in parts[place] for some in even_parts(whole, at_once)):
                 pieces: list[Members] = []
@@ -179,14 +179,14 @@ def _hits(
     population: Population,
     levels: Levels,
     clean: Sequence[Array],
-    run: Pass,
+    conditions: Conditions,
     labels: NDArray[np.int64],
     members: Members,
     *_: object,
 ) -> tuple[Members, NDArray[np.int64]]:
     """Right answers (P, G) to one batch under the noise of some members."""
     noise, watch = levels.noise(members), levels.watch()
-    noisy = run._replace(noise=noise, watch=None if watch is None else watch(len(labels)))
+    noisy = conditions._replace(noise=noise, watch=None if watch is None else watch(len(labels)))
     first = min(noise)
     logits = setup.network.forward_from_site(
         be, population.params, population.states, clean[first], noisy, first

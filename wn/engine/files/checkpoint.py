@@ -154,20 +154,20 @@ def named(network: Network, population: Population, residuals: bool = False) -> 
 
     With `residuals` those of running means too, which no layer of PyTorch has.
     """
-    if not len(network.steps) == len(population.params) == len(population.states):
+    if not len(network.nodes) == len(population.params) == len(population.states):
         raise WnError(
-            f"{network.name} has {len(network.steps)} layers, but the population has parameters of "
+            f"{network.name} has {len(network.nodes)} layers, but the population has parameters of "
             f"{len(population.params)} and states of {len(population.states)}"
         )
     tensors = {}
-    for step, *trees in zip(network.steps, population.params, population.states, strict=True):
+    for node, *trees in zip(network.nodes, population.params, population.states, strict=True):
         for tree in trees:
             for field, array in zip(getattr(tree, "_fields", ()), tree, strict=True):
                 if field not in TENSOR_NAMES:
                     known = f"only for {', '.join(TENSOR_NAMES)}"
-                    raise WnError(f"layer {step.name!r}: a file has no name for {field!r}, {known}")
+                    raise WnError(f"layer {node.name!r}: a file has no name for {field!r}, {known}")
                 if residuals or field != "residual":
-                    tensors[f"{step.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
+                    tensors[f"{node.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
     return tensors
 
 
@@ -178,10 +178,10 @@ def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Popul
 
     def fill(trees: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(
-            type(tree)(*(tensors[f"{step.name}.{TENSOR_NAMES[field]}"] for field in tree._fields))
+            type(tree)(*(tensors[f"{node.name}.{TENSOR_NAMES[field]}"] for field in tree._fields))
             if tree
             else ()
-            for step, tree in zip(network.steps, trees, strict=True)
+            for node, tree in zip(network.nodes, trees, strict=True)
         )
 
     template = _template(network, 1)

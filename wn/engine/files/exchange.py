@@ -163,7 +163,7 @@ def parse_input_shape(text: str) -> Shape:
 
 
 def _counters(network: Network) -> list[str]:
-    return [f"{step.name}.{COUNTER}" for step in network.steps if isinstance(step.layer, BatchNorm)]
+    return [f"{node.name}.{COUNTER}" for node in network.nodes if isinstance(node.layer, BatchNorm)]
 
 
 def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple[Tensors, str]:
