@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from wn.walking import api
-from wn.walking.api import Progress, Trained
+from wn.walking.api import ProgressCallback, Trained
 from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings, in_order
 from wn.walking.results import WalkResult
 
@@ -45,7 +45,7 @@ def keywords_of(kind: type[NetworkSettings], **forms: Any) -> Callable[[Function
 
 
 @keywords_of(WalkSettings, sigma=SIGMA)
-def walk(*, progress: Progress | None = None, **recorded: Any) -> WalkResult:
+def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkResult:
     """Walk noise through the sites of a network and fit each site's midpoint.
 
     The keywords are the flags of `wn walk`, with the same names, forms and defaults; `wn walk --help` says
@@ -65,7 +65,7 @@ def walk(*, progress: Progress | None = None, **recorded: Any) -> WalkResult:
 
 
 @keywords_of(SingleSettings)
-def train(*, progress: Progress | None = None, **recorded: Any) -> Trained:
+def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Trained:
     """Train one network, clean or under noise of one σ, and evaluate it.
 
     The keywords are the flags of `wn train`, with the same names, forms and defaults; `wn train --help` says

@@ -59,7 +59,7 @@ def step(be: Backend, network: Network, kind: str, dtype: Any, seed: int = 3) ->
     samples = rng.integers(0, 1 << 32, BATCH).astype(np.uint32)
     noise = dict.fromkeys(range(len(network.site_names)), NOISES[kind](SIGMA))
     params = parameters(network)
-    there = optim.rebuilt(params, (be.asarray(array, dtype) for array in optim.arrays(params)))
+    there = optim.with_arrays(params, (be.asarray(array, dtype) for array in optim.arrays(params)))
     states = network.initial_states(be, len(SEEDS), dtype)
     conditions = Conditions(noise, SEEDS, be.asarray(samples), 5, training=True)
     loss, gradients, _ = loss_and_gradients(

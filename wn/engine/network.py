@@ -172,7 +172,7 @@ class Network:
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
         return tuple(
-            place.layer.initial_parameters(be, place.input_shape, _Draw(be, seeds, dtype, index))
+            place.layer.initial_parameters(be, place.input_shape, _InitialDraws(be, seeds, dtype, index))
             for index, place in enumerate(self.placed)
         )
 
@@ -330,7 +330,7 @@ class Network:
         )
 
 
-class _Draw:
+class _InitialDraws:
     """Draws of a layer's initial parameters, see `DrawUniform`: every call has a stream of its own.
 
     Parameter `part` of layer `index` has site 4·index + part mod 4 and repetition ⌊part/4⌋; one that has been

@@ -19,7 +19,7 @@ from wn.study.execution.statistics import weight_layers
 from wn.study.execution.worker import network_of, settings_of
 from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
-from wn.study.units import Facts, NetworkCount, blocks, count, planned_facts
+from wn.study.units import Facts, NetworkCount, count, planned_facts, sigma_grids
 from wn.walking.measurement import members_at_once
 
 BATCHES = 3  # that the calibration times, after one to warm up
@@ -71,11 +71,11 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
     be = backends.get(resolved(backend))
     first: dict[tuple[Any, ...], Unit] = {}  # of each network
     levels: dict[Unit, int] = {}  # σ of its longest curve
-    for block in blocks(spec, facts):
-        unit = block.first
+    for grid in sigma_grids(spec, facts):
+        unit = grid.first
         first.setdefault((unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights), unit)
         alike = _timed(unit)
-        levels[alike] = max(levels.get(alike, 0), len(block.sigma))
+        levels[alike] = max(levels.get(alike, 0), len(grid.sigma))
     speeds: dict[Unit, _Speed] = {}
     networks = []
     with be.working(1):
@@ -112,14 +112,14 @@ def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
     def training(population: int) -> float:
         noisy = {site: noise.additive(np.full(population, 0.1))}
 
-        def run(batches: int) -> float:
+        def timed(batches: int) -> float:
             data = _black_images(unit, network, batches * unit.batch_size)
             started = time.perf_counter()
             train(be, network, data, short, seeds=(1,) * population, noise=noisy, dtype=unit.dtype)
             return (time.perf_counter() - started) / batches / population
 
-        run(1)
-        return run(BATCHES)
+        timed(1)
+        return timed(BATCHES)
 
     state = first_state(be, network, (1,), unit.dtype)
     population = Population(state.params, state.states, (1,))

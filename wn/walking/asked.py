@@ -56,17 +56,17 @@ KIND = Option(
 )
 
 
-class _Kind(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _NoiseKind(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     noise: Annotated[str, KIND] = "additive"
 
 
 if TYPE_CHECKING:
-    _Operator = _Kind
+    _Operator = _NoiseKind
 else:
     _Operator = msgspec.defstruct(
         "_Operator",
         [(field.name, field.type, field.default) for field in FIELDS.values()],
-        bases=(_Kind,),
+        bases=(_NoiseKind,),
         frozen=True,
         kw_only=True,
         forbid_unknown_fields=True,

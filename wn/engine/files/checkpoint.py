@@ -62,14 +62,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     record: dict[str, Any]
 
 
-class _Kind(msgspec.Struct, frozen=True):
+class _FormatVersion(msgspec.Struct, frozen=True):
     """The part of the metadata that every version has."""
 
     format: str
     version: int
 
 
-class Spec(NamedTuple):
+class TensorSpec(NamedTuple):
     """Type and shape of a tensor."""
 
     dtype: str
@@ -106,7 +106,7 @@ def save(
     """
     path = as_path(path)
     tensors = named(network, population, residuals=True)
-    specs = {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
+    specs = {name: TensorSpec(str(array.dtype), array.shape) for name, array in tensors.items()}
     what = f"{path}: can't be saved: the population"
     check_specs(what, network, specs, expected_specs(network, len(population.seeds), residuals=True))
     check_values(what, tensors)
@@ -134,7 +134,7 @@ def load(path: StrPath) -> Loaded:
         check_specs(str(path), network, specs_of(file), wanted, {header.dtype})
         tensors = {name: file.get_tensor(name) for name in wanted}
     check_values(str(path), tensors)
-    return Loaded(network, rebuilt(network, tensors, seeds), header.record)
+    return Loaded(network, from_tensors(network, tensors, seeds), header.record)
 
 
 def describe(network: Network, population: Population) -> str:
@@ -171,7 +171,7 @@ def named(network: Network, population: Population, residuals: bool = False) -> 
     return tensors
 
 
-def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Population:
+def from_tensors(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Population:
     """Return the population whose arrays are `tensors`; a residual that is not among them is 0."""
     means = [name for name in tensors if name.endswith(".running_mean")]
     tensors = {f"{name}_residual": np.zeros_like(tensors[name]) for name in means} | tensors
@@ -188,10 +188,10 @@ def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Popul
     return Population(fill(template.params), fill(template.states), seeds)
 
 
-def expected_specs(network: Network, population: int, residuals: bool = False) -> dict[str, Spec]:
+def expected_specs(network: Network, population: int, residuals: bool = False) -> dict[str, TensorSpec]:
     """Return shape and (for now float32) type of every tensor of a population, in the order of the layers."""
     tensors = named(network, _template(network, population), residuals)
-    return {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
+    return {name: TensorSpec(str(array.dtype), array.shape) for name, array in tensors.items()}
 
 
 def _template(network: Network, population: int) -> Population:
@@ -217,8 +217,8 @@ def _on_host(array: Any) -> NDArray[Any]:
 def check_specs(
     what: str,
     network: Network,
-    found: Mapping[str, Spec],
-    expected: Mapping[str, Spec],
+    found: Mapping[str, TensorSpec],
+    expected: Mapping[str, TensorSpec],
     allowed_types: set[str] | None = None,
 ) -> None:
     """Raise WnError unless `found` has the names and shapes of `expected` and all one allowed float type."""
@@ -294,12 +294,12 @@ def opened(path: Path) -> Iterator[Any]:
         raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
 
 
-def specs_of(file: Any) -> dict[str, Spec]:
+def specs_of(file: Any) -> dict[str, TensorSpec]:
     """Return type and shape of every tensor of an open file, without reading the tensors."""
     names: list[str] = file.keys()
     slices = {name: file.get_slice(name) for name in names}
     return {
-        name: Spec(TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
+        name: TensorSpec(TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
         for name, part in slices.items()
     }
 
@@ -313,7 +313,7 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
             "PyTorch's files are read by import"
         )
     try:
-        found = msgspec.json.decode(text, type=_Kind)
+        found = msgspec.json.decode(text, type=_FormatVersion)
         if found.format != POPULATION:
             raise WnError(
                 f"{path}: its format is {found.format!r}, not {POPULATION!r}; members are read by import"

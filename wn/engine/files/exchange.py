@@ -14,7 +14,7 @@ from wn.basics.errors import WnError
 from wn.basics.numbers import is_integer, whole
 from wn.engine import models
 from wn.engine.files import checkpoint
-from wn.engine.files.checkpoint import Loaded, Spec, Tensors
+from wn.engine.files.checkpoint import Loaded, Tensors, TensorSpec
 from wn.engine.layers.base import Shape
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
@@ -121,7 +121,7 @@ def import_members(
         raise WnError(f"members of one population have the same type, but these have {found}")
     tensors = {name: np.stack([member[name] for member in members]) for name in wanted}
     seeds = tuple(random.member_seed(seed, index) for index in range(len(paths)))
-    return network, checkpoint.rebuilt(network, tensors, seeds)
+    return network, checkpoint.from_tensors(network, tensors, seeds)
 
 
 def import_files(
@@ -166,15 +166,15 @@ def _counters(network: Network) -> list[str]:
     return [f"{node.name}.{COUNTER}" for node in network.nodes if isinstance(node.layer, BatchNorm)]
 
 
-def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple[Tensors, str]:
+def _read_member(path: Path, network: Network, wanted: dict[str, TensorSpec]) -> tuple[Tensors, str]:
     """Return the tensors of a state_dict file without its counters, and the prefix that their names had."""
     with checkpoint.opened(path) as file:
         specs = checkpoint.specs_of(file)
         prefix = _prefix(specs, wanted)
         specs = {name.removeprefix(prefix): spec for name, spec in specs.items()}
         for name in _counters(network):
-            counter = specs.pop(name, Spec("int64", ()))
-            if counter != Spec("int64", ()):
+            counter = specs.pop(name, TensorSpec("int64", ()))
+            if counter != TensorSpec("int64", ()):
                 raise WnError(f"{path}: {name} is {counter.dtype} {counter.shape}, expected int64 ()")
         try:
             checkpoint.check_specs(str(path), network, specs, wanted)
@@ -186,7 +186,7 @@ def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple
     return tensors, prefix
 
 
-def _prefix(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
+def _prefix(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> str:
     """The beginning, up to a dot, that all names found have before names wanted; "" if there is none."""
     prefixes = {
         name.removesuffix(other) for name in found for other in wanted if name.endswith(f".{other}")
@@ -209,7 +209,7 @@ def _meaning(prefix: str) -> str:
     return f"put before them by {' and '.join(known)}" if known else "with which all of them begin"
 
 
-def _hints(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
+def _hints(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> str:
     """What to do about tensors that do not fit, where their names or types tell."""
     names = " ".join(found)
     hints = [hint for mark, hint in MARKS.items() if mark in names]

@@ -103,7 +103,7 @@ class Checkpoint:
             log.warning("checkpoint %s can't be used (%s): the training begins anew", self.path, reason)
             return None
         arrays = (self.be.asarray(tensors[f"{number}"]) for number in range(header.arrays))
-        params, states, adam = optim.rebuilt((start.params, start.states, start.adam), arrays)
+        params, states, adam = optim.with_arrays((start.params, start.states, start.adam), arrays)
         counts = (header.epoch, header.batches, header.steps)
         state = TrainingState(params, states, adam, *counts, self.be.asarray(tensors["losses"]))
         return state, [tensors[f"epoch {number}"] for number in range(header.epochs)]

@@ -19,7 +19,7 @@ from wn.study.execution.executors import MakeWorkers, resolved
 from wn.study.store.reader import Reader
 from wn.study.store.rows import UnitRow
 from wn.study.store.writer import Store
-from wn.study.units import NUMERICS, Facts, blocks, facts_of
+from wn.study.units import NUMERICS, Facts, facts_of, sigma_grids
 
 log = logging.getLogger("wn")
 
@@ -123,8 +123,8 @@ def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:
 
 def unit_rows(spec: StudySpec, facts: dict[str, Facts]) -> Iterator[UnitRow]:
     """Yield the units of a study as the store takes them."""
-    for block in blocks(spec, facts):
-        text = msgspec.json.encode(block.first)
-        clean_key, classes = block.first.clean_key, facts[block.first.dataset].classes
-        for unit in block.units():
+    for grid in sigma_grids(spec, facts):
+        text = msgspec.json.encode(grid.first)
+        clean_key, classes = grid.first.clean_key, facts[grid.first.dataset].classes
+        for unit in grid.units():
             yield UnitRow(unit.key, clean_key, unit.sigma, unit.repeat, classes, text)

@@ -152,7 +152,7 @@ class _TaskWork:
 
         for members, population in count_trained(be, setup, seed, levels, recorder, begin):
             if units[0].phase == CLEAN:
-                self.arrays = [be.to_numpy(array) for array in arrays_of(population)]
+                self.arrays = [be.to_numpy(array) for array in population_arrays(population)]
                 if not all(np.isfinite(array).all() for array in self.arrays):
                     self.arrays, reason = [], "use a smaller learning rate, or float64"
                     levels.fail(members, WnError(f"the trained network is not finite: {reason}"))
@@ -265,7 +265,7 @@ def network_of(dataset: str, model: str, batch_norm: str) -> Network:
     return models.build(model, entry.image_shape, len(entry.classes), batch_norm)
 
 
-def arrays_of(population: Population) -> list[NDArray[Any]]:
+def population_arrays(population: Population) -> list[NDArray[Any]]:
     """Return parameters and states as a list of arrays: what `population_of` takes."""
     return optim.arrays((population.params, population.states))
 
@@ -276,5 +276,5 @@ def population_of(be: Backend, network: Network, arrays: Sequence[Any], unit: Un
     shapes = [array.shape for array in optim.arrays((fresh.params, fresh.states))]
     if [array.shape for array in arrays] != shapes:
         raise WnError(f"the clean network of {unit.model} does not have the arrays that the unit needs")
-    params, states = optim.rebuilt((fresh.params, fresh.states), map(be.asarray, arrays))
+    params, states = optim.with_arrays((fresh.params, fresh.states), map(be.asarray, arrays))
     return Population(params, states, (seed_of(unit),))

@@ -88,13 +88,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
 def _document(loader: Any, tree: Any) -> tuple[dict[str, Any], list[str]]:
     if tree is not None:
         _check_size(tree, {}, ())
-    reader = _Reader(loader)
-    document = None if tree is None else reader.value(tree, "")
+    constructor = _Constructor(loader)
+    document = None if tree is None else constructor.value(tree, "")
     if not isinstance(document, dict):
         raise WnError("an experiment file has blocks by name: fixed, grid, random, sub-configurations")
     _check_infrastructure(document)
     nested = _nested({name: block for name, block in document.items() if name not in _BLOCKS})
-    return nested | {name: document[name] for name in _BLOCKS if name in document}, _shortened(reader.notes)
+    notes = _shortened(constructor.notes)
+    return nested | {name: document[name] for name in _BLOCKS if name in document}, notes
 
 
 def _shortened(notes: list[str]) -> list[str]:
@@ -130,8 +131,8 @@ def _place(node: Any) -> str:
     return f"line {node.start_mark.line + 1}"
 
 
-class _Reader:
-    """Makes plain values of nodes; `notes` are about words that YAML 1.1 reads otherwise than they look."""
+class _Constructor:
+    """From nodes to plain values; `notes` are about words that YAML 1.1 reads otherwise than they look."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
