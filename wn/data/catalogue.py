@@ -145,7 +145,7 @@ def _status(entry: Entry, file: DataFile, path: Path | None) -> FileStatus:
 def _download(
     entry: Entry, folder: Path, data_dir: Path | None, progress: Callable[[str], Any] | None = None
 ) -> tuple[Path, ...]:
-    """All files of the first layout; DataError says where they were sought and how to get them."""
+    """All files of the first layout; DataError names the places searched and the way to get them."""
     layout = entry.layouts[0]
     try:
         return tuple(_download_file(entry, file, folder, progress) for file in layout)

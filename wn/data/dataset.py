@@ -194,7 +194,7 @@ def _limited(split: Split, count: int | None, what: str) -> Split:
 
 
 def _rank_within_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each sample, how many samples of its class come before it."""
+    """The rank of each sample within its class, from 0, in the order of the data set."""
     by_class = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     starts = np.repeat(np.cumsum(counts) - counts, counts)

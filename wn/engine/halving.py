@@ -1,4 +1,4 @@
-"""A population in parts: halves where memory ends, and members that fail alone; what is done stays done."""
+"""A population in parts: halves where memory ends, and members that fail alone; finished work stays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

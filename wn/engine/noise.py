@@ -123,7 +123,7 @@ class Noise:
         return replace(self, sigma_mul=sigma_mul, sigma_add=sigma_add, normalize_to_input_size=False)
 
     def scales(self, dtype: Any, elements: int) -> "NoiseScales":
-        """The factors of the draws and what is added to them, in `dtype`.
+        """Factor and shift of the standardised draws of M and of D, in `dtype`; None for a constant 1 or 0.
 
         `elements` is the number N of elements per sample. Where one draw stands for R, σ is divided by √R.
         Raises WnError for a value beyond `dtype`.

@@ -65,7 +65,7 @@ class Population(NamedTuple):
 
 
 class TrainingState(NamedTuple):
-    """Where a training stands after a step: everything that the steps to come depend on.
+    """The state of a training after a step: all that later steps depend on.
 
     `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,), float64, sum over its samples.
     """
@@ -80,7 +80,7 @@ class TrainingState(NamedTuple):
 
 
 class Monitor:
-    """Follows the work: called after each step (a batch) and each epoch; what it raises ends the work."""
+    """Callbacks after each step (a batch) and each epoch; an exception raised in one ends the work."""
 
     def step(self) -> None:
         """Take note that a step is done."""
@@ -160,7 +160,7 @@ def train(
 
 
 class StepPlan(NamedTuple):
-    """What all steps of a training have in common."""
+    """The constants of all steps of a training."""
 
     network: Network
     settings: TrainSettings
@@ -199,7 +199,7 @@ def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: Training
 
 
 def is_recordable(plan: StepPlan, dataset: Dataset) -> bool:
-    """Return whether every part of a training step says that it is `recordable`, see `Backend.recorded`."""
+    """Whether all parts of a training step declare themselves `recordable`, see `Backend.recorded`."""
     layers = (node.layer for node in plan.network.nodes)
     parts = (plan.network, *layers, *plan.noise.values(), dataset.recipe.preprocessing)
     return all(declares(part, "recordable") for part in parts)
@@ -244,7 +244,7 @@ def evaluate(
     by_group: bool = False,
     watch: Callable[[int], Watch] | None = None,
 ) -> NDArray[np.int64]:
-    """Return how many test images each member classifies correctly (P,), under noise at inference.
+    """The number of correctly classified test images of each member (P,), under noise at inference.
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
@@ -304,7 +304,7 @@ def evaluation_batches(
 
 
 def count_correct(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
-    """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
+    """The number of samples whose label (B,) has the largest of logits (P, K, ≥B): (P,).
 
     With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises OutOfRange
     if a logit is not finite, as no class is the largest then, and WnError for labels that are no classes.

@@ -1,4 +1,4 @@
-"""What a study would take, before it is run: numbers, time on this machine, and size on disk."""
+"""The cost of a study, before it is run: numbers, time on this machine, and size on disk."""
 
 import time
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class PlannedNetwork(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a study takes, network by network, and how many workers there are."""
+    """The cost of a study, network by network, and the number of workers."""
 
     name: str
     networks: tuple[PlannedNetwork, ...]

@@ -1,4 +1,4 @@
-"""A layer with everything it is called with: what the checks of `gradients` and `layers` work on."""
+"""A layer with all its arguments: the object of the checks in `gradients` and `layers`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

@@ -85,7 +85,7 @@ class Problem:
 
 @dataclass
 class Probe:
-    """A direction through the arrays, and what is known of y along it."""
+    """A direction through the arrays, and the known values of y along it."""
 
     place: str
     direction: list[Vector]

@@ -40,7 +40,7 @@ Begin = Callable[[Members, TrainingState | None], TrainingState]
 
 
 class Setup(NamedTuple):
-    """A network, the data and settings of its training, and how many images are evaluated at once."""
+    """A network, the data and settings of its training, and the batch size of its evaluation."""
 
     network: Network
     dataset: Dataset
@@ -203,7 +203,7 @@ def even_parts(members: Members, at_once: int) -> list[Members]:
 
 
 def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, room: Room = ON_A_CPU) -> int:
-    """The members of one job: as many as its backend has room for, by default a CPU's.
+    """The members of one job, by the room of its backend, a CPU by default.
 
     A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
     moments. Results do not depend on this number.

@@ -276,7 +276,7 @@ def _some(names: list[str]) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; what the library and the system report becomes a WnError naming the file."""
+    """Open a safetensors file; errors of the library and of the system become a WnError naming the file."""
     try:
         if path.is_dir():
             raise WnError(f"{path} is a folder, not a safetensors file")

@@ -135,7 +135,7 @@ def import_files(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Loaded:
-    """Import state_dict files, save them as one population at `out` and return what was saved.
+    """Import state_dict files, save them as one population at `out` and return that population.
 
     `input_shape` is text such as "1,28,28"; it and `classes` are those of the study where they are None.
     Raises WnError as `import_members` and `save` do, and if `out` exists and `overwrite` is not set.

@@ -21,7 +21,7 @@ class TomlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class DataKeys(TomlTable, frozen=True, kw_only=True):
-    """[data]: which data sets, where their files lie, and how many samples of them are used."""
+    """[data]: names of data sets, the folder of their files, and limits on the samples."""
 
     names: str | list[str]
     dir: str | None = None
@@ -38,7 +38,7 @@ class ModelKeys(TomlTable, frozen=True, kw_only=True):
 
 
 class RecipeKeys(TomlTable, frozen=True, kw_only=True):
-    """[recipe]: how networks are trained; what is not given comes from the recipe of the data set."""
+    """[recipe]: settings of the training; missing ones come from the recipe of the data set."""
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -134,7 +134,7 @@ def decode(document: dict[str, Any]) -> StudySpec:
 
 @contextmanager
 def at(path: str) -> Iterator[None]:
-    """Put the path of a key before what is wrong with it."""
+    """Put the path of a key before the error about it."""
     try:
         yield
     except WnError as error:

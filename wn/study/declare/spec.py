@@ -121,7 +121,7 @@ def _not_toml(error: str, text: str) -> str:
 
 
 def to_toml(spec: StudySpec, comments: tuple[str, ...] = ()) -> str:
-    """Return a study as the text of its file, without what is so by default; `comments` lead it."""
+    """The text of a study's file: non-default values, after the `comments`."""
     lines = [f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() for line in comments]
     lines += _lines(spec, ("data", "models", "recipe", "noise"))
     for title, tables in (

@@ -35,7 +35,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the training stands, and how the tensors are to be read; `sha256` is of this and the tensors."""
+    """Position of the training and layout of the tensors; `sha256` is of this and the tensors."""
 
     identity: str
     epoch: int

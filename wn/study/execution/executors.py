@@ -31,10 +31,10 @@ log = logging.getLogger("wn")
 
 
 class Workers(NamedTuple):
-    """An executor, and what a driver asks of it.
+    """An executor, with the questions and commands that a driver has for it.
 
-    `at_once` returns how many tasks it works on at once, now; `stop` ends it without waiting for its tasks;
-    `check` returns once it takes tasks, and raises WnError if it never will again.
+    `at_once` returns the number of tasks that it works on at once, now; `stop` ends it without waiting for
+    its tasks; `check` returns once it takes tasks, and raises WnError if it never will again.
     """
 
     executor: Executor
@@ -117,7 +117,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _prepare(first: Semaphore) -> None:
-    """Prepare a worker process: without its driver it ends. The first one says what wn logs."""
+    """Prepare a worker process: without its driver it ends. The first one prints wn's log."""
     printer = logging.StreamHandler()
     printer.setFormatter(logging.Formatter("wn: %(message)s"))
     log.addHandler(printer)
@@ -189,7 +189,7 @@ def cluster(address: str | None = None, scheduler_file: Path | None = None) -> W
 
 
 def _silence_dask() -> None:
-    """Keep from this process's output what Dask says: what matters of it is said by `cluster`.
+    """Keep Dask's messages out of this process's output: `cluster` says those that matter.
 
     When a scheduler goes, Dask and its event loop log a traceback for each of the connections to it. A large
     network goes to the workers with its tasks, and Dask advises against it.

@@ -1,4 +1,4 @@
-"""Run a study in a folder: what it has not found yet, nothing twice, and all of it with one backend."""
+"""Run a study in a folder: its missing units, none twice, and all of them with one backend."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def run_study(
     data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Compute all units of a study that the folder does not have; return what this run finished.
+    """Compute all units of a study that the folder does not have; return the progress of this run.
 
     The folder is made if need be. The same study may be run again at any time, and a changed one too: units
     that both have are not computed again. `backend`: see `chosen_backend`. `data_dir` goes before the
@@ -64,7 +64,7 @@ def retry_study(
     data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Compute the units that failed once more, and what else is pending; return what this run finished.
+    """Compute failed units once more, and all pending ones; return the progress of this run.
 
     Raises WnError if the folder has no study, and for one that can't be used.
     """

@@ -23,8 +23,8 @@ BACKWARD = 2  # a backward pass costs about as much as two forward passes
 def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
     """Cut units, in the order of a study, into those of one task each.
 
-    Training units of a task differ in σ alone, and are as many as a worker has room for (by default one on a
-    CPU); inference units of a task belong to one clean network.
+    Training units of a task differ in σ alone; their number is that for which a worker has room (by default
+    one on a CPU); inference units of a task belong to one clean network.
     """
     group: list[Unit] = []
     for unit in units:

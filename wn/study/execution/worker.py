@@ -1,4 +1,4 @@
-"""What a worker does: one task of a study, from its units to their results.
+"""The work of a worker: one task of a study, from its units to their results.
 
 A task's units differ in σ alone, if a network is trained for each, or belong to one clean network. All that a
 worker needs comes with the task, and all it finds goes back: workers share no files but checkpoints.
@@ -266,7 +266,7 @@ def network_of(dataset: str, model: str, batch_norm: str) -> Network:
 
 
 def population_arrays(population: Population) -> list[NDArray[Any]]:
-    """Return parameters and states as a list of arrays: what `population_of` takes."""
+    """Parameters and states as a list of arrays, the argument of `population_of`."""
     return optim.arrays((population.params, population.states))
 
 

@@ -27,7 +27,7 @@ MOST_PARTS = 2000  # noise entries: each is checked on its network
 
 
 class Imported(NamedTuple):
-    """A study file made of an experiment file, the number of its runs, and what there is to say.
+    """A study file made of an experiment file, the number of its runs, and notes.
 
     `runs` are those of the original grid; `duplicates` of them have the parameters of another (None: too many
     to compare), and `left_out` are not in the study. `notes` are the comments of the study file.
@@ -78,7 +78,7 @@ def _unseeded(found: list[Leaf]) -> list[str]:
 
 
 class _Translation(NamedTuple):
-    """Some of the runs of a leaf, and the noise entry that they come to, or why there is none."""
+    """Some of the runs of a leaf, and their noise entry, or the reason for none."""
 
     leaf: str
     runs: int
@@ -191,7 +191,7 @@ def _study(name: str, cases: list[Case]) -> StudySpec:
 
 
 def _short(entries: list[NoiseKeys]) -> list[NoiseKeys]:
-    """Return the entries, each once, without what is so by default and with lists of one as values."""
+    """The entries, each once: non-default values, lists of one as values."""
     axes = ("ratio", "order", "repetitions", "phases", "batch_norm")
     defaults = {
         "where": "each",

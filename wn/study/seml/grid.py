@@ -195,7 +195,7 @@ def _around(name: str) -> list[str]:
 
 
 def _merged(above: _Level | None, own: _Level) -> _Level:
-    """Return a level with what it inherits; a parameter that it has itself, in whatever block, is not.
+    """A level with its inherited parameters; those that it has itself, in whatever block, are not inherited.
 
     In `fixed` a parameter also replaces those inside it, and that which it is inside of, as the last one does
     in seml; elsewhere seml's outcome depends on the order, and WnError is raised.

@@ -1,4 +1,4 @@
-"""The parameters of the authors' experiment files, and what they are in a study."""
+"""The parameters of the authors' experiment files, and their counterparts in a study."""
 
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ Parameters = dict[str, Axis]
 
 
 class LeftOut(Exception):
-    """Says why a study can't express these parameters."""
+    """The reason why a study can't express these parameters."""
 
 
 class _UnsupportedAxis(Exception):
@@ -106,7 +106,7 @@ def cases(
 
 
 class _ParameterReader:
-    """Parameters by name; what is never asked for has no place in a study."""
+    """Parameters by name; those never asked for have no place in a study."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
@@ -283,7 +283,7 @@ def _noise(read: _ParameterReader, dataset: str, model: str, batch_norm: list[st
 
 
 def _strength(read: _ParameterReader, prefix: str, kind: str) -> dict[str, Any]:
-    """Return σ and the options of the operator; what is not given is as in the published code."""
+    """Return σ and the options of the operator; defaults are those of the published code."""
     if kind in ("additive", "multiplicative"):
         mean = read.one(f"{prefix}GaussMean")
         return {"sigma": read.grid(f"{prefix}GaussStd"), "mean": mean}

@@ -192,7 +192,7 @@ def _is_empty(node: Any) -> bool:
 
 
 def _check_infrastructure(document: dict[str, Any]) -> None:
-    """Raise WnError for what seml refuses in its own blocks: often a block of parameters at a wrong depth."""
+    """Raise WnError for keys that seml refuses in its own blocks: often parameters at a wrong depth."""
     if not isinstance(document.get("seml"), dict):
         raise WnError(
             "seml: this block is missing: it names the executable, and seml takes no file without it"

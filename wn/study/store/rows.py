@@ -150,7 +150,7 @@ def unpacked(layers: str, values: bytes) -> WeightStatistics:
 
 
 def packed_groups(result: Result) -> bytes:
-    """Return the counts by group in as many bytes each as the largest group needs."""
+    """The counts by group in integers of the size that the largest group needs."""
     (sizes, dtype), counts = _groups_of(result.total), np.array(result.by_group)
     if counts.shape != sizes.shape or (counts > sizes).any() or counts.sum() != result.correct:
         raise ValueError(f"the counts by group are not those of {result.correct} of {result.total} images")

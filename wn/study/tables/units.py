@@ -1,4 +1,4 @@
-"""The tables with a row for each finished unit, made fast: what the units of a curve share is read once.
+"""The tables with a row for each finished unit, made fast: the common cells of a curve's units are read once.
 
 Rows are tuples, as in the views of `wn.study.store.file`; lines are the same rows as csv.
 """
