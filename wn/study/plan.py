@@ -14,9 +14,9 @@ from wn.engine.models import parameter_count
 from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
 from wn.study.declare.schema import StudySpec
-from wn.study.execution.executors import resolved
+from wn.study.execution.executors import resolved_backend
 from wn.study.execution.statistics import weight_layers
-from wn.study.execution.worker import network_of, settings_of
+from wn.study.execution.worker import network_of, train_settings_of
 from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
 from wn.study.units import Facts, NetworkCount, count, planned_facts, sigma_grids
@@ -68,7 +68,7 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
     noise at many sites at once, a study takes longer.
     """
     facts = planned_facts(spec)
-    be = backends.get(resolved(backend))
+    be = backends.get(resolved_backend(backend))
     first: dict[tuple[Any, ...], Unit] = {}  # of each network
     levels: dict[Unit, int] = {}  # σ of its longest curve
     for grid in sigma_grids(spec, facts):
@@ -105,7 +105,7 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
 def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
     """Time a few batches: training alone, and training and evaluation of at most `levels` σ side by side."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    members = min(members_at_once(network, settings_of(unit), unit.dtype, be.room), levels)
+    members = min(members_at_once(network, train_settings_of(unit), unit.dtype, be.room), levels)
     site = len(network.site_names) // 2
     short = TrainSettings(1, unit.batch_size, unit.learning_rate)
 

@@ -46,7 +46,7 @@ class Workers(NamedTuple):
 MakeWorkers = Callable[[str], Workers]  # given the name of the backend that they are to use
 
 
-def resolved(backend: str) -> str:
+def resolved_backend(backend: str) -> str:
     """Return the name of a backend: for "auto" cupy if this machine has CuPy and a GPU, else numba.
 
     CuPy is not imported: a driver takes no memory of the GPU. Unlike a walk, a study does not fall back to
@@ -59,7 +59,7 @@ def resolved(backend: str) -> str:
 
 def suitable(backend: str) -> int:
     """The number of processes for a backend: one per processor, a single one if they share a GPU."""
-    return 1 if backends.on_gpu(resolved(backend)) else processors()
+    return 1 if backends.on_gpu(resolved_backend(backend)) else processors()
 
 
 # ---- processes on this machine ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from wn.files.whole import StrPath
 from wn.study.declare.schema import StudySpec, as_axis
 from wn.study.declare.spec import to_toml
 from wn.study.execution.driver import BACKEND, Driver, Progress
-from wn.study.execution.executors import MakeWorkers, resolved
+from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
 from wn.study.store.rows import UnitRow
 from wn.study.store.writer import Store
@@ -89,7 +89,7 @@ def chosen_backend(store: Reader, asked: str) -> str:
     these have several, one of them may be asked for, and "auto" is that of most. Raises WnError if another
     one is asked for: results would depend on when a run was interrupted.
     """
-    recorded, here = store.meta.get(BACKEND), resolved(asked)
+    recorded, here = store.meta.get(BACKEND), resolved_backend(asked)
     begun = [recorded] if recorded else store.backends()
     if not begun or here == begun[0]:
         return here

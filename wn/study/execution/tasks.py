@@ -8,7 +8,7 @@ import msgspec
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine.backends.plain.base import Room
-from wn.study.execution.worker import Units, network_of, settings_of
+from wn.study.execution.worker import Units, network_of, train_settings_of
 from wn.study.unit import CLEAN, Unit
 from wn.walking.measurement import ON_A_CPU, members_at_once
 from wn.walking.places import INFERENCE
@@ -66,4 +66,4 @@ def _most(unit: Unit, room: Room) -> int:
     if unit.phase == INFERENCE:
         return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    return members_at_once(network, settings_of(unit), unit.dtype, room)
+    return members_at_once(network, train_settings_of(unit), unit.dtype, room)

@@ -128,7 +128,7 @@ class _TaskWork:
         check_numerics(self.task.numerics)  # others than this worker may have greeted
         dataset = data_of(first, self.task.data_dir)
         network = network_of(first.dataset, first.model, first.batch_norm)
-        setup = Setup(network, dataset, settings_of(first), first.dtype)
+        setup = Setup(network, dataset, train_settings_of(first), first.dtype)
         if first.phase != INFERENCE:
             self._with_own_networks(setup)
             return
@@ -221,7 +221,7 @@ def _leave(text: str) -> NoReturn:
     os._exit(1)
 
 
-def settings_of(unit: Unit) -> TrainSettings:
+def train_settings_of(unit: Unit) -> TrainSettings:
     """The training settings of a unit's network."""
     return TrainSettings(
         epochs=unit.epochs,
