@@ -38,7 +38,7 @@ _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What `check` found about one file: not `ok` if it is missing, unreadable or another one."""
+    """The result of `check` for one file: not `ok` if it is missing, unreadable or another one."""
 
     name: str
     path: Path | None
@@ -185,7 +185,7 @@ def _download_file(entry: Entry, file: DataFile, folder: Path, progress: Callabl
 
 
 def _reason(error: Exception) -> str:
-    """Why a download failed, in a few words; pooch passes the errors of requests and of the disk on."""
+    """The reason of a failed download, briefly; pooch passes on the errors of requests and of the disk."""
     if isinstance(error, ValueError):
         return "another checksum"
     response = getattr(error, "response", None)

@@ -22,7 +22,7 @@ from wn.data.recipes import Preprocessing, Recipe
 
 
 class Draw(NamedTuple):
-    """What an augmentation depends on besides the sample id: the network's seed and the epoch."""
+    """The key of an augmentation's draws, besides the sample id: the network's seed and the epoch."""
 
     seed: int
     epoch: int

@@ -25,7 +25,7 @@ ALIASES = {"mlp": "mlp-64", "tfc": "mlp-64", "sfc": "mlp-256", "lfc": "mlp-1024"
 
 
 class DefaultInput(NamedTuple):
-    """What a network is made for in the study: the shape of one sample and the number of classes."""
+    """The input of a network in the study: the shape of one sample and the number of classes."""
 
     shape: Shape
     classes: int

@@ -22,7 +22,7 @@ DEFAULT_RATIO = 0.5
 
 
 class OptionRule(NamedTuple):
-    """What goes with an option: the kinds of noise, and the values that are allowed (() for numbers)."""
+    """The rule of an option: the kinds of noise that have it, and its allowed values (() for numbers)."""
 
     kinds: tuple[str, ...] = KINDS
     choices: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class OptionRule(NamedTuple):
 
 
 class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be said about an operator besides kind, σ and place; None takes the default of the kind."""
+    """The options of an operator besides kind, σ and place; None takes the default of the kind."""
 
     mean: Annotated[
         float | None,

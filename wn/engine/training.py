@@ -30,7 +30,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: epochs ≥ 1, batch size ≥ 1, initial learning rate > 0, clamping, class weights (K,).
+    """Epochs ≥ 1, batch size ≥ 1, initial learning rate > 0, clamping and class weights (K,) of a training.
 
     The learning rate follows cosine annealing to 0; the last partial batch is kept. Raises WnError for values
     out of range.

@@ -1,4 +1,4 @@
-"""Where results go: places checked and claimed before the work, and another place where one can't be had."""
+"""Places for results: checked and claimed before the work, and replaced where one can't be had."""
 
 import errno
 import os

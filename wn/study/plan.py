@@ -28,7 +28,7 @@ FLOAT = 4  # bytes of a statistic
 
 
 class PlannedNetwork(NamedTuple):
-    """What one network of a study takes: numbers of units and epochs, seconds of one core, bytes on disk."""
+    """The cost of one network of a study: numbers of units and epochs, seconds of one core, bytes on disk."""
 
     counted: NetworkCount
     seconds: float

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What units need to know about a data set, as a whole: its content, sizes, and weights of the loss."""
+    """Facts about a whole data set that units need: its content, sizes, and weights of the loss."""
 
     checksum: str
     image_shape: tuple[int, int, int]
@@ -60,7 +60,7 @@ class SigmaGrid(NamedTuple):
 
 
 class NetworkCount(NamedTuple):
-    """How much of each phase a study has for one network: units, and epochs of training."""
+    """The numbers of a network's units in a study, by phase, and of epochs of training."""
 
     dataset: str
     model: str

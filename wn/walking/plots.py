@@ -208,7 +208,7 @@ def _draw_levels(panels: list[Axes], tables: Tables) -> None:
 
 
 class _EdgeMarker(NamedTuple):
-    """How a reason for "not reached" is drawn: an arrow at an edge of the axis, 0 bottom and 1 top."""
+    """The marker of a midpoint that is not reached: an arrow at an edge of the axis, 0 bottom and 1 top."""
 
     marker: str
     edge: float

@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 class ByteStream(Protocol):
-    """What a plain and a gzip file have in common."""
+    """The common interface of plain and gzip files."""
 
     def read(self, size: int, /) -> bytes: ...
 

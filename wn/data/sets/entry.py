@@ -1,4 +1,4 @@
-"""What the catalogue knows about a data set and its files."""
+"""The catalogue's entry of a data set and its files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

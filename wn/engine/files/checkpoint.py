@@ -49,7 +49,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the metadata of a file say: which network, with which seeds, and the record of its training."""
+    """The metadata of a file: the network, its seeds, and the record of its training."""
 
     format: Format
     version: int
@@ -77,7 +77,7 @@ class TensorSpec(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What a file holds: network, trained population (NumPy arrays), and the record as JSON gives it."""
+    """The content of a file: network, trained population (NumPy arrays), and the record as JSON gives it."""
 
     network: Network
     population: Population

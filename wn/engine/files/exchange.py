@@ -204,13 +204,13 @@ def _say_prefixes(prefixes: Mapping[Path, str]) -> None:
 
 
 def _meaning(prefix: str) -> str:
-    """Where a prefix comes from, for a sentence."""
+    """The origin of a prefix, as part of a sentence."""
     known = dict.fromkeys(WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
     return f"put before them by {' and '.join(known)}" if known else "with which all of them begin"
 
 
 def _hints(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> str:
-    """What to do about tensors that do not fit, where their names or types tell."""
+    """Advice about tensors that do not fit, where their names or types tell."""
     names = " ".join(found)
     hints = [hint for mark, hint in MARKS.items() if mark in names]
     prefixed = [

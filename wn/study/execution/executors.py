@@ -1,4 +1,4 @@
-"""Where tasks run: processes on this machine, or a Dask cluster. Both are `concurrent.futures` executors."""
+"""Workers: processes on this machine, or a Dask cluster; both are `concurrent.futures` executors."""
 
 import logging
 import multiprocessing

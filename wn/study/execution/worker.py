@@ -71,7 +71,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
-    """What became of a task: results, (key, traceback) of the units that failed, and where it was done.
+    """The outcome of a task: results, (key, traceback) of the units that failed, and the environment.
 
     `arrays` are those of the trained network, if the task was a clean one; `checkpoints` are files to be
     removed once the results are safe.

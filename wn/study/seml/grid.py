@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """What holds at one level of a file: parameters by block, the samples of random ones, and notes.
+    """One level of a file: parameters by block, the samples of random ones, and notes.
 
     `random` says of each parameter whether it is drawn with a seed; `removed` are those that are taken away
     from what stands above.

@@ -46,7 +46,7 @@ _PLAIN_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|0x[0-9a-fA-F]+)?(\.\d*)?([eE][-+]?
 
 
 class Remove:
-    """What `!remove` stands for: the parameter of this name above is not a parameter here."""
+    """The meaning of `!remove`: the parameter of this name above is not a parameter here."""
 
     def __repr__(self) -> str:
         return "!remove"
