@@ -42,7 +42,7 @@ DISTRIBUTIONS = ("normal", "uniform", "laplace")
 
 
 class Purpose(IntEnum):
-    """What a draw is for. The values are part of every result ever computed: never change one, only add."""
+    """Purposes of draws. The values are part of every result ever computed: never change one, only add."""
 
     INIT = 0  # initial weights and biases
     SHUFFLE = 1  # order of the training samples
