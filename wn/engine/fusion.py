@@ -6,6 +6,7 @@ its own for it. Without fusion a network runs its layers one by one, slower. Wha
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from wn.engine.layers import batch_norm, convolution, linear, max_pooling, relu
@@ -58,16 +59,18 @@ class Fused:
     formula: Formula
     layers: tuple[Any, ...]
 
+    @cached_property
+    def static(self) -> tuple[Pair, ...]:
+        """The settings that the formula takes."""
+        first, last = self.layers[0], self.layers[-1]
+        window = (last.window,) if isinstance(last, MaxPooling) else ()
+        return (*window, first.stride, first.padding) if isinstance(first, Convolution) else window
+
     def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See the layers."""
-        first, last = self.layers[0], self.layers[-1]
-        static: list[Any] = [last.window] if isinstance(last, MaxPooling) else []
-        if isinstance(first, Convolution):
-            static += [first.stride, first.padding]
-        elif isinstance(first, BatchNormInference):
-            static.append(state)
-        y, cache = be.forward(self.formula, params, x, *static)
-        if isinstance(first, BatchNormTraining):
+        given = (state,) if isinstance(self.layers[0], BatchNormInference) else ()
+        y, cache = be.forward(self.formula, params, x, *self.static, *given)
+        if isinstance(self.layers[0], BatchNormTraining):
             state = be.update_running(state, batch_norm.statistics(cache[-1]))
         return y, cache, state
 
