@@ -1,51 +1,31 @@
-"""The front door: `walk` and `train` with the names, forms and defaults of the flags of the commands."""
+"""The front door: `walk` and `train` with the names, forms and defaults of the flags of the commands.
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+Type checkers and editors read the same keywords in front.pyi, written by `python -m tests.checks.front_stub`.
+"""
+
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import NDArray
 
+from wn.basics.options import with_keywords
 from wn.walking import api
-from wn.walking.api import Progress, Trained
-from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings, in_order
+from wn.walking.api import ProgressCallback, Trained
+from wn.walking.asked import SingleSettings, WalkSettings, in_order
 from wn.walking.results import WalkResult
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 # Keywords that take more than the settings themselves
-FORMS: dict[str, Any] = {
+_FORMS: dict[str, Any] = {
     "data_dir": str | PathLike[str] | None,
     "where": str | int | Sequence[int | str] | Mapping[Any, float],
     "evaluation_batch": int | None,
 }
-SIGMA = str | float | Sequence[float] | NDArray[Any] | None
+_SIGMA = str | float | Sequence[float] | NDArray[Any] | None
 
 
-def keywords_of(kind: type[NetworkSettings], **forms: Any) -> Callable[[Function], Function]:
-    """Give a function the keywords of the settings: those that help and `inspect.signature` show."""
-
-    def with_keywords(function: Function) -> Function:
-        shown = [
-            inspect.Parameter(
-                setting.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=setting.default,
-                annotation=(FORMS | forms).get(setting.name, setting.type),
-            )
-            for setting in in_order(kind)
-        ]
-        own = inspect.signature(function)
-        others = own.parameters.values()
-        function.__signature__ = own.replace(parameters=[*shown, *others])  # type: ignore[attr-defined]
-        return function
-
-    return with_keywords
-
-
-@keywords_of(WalkSettings, sigma=SIGMA)
-def walk(*, progress: Progress | None = None, **recorded: Any) -> WalkResult:
+@with_keywords(in_order(WalkSettings), _FORMS | {"sigma": _SIGMA})
+def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkResult:
     """Walk noise through the sites of a network and fit each site's midpoint.
 
     The keywords are the flags of `wn walk`, with the same names, forms and defaults; `wn walk --help` says
@@ -64,8 +44,8 @@ def walk(*, progress: Progress | None = None, **recorded: Any) -> WalkResult:
     return api.walk(progress=progress, **recorded)
 
 
-@keywords_of(SingleSettings)
-def train(*, progress: Progress | None = None, **recorded: Any) -> Trained:
+@with_keywords(in_order(SingleSettings), _FORMS)
+def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Trained:
     """Train one network, clean or under noise of one σ, and evaluate it.
 
     The keywords are the flags of `wn train`, with the same names, forms and defaults; `wn train --help` says

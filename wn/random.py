@@ -42,7 +42,7 @@ DISTRIBUTIONS = ("normal", "uniform", "laplace")
 
 
 class Purpose(IntEnum):
-    """What a draw is for. The values are part of every result ever computed: never change one, only add."""
+    """Purposes of draws. The values are part of every result ever computed: never change one, only add."""
 
     INIT = 0  # initial weights and biases
     SHUFFLE = 1  # order of the training samples
@@ -236,7 +236,7 @@ def standard_draws(
     if distribution == "normal":
         drawn = [*normals_from_words(xp, *words[:2]), *normals_from_words(xp, *words[2:])]
     else:
-        from_word = uniform_from_word if distribution == "uniform" else laplace_from_word
+        from_word = {"uniform": uniform_from_word, "laplace": laplace_from_word}[distribution]
         drawn = [from_word(xp, word) for word in words]
     z = xp.stack(drawn, axis=1)  # (⌈F/4⌉, 4, B)
     return z.reshape(4 * blocks, len(ids))[:features]  # (F, B)

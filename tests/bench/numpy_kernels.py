@@ -18,7 +18,7 @@ from wn.engine import loss as losses
 from wn.engine.backends.plain.base import DrawKey
 from wn.engine.layers import convolution
 from wn.engine.layers.convolution import ConvolutionParams
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 from wn.random import Purpose, standard_draws
 
 BE = backends.get("numpy")
@@ -67,16 +67,16 @@ def lenet_sides(members: int) -> list[Side]:
     network, seeds = models.build("lenet5", (1, 28, 28), 10, "none"), range(members)
     params = network.initial_parameters(BE, seeds, np.float32)
     states = network.initial_states(BE, members, np.float32)
-    run = Pass({}, tuple(seeds), np.arange(BATCH), 0, training=True)
+    conditions = Conditions({}, tuple(seeds), np.arange(BATCH), 0, training=True)
     x, labels = random(1, 1, 28, 28, BATCH), RNG.integers(0, 10, BATCH)
 
     def both() -> None:
-        logits, cache, _ = network.forward(BE, params, states, x, run)
+        logits, cache, _ = network.forward(BE, params, states, x, conditions)
         _, loss_cache = losses.forward(BE, logits, labels)
         network.backward(BE, losses.backward(BE, loss_cache), cache)
 
     return [
-        Side("forward", lambda: network.forward(BE, params, states, x, run), 1e3),
+        Side("forward", lambda: network.forward(BE, params, states, x, conditions), 1e3),
         Side("forward and backward", both, 1e3),
     ]
 

@@ -25,7 +25,7 @@ from wn.engine import backends, models, optim
 from wn.engine import loss as losses
 from wn.engine.files import checkpoint, exchange
 from wn.engine.layers import noise as noise_layer
-from wn.engine.network import Network, Pass
+from wn.engine.network import Conditions, Network
 from wn.engine.noise import Noise, additive, mixed_direct, multiplicative
 from wn.engine.training import Population
 
@@ -116,14 +116,14 @@ class Pair:
         x = rng.standard_normal((1, *self.network.input_shape, size))
         return x, rng.integers(0, self.network.classes, size), 1000 * step + np.arange(size)
 
-    def run(self, step: int, samples: NDArray[Any], training: bool = True) -> Pass:
+    def conditions(self, step: int, samples: NDArray[Any], training: bool = True) -> Conditions:
         """Return the pass of the engine with the noise at every site, and give its draws to the twin."""
         active = {} if self.noise is None else dict.fromkeys(range(len(self.network.site_names)), self.noise)
         if self.noise is not None:
             for index, place in enumerate(torch_peer.sites(self.twin).values()):
                 place.noise = as_twin_noise(self.noise)
                 place.draws = self.draws(index, step, samples, training)
-        return Pass(active, (SEED,), samples, step, training)
+        return Conditions(active, (SEED,), samples, step, training)
 
     def draws(self, site: int, step: int, samples: NDArray[Any], training: bool) -> torch_peer.Draws:
         """Return the engine's draws at a site, sample first and in float64."""
@@ -149,7 +149,7 @@ class Pair:
         """
         if self.noise is not None and self.noise.has_multiplier:
             return []
-        names = [step.name for step in self.network.steps]
+        names = [node.name for node in self.network.nodes]
         return [f"{name}.bias" for name, behind in pairwise(names) if "bn" in behind]
 
 
@@ -187,9 +187,9 @@ class Passed(NamedTuple):
 def one_pass(pair: Pair, step: int, batch: int = BATCH) -> Passed:
     """Pass forward and backward through both on the batch of a step; running statistics move on in both."""
     x, labels, samples = pair.batch(step, batch)
-    run = pair.run(step, samples)
+    conditions = pair.conditions(step, samples)
     params, states, _ = pair.population
-    logits, cache, states = pair.network.forward(BE, params, states, x, run)
+    logits, cache, states = pair.network.forward(BE, params, states, x, conditions)
     loss, loss_cache = losses.forward(BE, logits, labels)
     _, gradients = pair.network.backward(BE, losses.backward(BE, loss_cache), cache)
     pair.population = pair.population._replace(states=states)
@@ -254,8 +254,8 @@ def state_differences(pair: Pair) -> dict[str, float]:
 def inference_difference(pair: Pair, batch: int = BATCH) -> float:
     """Return the difference of the logits at inference, under inference's draws."""
     x, _, samples = pair.batch(0, batch)
-    run = pair.run(0, samples, training=False)
-    logits, _, _ = pair.network.forward(BE, pair.population.params, pair.population.states, x, run)
+    conditions = pair.conditions(0, samples, training=False)
+    logits, _, _ = pair.network.forward(BE, pair.population.params, pair.population.states, x, conditions)
     pair.twin.eval()
     with torch.inference_mode():
         wanted = pair.twin(sample_first(x)).numpy()

@@ -90,7 +90,7 @@ def test_populations_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
     cut = population._replace(params=tuple(params))
     half = random_population(network, 2, np.float16, seed=0)
     population.params[1].w[0, 0, 0] = np.nan
-    custom = Network("mine", network.steps, network.input_shape)
+    custom = Network("mine", network.nodes, network.input_shape)
     fine = random_population(network, 2, np.float32, seed=0)
     attempts: list[tuple[Callable[[], None], tuple[str, ...]]] = [
         (lambda: checkpoint.save(path, network, population, {}), ("NaN or infinite", "fc1.weight")),

@@ -16,7 +16,7 @@ from wn.engine.backends.plain.base import SAMPLE_TILE
 from wn.engine.groups import GROUPS
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear, LinearParams
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.noise import additive, mixed, multiplicative
 from wn.engine.training import Population, TrainSettings, count_correct, evaluate, train
 from wn.testing.tolerances import Z_LIMIT
@@ -41,8 +41,8 @@ def test_evaluation_does_not_depend_on_the_batch_size(network):
     for size in (1, 100, 256, 257, 1000, 1500, 5000):
         counts.append(evaluate(BE, network, population, data, noise=noise, batch_size=size))
         parts = [
-            network.forward(BE, population.params, population.states, x, run)[0][:, :, : len(labels)]
-            for x, run, labels in training.evaluation_batches(
+            network.forward(BE, population.params, population.states, x, conditions)[0][:, :, : len(labels)]
+            for x, conditions, labels in training.evaluation_batches(
                 BE, data, population.seeds, noise, 0, size, np.float32
             )
         ]
@@ -65,8 +65,8 @@ def test_an_image_has_the_same_logits_in_a_smaller_test_set():
     for count in (100, 300):
         part = replace(data, test=data.test.take(np.arange(count)))
         noise = {0: additive(1.0)}
-        x, run, _ = next(training.evaluation_batches(BE, part, (1,), noise, 0, 512, np.float32))
-        found.append(network.forward(BE, params, ((),) * len(params), x, run)[0][:, :, :100])
+        x, conditions, _ = next(training.evaluation_batches(BE, part, (1,), noise, 0, 512, np.float32))
+        found.append(network.forward(BE, params, ((),) * len(params), x, conditions)[0][:, :, :100])
     assert same_bits(*found)
 
 
@@ -89,13 +89,13 @@ def test_evaluations_have_draws_of_their_own():
 
 def test_a_population_of_another_network_is_refused():
     """The logits of a network with other widths would be counted like any others."""
-    wider = Network("wider", (DENSE.steps[0], Step("fc1", Linear(8)), *DENSE.steps[2:]), DENSE.input_shape)
+    wider = Network("wider", (DENSE.nodes[0], Node("fc1", Linear(8)), *DENSE.nodes[2:]), DENSE.input_shape)
     check_error(
         lambda: evaluate(BE, wider, trained(), DATA),
         "the population is not of wider: layer 'fc1' needs arrays of shapes [(8, 6), (8,)]",
         "got [(4, 6), (4,)]",
     )
-    longer = Network("longer", (*DENSE.steps, Step("more", Linear(3))), DENSE.input_shape)
+    longer = Network("longer", (*DENSE.nodes, Node("more", Linear(3))), DENSE.input_shape)
     check_error(lambda: evaluate(BE, longer, trained(), DATA), "has 4 layers: longer has 5")
 
 
@@ -148,8 +148,10 @@ def test_an_evaluation_by_group_adds_up_and_does_not_depend_on_the_batch(samples
     data, population = tiny_data(test_samples=samples), trained()
     noise = noises.everywhere(4, multiplicative([0.5, 1.0, 2.0]))
     hits = []
-    for x, run, labels in training.evaluation_batches(BE, data, population.seeds, noise, 0, 256, np.float32):
-        logits, _, _ = DENSE.forward(BE, population.params, population.states, x, run)
+    for x, conditions, labels in training.evaluation_batches(
+        BE, data, population.seeds, noise, 0, 256, np.float32
+    ):
+        logits, _, _ = DENSE.forward(BE, population.params, population.states, x, conditions)
         hits.append(logits.argmax(axis=1)[:, : len(labels)] == labels)
     right = np.concatenate(hits, axis=1)
     groups = min(samples, GROUPS)
@@ -161,7 +163,7 @@ def test_an_evaluation_by_group_adds_up_and_does_not_depend_on_the_batch(samples
     np.testing.assert_array_equal(evaluate(BE, DENSE, population, data, noise=noise), right.sum(axis=1))
 
 
-LOGITS = Network("logits", (Step("flatten", Flatten(), site=False), Step("logits", Linear(4))), (1, 2, 2))
+LOGITS = Network("logits", (Node("flatten", Flatten(), site=False), Node("logits", Linear(4))), (1, 2, 2))
 
 
 @pytest.mark.parametrize("repetitions", [1, 4])

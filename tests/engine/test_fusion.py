@@ -21,7 +21,7 @@ from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics
 from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.layers.linear import Linear, LinearParams
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Pass, Step
+from wn.engine.network import Conditions, Network, Node
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, train
 
@@ -154,13 +154,15 @@ def test_evaluations_have_the_bits_of_those_with_every_layer_on_its_own(
     counting = Pooled()
     x = batch(counting, data.test, np.arange(10, dtype=np.uint32), data.recipe.preprocessing)
     for site, name in enumerate(network.site_names):
-        run = Pass({site: noises.mixed(0.3, 0.5)}, (1, 2), np.arange(10, dtype=np.uint32), 0, training=False)
+        conditions = Conditions(
+            {site: noises.mixed(0.3, 0.5)}, (1, 2), np.arange(10, dtype=np.uint32), 0, training=False
+        )
         counting.count = 0
-        found = network.forward_from_site(counting, *population[:2], x, run, 0)
+        found = network.forward_from_site(counting, *population[:2], x, conditions, 0)
         with monkeypatch.context() as apart:
             without_fusion(apart)
             alone = replace(network)  # prepared anew
-            assert same_bits(found, alone.forward_from_site(NUMBA, *population[:2], x, run, 0))
+            assert same_bits(found, alone.forward_from_site(NUMBA, *population[:2], x, conditions, 0))
         assert counting.count == 2 - (name.startswith(("bn1", "relu1", "bn2", "relu2"))), name
 
 
@@ -200,10 +202,12 @@ def test_an_engine_without_fusion_makes_the_same_bits(
     """Of forward and backward in both phases, and of a training; recorded steps too."""
     data, be = small_data(64, 10), backends.get(backend)
     network = models.build(model, data.image_shape, 10, batch_norm)
-    relus = [index for index, step in enumerate(network.steps) if isinstance(step.layer, Relu)]
+    relus = [index for index, node in enumerate(network.nodes) if isinstance(node.layer, Relu)]
     places = {"nothing": [], "before": relus, "after": [index + 1 for index in relus]}
-    steps = places.get(noisy, list(range(len(network.steps) + 1)))
-    noise = {site: noises.mixed(0.3, 0.5) for site, step in enumerate(network.site_steps) if step in steps}
+    depths = places.get(noisy, list(range(len(network.nodes) + 1)))
+    noise = {
+        site: noises.mixed(0.3, 0.5) for site, depth in enumerate(network.site_depths) if depth in depths
+    }
     x = normals((1, *data.image_shape, 10), np.float32, 0)
 
     def results() -> list[Any]:
@@ -211,8 +215,8 @@ def test_an_engine_without_fusion_makes_the_same_bits(
         population = train(be, apart, data, TrainSettings(1, 32), seeds=(1, 2), noise=noise)
         found = [tuple(population)[:2]]
         for training in (True, False):
-            run = Pass(noise, (1, 2), np.arange(10, dtype=np.uint32), 0, training=training)
-            y, cache, states = apart.forward(be, *population[:2], x, run)
+            conditions = Conditions(noise, (1, 2), np.arange(10, dtype=np.uint32), 0, training=training)
+            y, cache, states = apart.forward(be, *population[:2], x, conditions)
             found.append((y, states, apart.backward(be, y, cache, need_dx=True)))
             count = len(cache.stages)
         stages.append(count)
@@ -224,7 +228,7 @@ def test_an_engine_without_fusion_makes_the_same_bits(
     for array, value in zip(fused, results(), strict=True):
         assert same_bits(array, value)
     fewer = stages[1] - stages[0]
-    assert stages[1] == len(network.steps)
+    assert stages[1] == len(network.nodes)
     assert fewer >= len(relus) if be.fuses and noisy in ("nothing", "after") else fewer == 0
 
 
@@ -259,7 +263,6 @@ def test_what_is_fused() -> None:
     own = Relu()
     object.__setattr__(own, "forward", lambda *arguments: Relu.forward(own, *arguments))
     for layer, name in ((Leaky(), "Leaky"), (own, "Relu")):
-        network = Network(
-            "own", (Step("fc", Linear(3)), Step("relu", layer), Step("logits", Linear(2))), (4,)
-        )
+        nodes = Node("fc", Linear(3)), Node("relu", layer), Node("logits", Linear(2))
+        network = Network("own", nodes, (4,))
         assert kinds(network, True, set()) == ["Linear", name, "Linear"]

@@ -20,7 +20,7 @@ from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, evaluate, train
 from wn.random import Purpose
@@ -50,7 +50,7 @@ class Block(Same):
 
 
 def parameters(*layers: Any, be: Any = BE) -> list[Any]:
-    network = Network("own", tuple(Step(f"{i}", layer) for i, layer in enumerate(layers)), (SIZE,))
+    network = Network("own", tuple(Node(f"{i}", layer) for i, layer in enumerate(layers)), (SIZE,))
     return [be.to_numpy(array) for array in arrays(network.initial_parameters(be, SEEDS, np.float32))]
 
 
@@ -123,8 +123,8 @@ def test_there_are_streams_for_1024_layers_of_16384_parameters() -> None:
 
 def test_a_network_of_composites_trains_and_is_evaluated() -> None:
     data = small_data(32, 20)
-    steps = (Step("flatten", Flatten(), False), Step("fc", Linear(6)), Step("block", Residual(6)))
-    network = Network("own", (*steps, Step("logits", Linear(10))), data.image_shape)
+    nodes = (Node("flatten", Flatten(), False), Node("fc", Linear(6)), Node("block", Residual(6)))
+    network = Network("own", (*nodes, Node("logits", Linear(10))), data.image_shape)
     numbers = (network.shapes()[1][0] + 1) * 6, 2 * 7 * 6, 7 * 10
     assert models.parameter_count(network) == sum(numbers)
     found = train(BE, network, data, TrainSettings(1, 16), seeds=(1, 2))

@@ -12,7 +12,7 @@ from wn.engine import backends, models
 from wn.engine import loss as losses
 from wn.engine.layers import noise as noise_layer
 from wn.engine.layers.batch_norm import BatchNormParams
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 from wn.engine.noise import everywhere, mixed_direct
 
 BE = backends.get("numpy")
@@ -89,7 +89,7 @@ def test_sites_by_index(name, batch_norm, sites):
 
 @pytest.mark.parametrize("name", models.names())
 def test_hidden_batch_norm_is_there_without_a_site(name):
-    layers = {bn: [step.name for step in default_network(name, bn).steps] for bn in models.BATCH_NORM}
+    layers = {bn: [node.name for node in default_network(name, bn).nodes] for bn in models.BATCH_NORM}
     assert layers["hidden"] == layers["sites"]
     assert len(layers["hidden"]) > len(layers["none"])
 
@@ -185,8 +185,8 @@ def test_logits_of_a_population_on_a_shared_batch(name, batch_norm):
     states = network.initial_states(BE, 2, np.float32)
     x = np.random.default_rng(0).random((1, *network.input_shape, 3), np.float32)
     for training in (False, True):
-        run = Pass({}, (1, 2), np.arange(3), 0, training)
-        logits, cache, _ = network.forward(BE, params, states, x, run)
+        conditions = Conditions({}, (1, 2), np.arange(3), 0, training)
+        logits, cache, _ = network.forward(BE, params, states, x, conditions)
         assert logits.shape == (2, network.classes, 3)
         assert logits.dtype == np.float32
         dx, grads = network.backward(BE, logits, cache, need_dx=True)
@@ -312,15 +312,17 @@ def naive_layers(network, params):
         "AveragePooling": lambda layer, p: ("average_pool", layer.window),
     }
     return [
-        kinds[type(step.layer).__name__](step.layer, p) for step, p in zip(network.steps, params, strict=True)
+        kinds[type(node.layer).__name__](node.layer, p) for node, p in zip(network.nodes, params, strict=True)
     ]
 
 
-def noise_draws(network, operator, run):
+def noise_draws(network, operator, conditions):
     """Return the draws of mixed noise at each site, as `naive_network` takes them: (gain, offset, order)."""
     draws = {}
     for site, shape in enumerate(network.site_shapes()):
-        streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, training=True)
+        streams = noise_layer.draws(
+            conditions.seeds, conditions.samples, conditions.epoch, site, training=True
+        )
         z_mul, z_add = (
             BE.standard_draws(key, int(np.prod(shape))).reshape(1, 1, *shape, BATCH).astype(np.float64)
             for key in (streams.mul, streams.add)
@@ -337,8 +339,8 @@ def small_network(name, batch_norm, monkeypatch):
     fresh = network.initial_parameters(BE, (5,), np.float64)
     rng = np.random.default_rng(0)
     params = []
-    for step, layer in zip(network.steps, fresh, strict=True):
-        if step.name.startswith("bn"):  # fresh ones are 1 and 0 and would hide errors
+    for node, layer in zip(network.nodes, fresh, strict=True):
+        if node.name.startswith("bn"):  # fresh ones are 1 and 0 and would hide errors
             layer = BatchNormParams(*(rng.uniform(0.5, 1.5, a.shape) for a in layer))
         elif layer:
             layer = layer._replace(w=2 * layer.w, b=layer.b + 0.2)  # else deep ReLUs may all be off
@@ -358,22 +360,22 @@ def test_gradients_of_a_whole_network(name, batch_norm, noisy, monkeypatch):
     sites = everywhere(len(network.site_names), operator) if noisy else {}
     rng = np.random.default_rng(1)
     x, labels = rng.standard_normal((1, *network.input_shape, BATCH)), np.array([0, 2, 2])
-    run = Pass(sites, (9,), np.array([4, 1, 17]), 3, training=True)
+    conditions = Conditions(sites, (9,), np.array([4, 1, 17]), 3, training=True)
     states = network.initial_states(BE, 1, np.float64)
 
-    logits, cache, _ = network.forward(BE, params, states, x, run)
+    logits, cache, _ = network.forward(BE, params, states, x, conditions)
     loss, loss_cache = losses.forward(BE, logits, labels)
     dx, grads = network.backward(BE, losses.backward(BE, loss_cache), cache, need_dx=True)
 
-    draws = noise_draws(network, operator, run) if noisy else {}
+    draws = noise_draws(network, operator, conditions) if noisy else {}
     expected = naive_network.network_gradients(naive_layers(network, params), x, labels, draws=draws)
     np.testing.assert_allclose(logits, expected.logits, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(loss, expected.loss, rtol=1e-9)
     assert_relative(dx, expected.dx, np.abs(expected.dx).max(), "dx")
-    for step, actual, wanted in zip(network.steps, grads, expected.gradients, strict=True):
+    for node, actual, wanted in zip(network.nodes, grads, expected.gradients, strict=True):
         size = max((np.abs(array).max() for array in wanted), default=0.0)  # a bias before BN has gradient 0
         for field, a, b in zip(getattr(actual, "_fields", ()), actual, wanted, strict=True):
-            assert_relative(a, b, size, f"{step.name} {field}")
+            assert_relative(a, b, size, f"{node.name} {field}")
 
 
 def assert_relative(actual, expected, size, name):

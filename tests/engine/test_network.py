@@ -28,7 +28,7 @@ from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Pass, Step
+from wn.engine.network import Conditions, Network, Node
 from wn.engine.noise import additive, mixed, mixed_direct, multiplicative, none
 from wn.engine.optim import arrays
 from wn.testing import check_mean, check_variance
@@ -65,8 +65,8 @@ def problem(network, population=2, batch=5, seed=0, dtype=np.float64, shared_x=T
     return params, states, x, rng.integers(0, 3, batch)
 
 
-def a_pass(noise, seeds=(5, 6), training=True, batch=5, epoch=2):
-    return Pass(noise, seeds, 3 * np.arange(batch) + 1, epoch, training)
+def conditions_of(noise, seeds=(5, 6), training=True, batch=5, epoch=2):
+    return Conditions(noise, seeds, 3 * np.arange(batch) + 1, epoch, training)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ def test_loss_and_every_gradient_equal_the_naive_network(kind, place):
     for network in NETWORKS.values():
         for training, seeds in ((True, (5, 6)), (False, (7, 7))):
             case = problem(network, shared_x=training)
-            run = a_pass(placed(network, KINDS[kind], place), seeds, training)
-            found = gradients(network, *case, run)
-            assert_within(found, expected_gradients(network, *case, run), 1e-9)
+            conditions = conditions_of(placed(network, KINDS[kind], place), seeds, training)
+            found = gradients(network, *case, conditions)
+            assert_within(found, expected_gradients(network, *case, conditions), 1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,12 +89,12 @@ def test_gradients_equal_central_differences(kind, name):
     """With the draws held fixed, as they are: a draw belongs to its address."""
     network = NETWORKS[name]
     params, states, x, labels = problem(network, seed=1)
-    run = a_pass(placed(network, KINDS[kind], "every site"))
-    found = gradients(network, params, states, x, labels, run)
+    conditions = conditions_of(placed(network, KINDS[kind], "every site"))
+    found = gradients(network, params, states, x, labels, conditions)
     rng = np.random.default_rng(3)
 
     def total_loss(changed_params, changed_x):
-        return float(gradients(network, changed_params, states, changed_x, labels, run)["loss"].sum())
+        return float(gradients(network, changed_params, states, changed_x, labels, conditions)["loss"].sum())
 
     for number, layer in enumerate(params):
         for field in layer._fields if layer else ():
@@ -106,7 +106,7 @@ def test_gradients_equal_central_differences(kind, name):
 
             direction = rng.standard_normal(value.shape)
             difference = finite_difference.directional_derivative(loss, value, direction)
-            gradient = found[f"{network.steps[number].name}.{field}"]
+            gradient = found[f"{network.nodes[number].name}.{field}"]
             assert np.sum(gradient * direction) == pytest.approx(difference, rel=1e-6, abs=1e-8)
     direction = rng.standard_normal(x.shape)
     difference = finite_difference.directional_derivative(lambda v: total_loss(params, v), x, direction)
@@ -125,18 +125,18 @@ def planted_forgotten_multiplier(be, dy, cache):
 @pytest.mark.parametrize("bug", [planted_fresh_draws, planted_forgotten_multiplier])
 @pytest.mark.parametrize("kind", ["multiplicative", "mixed add->mul"])
 def test_a_planted_bug_in_the_noise_is_noticed(monkeypatch, bug, kind):
-    case, run = problem(DENSE), a_pass(placed(DENSE, KINDS[kind], "one site"))
-    expected = expected_gradients(DENSE, *case, run)
+    case, conditions = problem(DENSE), conditions_of(placed(DENSE, KINDS[kind], "one site"))
+    expected = expected_gradients(DENSE, *case, conditions)
     monkeypatch.setattr(noise_layer, "backward", bug)
     with pytest.raises(AssertionError, match="off by"):
-        assert_within(gradients(DENSE, *case, run), expected, 1e-9)
+        assert_within(gradients(DENSE, *case, conditions), expected, 1e-9)
 
 
 def test_a_planted_shift_of_sites_is_noticed():
     """The draws of a site are those of its number, not of its neighbour's."""
     case = problem(DENSE)
-    found = gradients(DENSE, *case, a_pass({1: KINDS["additive"]}))
-    expected = expected_gradients(DENSE, *case, a_pass({2: KINDS["additive"]}))
+    found = gradients(DENSE, *case, conditions_of({1: KINDS["additive"]}))
+    expected = expected_gradients(DENSE, *case, conditions_of({2: KINDS["additive"]}))
     with pytest.raises(AssertionError, match="off by"):
         assert_within(found, expected, 1e-9)
 
@@ -145,7 +145,7 @@ def test_a_planted_shift_of_sites_is_noticed():
 def test_the_gradient_of_the_input_only_where_it_is_asked_for(name):
     network = NETWORKS[name]
     params, states, x, _ = problem(network)
-    logits, cache, _ = network.forward(BE, params, states, x, a_pass({0: KINDS["mixed-direct"]}))
+    logits, cache, _ = network.forward(BE, params, states, x, conditions_of({0: KINDS["mixed-direct"]}))
     dx, grads = network.backward(BE, logits, cache)
     assert dx is None
     dx, again = network.backward(BE, logits, cache, need_dx=True)
@@ -160,7 +160,7 @@ def test_the_gradient_of_the_input_only_where_it_is_asked_for(name):
 def test_the_dtype_stays(kind, dtype):
     for network in NETWORKS.values():
         case = problem(network, dtype=dtype)
-        found = gradients(network, *case, a_pass(placed(network, KINDS[kind], "every site")))
+        found = gradients(network, *case, conditions_of(placed(network, KINDS[kind], "every site")))
         assert {array.dtype for array in found.values()} == {np.dtype(dtype)}
 
 
@@ -174,7 +174,7 @@ def test_a_population_equals_separate_networks(kind, name, dtype):
     network, noise = NETWORKS[name], KINDS[kind]
     params, states, x, labels = problem(network, batch=6, dtype=dtype)
     together = gradients(
-        network, params, states, x, labels, a_pass(placed(network, noise, "every site"), batch=6)
+        network, params, states, x, labels, conditions_of(placed(network, noise, "every site"), batch=6)
     )
     for p, seed in enumerate((5, 6)):
         own = noise
@@ -182,8 +182,8 @@ def test_a_population_equals_separate_networks(kind, name, dtype):
             value = getattr(noise, field)
             if np.ndim(value):
                 own = replace(own, **{field: float(value[p])})
-        run = a_pass(placed(network, own, "every site"), (seed,), batch=6)
-        alone = gradients(network, member(params, p), member(states, p), x, labels, run)
+        conditions = conditions_of(placed(network, own, "every site"), (seed,), batch=6)
+        alone = gradients(network, member(params, p), member(states, p), x, labels, conditions)
         for quantity, value in together.items():
             assert same_bits(value[p : p + 1], alone[quantity]), quantity
 
@@ -192,15 +192,15 @@ def test_a_population_equals_separate_networks(kind, name, dtype):
 def test_a_changed_member_changes_no_other(name):
     network = NETWORKS[name]
     params, states, x, labels = problem(network, shared_x=False)
-    run = a_pass(placed(network, KINDS["mixed-direct"], "every site"))
-    before = gradients(network, params, states, x, labels, run)
+    conditions = conditions_of(placed(network, KINDS["mixed-direct"], "every site"))
+    before = gradients(network, params, states, x, labels, conditions)
     other_x = x.copy()
     other_x[1] *= 1.5
     changed = tuple(
         type(layer)(*(np.stack([array[0], 2 * array[1] + 1]) for array in layer)) if layer else ()
         for layer in params
     )
-    after = gradients(network, changed, states, other_x, labels, run)
+    after = gradients(network, changed, states, other_x, labels, conditions)
     for quantity, value in before.items():
         assert same_bits(value[0], after[quantity][0]), quantity
         assert not same_bits(value[1], after[quantity][1]), quantity
@@ -214,7 +214,7 @@ def test_clean_activations_end_in_the_clean_logits(name):
     network = NETWORKS[name]
     params, states, x, _ = problem(network)
     activations = network.clean_activations(BE, params, states, x)
-    logits, _, _ = network.forward(BE, params, states, x, a_pass({}, training=False))
+    logits, _, _ = network.forward(BE, params, states, x, conditions_of({}, training=False))
     assert len(activations) == len(network.site_names)
     assert same_bits(activations[0], x)
     assert same_bits(activations[-1], logits)
@@ -232,29 +232,31 @@ def test_forward_from_a_site_is_the_forward_pass(name, dtype):
     noise = mixed_direct([0.1, 0.2, 0.3], [0.3, 0.2, 0.1])
     for site, activation in enumerate(activations):
         for sites in ({site}, set(range(site, len(activations)))):
-            run = a_pass(dict.fromkeys(sites, noise), (5,), training=False, batch=300)
-            whole, _, _ = network.forward(BE, params, states, x, run)
+            conditions = conditions_of(dict.fromkeys(sites, noise), (5,), training=False, batch=300)
+            whole, _, _ = network.forward(BE, params, states, x, conditions)
             assert whole.shape == (3, 3, 300)
-            assert same_bits(network.forward_from_site(BE, params, states, activation, run, site), whole)
+            assert same_bits(
+                network.forward_from_site(BE, params, states, activation, conditions, site), whole
+            )
 
 
 def test_noise_that_is_switched_off_in_a_phase_does_nothing():
     params, states, x, _ = problem(DENSE)
-    clean, _, _ = DENSE.forward(BE, params, states, x, a_pass({}))
+    clean, _, _ = DENSE.forward(BE, params, states, x, conditions_of({}))
     for training in (True, False):
         for noise in (
             additive(1.0, in_training=not training, in_inference=training),
             additive(1.0, in_training=training, in_inference=not training),
         ):
-            logits, _, _ = DENSE.forward(BE, params, states, x, a_pass({1: noise}, training=training))
+            logits, _, _ = DENSE.forward(BE, params, states, x, conditions_of({1: noise}, training=training))
             assert same_bits(logits, clean) != noise.active(training)
 
 
 def test_values_out_of_range_are_seen_without_a_warning():
     """An overflow is in the logits, for the one who reads them; warnings are errors here."""
     params, states, x, _ = problem(DENSE, dtype=np.float32)
-    run = a_pass(noises.everywhere(4, multiplicative(1e30)), training=False)
-    logits, _, _ = DENSE.forward(BE, params, states, x, run)
+    conditions = conditions_of(noises.everywhere(4, multiplicative(1e30)), training=False)
+    logits, _, _ = DENSE.forward(BE, params, states, x, conditions)
     assert not np.isfinite(logits).all()
 
 
@@ -263,7 +265,7 @@ def test_values_out_of_range_are_seen_without_a_warning():
 
 def test_sites_are_numbered_in_order():
     assert DENSE.site_names == ("input", "fc1", "relu1", "logits")
-    assert DENSE.site_steps == (0, 2, 3, 4)
+    assert DENSE.site_depths == (0, 2, 3, 4)
     assert DENSE.site_shapes() == [(1, 2, 3), (4,), (4,), (3,)]
     assert CONVOLUTIONAL.site_names == ("input", "conv1", "bn1", "relu1", "pool1", "logits")
     assert CONVOLUTIONAL.site_shapes() == [(2, 4, 6), (2, 5, 4), (2, 5, 4), (2, 5, 4), (2, 2, 2), (3,)]
@@ -275,8 +277,8 @@ def test_a_site_that_does_not_exist_is_refused(site):
     known = ("dense has no site", str(site), "0 input, 1 fc1, 2 relu1, 3 logits")
     check_error(lambda: DENSE.check_sites([0, site]), *known)
     params, states, x, _ = problem(DENSE)
-    run = a_pass({}, training=False)
-    check_error(lambda: DENSE.forward_from_site(BE, params, states, x, run, site), *known)
+    conditions = conditions_of({}, training=False)
+    check_error(lambda: DENSE.forward_from_site(BE, params, states, x, conditions, site), *known)
 
 
 @pytest.mark.parametrize("site", [True, 1.0, "1", None])
@@ -287,7 +289,7 @@ def test_a_site_is_an_integer(site):
 
 def test_a_layer_that_does_not_fit_is_named_with_both_shapes():
     def build(*layers):
-        return Network("net", tuple(Step(f"layer{i}", layer) for i, layer in enumerate(layers)), (1, 4, 4))
+        return Network("net", tuple(Node(f"layer{i}", layer) for i, layer in enumerate(layers)), (1, 4, 4))
 
     for layers, number in (((Relu(), Linear(3)), 1), ((Relu(), Relu(), Convolution(2, (5, 5))), 2)):
         check_error(lambda layers=layers: build(*layers), f"layer 'layer{number}'", "(1, 4, 4)", "net")
@@ -302,9 +304,9 @@ def test_initial_parameters_are_uniform_within_one_over_the_root_of_fan_in():
     wide = Network(
         "wide",
         (
-            Step("conv", Convolution(40, (3, 5))),
-            Step("flatten", Flatten(), site=False),
-            Step("fc", Linear(300)),
+            Node("conv", Convolution(40, (3, 5))),
+            Node("flatten", Flatten(), site=False),
+            Node("fc", Linear(300)),
         ),
         (8, 5, 10),
     )
@@ -331,7 +333,7 @@ def test_equal_seeds_start_equal_and_others_do_not():
 
 
 def test_no_two_parameters_share_their_draws():
-    network = Network("same", tuple(Step(f"fc{i}", Linear(6)) for i in range(3)), (6,))
+    network = Network("same", tuple(Node(f"fc{i}", Linear(6)) for i in range(3)), (6,))
     found = by_name(network, network.initial_parameters(BE, (3,), np.float32))
     for first, second in combinations(found.values(), 2):
         assert not np.any(first.ravel()[:6] == second.ravel()[:6])
@@ -339,14 +341,14 @@ def test_no_two_parameters_share_their_draws():
 
 def test_a_step_may_name_the_one_before_it_and_no_other():
     def chain(*inputs):
-        steps = (Step(f"fc{i}", Linear(6), input=name) for i, name in enumerate(inputs))
-        return Network("chain", tuple(steps), (6,))
+        nodes = (Node(f"fc{i}", Linear(6), input=name) for i, name in enumerate(inputs))
+        return Network("chain", tuple(nodes), (6,))
 
     named, unnamed = chain("input", "fc0", "fc1"), chain("", "", "")
     params = named.initial_parameters(BE, (3,), np.float32)
     x = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
-    run = Pass({}, (3,), np.arange(4, dtype=np.uint32), 0, training=True)
-    found = [network.forward(BE, params, ((),) * 3, x, run)[0] for network in (named, unnamed)]
+    conditions = Conditions({}, (3,), np.arange(4, dtype=np.uint32), 0, training=True)
+    found = [network.forward(BE, params, ((),) * 3, x, conditions)[0] for network in (named, unnamed)]
     assert same_bits(*found)
     with pytest.raises(
         WnError, match="chain: layer 'fc2' takes its input from 'fc0': allowed is 'fc1', the one"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import naive_statistics
 from tests.engine.twin import BE, reference_draws
 from wn.engine.layers import noise as layer
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 from wn.engine.noise import additive, mixed_direct, multiplicative, none, of_kind
 from wn.testing import assert_close, check_independence, check_layer, strategies
 
@@ -62,8 +62,8 @@ def test_equals_the_naive_operator(data, shape, shared_x, shared_seed, training,
     x = rng.standard_normal((1 if shared_x else population, *shape[1:])).astype(dtype)
     before = x.copy()
     seeds = (seed,) * population if shared_seed else tuple(range(seed, seed + population))
-    run = Pass({}, seeds, SAMPLES[:batch], epoch=2, training=training)
-    gain, offset, order = reference_draws(noise, shape[1:-1], run, 3)
+    conditions = Conditions({}, seeds, SAMPLES[:batch], epoch=2, training=training)
+    gain, offset, order = reference_draws(noise, shape[1:-1], conditions, 3)
 
     y, cache = layer.forward(BE, noise, x, streams(seeds, SAMPLES[:batch], training=training))
     expected = naive_statistics.noise_forward(x, gain, offset, order)

@@ -19,7 +19,7 @@ from wn.engine import backends
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.training import TrainSettings, train
 from wn.walking import places as walking
 
@@ -63,8 +63,8 @@ BACKENDS = ["numpy", "numba", pytest.param("cupy", marks=needs_compiler)]
 
 def trained(backend: str, mistake: str) -> Any:
     be = cuda() if backend == "cupy" else backends.get(backend)
-    steps = Step("fc", Linear(6)), Step("own", Scaling(mistake)), Step("logits", Linear(10))
-    network = Network("net", (Step("flatten", Flatten(), False), *steps), DATA.image_shape)
+    nodes = Node("fc", Linear(6)), Node("own", Scaling(mistake)), Node("logits", Linear(10))
+    network = Network("net", (Node("flatten", Flatten(), False), *nodes), DATA.image_shape)
     with be.working():
         return train(be, network, DATA, TrainSettings(1, 16), seeds=(1,))
 
@@ -85,8 +85,8 @@ def test_without_a_mistake_it_trains(backend: str) -> None:
 def test_weights_within_a_layer_are_clamped_too(backend: str) -> None:
     """The kind: what training does to the weights of a network, to its outermost layers only."""
     be = cuda() if backend == "cupy" else backends.get(backend)
-    steps = Step("fc", Linear(6)), Step("block", Residual(6)), Step("logits", Linear(10))
-    network = Network("net", (Step("flatten", Flatten(), False), *steps), DATA.image_shape)
+    nodes = Node("fc", Linear(6)), Node("block", Residual(6)), Node("logits", Linear(10))
+    network = Network("net", (Node("flatten", Flatten(), False), *nodes), DATA.image_shape)
     largest = {}
     for clamp in (False, True):
         settings = TrainSettings(2, 8, learning_rate=0.5, clamp_weights=clamp)
@@ -118,8 +118,8 @@ def test_a_layer_may_write_over_its_input() -> None:
     """A walk uses a clean activation for all σ, and a ReLU keeps its output for backward."""
     found = []
     for layer in InPlace(), Negative():
-        first = (Step("flatten", Flatten(), False), Step("fc", Linear(8)), Step("relu", Relu()))
-        network = Network("own", (*first, Step("layer", layer), Step("logits", Linear(10))), (1, 28, 28))
+        first = (Node("flatten", Flatten(), False), Node("fc", Linear(8)), Node("relu", Relu()))
+        network = Network("own", (*first, Node("layer", layer), Node("logits", Linear(10))), (1, 28, 28))
         places = walking.places(network, "each")
         found.append(small_walks.run(small_walks.walk_for(network=network, places=places)))
     assert found[0] == found[1]

@@ -21,7 +21,7 @@ from wn.engine import backends, models, training
 from wn.engine import loss as losses
 from wn.engine.files import checkpoint, exchange
 from wn.engine.models import BATCH_NORM
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 from wn.engine.noise import additive
 from wn.random import Purpose, permutation
 from wn.walking.results import CURVE_COLUMNS
@@ -83,10 +83,10 @@ def test_class_weights_agree() -> None:
     pair = parity.Pair.build("cnn-s", "none", None)
     weights = np.random.default_rng(1).uniform(0.5, 2, pair.network.classes)
     x, labels, samples = pair.batch(step=1, size=8)
-    run = pair.run(1, samples)
+    conditions = pair.conditions(1, samples)
     params, states, _ = pair.population
     loss, gradients, _ = training.loss_and_gradients(
-        BE, pair.network, params, states, x, labels, run, tuple(weights)
+        BE, pair.network, params, states, x, labels, conditions, tuple(weights)
     )
     wanted = torch.nn.functional.cross_entropy(
         pair.twin(parity.sample_first(x)), torch.from_numpy(labels), weight=torch.from_numpy(weights)
@@ -102,14 +102,14 @@ def test_ties_of_max_pooling_agree() -> None:
     x, labels, samples = pair.batch(step=1)
     x[...] = np.round(x)  # equal pixels give equal activations, and so ties in the first pooling
     x[:, :, 8:] = 0  # flat regions
-    run = pair.run(1, samples)
+    conditions = pair.conditions(1, samples)
     params, states, _ = pair.population
     activations = pair.network.clean_activations(BE, params, states, x)
     relu = activations[pair.network.site_names.index("relu1")][0]
     tiles = np.stack([relu[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
     positive_ties = ((tiles == tiles.max(0)).sum(0) > 1) & (tiles.max(0) > 0)
     assert positive_ties.any()
-    _, gradients, _ = training.loss_and_gradients(BE, pair.network, params, states, x, labels, run)
+    _, gradients, _ = training.loss_and_gradients(BE, pair.network, params, states, x, labels, conditions)
     logits = pair.twin(parity.sample_first(x))
     torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
     assert parity.gradient_difference(pair, gradients) < ONCE
@@ -187,8 +187,8 @@ def test_planted_differences_are_seen() -> None:
 
     def difference(plant: Any) -> Any:
         pair = parity.Pair.build("mlp-8", "sites", additive(0.3))
-        run = pair.run
-        pair.run = lambda *arguments, **options: (run(*arguments, **options), plant(pair))[0]
+        made = pair.conditions
+        pair.conditions = lambda *arguments, **options: (made(*arguments, **options), plant(pair))[0]
         return parity.pass_differences(pair, parity.one_pass(pair, step=1))
 
     def silence(pair: Any) -> None:
@@ -354,9 +354,13 @@ def test_networks_go_to_pytorch_and_come_back(tmp_path: Path, model: str, batch_
     )
     for name, array in checkpoint.named(network, imported.population).items():
         assert array[0].tobytes() == twin.state_dict()[name].numpy().tobytes()
-    run = Pass({}, (1,), np.arange(3), 0, False)
+    conditions = Conditions({}, (1,), np.arange(3), 0, False)
     found, _, _ = network.forward(
-        BE, imported.population.params, imported.population.states, np.moveaxis(x.numpy(), 0, -1)[None], run
+        BE,
+        imported.population.params,
+        imported.population.states,
+        np.moveaxis(x.numpy(), 0, -1)[None],
+        conditions,
     )
     with torch.inference_mode():
         wanted = twin.eval()(x).numpy().T

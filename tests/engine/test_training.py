@@ -15,7 +15,7 @@ from wn.engine import models, training
 from wn.engine import noise as noises
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.layers.linear import LinearParams
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 from wn.engine.noise import additive, mixed, mixed_direct, multiplicative
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, TrainSettings, evaluate, train
@@ -73,9 +73,9 @@ def naive_training_loop(data, settings, seed, noise, population):
         for start in range(0, len(order), settings.batch_size):
             samples = order[start : start + settings.batch_size]
             x = (data.train.images[samples].transpose(1, 2, 3, 0)[None] / 255 - 0.5) / 0.5
-            run = Pass(noise, (seed,) * population, samples, epoch, True)
+            conditions = Conditions(noise, (seed,) * population, samples, epoch, True)
             layers = ((), LinearParams(*values[:2]), (), LinearParams(*values[2:]))
-            found = reference_gradients(DENSE, layers, ((),) * 4, x, data.train.labels[samples], run)
+            found = reference_gradients(DENSE, layers, ((),) * 4, x, data.train.labels[samples], conditions)
             total += found.loss * len(samples)
             step += 1
             for i, gradient in enumerate(g for layer in found.gradients for g in layer):
@@ -210,8 +210,8 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
     params = DENSE.initial_parameters(BE, (1, 2), np.float64)
     everything = np.arange(len(DATA.train))
     x = batch(NUMPY, DATA.train, everything, DATA.recipe.preprocessing, np.float64)
-    run = Pass({}, (1, 2), everything, 0, True)
-    loss, _, _ = training.loss_and_gradients(BE, DENSE, params, ((),) * 4, x, DATA.train.labels, run)
+    conditions = Conditions({}, (1, 2), everything, 0, True)
+    loss, _, _ = training.loss_and_gradients(BE, DENSE, params, ((),) * 4, x, DATA.train.labels, conditions)
     np.testing.assert_allclose(monitor.losses[0], loss, rtol=1e-12)
 
 

@@ -18,7 +18,7 @@ from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Pass, Step
+from wn.engine.network import Conditions, Network, Node
 from wn.engine.noise import Noise
 from wn.random import Purpose
 
@@ -27,22 +27,22 @@ BE = backends.get("auto")
 DENSE = Network(
     "dense",
     (
-        Step("flatten", Flatten(), site=False),
-        Step("fc1", Linear(4)),
-        Step("relu1", Relu()),
-        Step("logits", Linear(3)),
+        Node("flatten", Flatten(), site=False),
+        Node("fc1", Linear(4)),
+        Node("relu1", Relu()),
+        Node("logits", Linear(3)),
     ),
     (1, 2, 3),
 )
 CONVOLUTIONAL = Network(
     "convolutional",
     (
-        Step("conv1", Convolution(2, (2, 3), padding=(1, 0))),
-        Step("bn1", BatchNorm()),
-        Step("relu1", Relu()),
-        Step("pool1", MaxPooling((2, 2))),
-        Step("flatten", Flatten(), site=False),
-        Step("logits", Linear(3)),
+        Node("conv1", Convolution(2, (2, 3), padding=(1, 0))),
+        Node("bn1", BatchNorm()),
+        Node("relu1", Relu()),
+        Node("pool1", MaxPooling((2, 2))),
+        Node("flatten", Flatten(), site=False),
+        Node("logits", Linear(3)),
     ),
     (2, 4, 6),
 )
@@ -77,7 +77,9 @@ def random_network(network: Network, population: int, seed: int, dtype: Any = np
     return params, states
 
 
-def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) -> tuple[Any, Any, str]:
+def reference_draws(
+    noise: Noise, shape: tuple[int, ...], conditions: Conditions, site: int
+) -> tuple[Any, Any, str]:
     """Return gain and offset (R, P, *shape, B) in float64 and the order, for `reference.naive_statistics`.
 
     Straight from the streams: M = mean_mul + σ_mul·z, D = mean_add + σ_add·z', a repetition number for each
@@ -89,7 +91,9 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
     if noise.normalize_to_input_size:
         shrink /= prod(shape)
     mul, add = (
-        (Purpose.TRAIN_MUL, Purpose.TRAIN_ADD) if run.training else (Purpose.EVAL_MUL, Purpose.EVAL_ADD)
+        (Purpose.TRAIN_MUL, Purpose.TRAIN_ADD)
+        if conditions.training
+        else (Purpose.EVAL_MUL, Purpose.EVAL_ADD)
     )
 
     def part(purpose: Purpose, sigma: Any, mean: Any) -> Any:
@@ -97,15 +101,24 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
             [
                 [
                     random.standard_draws(
-                        *(np, seed, run.samples, prod(shape), run.epoch, purpose, site, repetition),
+                        *(
+                            np,
+                            seed,
+                            conditions.samples,
+                            prod(shape),
+                            conditions.epoch,
+                            purpose,
+                            site,
+                            repetition,
+                        ),
                         distribution=noise.distribution,
                     )
-                    for seed in run.seeds
+                    for seed in conditions.seeds
                 ]
                 for repetition in range(repetitions)
             ],
             np.float64,
-        ).reshape(repetitions, len(run.seeds), *shape, len(run.samples))
+        ).reshape(repetitions, len(conditions.seeds), *shape, len(conditions.samples))
         sigma, mean = (np.asarray(v, np.float64).reshape(-1, *[1] * (len(shape) + 1)) for v in (sigma, mean))
         return mean + sigma * shrink * z
 
@@ -119,8 +132,8 @@ def reference_draws(noise: Noise, shape: tuple[int, ...], run: Pass, site: int) 
 def reference_layers(network: Network, params: Any, states: Any, training: bool) -> list[Any]:
     """Return the network as the tuples that `reference.naive_network` takes."""
     layers: list[Any] = []
-    for step, layer_params, state in zip(network.steps, params, states, strict=True):
-        match step.layer:
+    for node, layer_params, state in zip(network.nodes, params, states, strict=True):
+        match node.layer:
             case Linear():
                 layers.append(("linear", *layer_params))
             case Convolution(stride=stride, padding=padding):
@@ -138,32 +151,34 @@ def reference_layers(network: Network, params: Any, states: Any, training: bool)
 
 
 def reference_gradients(
-    network: Network, params: Any, states: Any, x: Any, labels: Any, run: Pass
+    network: Network, params: Any, states: Any, x: Any, labels: Any, conditions: Conditions
 ) -> naive_network.NetworkGradients:
-    """Return loss and gradients by the naive network, under the noise of `run`."""
+    """Return loss and gradients by the naive network, under the noise of the conditions."""
     shapes = network.site_shapes()
     draws = {
-        site: reference_draws(noise, shapes[site], run, site)
-        for site, noise in run.noise.items()
-        if (noise.in_training if run.training else noise.in_inference)
+        site: reference_draws(noise, shapes[site], conditions, site)
+        for site, noise in conditions.noise.items()
+        if (noise.in_training if conditions.training else noise.in_inference)
     }
-    layers = reference_layers(network, params, states, run.training)
+    layers = reference_layers(network, params, states, conditions.training)
     return naive_network.network_gradients(layers, x, labels, draws=draws)
 
 
-def gradients(network: Network, params: Any, states: Any, x: Any, labels: Any, run: Pass) -> dict[str, Any]:
+def gradients(
+    network: Network, params: Any, states: Any, x: Any, labels: Any, conditions: Conditions
+) -> dict[str, Any]:
     """Return loss (P,), logits, dx and each parameter's gradient, by name, as `wn` computes them."""
-    logits, cache, _ = network.forward(BE, params, states, x, run)
+    logits, cache, _ = network.forward(BE, params, states, x, conditions)
     loss, loss_cache = losses.forward(BE, logits, labels)
     dx, grads = network.backward(BE, losses.backward(BE, loss_cache), cache, need_dx=True)
     return {"loss": loss, "logits": logits, "dx": dx, **by_name(network, grads)}
 
 
 def expected_gradients(
-    network: Network, params: Any, states: Any, x: Any, labels: Any, run: Pass
+    network: Network, params: Any, states: Any, x: Any, labels: Any, conditions: Conditions
 ) -> dict[str, Any]:
     """Return what `gradients` returns, as the naive network computes it."""
-    found = reference_gradients(network, params, states, x, labels, run)
+    found = reference_gradients(network, params, states, x, labels, conditions)
     return {
         "loss": found.loss,
         "logits": found.logits,
@@ -176,8 +191,8 @@ def by_name(network: Network, trees: Any, fields_of: Any = None) -> dict[str, An
     """Return the arrays of a network's parameters or gradients by layer and field: "fc1.w"."""
     fields_of = trees if fields_of is None else fields_of
     return {
-        f"{step.name}.{field}": array
-        for step, tree, named in zip(network.steps, trees, fields_of, strict=True)
+        f"{node.name}.{field}": array
+        for node, tree, named in zip(network.nodes, trees, fields_of, strict=True)
         if named
         for field, array in zip(named._fields, tree, strict=True)
     }

@@ -16,7 +16,7 @@ import numpy as np
 from tests.walking.small_walks import NOISES
 from wn.engine import backends, models, optim
 from wn.engine.backends.plain.base import Backend, DrawKey
-from wn.engine.network import Network, Pass
+from wn.engine.network import Conditions, Network
 from wn.engine.training import loss_and_gradients
 from wn.random import Purpose
 
@@ -59,11 +59,11 @@ def step(be: Backend, network: Network, kind: str, dtype: Any, seed: int = 3) ->
     samples = rng.integers(0, 1 << 32, BATCH).astype(np.uint32)
     noise = dict.fromkeys(range(len(network.site_names)), NOISES[kind](SIGMA))
     params = parameters(network)
-    there = optim.rebuilt(params, (be.asarray(array, dtype) for array in optim.arrays(params)))
+    there = optim.with_arrays(params, (be.asarray(array, dtype) for array in optim.arrays(params)))
     states = network.initial_states(be, len(SEEDS), dtype)
-    run = Pass(noise, SEEDS, be.asarray(samples), 5, training=True)
+    conditions = Conditions(noise, SEEDS, be.asarray(samples), 5, training=True)
     loss, gradients, _ = loss_and_gradients(
-        be, network, there, states, be.asarray(x), be.asarray(labels), run
+        be, network, there, states, be.asarray(x), be.asarray(labels), conditions
     )
     return [be.to_numpy(array) for array in (loss, *optim.arrays(gradients))]
 

@@ -59,7 +59,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made, get = lru_cache(fake_cupy.backend), backends.get
 
     def found(name: str = "auto") -> backends.Backend:
-        return made(name == "cupy-tf32") if name.startswith("cupy") else get(name)
+        return made(name == "cupy-tf32") if backends.on_gpu(name) else get(name)
 
     monkeypatch.setattr(backends, "get", found)
     monkeypatch.setattr(cuda_device, "missing", lambda: None)

@@ -19,7 +19,7 @@ from wn.data.recipes import Preprocessing, Recipe
 from wn.data.sets import speech
 from wn.engine import models
 from wn.study import Facts, StudySpec, count, facts_of, parse_study, planned_facts, units
-from wn.study.units import blocks
+from wn.study.units import sigma_grids
 from wn.walking import places as walking
 from wn.walking import settings
 from wn.walking.settings import NoiseSettings
@@ -310,7 +310,7 @@ def test_mapped_and_mixed_direct_noise() -> None:
 
 def test_blocks_differ_in_sigma_only() -> None:
     spec: StudySpec = parse_study(BASE)
-    for block in blocks(spec, planned_facts(spec)):
-        found = list(block.units())
-        assert tuple(unit.sigma for unit in found) == block.sigma
-        assert {msgspec.structs.replace(unit, sigma=block.first.sigma) for unit in found} == {block.first}
+    for grid in sigma_grids(spec, planned_facts(spec)):
+        found = list(grid.units())
+        assert tuple(unit.sigma for unit in found) == grid.sigma
+        assert {msgspec.structs.replace(unit, sigma=grid.first.sigma) for unit in found} == {grid.first}

@@ -17,6 +17,7 @@ from wn import front
 from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.files import checkpoint
+from wn.files import outputs
 from wn.walking import api, plots, results
 from wn.walking.settings import WalkSettings
 
@@ -247,11 +248,11 @@ def test_places_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(WnError, match="file is a file, not a folder"):
             api.check_out_folder(folder, {}, overwrite=True)
     with pytest.raises(WnError, match="is a folder: --out must name a file"):
-        api.check_out_file(tmp_path, overwrite=True)
+        outputs.check_file(tmp_path, overwrite=True)
     with pytest.raises(WnError, match="exists: choose another --out, or --overwrite"):
-        api.check_out_file(tmp_path / "file", overwrite=False)
-    api.check_out_file(tmp_path / "file", overwrite=True)
-    api.check_out_file(tmp_path / "new" / "file", overwrite=False)
+        outputs.check_file(tmp_path / "file", overwrite=False)
+    outputs.check_file(tmp_path / "file", overwrite=True)
+    outputs.check_file(tmp_path / "new" / "file", overwrite=False)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(WnError, match="is not writable"):
         api.check_out_folder(tmp_path / "out", {}, overwrite=False)

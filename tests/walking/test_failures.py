@@ -308,12 +308,12 @@ def test_units_of_a_study_fail_alone() -> None:
     trained = [unit for unit in units(spec, load_facts(spec, None)) if unit.phase == "training"]
     together = [unit for unit in trained if unit.repeat == 0]
     assert len(together) == 4
-    report = run_task(Task(tuple(together), "numpy"))
+    outcome = run_task(Task(tuple(together), "numpy"))
     (huge,) = (unit for unit in together if unit.sigma == HUGE)
-    assert [key for key, _ in report.failures] == [huge.key]
-    assert "training left the range of float32" in report.failures[0][1]
+    assert [key for key, _ in outcome.failures] == [huge.key]
+    assert "training left the range of float32" in outcome.failures[0][1]
     fine = run_task(Task(tuple(unit for unit in together if unit != huge), "numpy"))
     assert not fine.failures
-    found = {result.key: result.correct for result in report.results}
+    found = {result.key: result.correct for result in outcome.results}
     assert found == {result.key: result.correct for result in fine.results}
     assert len(found) == 3

@@ -47,7 +47,6 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
     (tmp_path / "study.toml").write_text(to_toml(find_study("walking-quick")))
     assert read_study(kind(tmp_path / "study.toml")) == find_study(kind(tmp_path / "study.toml"))
     api.check_out_folder(kind(tmp_path / "other"), {"data_dir": kind(tmp_path)}, overwrite=False)
-    api.check_out_file(kind(tmp_path / "other"), overwrite=False)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"out", ["out"], "a\0b"])

@@ -14,7 +14,7 @@ from wn.engine import models, training
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.noise import additive
 from wn.engine.training import TrainSettings, evaluate
 
@@ -81,7 +81,7 @@ def test_a_type_is_float32_or_float64(dtype):
 
 NORMED = Network(
     "normed",
-    (Step("flatten", Flatten(), site=False), Step("bn1", BatchNorm()), Step("logits", Linear(3))),
+    (Node("flatten", Flatten(), site=False), Node("bn1", BatchNorm()), Node("logits", Linear(3))),
     (1, 2, 3),
 )
 

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, numbers, options, the installed distribution."""
+"""The ground of all parts: errors, numbers, options, the installed distribution."""

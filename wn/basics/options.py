@@ -3,16 +3,20 @@
 The command line and the keywords of `wn.walk` and `wn.train` are made of these.
 """
 
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 
 class Option(NamedTuple):
-    """What the type of a field leaves open; goes with it as `Annotated[type, Option(…)]`."""
+    """The help and flag of a field, in its type: `Annotated[type, Option(…)]`."""
 
     help: str
     panel: str  # of `--help`
@@ -45,6 +49,27 @@ def settings_of(kind: type[msgspec.Struct]) -> tuple[Setting, ...]:
         name, quiet = option.name or field.name, field.default is msgspec.UNSET
         found.append(Setting(name, field.name, plain_type(field.type), known, option, quiet))
     return tuple(found)
+
+
+def with_keywords(settings: Iterable[Setting], forms: Mapping[str, Any]) -> Callable[[Function], Function]:
+    """Give a function the settings as keywords that `inspect.signature` shows; `forms` have other types."""
+
+    def decorated(function: Function) -> Function:
+        shown = [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=setting.default,
+                annotation=forms.get(setting.name, setting.type),
+            )
+            for setting in settings
+        ]
+        own = inspect.signature(function)
+        signature = own.replace(parameters=[*shown, *own.parameters.values()])
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return decorated
 
 
 def plain_type(annotated: Any, *without: Any) -> Any:

@@ -80,7 +80,7 @@ def walk(
     from wn.cli import console
     from wn.walking import api
 
-    settings = settings_of(context)
+    settings = given_settings(context)
     with api.out_folder(out, settings, overwrite) as place:
         if place.why:
             _complain(f"{place.why}; results go to {place.folder} instead", 0)
@@ -142,7 +142,7 @@ def train(
     from wn.walking import api
     from wn.walking.settings import read_single
 
-    settings = settings_of(context)
+    settings = given_settings(context)
     read_single(settings)
     with outputs.claimed_file(out, overwrite):
         with console.progress(messages, "training") as progress:
@@ -165,7 +165,7 @@ app.add_typer(commands.data, name="data")
 app.add_typer(study_commands.study, name="study")
 
 
-def settings_of(context: typer.Context) -> dict[str, Any]:
+def given_settings(context: typer.Context) -> dict[str, Any]:
     """Return the flags of `wn walk` or `wn train` as settings of `wn.walking.api`."""
     return {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
 

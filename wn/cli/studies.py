@@ -68,10 +68,10 @@ def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | No
 
 def _check_gpu(backend: str, scheduler: str | None, scheduler_file: Path | None) -> None:
     """Raise WnError, before anything is done, for a GPU backend that workers on this machine can't use."""
+    from wn.engine import backends
     from wn.engine.backends.cuda import device as cuda_device
-    from wn.study.execution.executors import ON_GPU
 
-    if backend in ON_GPU and scheduler is None and scheduler_file is None:
+    if backends.on_gpu(backend) and scheduler is None and scheduler_file is None:
         cuda_device.check(backend)
 
 

@@ -1,4 +1,4 @@
-"""What the arrays of a data set must be; they come from users' own code as well as from files."""
+"""Checks of a data set's arrays, which come from users' own code as well as from files."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ _TIMEOUT = 30  # seconds without an answer before the next mirror is tried
 
 @dataclass(frozen=True)
 class FileStatus:
-    """What `check` found about one file: not `ok` if it is missing, unreadable or another one."""
+    """The result of `check` for one file: not `ok` if it is missing, unreadable or another one."""
 
     name: str
     path: Path | None
@@ -145,7 +145,7 @@ def _status(entry: Entry, file: DataFile, path: Path | None) -> FileStatus:
 def _download(
     entry: Entry, folder: Path, data_dir: Path | None, progress: Callable[[str], Any] | None = None
 ) -> tuple[Path, ...]:
-    """All files of the first layout; DataError says where they were sought and how to get them."""
+    """All files of the first layout; DataError names the places searched and the way to get them."""
     layout = entry.layouts[0]
     try:
         return tuple(_download_file(entry, file, folder, progress) for file in layout)
@@ -185,7 +185,7 @@ def _download_file(entry: Entry, file: DataFile, folder: Path, progress: Callabl
 
 
 def _reason(error: Exception) -> str:
-    """Why a download failed, in a few words; pooch passes the errors of requests and of the disk on."""
+    """The reason of a failed download, briefly; pooch passes on the errors of requests and of the disk."""
     if isinstance(error, ValueError):
         return "another checksum"
     response = getattr(error, "response", None)

@@ -1,4 +1,4 @@
-"""Which data set a file belongs to, told from its content: its name says little, as many use MNIST's names.
+"""The data set of a file, told from its content: its name says little, as many use MNIST's names.
 
 Originals are known by the checksums of the catalogue. Files with other content are the user's own, used as
 they are and named; files that are known to be something else are refused.
@@ -60,7 +60,7 @@ def file_md5(path: Path) -> str:
 
 
 def origin(file: DataFile, path: Path) -> Origin | None:
-    """Where the content at `path`, which stands for `file`, comes from; None if that is not known.
+    """The origin of the content at `path`, which stands for `file`; None if unknown.
 
     Raises DataError for a file that cannot be read.
     """

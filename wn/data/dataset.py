@@ -22,7 +22,7 @@ from wn.data.recipes import Preprocessing, Recipe
 
 
 class Draw(NamedTuple):
-    """What an augmentation depends on besides the sample id: the network's seed and the epoch."""
+    """The key of an augmentation's draws, besides the sample id: the network's seed and the epoch."""
 
     seed: int
     epoch: int
@@ -194,7 +194,7 @@ def _limited(split: Split, count: int | None, what: str) -> Split:
 
 
 def _rank_within_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each sample, how many samples of its class come before it."""
+    """The rank of each sample within its class, from 0, in the order of the data set."""
     by_class = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     starts = np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: an explicit folder, $WN_DATA, Debian's folder, the download cache."""
+"""The places of a data set's files: an explicit folder, $WN_DATA, Debian's folder, the download cache."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How each data set is prepared and trained on: the recipes of the study, as plain data."""
+"""Preprocessing and training of each data set: the recipes of the study, as plain data."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _NUMBER = (int, float, np.integer, np.floating)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns a stored image into a network input: ((crop, flip)(x) / scale − mean) / std.
+    """The map from a stored image to a network input: ((crop, flip)(x) / scale − mean) / std.
 
     `scale` divides the stored values (255 for bytes); `mean` and `std` hold one value per channel, in units
     of the scaled image, or one for all channels. `crop_padding` (pixels of zeros on each side, from which a
@@ -63,7 +63,7 @@ def _per_channel(name: str, values: Any) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the study trains: epochs for MLPs and for convolutional networks, batch size, Adam's lr.
+    """Training in the study: epochs for MLPs and for convolutional networks, batch size, Adam's lr.
 
     `weighted_loss` asks for the class weights of `data.sets.speech.class_weights`; otherwise all weigh alike.
     """

@@ -1,4 +1,4 @@
-"""Groups of test images: what is kept of which images a network gets right, so that curves know their error.
+"""Groups of test images: correct predictions are counted by group, so that curves know their error.
 
 All σ of a curve share images and draws, so their counts err together. Counts by group show how much.
 Derived in docs/midpoint.md, section 4.
@@ -19,7 +19,7 @@ def group_sizes(images: int) -> NDArray[np.int64]:
 
 
 def totals(images: int, entries: int) -> NDArray[np.int64]:
-    """Group sizes for each of some entries, (N, G): what goes with counts by group in a fit."""
+    """Group sizes for each of some entries, (N, G): the totals of counts by group in a fit."""
     return np.tile(group_sizes(images), (entries, 1))
 
 

@@ -1,4 +1,4 @@
-"""A population in parts: halves where memory ends, and members that fail alone; what is done stays done."""
+"""A population in parts: halves where memory ends, and members that fail alone; finished work stays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,5 +111,5 @@ def of_members(state: TrainingState | None, members: Sequence[int]) -> TrainingS
         return None
     tree = (state.params, state.states, state.adam, state.losses)
     some = (array[list(members)] for array in optim.arrays(tree))
-    params, states, adam, losses = optim.rebuilt(tree, some)
+    params, states, adam, losses = optim.with_arrays(tree, some)
     return state._replace(params=params, states=states, adam=adam, losses=losses)

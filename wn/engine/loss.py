@@ -9,7 +9,7 @@ from wn.engine.layers import cross_entropy
 def forward(
     be: Backend, logits: Array, labels: Array, class_weights: Sequence[float] | None = None
 ) -> tuple[Array, cross_entropy.CrossEntropyCache]:
-    """Each member's mean cross-entropy (P,), and what backward needs: see `layers.cross_entropy`."""
+    """Each member's mean cross-entropy (P,), and the cache for backward: see `layers.cross_entropy`."""
     return be.forward(cross_entropy.FORMULA, (), logits, labels, class_weights)
 
 

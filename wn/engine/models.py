@@ -14,7 +14,7 @@ from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.optim import arrays
 
 BATCH_NORM = ("none", "sites", "hidden")
@@ -25,7 +25,7 @@ ALIASES = {"mlp": "mlp-64", "tfc": "mlp-64", "sfc": "mlp-256", "lfc": "mlp-1024"
 
 
 class DefaultInput(NamedTuple):
-    """What a network is made for in the study: the shape of one sample and the number of classes."""
+    """The input of a network in the study: the shape of one sample and the number of classes."""
 
     shape: Shape
     classes: int
@@ -66,17 +66,17 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(map(_positive, shape)):
         raise WnError(f"input shape is {shape}: it must be (channels, height, width), all at least 1")
-    parts = _Parts(batch_norm)
+    builder = _Builder(batch_norm)
     if name.startswith("mlp-"):
-        _mlp(parts, int(name.removeprefix("mlp-")))
+        _mlp(builder, int(name.removeprefix("mlp-")))
     elif name == "lenet5":
-        _lenet5(parts)
+        _lenet5(builder)
     elif name in CNN_CHANNELS:
-        _cnn(parts, *CNN_CHANNELS[name])
+        _cnn(builder, *CNN_CHANNELS[name])
     else:
-        _vgg11(parts, small=name == "vgg11-28")
-    parts.add("logits", Linear(classes))
-    return Network(name, tuple(parts.steps), shape)
+        _vgg11(builder, small=name == "vgg11-28")
+    builder.add("logits", Linear(classes))
+    return Network(name, tuple(builder.nodes), shape)
 
 
 def parameter_count(network: Network) -> int:
@@ -97,16 +97,16 @@ def cost_per_image(network: Network) -> int:
     return cost
 
 
-class _Parts:
+class _Builder:
     """A network under construction: names are numbered per kind (conv1, bn1, relu1, pool1, fc1, …)."""
 
     def __init__(self, batch_norm: str) -> None:
         self.batch_norm = batch_norm
-        self.steps: list[Step] = []
+        self.nodes: list[Node] = []
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, layer: Layer, site: bool = True) -> None:
-        self.steps.append(Step(name, layer, site))
+        self.nodes.append(Node(name, layer, site))
 
     def numbered(self, kind: str, layer: Layer, site: bool = True) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -125,35 +125,35 @@ class _Parts:
         self.norm_and_relu()
 
 
-def _mlp(parts: _Parts, width: int) -> None:
+def _mlp(builder: _Builder, width: int) -> None:
     """RL_TFC: flatten → 3 × [Linear width → (BN) → ReLU]."""
-    parts.flatten()
+    builder.flatten()
     for _ in range(3):
-        parts.linear(width)
+        builder.linear(width)
 
 
-def _lenet5(parts: _Parts) -> None:
+def _lenet5(builder: _Builder) -> None:
     """2 × [C@5 → (BN) → ReLU → MaxPool 2] with 6 and 16 channels → flatten → Linear 120, 84."""
     for channels in (6, 16):
-        parts.numbered("conv", Convolution(channels, (5, 5)))
-        parts.norm_and_relu()
-        parts.numbered("pool", MaxPooling((2, 2)))
-    parts.flatten()
-    parts.linear(120)
-    parts.linear(84)
+        builder.numbered("conv", Convolution(channels, (5, 5)))
+        builder.norm_and_relu()
+        builder.numbered("pool", MaxPooling((2, 2)))
+    builder.flatten()
+    builder.linear(120)
+    builder.linear(84)
 
 
-def _cnn(parts: _Parts, first: int, second: int) -> None:
+def _cnn(builder: _Builder, first: int, second: int) -> None:
     """Keyword spotting: 2 × [C@(4, 10) → (BN) → ReLU], strides (1, 2) and (1, 1) → flatten → Linear 128."""
-    parts.numbered("conv", Convolution(first, (4, 10), stride=(1, 2)))
-    parts.norm_and_relu()
-    parts.numbered("conv", Convolution(second, (4, 10)))
-    parts.norm_and_relu()
-    parts.flatten()
-    parts.linear(128)
+    builder.numbered("conv", Convolution(first, (4, 10), stride=(1, 2)))
+    builder.norm_and_relu()
+    builder.numbered("conv", Convolution(second, (4, 10)))
+    builder.norm_and_relu()
+    builder.flatten()
+    builder.linear(128)
 
 
-def _vgg11(parts: _Parts, small: bool) -> None:
+def _vgg11(builder: _Builder, small: bool) -> None:
     """C@3 with padding 1 → (BN) → ReLU per number, MaxPool 2 per M, then AvgPool 1 → flatten.
 
     For 28×28 images (`small`) the list ends after its last convolution, whose output has 1×1 pixels: without
@@ -162,18 +162,18 @@ def _vgg11(parts: _Parts, small: bool) -> None:
     last = VGG11[-2:]
     for entry in VGG11[:-2] if small else VGG11:
         if entry == "M":
-            parts.numbered("pool", MaxPooling((2, 2)))
+            builder.numbered("pool", MaxPooling((2, 2)))
         else:
-            _convolution3(parts, int(entry))
-            parts.norm_and_relu()
+            _convolution3(builder, int(entry))
+            builder.norm_and_relu()
     if small:
-        _convolution3(parts, int(last[0]))
-    parts.add("avgpool", AveragePooling((1, 1)))
-    parts.flatten()
+        _convolution3(builder, int(last[0]))
+    builder.add("avgpool", AveragePooling((1, 1)))
+    builder.flatten()
 
 
-def _convolution3(parts: _Parts, channels: int) -> None:
-    parts.numbered("conv", Convolution(channels, (3, 3), padding=(1, 1)))
+def _convolution3(builder: _Builder, channels: int) -> None:
+    builder.numbered("conv", Convolution(channels, (3, 3), padding=(1, 1)))
 
 
 def _positive(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
@@ -20,24 +21,24 @@ from wn.engine.noise import SiteNoise
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0
-INPUT = "input"  # the name of what goes into the first step
+INPUT = "input"  # the name of what goes into the first node
 PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
 MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
 Watch = Callable[[int, Array], None]
 
 
-class Step(NamedTuple):
+class Node(NamedTuple):
     """A layer in its place: its name, whether its output is a noise site, and whose output it takes."""
 
     name: str
     layer: Layer
     site: bool = True
-    input: str = ""  # the name of a step or INPUT; "": the step before
+    input: str = ""  # the name of a node or INPUT; "": the node before
 
 
 class Placed(NamedTuple):
-    """A step of a network with what follows from its place: shapes of one sample."""
+    """A node of a network with its input and output shape, of one sample."""
 
     name: str
     layer: Layer
@@ -46,8 +47,8 @@ class Placed(NamedTuple):
     output_shape: Shape
 
 
-class Pass(NamedTuple):
-    """What a noisy forward pass needs besides its input: where draws come from, and the phase."""
+class Conditions(NamedTuple):
+    """The conditions of a forward pass: its noise, the addresses of the draws, and the phase."""
 
     noise: SiteNoise
     seeds: tuple[int, ...]  # one for all members, or one per member
@@ -62,10 +63,10 @@ class Pass(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A layer as it is run in a phase: a step's own, or one that stands for several steps."""
+    """A layer as it is run in a phase: a node's own, or a fused one in place of several nodes."""
 
     layer: Runnable
-    step: int  # the one whose parameters and state it has
+    node: int  # the one whose parameters and state it has
     site: int | None  # at its output
     reads_only: bool  # whether it is known to write to no array that it is given
 
@@ -75,7 +76,7 @@ class Stage(NamedTuple):
 
 
 class NetworkCache(NamedTuple):
-    """What the backward pass needs: what was run, and the caches of each layer and of the noise behind it."""
+    """The record for the backward pass: the stages, the cache of each and that of the noise behind it."""
 
     stages: tuple[Stage, ...]
     layers: tuple[Any, ...]
@@ -91,34 +92,34 @@ class Network:
     """
 
     name: str
-    steps: tuple[Step, ...]
+    nodes: tuple[Node, ...]
     input_shape: Shape
     recordable: ClassVar[bool] = True  # as layers have it: what the layers are does not count here
 
     def __post_init__(self) -> None:
         before = INPUT
-        for step in self.steps:
-            if step.input not in ("", before):
+        for node in self.nodes:
+            if node.input not in ("", before):
                 raise WnError(
-                    f"{self.name}: layer {step.name!r} takes its input from {step.input!r}: "
+                    f"{self.name}: layer {node.name!r} takes its input from {node.input!r}: "
                     f"allowed is {before!r}, the one before it"
                 )
-            before = step.name
-        assert len(self.placed) == len(self.steps)  # or a layer does not fit: an error
+            before = node.name
+        self.shapes()  # raises where a layer does not fit
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
-        """The steps with their shapes."""
+        """The nodes with their shapes."""
         found, shape = [], tuple(self.input_shape)
-        for step in self.steps:
+        for node in self.nodes:
             try:
-                after = step.layer.output_shape(shape)
+                after = node.layer.output_shape(shape)
             except WnError as error:
                 raise WnError(
-                    f"{self.name}: layer {step.name!r} does not fit: its input has shape {shape} "
+                    f"{self.name}: layer {node.name!r} does not fit: its input has shape {shape} "
                     f"(the network's input {self.input_shape}): {error}"
                 ) from None
-            found.append(Placed(step.name, step.layer, step.site, shape, after))
+            found.append(Placed(node.name, node.layer, node.site, shape, after))
             shape = after
         return tuple(found)
 
@@ -139,28 +140,28 @@ class Network:
     @property
     def batch_norm(self) -> str:
         """Its batch norm as `models.build` has it: "none", with noise "sites", or "hidden" from noise."""
-        sites = {step.site for step in self.steps if isinstance(step.layer, BatchNorm)}
+        sites = {node.site for node in self.nodes if isinstance(node.layer, BatchNorm)}
         return "none" if not sites else "sites" if True in sites else "hidden"
 
     @property
     def site_names(self) -> tuple[str, ...]:
         """The names of the noise sites; the index of a name is the index of its site."""
-        return (INPUT, *(step.name for step in self.steps if step.site))
+        return (INPUT, *(node.name for node in self.nodes if node.site))
 
     @cached_property
-    def site_steps(self) -> tuple[int, ...]:
-        """For each site the number of layers before it."""
-        return (0, *(index + 1 for index, step in enumerate(self.steps) if step.site))
+    def site_depths(self) -> tuple[int, ...]:
+        """The depth of each site: the number of layers before it."""
+        return (0, *(index + 1 for index, node in enumerate(self.nodes) if node.site))
 
     def site_shapes(self) -> list[Shape]:
         """Return the shape of one sample at each site."""
         shapes = self.shapes()
-        return [shapes[index] for index in self.site_steps]
+        return [shapes[index] for index in self.site_depths]
 
     def check_sites(self, sites: Sequence[int]) -> None:
         """Raise WnError unless every site exists."""
         for site in sites:
-            if isinstance(site, bool) or not isinstance(site, int | np.integer):
+            if not is_integer(site):
                 raise WnError(f"site {site!r}: a site is an integer in 0…{len(self.site_names) - 1}")
             if not 0 <= site < len(self.site_names):
                 names = ", ".join(f"{i} {name}" for i, name in enumerate(self.site_names))
@@ -171,7 +172,7 @@ class Network:
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
         return tuple(
-            place.layer.initial_parameters(be, place.input_shape, _Draw(be, seeds, dtype, index))
+            place.layer.initial_parameters(be, place.input_shape, _InitialDraws(be, seeds, dtype, index))
             for index, place in enumerate(self.placed)
         )
 
@@ -191,8 +192,8 @@ class Network:
         return params, self.initial_states(be, population, np.float32)
 
     def weights(self, params: tuple[Any, ...]) -> dict[str, Array]:
-        """The weights `w` of linear layers and convolutions, by the name of the step."""
-        return {step.name: tree.w for step, tree in zip(self.steps, params, strict=True) if has_weights(tree)}
+        """The weights `w` of linear layers and convolutions, by the name of the node."""
+        return {node.name: tree.w for node, tree in zip(self.nodes, params, strict=True) if has_weights(tree)}
 
     def clampable(self, params: tuple[Any, ...]) -> list[Array]:
         """Weights `w` of linear and convolution layers, also of those within layers of one's own."""
@@ -205,17 +206,23 @@ class Network:
     # ---- forward and backward ---------------------------------------------------------------------------
 
     def forward(
-        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, conditions: Conditions
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         """Return logits (P, K, B), the cache for backward and the new states.
 
         x: (P|1, *input_shape, B). Noise is injected at the input and after every layer whose site has an
-        active operator in `run.noise`.
+        active operator in `conditions.noise`.
         """
-        return self._run(be, params, states, x, run, INPUT_SITE, keep=True)
+        return self._forward(be, params, states, x, conditions, INPUT_SITE, keep=True)
 
     def forward_from_site(
-        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, run: Pass, site: int
+        self,
+        be: Backend,
+        params: tuple[Any, ...],
+        states: tuple[Any, ...],
+        x: Array,
+        conditions: Conditions,
+        site: int,
     ) -> Array:
         """Return the logits from the clean activation x at `site`: its noise and the layers behind it.
 
@@ -223,7 +230,7 @@ class Network:
         that does not exist.
         """
         self.check_sites([site])
-        return self._run(be, params, states, x, run, site, keep=False)[0]
+        return self._forward(be, params, states, x, conditions, site, keep=False)[0]
 
     def clean_activations(
         self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array
@@ -232,7 +239,7 @@ class Network:
         activations = [x]
         with single_threaded_blas():
             for stage in self.stages(be.fuses, False, frozenset(range(len(self.site_names)))):
-                x, _, _ = stage.layer.forward(be, params[stage.step], stage.given(x), states[stage.step])
+                x, _, _ = stage.layer.forward(be, params[stage.node], stage.given(x), states[stage.node])
                 if stage.site is not None:
                     activations.append(x)
         return activations
@@ -248,42 +255,42 @@ class Network:
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
     ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
-        grads: list[Any] = [()] * len(self.steps)
-        first_learning = next((i for i, step in enumerate(self.steps) if step.layer.learns), 0)
+        grads: list[Any] = [()] * len(self.nodes)
+        first_learning = next((i for i, node in enumerate(self.nodes) if node.layer.learns), 0)
         for stage, kept, noise in zip(
             *map(reversed, (cache.stages, cache.layers, cache.noise[1:])), strict=True
         ):
             dy = _noise_backward(be, dy, noise)
-            needed = need_dx or stage.step > first_learning
-            dy, grads[stage.step] = stage.layer.backward(be, dy, kept, needed)
+            needed = need_dx or stage.node > first_learning
+            dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
             if dy is not None and dy.dtype != dlogits.dtype:
                 raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
             if not needed:  # the layers before have no parameters
                 return None, tuple(grads)
         return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
 
-    def _run(
+    def _forward(
         self,
         be: Backend,
         params: tuple[Any, ...],
         states: tuple[Any, ...],
         x: Array,
-        run: Pass,
+        conditions: Conditions,
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        stages = self.stages(be.fuses, run.training, run.noisy_sites(), first_site)
+        stages = self.stages(be.fuses, conditions.training, conditions.noisy_sites(), first_site)
         dtype, new_states, caches = x.dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-            x, noise = _noise_forward(be, x, run, first_site, keep)
+            x, noise = _noise_forward(be, x, conditions, first_site, keep)
             noises = [noise]
             for stage in stages:
-                given, state = stage.given(x), states[stage.step]
-                x, cache, new_states[stage.step] = stage.layer.forward(be, params[stage.step], given, state)
+                given, state = stage.given(x), states[stage.node]
+                x, cache, new_states[stage.node] = stage.layer.forward(be, params[stage.node], given, state)
                 if x.dtype != dtype:
                     raise self._other_dtype(stage, "forward", x.dtype, dtype)
-                x, noise = _noise_forward(be, x, run, stage.site, keep)
+                x, noise = _noise_forward(be, x, conditions, stage.site, keep)
                 caches.append(cache if keep else None)
                 noises.append(noise if keep else None)
         return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
@@ -304,13 +311,13 @@ class Network:
     def _prepared(
         self, fuses: frozenset[Formula], training: bool, noisy: frozenset[int], first_site: int
     ) -> tuple[Stage, ...]:
-        start = self.site_steps[first_site]
-        sites = {count - 1: site for site, count in enumerate(self.site_steps)}  # by the step before them
-        quiet = [sites.get(index) not in noisy for index in range(start, len(self.steps))]
-        layers = [step.layer.for_phase(training) for step in self.steps[start:]]
+        start = self.site_depths[first_site]
+        sites = {count - 1: site for site, count in enumerate(self.site_depths)}  # by the node before them
+        quiet = [sites.get(index) not in noisy for index in range(start, len(self.nodes))]
+        layers = [node.layer.for_phase(training) for node in self.nodes[start:]]
         stages, index = [], start
         for layer, count in fused(layers, quiet, fuses):
-            reads_only = count > 1 or declares(self.steps[index].layer, "recordable")
+            reads_only = count > 1 or declares(self.nodes[index].layer, "recordable")
             stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
             index += count
         return tuple(stages)
@@ -318,12 +325,12 @@ class Network:
     def _other_dtype(self, stage: Stage, what: str, made: Any, dtype: Any) -> WnError:
         """The error of a layer that changes the dtype: a backend's loops are for arrays of one."""
         return WnError(
-            f"layer {self.steps[stage.step].name!r} of {self.name}: {what} makes {made} of {dtype}; it has "
+            f"layer {self.nodes[stage.node].name!r} of {self.name}: {what} makes {made} of {dtype}; it has "
             "to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
         )
 
 
-class _Draw:
+class _InitialDraws:
     """Draws of a layer's initial parameters, see `DrawUniform`: every call has a stream of its own.
 
     Parameter `part` of layer `index` has site 4·index + part mod 4 and repetition ⌊part/4⌋; one that has been
@@ -351,13 +358,17 @@ class _Draw:
         return self.be.asarray(values, self.dtype).reshape(len(self.seeds), *shape)
 
 
-def _noise_forward(be: Backend, x: Array, run: Pass, site: int | None, keep: bool) -> tuple[Array, Any]:
-    noise = None if site is None else run.noise.get(site)
-    if site is None or noise is None or not noise.active(run.training):
+def _noise_forward(
+    be: Backend, x: Array, conditions: Conditions, site: int | None, keep: bool
+) -> tuple[Array, Any]:
+    noise = None if site is None else conditions.noise.get(site)
+    if site is None or noise is None or not noise.active(conditions.training):
         return x, None
-    if run.watch is not None:
-        run.watch(site, x)
-    streams = noise_layer.draws(run.seeds, run.samples, run.epoch, site, run.training)
+    if conditions.watch is not None:
+        conditions.watch(site, x)
+    streams = noise_layer.draws(
+        conditions.seeds, conditions.samples, conditions.epoch, site, conditions.training
+    )
     return noise_layer.forward(be, noise, x, streams, keep)
 
 

@@ -20,6 +20,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 from wn.engine.noise_spec import DEFAULT_RATIO, MIXED, NoiseSpec, check_choice, check_option, may_be_single
 
 MOST_DRAWS = 4096  # repetitions with draws of their own: as many as the addresses of wn.random hold
@@ -67,7 +68,7 @@ class Noise:
         for name in ("in_training", "in_inference", "normalize_to_input_size"):
             if not isinstance(getattr(self, name), bool):
                 raise WnError(f"{name} is {getattr(self, name)!r}: it must be True or False")
-        if isinstance(self.repetitions, bool) or not isinstance(self.repetitions, int | np.integer):
+        if not is_integer(self.repetitions):
             raise WnError(f"repetitions is {self.repetitions!r}: it must be an integer of at least 1")
         if self.repetitions < 1:
             raise WnError(f"repetitions is {self.repetitions}: it must be at least 1")
@@ -122,7 +123,7 @@ class Noise:
         return replace(self, sigma_mul=sigma_mul, sigma_add=sigma_add, normalize_to_input_size=False)
 
     def scales(self, dtype: Any, elements: int) -> "NoiseScales":
-        """Return what standard normal draws are multiplied by and shifted by, in `dtype`.
+        """Factor and shift of the standardised draws of M and of D, in `dtype`; None for a constant 1 or 0.
 
         `elements` is the number N of elements per sample. Where one draw stands for R, σ is divided by √R.
         Raises WnError for a value beyond `dtype`.
@@ -211,6 +212,8 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **opti
     and options of other kinds, raise WnError with what is allowed.
     """
     check_choice("kind", kind)
+    if kind == "none":
+        return _noise("none", _given(options, ratio))
     if kind == "additive":
         return additive(sigma, **_given(options, ratio))
     if kind == "multiplicative":
@@ -219,7 +222,7 @@ def of_kind(kind: str, sigma: FloatOrMembers, ratio: float | None = None, **opti
         return mixed(sigma, DEFAULT_RATIO if ratio is None else ratio, **options)
     if kind == "mixed-direct":
         return mixed_direct(sigma, sigma, **_given(options, ratio))
-    return _noise("none", _given(options, ratio))
+    raise WnError(f"noise kind {kind!r} has no operator")
 
 
 def of_spec(spec: NoiseSpec, sigma: FloatOrMembers) -> Noise:

@@ -21,8 +21,8 @@ DISTRIBUTIONS = ("normal", "uniform", "laplace")
 DEFAULT_RATIO = 0.5
 
 
-class Rule(NamedTuple):
-    """What goes with an option: the kinds of noise, and the values that are allowed (() for numbers)."""
+class OptionRule(NamedTuple):
+    """The rule of an option: the kinds of noise that have it, and its allowed values (() for numbers)."""
 
     kinds: tuple[str, ...] = KINDS
     choices: tuple[str, ...] = ()
@@ -30,38 +30,38 @@ class Rule(NamedTuple):
 
 
 class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be said about an operator besides kind, σ and place; None takes the default of the kind."""
+    """The options of an operator besides kind, σ and place; None takes the default of the kind."""
 
     mean: Annotated[
         float | None,
         Option("Mean of additive (default 0) or multiplicative (default 1) noise.", "Noise"),
-        Rule(("additive", "multiplicative")),
+        OptionRule(("additive", "multiplicative")),
     ] = None
     mean_mul: Annotated[
         float | None,
         Option("Mean of mixed noise's multiplicative part (default 1).", "Noise"),
-        Rule(MIXED),
+        OptionRule(MIXED),
     ] = None
     mean_add: Annotated[
-        float | None, Option("Mean of mixed noise's additive part (default 0).", "Noise"), Rule(MIXED)
+        float | None, Option("Mean of mixed noise's additive part (default 0).", "Noise"), OptionRule(MIXED)
     ] = None
     ratio: Annotated[
         float | None,
         Option("Mixed noise of amplitude σ: σ_add = σ·ratio, σ_mul = σ·(1-ratio) (default 0.5).", "Noise"),
-        Rule(("mixed",), axis=True),
+        OptionRule(("mixed",), axis=True),
     ] = None
     order: Annotated[
         str | None,
         Option("Order of mixed noise: mul_add (default) or add_mul.", "Noise"),
-        Rule(MIXED, ORDERS, axis=True),
+        OptionRule(MIXED, ORDERS, axis=True),
     ] = None
     normalize_to_input_size: Annotated[
-        bool, Option("Divide σ by the number of elements per sample at the site.", "Noise"), Rule()
+        bool, Option("Divide σ by the number of elements per sample at the site.", "Noise"), OptionRule()
     ] = False
     repetitions: Annotated[
         int,
         Option("Execute each noisy site R times and average.", "Noise", flags=("-R", "--repetitions")),
-        Rule(axis=True),
+        OptionRule(axis=True),
     ] = 1
     execution: Annotated[
         str,
@@ -70,7 +70,7 @@ class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
             "(R draws).",
             "Noise",
         ),
-        Rule(choices=EXECUTIONS),
+        OptionRule(choices=EXECUTIONS),
     ] = "single"
     distribution: Annotated[
         str | UnsetType,
@@ -79,12 +79,12 @@ class NoiseOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Noise",
             default="normal",
         ),
-        Rule(choices=DISTRIBUTIONS, axis=True),
+        OptionRule(choices=DISTRIBUTIONS, axis=True),
     ] = UNSET
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(NoiseOptions)}
-RULES: dict[str, Rule] = {name: annotation(field.type, Rule) for name, field in FIELDS.items()}
+RULES: dict[str, OptionRule] = {name: annotation(field.type, OptionRule) for name, field in FIELDS.items()}
 OPTIONS = tuple(RULES)
 
 

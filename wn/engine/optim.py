@@ -45,17 +45,17 @@ def arrays(tree: Any) -> list[Array]:
     return found
 
 
-def rebuilt(tree: Any, values: Iterator[Array]) -> Any:
+def with_arrays(tree: Any, values: Iterator[Array]) -> Any:
     """Return a structure like `tree` with the next arrays of `values` in place of its own."""
     if not isinstance(tree, tuple):
         return next(values)
-    parts = [rebuilt(part, values) for part in tree]
+    parts = [with_arrays(part, values) for part in tree]
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
 def adam_start(be: Backend, params: Any) -> AdamState:
     """Return zero moments for `params`."""
-    first, second = (rebuilt(params, map(be.xp.zeros_like, arrays(params))) for _ in range(2))
+    first, second = (with_arrays(params, map(be.xp.zeros_like, arrays(params))) for _ in range(2))
     return AdamState(first, second)
 
 

@@ -1,4 +1,4 @@
-"""What a training step is made of: another function in its place may count, or decide by what it has kept."""
+"""The parts of a training step: a function put in the place of one may count, or decide by its own state."""
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -23,7 +23,7 @@ class Originals:
 
 
 def _parts(module: ModuleType) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, name, value) of functions and classes, and of what stands in classes of the module."""
+    """Yield (owner, name, value) of the module's functions, classes, and attributes of these classes."""
     for name, value in vars(module).items():
         if isinstance(value, KINDS):
             yield module, name, value

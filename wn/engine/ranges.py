@@ -27,7 +27,7 @@ class OutOfRange(WnError):
 
 
 def out_of_range(dtype: DTypeLike) -> str:
-    """What is wrong with a network whose logits are not finite."""
+    """The error of a network whose logits are not finite."""
     return f"logits are out of the range of {dtype}"
 
 

@@ -19,7 +19,7 @@ from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.groups import group_sizes
 from wn.engine.layers.base import declares
 from wn.engine.layers.batch_norm import BatchNorm
-from wn.engine.network import INPUT_SITE, Network, Pass, Watch
+from wn.engine.network import INPUT_SITE, Conditions, Network, Watch
 from wn.engine.noise import Noise, SiteNoise
 from wn.engine.originals import Originals
 from wn.engine.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
@@ -30,7 +30,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train: epochs ≥ 1, batch size ≥ 1, initial learning rate > 0, clamping, class weights (K,).
+    """Epochs ≥ 1, batch size ≥ 1, initial learning rate > 0, clamping and class weights (K,) of a training.
 
     The learning rate follows cosine annealing to 0; the last partial batch is kept. Raises WnError for values
     out of range.
@@ -65,7 +65,7 @@ class Population(NamedTuple):
 
 
 class TrainingState(NamedTuple):
-    """Where a training stands after a step: everything that the steps to come depend on.
+    """The state of a training after a step: all that later steps depend on.
 
     `batches` of `epoch` (from 0) are done, `steps` in all; `losses` (P,), float64, sum over its samples.
     """
@@ -80,7 +80,7 @@ class TrainingState(NamedTuple):
 
 
 class Monitor:
-    """Follows the work: called after each step (a batch) and each epoch; what it raises ends the work."""
+    """Callbacks after each step (a batch) and each epoch; an exception raised in one ends the work."""
 
     def step(self) -> None:
         """Take note that a step is done."""
@@ -160,7 +160,7 @@ def train(
 
 
 class StepPlan(NamedTuple):
-    """What all steps of a training have in common."""
+    """The constants of all steps of a training."""
 
     network: Network
     settings: TrainSettings
@@ -181,9 +181,9 @@ def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: Training
         at, draw = be.enclosed(state), Draw(plan.data_seed, epoch)
         x = batch(be, split, samples, dataset.recipe.preprocessing, plan.dtype, draw)
         labels = be.take(split.labels, samples)
-        run = Pass(plan.noise, plan.seeds, samples, epoch, training=True)
+        conditions = Conditions(plan.noise, plan.seeds, samples, epoch, training=True)
         loss, grads, states = loss_and_gradients(
-            be, plan.network, at.params, at.states, x, labels, run, plan.settings.class_weights
+            be, plan.network, at.params, at.states, x, labels, conditions, plan.settings.class_weights
         )
         if len(samples) not in checked:
             optim.check_gradients(at.params, grads)
@@ -199,8 +199,8 @@ def training_step(be: Backend, plan: StepPlan, dataset: Dataset, state: Training
 
 
 def is_recordable(plan: StepPlan, dataset: Dataset) -> bool:
-    """Return whether every part of a training step says that it is `recordable`, see `Backend.recorded`."""
-    layers = (step.layer for step in plan.network.steps)
+    """Whether all parts of a training step declare themselves `recordable`, see `Backend.recorded`."""
+    layers = (node.layer for node in plan.network.nodes)
     parts = (plan.network, *layers, *plan.noise.values(), dataset.recipe.preprocessing)
     return all(declares(part, "recordable") for part in parts)
 
@@ -219,11 +219,11 @@ def loss_and_gradients(
     states: tuple[Any, ...],
     x: Array,
     labels: Array,
-    run: Pass,
+    conditions: Conditions,
     class_weights: tuple[float, ...] | None = None,
 ) -> tuple[Array, tuple[Any, ...], tuple[Any, ...]]:
     """Return (loss (P,), gradients of all parameters, new states) of one batch x (P|1, C, H, W, B)."""
-    logits, cache, states = network.forward(be, params, states, x, run)
+    logits, cache, states = network.forward(be, params, states, x, conditions)
     loss, loss_cache = losses.forward(be, logits, labels, class_weights)
     _, grads = network.backward(be, losses.backward(be, loss_cache), cache)
     return loss, grads, states
@@ -244,13 +244,13 @@ def evaluate(
     by_group: bool = False,
     watch: Callable[[int], Watch] | None = None,
 ) -> NDArray[np.int64]:
-    """Return how many test images each member classifies correctly (P,), under noise at inference.
+    """The number of correctly classified test images of each member (P,), under noise at inference.
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
     of each group are counted apart: (P, G), see `wn.engine.groups`.
     `monitor` is told after each batch. `watch(samples)` is called before each: its result sees the activation
-    at each noisy site before the noise, as in `Pass`. Raises WnError for bad sites and noise values, a
+    at each noisy site before the noise, as in `Conditions`. Raises WnError for bad sites and noise values, a
     population of another network, a `dtype` other than float32 and float64, and OutOfRange when a logit
     leaves that of `dtype`.
     """
@@ -264,12 +264,12 @@ def evaluate(
     check_noise(network, noise, max(members) if members[0] == 1 else members[0])
     groups = len(group_sizes(len(dataset.test))) if by_group else None
     correct: NDArray[np.int64] | int = 0
-    for x, run, labels in evaluation_batches(
-        be, dataset, population.seeds, noise, evaluation, batch_size, dtype
-    ):
+    params, states, seeds = population
+    batches = evaluation_batches(be, dataset, seeds, noise, evaluation, batch_size, dtype)
+    for x, conditions, labels in batches:
         if watch is not None:
-            run = run._replace(watch=watch(len(labels)))
-        logits = network.forward_from_site(be, population.params, population.states, x, run, INPUT_SITE)
+            conditions = conditions._replace(watch=watch(len(labels)))
+        logits = network.forward_from_site(be, params, states, x, conditions, INPUT_SITE)
         correct = correct + count_correct(be, logits, labels, groups)
         monitor.step()
     return np.asarray(correct)
@@ -283,8 +283,8 @@ def evaluation_batches(
     evaluation: int,
     batch_size: int,
     dtype: DTypeLike,
-) -> Iterator[tuple[Array, Pass, NDArray[np.int64]]]:
-    """Yield (x, pass, labels) over the test images.
+) -> Iterator[tuple[Array, Conditions, NDArray[np.int64]]]:
+    """Yield (x, conditions, labels) over the test images.
 
     The batch size is rounded up to whole tiles of SAMPLE_TILE samples, and the last x is padded to one, so
     that a sample's logits are the same bit for bit whatever the batch size; `labels` are not padded.
@@ -299,11 +299,12 @@ def evaluation_batches(
             padding = -len(samples) % SAMPLE_TILE
             padded = np.pad(samples, (0, padding), mode="edge")
             x = batch(be, split, padded, preprocessing, dtype)
-            yield x, Pass(noise, seeds, be.asarray(padded), evaluation, training=False), split.labels[samples]
+            conditions = Conditions(noise, seeds, be.asarray(padded), evaluation, training=False)
+            yield x, conditions, split.labels[samples]
 
 
 def count_correct(be: Backend, logits: Array, labels: Array, groups: int | None = None) -> NDArray[np.int64]:
-    """Return how many of the labels (B,) are the largest of logits (P, K, ≥B): (P,).
+    """The number of samples whose label (B,) has the largest of logits (P, K, ≥B): (P,).
 
     With `groups` G, by group of samples, n mod G: (P, G). A tie goes to the smaller class. Raises OutOfRange
     if a logit is not finite, as no class is the largest then, and WnError for labels that are no classes.
@@ -344,12 +345,12 @@ def check_noise(network: Network, noise: Mapping[int, Noise], population: int) -
 
 def check_population(be: Backend, network: Network, population: Population) -> None:
     """Raise WnError unless all parameters and states have the shapes that this network needs."""
-    count = len(network.steps)
+    count = len(network.nodes)
     if (len(population.params), len(population.states)) != (count, count):
         raise WnError(f"the population has {len(population.params)} layers: {network.name} has {count}")
 
     for name, needed, there in zip(
-        (step.name for step in network.steps),
+        (node.name for node in network.nodes),
         zip(*network.template(be), strict=True),
         zip(*population[:2], strict=True),
         strict=True,

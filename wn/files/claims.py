@@ -26,7 +26,7 @@ class Claimed(WnError):
 
 @contextmanager
 def claim(path: Path, is_folder: bool, patience: float = 0.0) -> Iterator[Callable[[], bool]]:
-    """Hold the claim on a file or an existing folder; give what tells whether its file is still there.
+    """Hold the claim on a file or an existing folder; yield a function: is the claim's file still there?
 
     Raises Claimed if another run holds it for all of `patience` seconds, and OSError if nothing can be
     written there.
@@ -104,7 +104,7 @@ def _is_at(descriptor: int, place: Path) -> bool:
 
 
 def _whose(descriptor: int, place: Path) -> str:
-    """Say who holds a claim, and what to do where its file alone can tell."""
+    """The holder of a claim in words, with advice where only the file tells of it."""
     holder = locks.signature(descriptor)
     who = "" if holder is None else f" ({holder})"
     try:

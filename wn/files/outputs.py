@@ -1,4 +1,4 @@
-"""Where results go: places checked and claimed before the work, and another place where one can't be had."""
+"""Places for results: checked and claimed before the work, and replaced where one can't be had."""
 
 import errno
 import os
@@ -75,7 +75,7 @@ def _existing(folder: Path) -> Path:
 
 @contextmanager
 def claimed_folder(folder: Path, patience: float = 0.0, new: bool = False) -> Iterator[Callable[[], bool]]:
-    """Make a folder if need be and claim it; give what tells whether the claim still stands.
+    """Make a folder if need be and claim it; yield a function: does the claim still stand?
 
     Folders that were made go again if they are empty at the end. Raises Claimed if another run has it for
     all of `patience` seconds, FileExistsError if it is there and is to be `new`, and OSError if nothing can

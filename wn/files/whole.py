@@ -129,7 +129,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a killed process left half-written of a file; nobody else may be writing it meanwhile."""
+    """Remove half-written copies of a file, left by a killed process; nobody else may be writing the file."""
     left = re.compile(f"{re.escape(_prefix(path))}[0-9a-f]{{{2 * TOKEN}}}{re.escape(_suffix(path))}")
     with suppress(OSError):
         for entry in os.scandir(path.parent):

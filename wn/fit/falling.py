@@ -72,7 +72,7 @@ def falls_beyond_scatter(correct: Floats, total: Floats, fit: Floats, parameters
     """Whether a fitted curve explains the counts better than one accuracy with more scatter than is usual.
 
     D(one accuracy) − D(curve) > max(φ, φ₀) · quantile of χ² at 1 − 10⁻³/choices, φ₀ = 1 + 4 n̄ SCATTER²: for
-    data that are one of so many selections from larger ones. All arrays (N,). Derived in docs/midpoint.md.
+    data that are one of `choices` selections from larger ones. All arrays (N,). Derived in docs/midpoint.md.
     """
     gain = level_deviance(correct, total) - float(deviance(correct, total, fit))
     usual, quantile = beyond_scatter(total, parameters, choices)

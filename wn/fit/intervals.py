@@ -1,4 +1,4 @@
-"""One midpoint from several repeats, and what a fit to all of them leaves out: the scatter between networks.
+"""One midpoint from several repeats, with the scatter between networks, which a fit to all of them lacks.
 
 Derived in docs/midpoint.md, section 4.
 """
@@ -91,7 +91,7 @@ def _shared_variance(pooled: Midpoint, single: Sequence[Midpoint]) -> float:
 
 
 class Counts(NamedTuple):
-    """The points of one repeat of a curve: σ (S,), and how many are correct of total.
+    """The points of one repeat of a curve: σ (S,), and the numbers of correct and of all images.
 
     Both are (S,), or (S, G) if they were counted by group of test images (`wn.engine.groups`).
     """

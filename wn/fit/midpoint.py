@@ -247,7 +247,7 @@ def _with_interval(
 
 
 def _why_not(fit: _Fit, falls: Callable[[], bool]) -> str:
-    """Why the midpoint is not reached; empty if both fit and isotonic means fall through half-way."""
+    """The reason for no midpoint; empty if both fit and isotonic means fall through half-way."""
     data = fit.data
     means = falling_means(data.correct, data.total)
     if means[-1] > data.half:

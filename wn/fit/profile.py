@@ -60,7 +60,7 @@ def pinned(data: Data, theta: Floats, crossing: float) -> tuple[Data, Floats]:
 
 
 def sensitivity(data: Data, theta: Floats, free: list[int]) -> Sensitivity:
-    """How the crossing m of a fit moves with what it was fitted to: implicit differentiation of ∇D = 0.
+    """Derivatives of a fit's crossing m with respect to its data: implicit differentiation of ∇D = 0.
 
     dm/dx = −(H⁻¹ ∂∇D/∂x)_m with H the second derivatives of D; theta as `pinned` gives it. Parameters at a
     bound stay there.

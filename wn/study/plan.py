@@ -1,4 +1,4 @@
-"""What a study would take, before it is run: numbers, time on this machine, and size on disk."""
+"""The cost of a study, before it is run: numbers, time on this machine, and size on disk."""
 
 import time
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from wn.engine.models import parameter_count
 from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
 from wn.study.declare.schema import StudySpec
-from wn.study.execution.executors import resolved
+from wn.study.execution.executors import resolved_backend
 from wn.study.execution.statistics import weight_layers
-from wn.study.execution.worker import network_of, settings_of
+from wn.study.execution.worker import network_of, train_settings_of
 from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
-from wn.study.units import Facts, NetworkCount, blocks, count, planned_facts
+from wn.study.units import Facts, NetworkCount, count, planned_facts, sigma_grids
 from wn.walking.measurement import members_at_once
 
 BATCHES = 3  # that the calibration times, after one to warm up
@@ -28,7 +28,7 @@ FLOAT = 4  # bytes of a statistic
 
 
 class PlannedNetwork(NamedTuple):
-    """What one network of a study takes: numbers of units and epochs, seconds of one core, bytes on disk."""
+    """The cost of one network of a study: numbers of units and epochs, seconds of one core, bytes on disk."""
 
     counted: NetworkCount
     seconds: float
@@ -36,7 +36,7 @@ class PlannedNetwork(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a study takes, network by network, and how many workers there are."""
+    """The cost of a study, network by network, and the number of workers."""
 
     name: str
     networks: tuple[PlannedNetwork, ...]
@@ -68,14 +68,14 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
     noise at many sites at once, a study takes longer.
     """
     facts = planned_facts(spec)
-    be = backends.get(resolved(backend))
+    be = backends.get(resolved_backend(backend))
     first: dict[tuple[Any, ...], Unit] = {}  # of each network
     levels: dict[Unit, int] = {}  # σ of its longest curve
-    for block in blocks(spec, facts):
-        unit = block.first
+    for grid in sigma_grids(spec, facts):
+        unit = grid.first
         first.setdefault((unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights), unit)
         alike = _timed(unit)
-        levels[alike] = max(levels.get(alike, 0), len(block.sigma))
+        levels[alike] = max(levels.get(alike, 0), len(grid.sigma))
     speeds: dict[Unit, _Speed] = {}
     networks = []
     with be.working(1):
@@ -105,21 +105,21 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
 def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
     """Time a few batches: training alone, and training and evaluation of at most `levels` σ side by side."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    members = min(members_at_once(network, settings_of(unit), unit.dtype, be.room), levels)
+    members = min(members_at_once(network, train_settings_of(unit), unit.dtype, be.room), levels)
     site = len(network.site_names) // 2
     short = TrainSettings(1, unit.batch_size, unit.learning_rate)
 
     def training(population: int) -> float:
         noisy = {site: noise.additive(np.full(population, 0.1))}
 
-        def run(batches: int) -> float:
+        def timed(batches: int) -> float:
             data = _black_images(unit, network, batches * unit.batch_size)
             started = time.perf_counter()
             train(be, network, data, short, seeds=(1,) * population, noise=noisy, dtype=unit.dtype)
             return (time.perf_counter() - started) / batches / population
 
-        run(1)
-        return run(BATCHES)
+        timed(1)
+        return timed(BATCHES)
 
     state = first_state(be, network, (1,), unit.dtype)
     population = Population(state.params, state.states, (1,))

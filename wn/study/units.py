@@ -1,6 +1,6 @@
 """From a study to its units: one after the other, never all at once.
 
-Units come in blocks that differ in nothing but σ; every count is a sum over blocks.
+Units come in σ grids, which differ in nothing but σ; every count is a sum over grids.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,21 +23,21 @@ from wn.walking.places import Place
 
 __all__ = [
     "NUMERICS",
-    "Block",
     "Facts",
     "NetworkCount",
     "NoiseSpec",
+    "SigmaGrid",
     "Unit",
-    "blocks",
     "count",
     "facts_of",
     "planned_facts",
+    "sigma_grids",
     "units",
 ]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What units need to know about a data set, as a whole: its content, sizes, and weights of the loss."""
+    """Facts about a whole data set that units need: its content, sizes, and weights of the loss."""
 
     checksum: str
     image_shape: tuple[int, int, int]
@@ -47,7 +47,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     class_weights: tuple[float, ...] | None = None
 
 
-class Block(NamedTuple):
+class SigmaGrid(NamedTuple):
     """Units that differ in σ only: the first of them, and the σ of all."""
 
     first: Unit
@@ -60,7 +60,7 @@ class Block(NamedTuple):
 
 
 class NetworkCount(NamedTuple):
-    """How much of each phase a study has for one network: units, and epochs of training."""
+    """The numbers of a network's units in a study, by phase, and of epochs of training."""
 
     dataset: str
     model: str
@@ -118,47 +118,47 @@ def planned_facts(spec: StudySpec) -> dict[str, Facts]:
 
 
 def units(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[Unit]:
-    """Return all units of a study, in the order of `blocks`, without repeats, one at a time.
+    """Return all units of a study, in the order of `sigma_grids`, without repeats, one at a time.
 
     Raises WnError, before the first unit, where the study does not fit its data.
     """
-    found = blocks(spec, facts)
-    return (unit for block in found for unit in block.units())
+    found = sigma_grids(spec, facts)
+    return (unit for grid in found for unit in grid.units())
 
 
-def blocks(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[Block]:
-    """Return the units of a study in blocks: repeat by repeat, network by network, with and without clamping.
+def sigma_grids(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[SigmaGrid]:
+    """Return the σ grids of a study: repeat by repeat, network by network, with and without clamping.
 
     Each network begins with its clean unit; the noise entries follow in the order of the file, each with its
     operators, phases and places. Where entries overlap, a unit belongs to the first that has it. Each repeat
-    is complete before the next begins. Raises WnError, before the first block, where the study does not fit
+    is complete before the next begins. Raises WnError, before the first grid, where the study does not fit
     its data.
     """
     entries = noise_entries(spec)
-    study = [_NetworkBlocks(spec, network, entries, facts[network.dataset]) for network in networks(spec)]
+    study = [_NetworkGrids(spec, network, entries, facts[network.dataset]) for network in networks(spec)]
     repeats = max(entry.repeats for entry in entries)
     return (
-        block
+        grid
         for repeat in range(repeats)
         for trained in study
         for clamp in (False, True)
-        for block in trained.blocks(repeat, clamp)
+        for grid in trained.sigma_grids(repeat, clamp)
     )
 
 
 def count(spec: StudySpec, facts: Mapping[str, Facts]) -> tuple[NetworkCount, ...]:
     """Return the numbers of units of each network, without making them."""
     found: dict[tuple[str, str, str, bool], NetworkCount] = {}
-    for block in blocks(spec, facts):
-        unit = block.first
+    for grid in sigma_grids(spec, facts):
+        unit = grid.first
         key = (unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights)
         before = found.get(key, NetworkCount(*key, clean=0, inference=0, training=0, epochs=unit.epochs))
-        number = getattr(before, unit.phase) + len(block.sigma)
+        number = getattr(before, unit.phase) + len(grid.sigma)
         found[key] = before._replace(**{unit.phase: number})
     return tuple(found.values())
 
 
-class _NetworkBlocks:
+class _NetworkGrids:
     """One network of a study, with the entries that are for it and their places."""
 
     def __init__(
@@ -174,8 +174,8 @@ class _NetworkBlocks:
         with at("recipe.batch_size"):
             check_last_batch(network.network, samples, self.unit.batch_size)
 
-    def blocks(self, repeat: int, clamp: bool) -> Iterator[Block]:
-        """Yield the blocks of one repeat, if the study has any."""
+    def sigma_grids(self, repeat: int, clamp: bool) -> Iterator[SigmaGrid]:
+        """Yield the σ grids of one repeat, if the study has any."""
         entries = [
             (entry, places)
             for entry, places in self.entries
@@ -184,7 +184,7 @@ class _NetworkBlocks:
         if not entries:
             return
         clean = msgspec.structs.replace(self.unit, repeat=repeat, clamp_weights=clamp)
-        yield Block(clean, (clean.sigma,))
+        yield SigmaGrid(clean, (clean.sigma,))
         taken: dict[Unit, list[tuple[float, ...]]] = {}  # σ grids of earlier entries at the same place
         for entry, places in entries:
             for operator in entry.operators:
@@ -195,7 +195,7 @@ class _NetworkBlocks:
                         sigma = tuple(s for s in entry.sigma if not any(s in grid for grid in there))
                         there.append(entry.sigma)
                         if sigma:
-                            yield Block(msgspec.structs.replace(template, sigma=sigma[0]), sigma)
+                            yield SigmaGrid(msgspec.structs.replace(template, sigma=sigma[0]), sigma)
 
 
 def _noisy(clean: Unit, phase: str, operator: NoiseSpec, place: Place) -> Unit:

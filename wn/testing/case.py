@@ -1,4 +1,4 @@
-"""A layer with everything it is called with: what the checks of `gradients` and `layers` work on."""
+"""A layer with all its arguments: the object of the checks in `gradients` and `layers`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -79,7 +79,7 @@ class LayerCase:
 
     def parameter_arrays(self) -> Arrays:
         """Return the parameters by name, without those that are None."""
-        return arrays_of(self.params)
+        return named_arrays(self.params)
 
     def with_variables(self, arrays: Mapping[str, NDArray[Any]]) -> "LayerCase":
         """Return the case with some of x and the parameters replaced."""
@@ -223,7 +223,7 @@ def functions(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return layer if isinstance(layer, tuple) else (layer.forward, layer.backward)
 
 
-def arrays_of(params: Any) -> Arrays:
+def named_arrays(params: Any) -> Arrays:
     """Return the leaves of params that are not None, by name."""
     if not trees.is_container(params):
         return {}
@@ -256,7 +256,7 @@ def _check_params(params: Any) -> None:
             f"params is {type(params).__name__}: it must be a NamedTuple, dict, tuple or list of arrays, () "
             "or None"
         )
-    if "x" in arrays_of(params):
+    if "x" in named_arrays(params):
         raise WnError("a parameter is called x, as the input is: give it another name")
 
 

@@ -1,4 +1,4 @@
-"""How a check ends that does not pass, and how little of the checker's own code a traceback shows then."""
+"""The errors of failed checks, with tracebacks that hide the checker's own code."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class CheckFailure(AssertionError):
-    """What was checked is wrong."""
+    """The checked code is wrong."""
 
 
 class UnresolvedError(WnError):

@@ -124,7 +124,7 @@ def check_layout(case: LayerCase) -> None:
 
 @short_traceback
 def check_population(case: LayerCase) -> None:
-    """Check that a population gives what its members give when each is computed alone, to tolerance."""
+    """Check that a population agrees with its members computed alone, to tolerance."""
     _require_members(case)
     dy = case.upstream().astype(case.x.dtype)
     stacked, sizes = _by_name(case.run(dy)), term_sizes(case, dy)

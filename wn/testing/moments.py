@@ -25,7 +25,7 @@ Sample = NDArray[np.float64]
 
 
 class MomentCheck(NamedTuple):
-    """A passed check: what was compared, from how many draws, and how far off it was."""
+    """A passed check: the quantity, the number of draws, and the deviation."""
 
     name: str
     n: int

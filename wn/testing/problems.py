@@ -24,7 +24,7 @@ CAPS = (1.0, 0.5, 0.05)  # quantiles of the elements' contributions that the ran
 
 @dataclass
 class Problem:
-    """What a gradient check needs to know.
+    """The problem of a gradient check.
 
     names, values: the arrays, float64; evaluate(values) -> y, flat; gradients(dy, values) -> an array per
     value; label(j): the name of element j of y; fail(message): raises AssertionError; directions: the only
@@ -85,7 +85,7 @@ class Problem:
 
 @dataclass
 class Probe:
-    """A direction through the arrays, and what is known of y along it."""
+    """A direction through the arrays, and the known values of y along it."""
 
     place: str
     direction: list[Vector]

@@ -15,7 +15,7 @@ from wn.engine.backends.plain.base import Backend, TrainingStep
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.noise import Noise, everywhere
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import StepPlan, TrainSettings, first_state, training_step
@@ -130,14 +130,14 @@ def _around(layer: Any, shape: Sequence[int] | None) -> Network:
             f"shape is {shape}: a layer needs that of a sample, (features,) or (channels, height, width)"
         )
     images = len(shape) == 3
-    before: list[Step] = (
-        [Step("before", Convolution(shape[0], (1, 1)))]
+    before: list[Node] = (
+        [Node("before", Convolution(shape[0], (1, 1)))]
         if images
-        else [Step("flatten", Flatten(), False), Step("before", Linear(shape[0]))]
+        else [Node("flatten", Flatten(), False), Node("before", Linear(shape[0]))]
     )
-    behind = [Step("flatten behind", Flatten(), False)] if len(layer.output_shape(tuple(shape))) == 3 else []
-    steps = (*before, Step("layer", layer), *behind, Step("logits", Linear(CLASSES)))
-    return Network(type(layer).__name__, steps, tuple(shape) if images else (1, 2, 3))
+    behind = [Node("flatten behind", Flatten(), False)] if len(layer.output_shape(tuple(shape))) == 3 else []
+    nodes = (*before, Node("layer", layer), *behind, Node("logits", Linear(CLASSES)))
+    return Network(type(layer).__name__, nodes, tuple(shape) if images else (1, 2, 3))
 
 
 def _random_data(network: Network, preprocessing: Preprocessing, seed: int) -> Dataset:

@@ -1,4 +1,4 @@
-"""What a plain function returns: one array, a number, or containers of them, as one flat vector and back."""
+"""Results of plain functions: one array, a number, or containers of them, as one flat vector and back."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -34,7 +34,7 @@ def rebuild(tree: Any, change: Callable[[str, Any], Any], name: str = "") -> Any
 
 
 def difference(tree: Any, expected: Any, name: str, other: str) -> str | None:
-    """Return in a line how the containers of two trees differ, or None; leaves are not looked at.
+    """The difference between the containers of two trees, in a line, or None; leaves are not looked at.
 
     None stands in for a whole container, as a leaf does for a leaf.
     """

@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def strictly(self) -> float:
-        """What may lie between the two beside the rounding of a gradient whose terms all cancel."""
+        """The allowed difference, without the rounding of a gradient whose terms all cancel."""
         return GRADIENT * self.size + self.error + self.slack + self.nothing
 
     @property
@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def accused(self) -> float:
-        """What has to lie between them where a gradient is called wrong: bounds are from few values."""
+        """The difference from which a gradient is called wrong: bounds are from few values."""
         return self.allowed + (ACCUSED - 1) * self.error
 
     @property

@@ -46,7 +46,7 @@ class Operator(Protocol):
     def normalize_to_input_size(self) -> bool: ...
 
 
-class _Parts(NamedTuple):
+class _Coefficients(NamedTuple):
     """Means m, d and variances s², t² of one draw of M and D, and the number of averaged draws."""
 
     m: float
@@ -56,7 +56,7 @@ class _Parts(NamedTuple):
     draws: int
 
 
-def _parts(operator: Operator) -> _Parts:
+def _coefficients(operator: Operator) -> _Coefficients:
     """The numbers of an operator. Raises WnError where they depend on the member or the site."""
     values = (operator.mean_mul, operator.mean_add, operator.sigma_mul, operator.sigma_add)
     if any(np.ndim(value) for value in values):
@@ -65,7 +65,7 @@ def _parts(operator: Operator) -> _Parts:
         raise WnError("normalised noise has moments where the size of the site is known: see for_elements")
     m, d, s, t = map(float, values)
     shrink, draws = (1, operator.repetitions) if operator.draws_each else (operator.repetitions, 1)
-    return _Parts(m, d, s**2 / shrink, t**2 / shrink, draws)
+    return _Coefficients(m, d, s**2 / shrink, t**2 / shrink, draws)
 
 
 class Moments(NamedTuple):
@@ -101,7 +101,7 @@ def output_moments(x: ArrayLike, operator: Operator, *, x_variance: ArrayLike = 
     mean_x, v = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(x_variance, np.float64))
     if (v < 0).any():
         raise WnError(f"x_variance must not be negative, not {v[v < 0].flat[0]}")
-    m, d, s2, t2, draws = _parts(operator)
+    m, d, s2, t2, draws = _coefficients(operator)
     if operator.order == "mul_add":
         mean, noise = m * mean_x + d, (mean_x**2 + v) * s2 + t2
     else:
@@ -119,7 +119,7 @@ def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Oper
     mean, covariance = np.asarray(x_mean, np.float64), np.asarray(x_covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise WnError(f"x_mean (I,) and x_covariance (I, I) do not fit: {mean.shape} and {covariance.shape}")
-    result: Floats = _parts(operator).m ** 2 * covariance
+    result: Floats = _coefficients(operator).m ** 2 * covariance
     np.fill_diagonal(result, output_moments(mean, operator, x_variance=np.diag(covariance)).variance)
     return result
 
@@ -133,7 +133,7 @@ def output_cumulants(x: ArrayLike, operator: Operator) -> Cumulants:
     A mean of R draws: κ_n / R^(n−1).  x: any shape. Derived in docs/noise.md.
     """
     mean, variance = output_moments(x, operator)
-    m, d, s2, t2, draws = _parts(operator)
+    m, d, s2, t2, draws = _coefficients(operator)
     excess, given = EXCESS_KURTOSIS[operator.distribution], np.asarray(x, np.float64)
     if operator.order == "mul_add":
         fourth = excess * ((given**2 * s2) ** 2 + t2**2)
@@ -148,7 +148,7 @@ def output_cumulants(x: ArrayLike, operator: Operator) -> Cumulants:
 
 def multiplier_moments(operator: Operator) -> tuple[float, float]:
     """Mean m and variance s²/R of the factor M̄ that backward applies: dx = M̄·dy. Derived in docs/noise.md."""
-    parts = _parts(operator)
+    parts = _coefficients(operator)
     return parts.m, parts.s2 / parts.draws
 
 
@@ -170,7 +170,7 @@ def forward_backward_covariance(x: ArrayLike, operator: Operator) -> Floats:
     mul_add: x·s²/R;  add_mul: (x + d)·s²/R.  x: any shape. Derived in docs/noise.md.
     """
     given = np.asarray(x, np.float64)
-    base = given if operator.order == "mul_add" else given + _parts(operator).d
+    base = given if operator.order == "mul_add" else given + _coefficients(operator).d
     return base * multiplier_moments(operator)[1]
 
 

@@ -1,1 +1,1 @@
-"""Walks: noise at one place of a network after the other, and what that does to its accuracy."""
+"""Walks: noise at one place of a network after the other, and its effect on the accuracy."""

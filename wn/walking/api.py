@@ -53,10 +53,10 @@ from wn.walking.walk import Walk
 
 log = logging.getLogger("wn")
 
-Progress = Callable[[int, int], None]  # (finished, all) member-epochs
+ProgressCallback = Callable[[int, int], None]  # (finished, all) member-epochs
 
 
-def walk(*, progress: Progress | None = None, **settings: Any) -> WalkResult:
+def walk(*, progress: ProgressCallback | None = None, **settings: Any) -> WalkResult:
     """Walk noise through the sites of a network and fit each site's midpoint.
 
     Settings are the fields of `WalkSettings` (the same as the flags of `wn walk`), for example
@@ -140,7 +140,7 @@ class Trained:
         return place
 
 
-def train(*, progress: Progress | None = None, **settings: Any) -> Trained:
+def train(*, progress: ProgressCallback | None = None, **settings: Any) -> Trained:
     """Train one network, clean or under noise, and evaluate it.
 
     Settings are the fields of `SingleSettings` (the same as the flags of `wn train`). Raises WnError for
@@ -188,7 +188,7 @@ def _check_progress(progress: Any) -> None:
 class _EpochMonitor(Monitor):
     """Tells `progress` after each epoch."""
 
-    def __init__(self, epochs: int, progress: Progress | None) -> None:
+    def __init__(self, epochs: int, progress: ProgressCallback | None) -> None:
         self.epochs, self.progress = epochs, progress
 
     def epoch(self, epoch: int, loss: Any) -> None:
@@ -212,7 +212,7 @@ def check_out_folder(folder: StrPath, settings: Mapping[str, Any], overwrite: bo
         raise WnError(f"{folder} holds the results of another run: choose another --out, or --overwrite")
 
 
-class Out(NamedTuple):
+class ClaimedFolder(NamedTuple):
     """The folder that a walk is going to write, claimed, and whether the claim still stands.
 
     `why` says why it is not the one asked for, "" if it is.
@@ -224,7 +224,7 @@ class Out(NamedTuple):
 
 
 @contextmanager
-def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Out]:
+def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[ClaimedFolder]:
     """Claim the folder that a walk is going to write; where another run is writing it, one beside it.
 
     Folders that were made go again if nothing is written to them. Raises WnError as `check_out_folder` does.
@@ -239,15 +239,10 @@ def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> It
                 place, standing = stack.enter_context(outputs.folder_beside(folder))
             except OSError:  # no room beside it
                 raise error from None
-            yield Out(place, str(error), standing)
+            yield ClaimedFolder(place, str(error), standing)
         else:
             check_out_folder(folder, settings, overwrite)
-            yield Out(folder, "", standing)
-
-
-def check_out_file(path: StrPath, overwrite: bool) -> None:
-    """Raise WnError if the file can't be written, or is there already and may not be replaced."""
-    outputs.check_file(as_path(path), overwrite)
+            yield ClaimedFolder(folder, "", standing)
 
 
 def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:

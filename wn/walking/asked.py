@@ -1,4 +1,4 @@
-"""What may be asked of a walk or a training, setting by setting: flags and keywords are made of these fields.
+"""The settings of a walk or a training: flags and keywords are made of these fields.
 
 What each means is said once, in its Option; those of the noise are in `wn.engine.noise_spec`.
 """
@@ -13,7 +13,7 @@ from wn.engine.noise_spec import FIELDS
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which network is trained on which data, and how; None takes the data set's recipe."""
+    """The network, its data and its training; None takes the data set's recipe."""
 
     dataset: Annotated[
         str, Option("Data set; `wn data list` shows them.", "Data", flags=("--dataset", "-d"))
@@ -56,17 +56,17 @@ KIND = Option(
 )
 
 
-class _Kind(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _NoiseKind(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     noise: Annotated[str, KIND] = "additive"
 
 
 if TYPE_CHECKING:
-    _Operator = _Kind
+    _Operator = _NoiseKind
 else:
     _Operator = msgspec.defstruct(
         "_Operator",
         [(field.name, field.type, field.default) for field in FIELDS.values()],
-        bases=(_Kind,),
+        bases=(_NoiseKind,),
         frozen=True,
         kw_only=True,
         forbid_unknown_fields=True,
@@ -75,7 +75,7 @@ else:
 
 
 class NoiseSettings(_Operator, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which noise, with the options of `wn.engine.noise_spec`, and where."""
+    """The noise, with the options of `wn.engine.noise_spec`, and its place."""
 
     where: Annotated[
         str | list[int | str],

@@ -18,7 +18,7 @@ from wn.engine.backends.plain.base import Array, Backend, Room
 from wn.engine.groups import group_sizes
 from wn.engine.halving import Fail, Keeper, Members, alone, in_parts
 from wn.engine.models import parameter_count
-from wn.engine.network import Network, Pass, Watch
+from wn.engine.network import Conditions, Network, Watch
 from wn.engine.noise import SiteNoise
 from wn.engine.training import (
     EVALUATION_BATCH,
@@ -40,7 +40,7 @@ Begin = Callable[[Members, TrainingState | None], TrainingState]
 
 
 class Setup(NamedTuple):
-    """A network, the data and settings of its training, and how many images are evaluated at once."""
+    """A network, the data and settings of its training, and the batch size of its evaluation."""
 
     network: Network
     dataset: Dataset
@@ -155,11 +155,11 @@ def count_at_inference(
     batches = evaluation_batches(
         be, setup.dataset, population.seeds, {}, 0, setup.evaluation_batch, setup.dtype
     )
-    for x, run, labels in batches:
+    for x, conditions, labels in batches:
         with alone():
             clean = setup.network.clean_activations(be, population.params, population.states, x)
         for place, levels in enumerate(places):
-            batch = partial(_hits, be, setup, population, levels, clean, run, labels)
+            batch = partial(_hits, be, setup, population, levels, clean, conditions, labels)
             done: list[Members] = []
             for part in (some for whole in parts[place] for some in even_parts(whole, at_once)):
                 pieces: list[Members] = []
@@ -179,14 +179,14 @@ def _hits(
     population: Population,
     levels: Levels,
     clean: Sequence[Array],
-    run: Pass,
+    conditions: Conditions,
     labels: NDArray[np.int64],
     members: Members,
     *_: object,
 ) -> tuple[Members, NDArray[np.int64]]:
     """Right answers (P, G) to one batch under the noise of some members."""
     noise, watch = levels.noise(members), levels.watch()
-    noisy = run._replace(noise=noise, watch=None if watch is None else watch(len(labels)))
+    noisy = conditions._replace(noise=noise, watch=None if watch is None else watch(len(labels)))
     first = min(noise)
     logits = setup.network.forward_from_site(
         be, population.params, population.states, clean[first], noisy, first
@@ -203,7 +203,7 @@ def even_parts(members: Members, at_once: int) -> list[Members]:
 
 
 def members_at_once(network: Network, train: TrainSettings, dtype: DTypeLike, room: Room = ON_A_CPU) -> int:
-    """The members of one job: as many as its backend has room for, by default a CPU's.
+    """The members of one job, by the room of its backend, a CPU by default.
 
     A member holds each activation and its gradient for a batch, and each parameter with its gradient and two
     moments. Results do not depend on this number.

@@ -207,8 +207,8 @@ def _draw_levels(panels: list[Axes], tables: Tables) -> None:
 # --- midpoints by site -----------------------------------------------------------------------------------
 
 
-class _Missing(NamedTuple):
-    """How a reason for "not reached" is drawn: an arrow at an edge of the axis, 0 bottom and 1 top."""
+class _EdgeMarker(NamedTuple):
+    """The marker of a midpoint that is not reached: an arrow at an edge of the axis, 0 bottom and 1 top."""
 
     marker: str
     edge: float
@@ -271,24 +271,24 @@ def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarCo
     return points
 
 
-def _draw_missing(axes: Axes, x: Floats, mark: _Missing, phase: str) -> None:
+def _draw_missing(axes: Axes, x: Floats, mark: _EdgeMarker, phase: str) -> None:
     """Draw hollow markers in the strip at the edge of the axis."""
     where = blended_transform_factory(axes.transData, axes.transAxes)
     y = np.full(x.size, mark.edge + (0.5 - mark.edge) * STRIP)
     axes.plot(x, y, transform=where, gid=f"missing-{phase}", **_hollow(mark, PHASES[phase].colour))
 
 
-def _hollow(mark: _Missing, colour: str) -> dict[str, Any]:
+def _hollow(mark: _EdgeMarker, colour: str) -> dict[str, Any]:
     style = {"color": colour, "marker": mark.marker, "linestyle": "none"}
     return style | {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.3}
 
 
-def _missing(reason: str, sigma: Floats, up_to: str) -> _Missing:
+def _missing(reason: str, sigma: Floats, up_to: str) -> _EdgeMarker:
     if reason == NEVER_FALLS:
-        return _Missing("^", 1, f"not reached: never falls half-way{up_to}")
+        return _EdgeMarker("^", 1, f"not reached: never falls half-way{up_to}")
     if reason == ALREADY_BELOW:
-        return _Missing("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
-    return _Missing("X", 0, f"not reached: {_literal(reason)}")
+        return _EdgeMarker("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
+    return _EdgeMarker("X", 0, f"not reached: {_literal(reason)}")
 
 
 def _midpoint_ends(rows: Rows, sigma: Floats) -> tuple[float, float]:

@@ -68,7 +68,7 @@ Writer = Callable[[Path], None]
 
 @dataclass(frozen=True, eq=False)
 class WalkResult:
-    """What a walk found, as NumPy structured arrays: one field per column of the csv files.
+    """The result of a walk as NumPy structured arrays: one field per column of the csv files.
 
     `curves`: one row per phase, site, σ and repeat; accuracy = correct/total.
     `midpoints`: one row per phase and site; midpoint, ci_low and ci_high (95 %) in units of σ, NaN where the

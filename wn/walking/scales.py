@@ -1,4 +1,4 @@
-"""How pictures scale an axis of σ: linear or log, as the grid is spaced, and the labels of its ticks."""
+"""The axis of σ in pictures: linear or log scale, as the grid is spaced, and the labels of its ticks."""
 
 import math
 

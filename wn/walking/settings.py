@@ -105,7 +105,7 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
 
 
 def check_network(chosen: NetworkSettings) -> None:
-    """Raise WnError for what can be seen to be wrong before the data are loaded or even downloaded."""
+    """Raise WnError for errors that show before the data are loaded or even downloaded."""
     if chosen.dtype not in ("float32", "float64"):
         raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
     _check_at_least_one("threads", chosen.threads)

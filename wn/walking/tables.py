@@ -11,34 +11,34 @@ from wn.walking.places import Place
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, failure_columns
 from wn.walking.walk import Walk
 
-Run = tuple[str | int, ...]  # cells that all rows of a run begin with: data set to backend
+RunCells = tuple[str | int, ...]  # cells that all rows of a run begin with: data set to backend
 Fits = Sequence[tuple[str, Place, Midpoint]]
 
 
-def curve_table(run: Run, walk: Walk) -> NDArray[Any]:
+def curve_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
     """A row for each point with a result."""
     rows = [
-        (*run, phase, place.site, place.name, sigma, repeat, correct, walk.images, correct / walk.images)
+        (*cells, phase, place.site, place.name, sigma, repeat, correct, walk.images, correct / walk.images)
         for phase, place, repeat, counts in walk.curves()
         for sigma, correct in zip(counts.sigma.tolist(), counts.correct.sum(axis=1).tolist(), strict=True)
     ]
     return np.array(rows, CURVE_COLUMNS)
 
 
-def failure_table(run: Run, walk: Walk) -> NDArray[Any]:
+def failure_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
     """A row for each point without a result."""
     rows = []
     for (phase, place, repeat, sigma), reason in sorted(walk.failures.items()):
         where = walk.places[place]
-        rows.append((*run, walk.phases[phase], where.site, where.name, walk.sigma[sigma], repeat, reason))
+        rows.append((*cells, walk.phases[phase], where.site, where.name, walk.sigma[sigma], repeat, reason))
     return np.array(rows, failure_columns(max(map(len, walk.failures.values()), default=1)))
 
 
-def midpoint_table(run: Run, fits: Fits) -> NDArray[Any]:
+def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
     """A row for each phase and place."""
     columns = (MIDPOINT_COLUMNS.names or ())[-6:]
     rows = [
-        (*run, phase, place.site, place.name, *(getattr(fit, name) for name in columns))
+        (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in columns))
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)

@@ -39,7 +39,7 @@ Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbe
 
 @dataclass(eq=False)
 class Walk:
-    """Phases × places × repeats × S noise levels, and what its jobs count.
+    """Phases × places × repeats × S noise levels, and the counts of its jobs.
 
     correct (phases, places, repeats, S, G): right answers by group of test images (`wn.engine.groups`); clean
     (repeats, G): those of the networks trained without noise. `failures` and `clean_failures` say why points

@@ -48,8 +48,8 @@ def products(network: Network, batch: int) -> list[Product]:
     """
     found: list[Product] = []
     shapes = network.shapes()
-    for step, before, after in zip(network.steps, shapes, shapes[1:], strict=False):
-        match step.layer:
+    for node, before, after in zip(network.nodes, shapes, shapes[1:], strict=False):
+        match node.layer:
             case Linear():
                 outputs, inputs, places = after[0], before[0], batch
             case Convolution(kernel=kernel):
@@ -57,10 +57,10 @@ def products(network: Network, batch: int) -> list[Product]:
             case _:
                 continue
         first = not found
-        found.append(Product(f"{step.name} y", outputs, inputs, places))
-        found.append(Product(f"{step.name} dw", outputs, places, inputs, "right"))
+        found.append(Product(f"{node.name} y", outputs, inputs, places))
+        found.append(Product(f"{node.name} dw", outputs, places, inputs, "right"))
         if not first:
-            found.append(Product(f"{step.name} dx", inputs, outputs, places, "left"))
+            found.append(Product(f"{node.name} dx", inputs, outputs, places, "left"))
     return found
 
 

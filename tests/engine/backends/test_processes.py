@@ -28,7 +28,7 @@ from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.kernels import convolution_columns, products
 from wn.engine.layers import convolution, linear, relu
 from wn.engine.layers.base import Formula
-from wn.engine.network import Pass
+from wn.engine.network import Conditions
 
 ROOT = Path(__file__).parents[3]
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -297,12 +297,12 @@ def test_every_way_in_holds_blas_to_one_thread(name: str, monkeypatch: pytest.Mo
     network = models.build("mlp-8", data.image_shape, 10, "none")
     params = network.initial_parameters(be, (1,), np.float32)
     x = np.ones((1, *data.image_shape, 4), np.float32)
-    run = Pass({}, (1,), np.arange(4, dtype=np.uint32), 0, training=True)
+    conditions = Conditions({}, (1,), np.arange(4, dtype=np.uint32), 0, training=True)
     with threadpool_limits(2, user_api="blas"):
-        states = ((),) * len(network.steps)
-        logits, cache, _ = network.forward(be, params, states, x, run)
+        states = ((),) * len(network.nodes)
+        logits, cache, _ = network.forward(be, params, states, x, conditions)
         network.backward(be, logits, cache)
-        network.forward_from_site(be, params, states, x, run, 0)
+        network.forward_from_site(be, params, states, x, conditions, 0)
         network.clean_activations(be, params, states, x)
         if name == "numba":
             w, b = np.ones((1, 3, 4), np.float32), np.ones((1, 3), np.float32)

@@ -34,7 +34,7 @@ from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
-from wn.engine.network import Network, Step
+from wn.engine.network import Network, Node
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, train
 from wn.testing import check_recorded, check_recorded_step
@@ -55,11 +55,11 @@ class Losses(Monitor):
 
 
 def network_of(layer: Any, image: bool = False) -> Network:
-    first = [Step("conv", Convolution(3, (3, 3)))] if image else [Step("flatten", Flatten(), False)]
-    behind = [Step("flatten", Flatten(), False)] if image else [Step("fc2", Linear(6))]
-    before = [] if image else [Step("fc1", Linear(8))]
+    first = [Node("conv", Convolution(3, (3, 3)))] if image else [Node("flatten", Flatten(), False)]
+    behind = [Node("flatten", Flatten(), False)] if image else [Node("fc2", Linear(6))]
+    before = [] if image else [Node("fc1", Linear(8))]
     return Network(
-        "own", (*first, *before, Step("layer", layer), *behind, Step("logits", Linear(10))), DATA.image_shape
+        "own", (*first, *before, Node("layer", layer), *behind, Node("logits", Linear(10))), DATA.image_shape
     )
 
 
@@ -106,8 +106,8 @@ def test_a_subclass_of_relu_is_not_taken_for_one() -> None:
     leaky = network_of(own_layers.Leaky())
     x = np.random.default_rng(1).standard_normal((1, *DATA.image_shape, 5))
     params = leaky.initial_parameters(NUMPY, (3,), np.float64)
-    run = training.Pass({}, (3,), np.arange(5, dtype=np.uint32), 0, training=True)
-    y, cache, _ = leaky.forward(NUMPY, params, ((),) * 5, x, run)
+    conditions = training.Conditions({}, (3,), np.arange(5, dtype=np.uint32), 0, training=True)
+    y, cache, _ = leaky.forward(NUMPY, params, ((),) * 5, x, conditions)
     fc1, fc2, last = params[1], params[3], params[4]
     h = fc1.w[0] @ x.reshape(-1, 5) + fc1.b[0][:, None]
     out = fc2.w[0] @ np.maximum(h, np.float64(0.3) * h) + fc2.b[0][:, None]

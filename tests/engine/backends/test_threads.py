@@ -25,7 +25,7 @@ from wn.engine.backends.numba.work_arrays import SMALL
 from wn.engine.backends.sealed import NotRecordable
 from wn.engine.backends.threads import processors, single_threaded_blas
 from wn.engine.layers import cross_entropy, relu
-from wn.engine.network import Network, Pass
+from wn.engine.network import Conditions, Network
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, TrainSettings, train
 
@@ -70,7 +70,7 @@ def another_epoch(be: Any) -> None:
         be.asarray(np.arange(4, dtype="u4")),
     )
     with be.working():
-        NETWORK.forward(be, params, states, x, Pass(NOISE, (9,), samples, 77, training=True))
+        NETWORK.forward(be, params, states, x, Conditions(NOISE, (9,), samples, 77, training=True))
 
 
 @pytest.mark.parametrize("make", BACKENDS)

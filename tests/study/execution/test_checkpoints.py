@@ -64,10 +64,11 @@ def stopping_after(steps: int) -> Callable[..., None]:
     return saving
 
 
-def bits(report: Outcome) -> list[Any]:
-    assert report.failures == ()
-    weights = [result.weights.values.tobytes() for result in report.results if result.weights is not None]
-    return [*((r.key, r.correct, r.signal) for r in report.results), weights, list(map(bytes, report.arrays))]
+def bits(outcome: Outcome) -> list[Any]:
+    assert outcome.failures == ()
+    weights = [result.weights.values.tobytes() for result in outcome.results if result.weights is not None]
+    found = [(r.key, r.correct, r.signal) for r in outcome.results]
+    return [*found, weights, list(map(bytes, outcome.arrays))]
 
 
 # ---- going on ---------------------------------------------------------------------------------------------
@@ -88,10 +89,10 @@ def test_resumed_after_any_step(
         task = Task(mine, backend, checkpoints=str(tmp_path / str(steps)))
         stopped_after(steps, task, monkeypatch)
         asked = counting_steps(monkeypatch)
-        report = run_task(task)
-        assert bits(report) == expected
+        outcome = run_task(task)
+        assert bits(outcome) == expected
         assert asked == [STEPS - steps]
-        assert [str(path) for path in (tmp_path / str(steps)).iterdir()] == list(report.checkpoints)
+        assert [str(path) for path in (tmp_path / str(steps)).iterdir()] == list(outcome.checkpoints)
 
 
 def counting_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -174,7 +175,7 @@ def a_state(seed: int = 1) -> TrainingState:
     start = first_state(BE, models.build("mlp-8", (1, 2, 2), 3, "sites"), (1, 2), np.float32)
     trees = (start.params, start.states, start.adam)
     filled = [rng.standard_normal(array.shape).astype(array.dtype) for array in optim.arrays(trees)]
-    params, states, adam = optim.rebuilt(trees, iter(filled))
+    params, states, adam = optim.with_arrays(trees, iter(filled))
     return TrainingState(params, states, adam, 3, 4, 25, rng.standard_normal(2))
 
 
@@ -312,8 +313,8 @@ def test_a_training_with_a_damaged_checkpoint_begins_anew(
 def test_a_folder_that_can_not_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     mine = population()
-    report = run_task(Task(mine, "numpy", checkpoints=str(tmp_path / "file" / "below")))
-    assert bits(report) == bits(run_task(Task(mine, "numpy")))
+    outcome = run_task(Task(mine, "numpy", checkpoints=str(tmp_path / "file" / "below")))
+    assert bits(outcome) == bits(run_task(Task(mine, "numpy")))
     assert len(caplog.messages) == STEPS
     assert caplog.messages[0].startswith("no checkpoint, the training goes on: ")
 
@@ -326,8 +327,8 @@ checkpoints.EVERY = 0.0
 mine = population()
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-report = run_task(Task(mine, "numpy", checkpoints=str(folder)))
-say(bits(report) == bits(run_task(Task(mine, "numpy"))))
+outcome = run_task(Task(mine, "numpy", checkpoints=str(folder)))
+say(bits(outcome) == bits(run_task(Task(mine, "numpy"))))
 say(len(list(folder.iterdir())))
 """
     assert output(text, tmp_path) == ["True", "0"]

@@ -147,9 +147,9 @@ def test_a_worker_that_has_lost_its_device_ends(
     tasks = {task.units[0].phase: task for task in executor.tasks}
     assert tasks.keys() == {"clean", "inference", "training"}
     for task in tasks.values():
-        report = work.run_task(task)
-        assert report.results == ()
-        assert len(report.failures) == len(task.units)
+        outcome = work.run_task(task)
+        assert outcome.results == ()
+        assert len(outcome.failures) == len(task.units)
     assert caplog.messages == []
     monkeypatch.setattr(Backend, "lost", True)
     for task in tasks.values():

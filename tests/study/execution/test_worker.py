@@ -104,11 +104,11 @@ def computed(cut: Sequence[tuple[Unit, ...]]) -> dict[str, Result]:
     clean: dict[str | None, Any] = {}
     for part in sorted(cut, key=lambda part: part[0].phase == INFERENCE):
         arrays = clean[part[0].clean_key] if part[0].phase == INFERENCE else ()
-        report = run_task(Task(part, "numpy", arrays=arrays))
-        assert report.failures == ()
-        if report.arrays:
-            clean[part[0].key] = report.arrays
-        found |= {result.key: result for result in report.results}
+        outcome = run_task(Task(part, "numpy", arrays=arrays))
+        assert outcome.failures == ()
+        if outcome.arrays:
+            clean[part[0].key] = outcome.arrays
+        found |= {result.key: result for result in outcome.results}
     return found
 
 
@@ -158,9 +158,9 @@ def test_signal_power_is_that_of_the_clean_activations() -> None:
         if number < 4:
             x = np.maximum(x, 0)
             sites.append(x)
-    report = run_task(Task(tuple(u for u in noisy if u.phase == INFERENCE), "numpy", arrays=trained.arrays))
+    outcome = run_task(Task(tuple(u for u in noisy if u.phase == INFERENCE), "numpy", arrays=trained.arrays))
     assert be.name == "numpy"
-    found = {result.key: dict(result.signal) for result in report.results}
+    found = {result.key: dict(result.signal) for result in outcome.results}
     for unit in noisy:
         if unit.phase == INFERENCE:
             power = found[unit.key]
@@ -172,8 +172,8 @@ def test_signal_power_is_that_of_the_clean_activations() -> None:
 def test_signal_power_in_training_is_that_of_each_member_and_has_the_noise_before_it() -> None:
     """Global noise in training: all sites have a power; behind the input it grows with σ."""
     everything = [unit for unit in study(GLOBAL) if unit.phase == "training"]
-    report = run_task(Task(tuple(everything), "numpy"))
-    power = np.array([[value for _, value in result.signal] for result in report.results])  # (σ, sites)
+    outcome = run_task(Task(tuple(everything), "numpy"))
+    power = np.array([[value for _, value in result.signal] for result in outcome.results])  # (σ, sites)
     assert power.shape == (3, 8)
     assert np.ptp(power[:, 0]) == 0  # the images are the same for all
     assert (power[2, 1:] > power[0, 1:]).all()
@@ -185,9 +185,9 @@ def test_signal_power_in_training_is_that_of_each_member_and_has_the_noise_befor
 # ---- failures ---------------------------------------------------------------------------------------------
 
 
-def failed(report: Outcome, everything: Sequence[Unit]) -> list[float]:
+def failed(outcome: Outcome, everything: Sequence[Unit]) -> list[float]:
     by_key = {unit.key: unit.sigma for unit in everything}
-    return sorted(by_key[key] for key, _ in report.failures)
+    return sorted(by_key[key] for key, _ in outcome.failures)
 
 
 @pytest.mark.parametrize("phase", ["inference", "training"])
@@ -198,17 +198,17 @@ def test_what_fails_alone_does_not_fail_others(phase: str, bad: list[float]) -> 
     chosen = study(TINY.replace(SIGMA, f"sigma = {values}").replace("repeats = 2", "repeats = 1"))
     mine = tuple(unit for unit in chosen if unit.phase == phase and unit.site == 4)
     arrays = run_task(Task((chosen[0],), "numpy")).arrays if phase == "inference" else ()
-    report = run_task(Task(mine, "numpy", arrays=arrays))
+    outcome = run_task(Task(mine, "numpy", arrays=arrays))
     expected = [sigma for sigma in bad if sigma > 1e37]
-    assert failed(report, mine) == expected
-    assert len(report.results) == len(mine) - len(expected)
+    assert failed(outcome, mine) == expected
+    assert len(outcome.results) == len(mine) - len(expected)
     good = tuple(unit for unit in mine if unit.sigma not in expected)
     without = run_task(Task(good, "numpy", arrays=arrays))
-    assert [plain(a) for a in sorted_results(report)] == [plain(a) for a in sorted_results(without)]
+    assert [plain(a) for a in sorted_results(outcome)] == [plain(a) for a in sorted_results(without)]
 
 
-def sorted_results(report: Outcome) -> list[Result]:
-    return sorted(report.results, key=lambda result: result.key)
+def sorted_results(outcome: Outcome) -> list[Result]:
+    return sorted(outcome.results, key=lambda result: result.key)
 
 
 def test_units_that_leave_the_range_fail_alone_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +222,8 @@ def test_units_that_leave_the_range_fail_alone_and_the_others_go_on(monkeypatch:
     monkeypatch.setattr(measurement, "train", counting)
     values = [float(value) for value in range(1, 8)] + [3e38]
     mine = tuple(u for u in study(TINY.replace(SIGMA, f"sigma = {values}")) if u.phase == "training")[:8]
-    report = run_task(Task(mine, "numpy"))
-    assert failed(report, mine) == [3e38]
+    outcome = run_task(Task(mine, "numpy"))
+    assert failed(outcome, mine) == [3e38]
     assert asked == [8, 7]
 
 
@@ -246,11 +246,11 @@ def test_units_with_another_fault_are_found_by_halves(phase: str, monkeypatch: p
         return site_noise(self, sigma)
 
     monkeypatch.setattr(Unit, "site_noise", faulty)
-    report = run_task(Task(mine, "numpy", arrays=arrays))
-    assert failed(report, mine) == [6.0]
-    ((_, text),) = report.failures
+    outcome = run_task(Task(mine, "numpy", arrays=arrays))
+    assert failed(outcome, mine) == [6.0]
+    ((_, text),) = outcome.failures
     assert text.endswith("ZeroDivisionError: a fault\n")
-    assert [plain(result) for result in report.results] == expected[:5] + expected[6:]
+    assert [plain(result) for result in outcome.results] == expected[:5] + expected[6:]
     assert asked == [8, 4, 4, 2, 1, 1, 2]
 
 
@@ -275,9 +275,9 @@ def test_without_memory_units_go_on_in_halves_from_their_last_step(
 
     monkeypatch.setattr(type(BE), "linear", refusing)
     monkeypatch.setattr(recorder.Recorder, "trained", counting)
-    report = run_task(Task(mine, "numpy"))
-    assert report.failures == ()
-    assert [plain(result) for result in sorted_results(report)] == expected
+    outcome = run_task(Task(mine, "numpy"))
+    assert outcome.failures == ()
+    assert [plain(result) for result in sorted_results(outcome)] == expected
     assert sizes == [3] * steps + [1] * (6 - steps) + [2] * (6 - steps)
 
 
@@ -296,9 +296,9 @@ def test_without_memory_at_inference_fewer_stand_side_by_side(monkeypatch: pytes
         return linear(self, w, x, b)
 
     monkeypatch.setattr(type(BE), "linear", refusing)
-    report = run_task(Task(mine, "numpy", arrays=arrays))
-    assert report.failures == ()
-    assert [plain(result) for result in report.results] == expected
+    outcome = run_task(Task(mine, "numpy", arrays=arrays))
+    assert outcome.failures == ()
+    assert [plain(result) for result in outcome.results] == expected
     assert refused == [4]
 
 
@@ -307,45 +307,45 @@ def test_a_unit_that_does_not_fit_alone(monkeypatch: pytest.MonkeyPatch) -> None
         raise MemoryError
 
     monkeypatch.setattr(type(BE), "linear", refusing)
-    report = run_task(Task((study()[0],), "numpy"))
-    ((_, reason),) = report.failures
+    outcome = run_task(Task((study()[0],), "numpy"))
+    ((_, reason),) = outcome.failures
     assert "a single network does not fit into memory" in reason
 
 
 def test_other_data_than_the_study_was_made_for() -> None:
     clean = msgspec.structs.replace(study()[0], data_checksum="0" * 64)
-    report = run_task(Task((clean,), "numpy"))
-    ((_, text),) = report.failures
+    outcome = run_task(Task((clean,), "numpy"))
+    ((_, text),) = outcome.failures
     assert "fashion-mini has the checksum " in text
     assert "the study was made for 0000000000000000…: use the same files everywhere" in text
 
 
 def test_a_worker_of_another_version() -> None:
-    report = run_task(Task((study()[0],), "numpy", numerics=0))
-    ((_, text),) = report.failures
+    outcome = run_task(Task((study()[0],), "numpy", numerics=0))
+    ((_, text),) = outcome.failures
     assert "the driver has numerics 0: install the same wn everywhere" in text
 
 
 def test_a_clean_network_that_does_not_fit() -> None:
     mine = tuple(unit for unit in study() if unit.phase == INFERENCE)[:2]
-    report = run_task(Task(mine, "numpy", arrays=(np.zeros(3),)))
-    assert len(report.failures) == 2
-    assert "does not have the arrays that the unit needs" in report.failures[0][1]
+    outcome = run_task(Task(mine, "numpy", arrays=(np.zeros(3),)))
+    assert len(outcome.failures) == 2
+    assert "does not have the arrays that the unit needs" in outcome.failures[0][1]
 
 
 def test_a_training_that_leaves_the_range_of_its_type() -> None:
     text = TINY.replace("learning_rate = 0.01", "learning_rate = 1e30")
-    report = run_task(Task((study(text)[0],), "numpy"))
-    ((_, reason),) = report.failures
+    outcome = run_task(Task((study(text)[0],), "numpy"))
+    ((_, reason),) = outcome.failures
     assert "OutOfRange" in reason
-    assert report.arrays == ()
+    assert outcome.arrays == ()
 
 
 def test_every_result_knows_where_it_comes_from() -> None:
-    report = run_task(Task((study()[0],), "numba"))
-    assert report.environment.backend == "numba"
-    assert "numba" in report.environment.versions
-    assert report.results[0].seconds > 0
+    outcome = run_task(Task((study()[0],), "numba"))
+    assert outcome.environment.backend == "numba"
+    assert "numba" in outcome.environment.versions
+    assert outcome.results[0].seconds > 0
 
 
 def test_tasks_can_be_sent() -> None:
@@ -353,6 +353,6 @@ def test_tasks_can_be_sent() -> None:
     import pickle
 
     task = Task(tuple(study()[:1]), "numpy")
-    report = pickle.loads(pickle.dumps(run_task(pickle.loads(pickle.dumps(task)))))
-    assert plain(report.results[0]) == plain(run_task(task).results[0])
-    assert [a.tobytes() for a in report.arrays] == [a.tobytes() for a in run_task(task).arrays]
+    outcome = pickle.loads(pickle.dumps(run_task(pickle.loads(pickle.dumps(task)))))
+    assert plain(outcome.results[0]) == plain(run_task(task).results[0])
+    assert [a.tobytes() for a in outcome.arrays] == [a.tobytes() for a in run_task(task).arrays]

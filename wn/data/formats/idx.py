@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 class ByteStream(Protocol):
-    """What a plain and a gzip file have in common."""
+    """The common interface of plain and gzip files."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -134,7 +134,7 @@ def _read_header(stream: ByteStream, path: Path, dimensions: int) -> tuple[int, 
 
 
 def _read_at_most(stream: ByteStream, count: int) -> bytearray:
-    """Read `count` bytes, or what there is: memory grows with what is there, not with what is promised."""
+    """Read `count` bytes, or all there are: memory grows with the content, not with `count`."""
     content = bytearray()
     while len(content) < count:
         chunk = stream.read(min(_CHUNK, count - len(content)))

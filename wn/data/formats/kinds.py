@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes, so that an error can say what was given and what to do."""
+"""The kind of a file, told from its first bytes: for errors that name it and the remedy."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ TORCH, PICKLE, GZIP = "torch", "pickle", "gzip"  # kinds whose advice depends on
 
 
 class Kind(NamedTuple):
-    """A kind of file: its key, its name in a sentence, and what to do about it."""
+    """A kind of file: its key, its name in a sentence, and the advice that goes with it."""
 
     key: str
     name: str

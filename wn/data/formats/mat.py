@@ -22,7 +22,7 @@ _DENSE = range(6, 16)  # classes of ordinary numeric arrays: double, single, int
 _COMPLEX = 0x800  # flag
 
 
-class _Part(NamedTuple):
+class _Element(NamedTuple):
     kind: int
     content: bytes
     end: int
@@ -72,9 +72,9 @@ def _check(path: Path) -> None:
 
 def _check_variable(path: Path, head: bytes) -> None:
     """Flags and class, sizes, name, and the type of the numbers: all that SciPy relies on."""
-    flags = _part(head, 0)
-    sizes = _part(head, flags.end)
-    name = _part(head, sizes.end)
+    flags = _element(head, 0)
+    sizes = _element(head, flags.end)
+    name = _element(head, sizes.end)
     numbers = struct.unpack_from("<I", head, name.end)[0] & 0xFFFF
     if (flags.kind, len(flags.content), sizes.kind, name.kind) != (_UINT32, 8, _INT32, _INT8):
         raise DataError(
@@ -86,12 +86,12 @@ def _check_variable(path: Path, head: bytes) -> None:
         raise DataError(f"{path}: variable {label!r} is not an ordinary array of real numbers")
 
 
-def _part(head: bytes, start: int) -> _Part:
+def _element(head: bytes, start: int) -> _Element:
     """The part at `start`: type and size, content, padding to 8 bytes; up to 4 bytes fit into the tag."""
     kind, count = struct.unpack_from("<II", head, start)
     if kind >> 16:  # short form: size in the upper half of the first word
-        return _Part(kind & 0xFFFF, head[start + 4 : start + 4 + (kind >> 16)], start + 8)
-    return _Part(kind, head[start + 8 : start + 8 + count], start + 8 + (count + 7) // 8 * 8)
+        return _Element(kind & 0xFFFF, head[start + 4 : start + 4 + (kind >> 16)], start + 8)
+    return _Element(kind, head[start + 8 : start + 8 + count], start + 8 + (count + 7) // 8 * 8)
 
 
 def _first_line(error: Exception) -> str:

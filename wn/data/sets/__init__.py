@@ -1,1 +1,1 @@
-"""The known data sets: what they are made of, and where their files come from."""
+"""The known data sets: their content, and the sources of their files."""

@@ -1,4 +1,4 @@
-"""What the catalogue knows about a data set and its files."""
+"""The catalogue's entry of a data set and its files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Reader = Callable[["Entry", tuple[Path, ...]], tuple[Split, Split]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set: what it holds, where its files are found, how they are read, and its recipe.
+    """One data set: its content, the places of its files, the function that reads them, and its recipe.
 
     `layouts` are alternative sets of files, each of them complete; the first is what `mirrors` offer.
     `read(entry, paths)` takes the files of one layout and returns the training and the test split.

@@ -89,7 +89,7 @@ def one_second(samples: Wave) -> Wave:
 
 @dataclass
 class _Corpus:
-    """What is collected while the files pass by: features by name, noise recordings, and the two lists."""
+    """The collection as the files pass by: features by name, noise recordings, and the two lists."""
 
     source: str
     features: dict[str, Features] = field(default_factory=dict)
@@ -152,7 +152,7 @@ class _Corpus:
 
 
 def _in_one_line(bad: list[str], good: int) -> str:
-    """What is wrong with the recordings `bad`, each of which stands there with its name."""
+    """The errors `bad` of recordings, each with the recording's name, in one line."""
     if len(bad) == 1:
         return bad[0]
     more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""

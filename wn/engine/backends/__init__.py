@@ -2,14 +2,52 @@
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Backend
 
-NAMES = ("numpy", "numba", "cupy", "cupy-tf32", "auto")
-
 log = logging.getLogger("wn")
+
+
+class Choice(NamedTuple):
+    """A backend that can be chosen by name: its constructor, and whether it computes on a GPU."""
+
+    make: Callable[[], Backend]
+    on_gpu: bool = False
+
+
+def _numpy() -> Backend:
+    from wn.engine.backends.numpy.backend import NumpyBackend
+
+    return NumpyBackend()
+
+
+def _numba() -> Backend:
+    try:
+        from wn.engine.backends.numba.backend import NumbaBackend  # takes a second to import
+    except (ImportError, ValueError) as error:  # Numba's: a NumPy that it does not know, NUMBA_… values
+        given = ", ".join(f"{name}={os.environ[name]}" for name in os.environ if name.startswith("NUMBA_"))
+        reason = f"{' '.join(str(error).split())} ({given})" if given else " ".join(str(error).split())
+        raise WnError(f"backend numba can't be used: {reason}; --backend numpy needs no Numba") from None
+    return NumbaBackend()
+
+
+def _cupy(tf32: bool) -> Backend:
+    from wn.engine.backends.cuda.backend import CuPyBackend
+
+    return CuPyBackend(tf32=tf32)
+
+
+CHOICES = {
+    "numpy": Choice(_numpy),
+    "numba": Choice(_numba),
+    "cupy": Choice(lambda: _cupy(tf32=False), on_gpu=True),
+    "cupy-tf32": Choice(lambda: _cupy(tf32=True), on_gpu=True),
+}
+NAMES = (*CHOICES, "auto")
 
 
 def check_name(name: str) -> None:
@@ -27,25 +65,14 @@ def get(name: str = "auto") -> Backend:
     return _fastest() if name == "auto" else _made(name)
 
 
+def on_gpu(name: str) -> bool:
+    """Whether the backend of that name computes on a GPU; `auto` is none until it has been resolved."""
+    return name in CHOICES and CHOICES[name].on_gpu
+
+
 @cache
 def _made(name: str) -> Backend:
-    if name == "numpy":
-        from wn.engine.backends.numpy.backend import NumpyBackend
-
-        return NumpyBackend()
-    if name == "numba":
-        try:
-            from wn.engine.backends.numba.backend import NumbaBackend  # takes a second to import
-        except (ImportError, ValueError) as error:  # Numba's: a NumPy that it does not know, NUMBA_… values
-            given = ", ".join(
-                f"{name}={os.environ[name]}" for name in os.environ if name.startswith("NUMBA_")
-            )
-            reason = f"{' '.join(str(error).split())} ({given})" if given else " ".join(str(error).split())
-            raise WnError(f"backend numba can't be used: {reason}; --backend numpy needs no Numba") from None
-        return NumbaBackend()
-    from wn.engine.backends.cuda.backend import CuPyBackend
-
-    return CuPyBackend(tf32=name == "cupy-tf32")
+    return CHOICES[name].make()
 
 
 @cache
@@ -60,4 +87,4 @@ def _fastest() -> Backend:
     return _made("numba")
 
 
-__all__ = ["NAMES", "Backend", "check_name", "get"]
+__all__ = ["NAMES", "Backend", "check_name", "get", "on_gpu"]

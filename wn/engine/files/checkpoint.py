@@ -49,7 +49,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the metadata of a file say: which network, with which seeds, and the record of its training."""
+    """The metadata of a file: the network, its seeds, and the record of its training."""
 
     format: Format
     version: int
@@ -62,14 +62,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     record: dict[str, Any]
 
 
-class _Kind(msgspec.Struct, frozen=True):
+class _FormatVersion(msgspec.Struct, frozen=True):
     """The part of the metadata that every version has."""
 
     format: str
     version: int
 
 
-class Spec(NamedTuple):
+class TensorSpec(NamedTuple):
     """Type and shape of a tensor."""
 
     dtype: str
@@ -77,7 +77,7 @@ class Spec(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What a file holds: network, trained population (NumPy arrays), and the record as JSON gives it."""
+    """The content of a file: network, trained population (NumPy arrays), and the record as JSON gives it."""
 
     network: Network
     population: Population
@@ -106,7 +106,7 @@ def save(
     """
     path = as_path(path)
     tensors = named(network, population, residuals=True)
-    specs = {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
+    specs = {name: TensorSpec(str(array.dtype), array.shape) for name, array in tensors.items()}
     what = f"{path}: can't be saved: the population"
     check_specs(what, network, specs, expected_specs(network, len(population.seeds), residuals=True))
     check_values(what, tensors)
@@ -134,7 +134,7 @@ def load(path: StrPath) -> Loaded:
         check_specs(str(path), network, specs_of(file), wanted, {header.dtype})
         tensors = {name: file.get_tensor(name) for name in wanted}
     check_values(str(path), tensors)
-    return Loaded(network, rebuilt(network, tensors, seeds), header.record)
+    return Loaded(network, from_tensors(network, tensors, seeds), header.record)
 
 
 def describe(network: Network, population: Population) -> str:
@@ -154,41 +154,44 @@ def named(network: Network, population: Population, residuals: bool = False) -> 
 
     With `residuals` those of running means too, which no layer of PyTorch has.
     """
-    if not len(network.steps) == len(population.params) == len(population.states):
+    if not len(network.nodes) == len(population.params) == len(population.states):
         raise WnError(
-            f"{network.name} has {len(network.steps)} layers, but the population has parameters of "
+            f"{network.name} has {len(network.nodes)} layers, but the population has parameters of "
             f"{len(population.params)} and states of {len(population.states)}"
         )
     tensors = {}
-    for step, *trees in zip(network.steps, population.params, population.states, strict=True):
+    for node, *trees in zip(network.nodes, population.params, population.states, strict=True):
         for tree in trees:
             for field, array in zip(getattr(tree, "_fields", ()), tree, strict=True):
+                if field not in TENSOR_NAMES:
+                    known = f"only for {', '.join(TENSOR_NAMES)}"
+                    raise WnError(f"layer {node.name!r}: a file has no name for {field!r}, {known}")
                 if residuals or field != "residual":
-                    tensors[f"{step.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
+                    tensors[f"{node.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
     return tensors
 
 
-def rebuilt(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Population:
+def from_tensors(network: Network, tensors: Tensors, seeds: tuple[int, ...]) -> Population:
     """Return the population whose arrays are `tensors`; a residual that is not among them is 0."""
     means = [name for name in tensors if name.endswith(".running_mean")]
     tensors = {f"{name}_residual": np.zeros_like(tensors[name]) for name in means} | tensors
 
     def fill(trees: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(
-            type(tree)(*(tensors[f"{step.name}.{TENSOR_NAMES[field]}"] for field in tree._fields))
+            type(tree)(*(tensors[f"{node.name}.{TENSOR_NAMES[field]}"] for field in tree._fields))
             if tree
             else ()
-            for step, tree in zip(network.steps, trees, strict=True)
+            for node, tree in zip(network.nodes, trees, strict=True)
         )
 
     template = _template(network, 1)
     return Population(fill(template.params), fill(template.states), seeds)
 
 
-def expected_specs(network: Network, population: int, residuals: bool = False) -> dict[str, Spec]:
+def expected_specs(network: Network, population: int, residuals: bool = False) -> dict[str, TensorSpec]:
     """Return shape and (for now float32) type of every tensor of a population, in the order of the layers."""
     tensors = named(network, _template(network, population), residuals)
-    return {name: Spec(str(array.dtype), array.shape) for name, array in tensors.items()}
+    return {name: TensorSpec(str(array.dtype), array.shape) for name, array in tensors.items()}
 
 
 def _template(network: Network, population: int) -> Population:
@@ -214,8 +217,8 @@ def _on_host(array: Any) -> NDArray[Any]:
 def check_specs(
     what: str,
     network: Network,
-    found: Mapping[str, Spec],
-    expected: Mapping[str, Spec],
+    found: Mapping[str, TensorSpec],
+    expected: Mapping[str, TensorSpec],
     allowed_types: set[str] | None = None,
 ) -> None:
     """Raise WnError unless `found` has the names and shapes of `expected` and all one allowed float type."""
@@ -273,7 +276,7 @@ def _some(names: list[str]) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file; what the library and the system report becomes a WnError naming the file."""
+    """Open a safetensors file; errors of the library and of the system become a WnError naming the file."""
     try:
         if path.is_dir():
             raise WnError(f"{path} is a folder, not a safetensors file")
@@ -291,12 +294,12 @@ def opened(path: Path) -> Iterator[Any]:
         raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
 
 
-def specs_of(file: Any) -> dict[str, Spec]:
+def specs_of(file: Any) -> dict[str, TensorSpec]:
     """Return type and shape of every tensor of an open file, without reading the tensors."""
     names: list[str] = file.keys()
     slices = {name: file.get_slice(name) for name in names}
     return {
-        name: Spec(TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
+        name: TensorSpec(TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
         for name, part in slices.items()
     }
 
@@ -310,7 +313,7 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
             "PyTorch's files are read by import"
         )
     try:
-        found = msgspec.json.decode(text, type=_Kind)
+        found = msgspec.json.decode(text, type=_FormatVersion)
         if found.format != POPULATION:
             raise WnError(
                 f"{path}: its format is {found.format!r}, not {POPULATION!r}; members are read by import"

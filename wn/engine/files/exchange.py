@@ -14,7 +14,7 @@ from wn.basics.errors import WnError
 from wn.basics.numbers import is_integer, whole
 from wn.engine import models
 from wn.engine.files import checkpoint
-from wn.engine.files.checkpoint import Loaded, Spec, Tensors
+from wn.engine.files.checkpoint import Loaded, Tensors, TensorSpec
 from wn.engine.layers.base import Shape
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
@@ -121,7 +121,7 @@ def import_members(
         raise WnError(f"members of one population have the same type, but these have {found}")
     tensors = {name: np.stack([member[name] for member in members]) for name in wanted}
     seeds = tuple(random.member_seed(seed, index) for index in range(len(paths)))
-    return network, checkpoint.rebuilt(network, tensors, seeds)
+    return network, checkpoint.from_tensors(network, tensors, seeds)
 
 
 def import_files(
@@ -135,7 +135,7 @@ def import_files(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Loaded:
-    """Import state_dict files, save them as one population at `out` and return what was saved.
+    """Import state_dict files, save them as one population at `out` and return that population.
 
     `input_shape` is text such as "1,28,28"; it and `classes` are those of the study where they are None.
     Raises WnError as `import_members` and `save` do, and if `out` exists and `overwrite` is not set.
@@ -163,18 +163,18 @@ def parse_input_shape(text: str) -> Shape:
 
 
 def _counters(network: Network) -> list[str]:
-    return [f"{step.name}.{COUNTER}" for step in network.steps if isinstance(step.layer, BatchNorm)]
+    return [f"{node.name}.{COUNTER}" for node in network.nodes if isinstance(node.layer, BatchNorm)]
 
 
-def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple[Tensors, str]:
+def _read_member(path: Path, network: Network, wanted: dict[str, TensorSpec]) -> tuple[Tensors, str]:
     """Return the tensors of a state_dict file without its counters, and the prefix that their names had."""
     with checkpoint.opened(path) as file:
         specs = checkpoint.specs_of(file)
         prefix = _prefix(specs, wanted)
         specs = {name.removeprefix(prefix): spec for name, spec in specs.items()}
         for name in _counters(network):
-            counter = specs.pop(name, Spec("int64", ()))
-            if counter != Spec("int64", ()):
+            counter = specs.pop(name, TensorSpec("int64", ()))
+            if counter != TensorSpec("int64", ()):
                 raise WnError(f"{path}: {name} is {counter.dtype} {counter.shape}, expected int64 ()")
         try:
             checkpoint.check_specs(str(path), network, specs, wanted)
@@ -186,7 +186,7 @@ def _read_member(path: Path, network: Network, wanted: dict[str, Spec]) -> tuple
     return tensors, prefix
 
 
-def _prefix(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
+def _prefix(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> str:
     """The beginning, up to a dot, that all names found have before names wanted; "" if there is none."""
     prefixes = {
         name.removesuffix(other) for name in found for other in wanted if name.endswith(f".{other}")
@@ -204,13 +204,13 @@ def _say_prefixes(prefixes: Mapping[Path, str]) -> None:
 
 
 def _meaning(prefix: str) -> str:
-    """Where a prefix comes from, for a sentence."""
+    """The origin of a prefix, as part of a sentence."""
     known = dict.fromkeys(WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
     return f"put before them by {' and '.join(known)}" if known else "with which all of them begin"
 
 
-def _hints(found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> str:
-    """What to do about tensors that do not fit, where their names or types tell."""
+def _hints(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) -> str:
+    """Advice about tensors that do not fit, where their names or types tell."""
     names = " ".join(found)
     hints = [hint for mark, hint in MARKS.items() if mark in names]
     prefixed = [

@@ -41,7 +41,7 @@ def preset(name: str) -> StudySpec:
 
 
 def find_study(name: StrPath) -> StudySpec:
-    """Return a preset, or the study in a file: what ends in .toml or names a folder is a file."""
+    """Return a preset, or the study in a file: a name that ends in .toml or names a folder is a file."""
     path = as_path(name)
     name = name if isinstance(name, str) else str(path)  # which has lost its ./
     if name.endswith(".toml") or Path(name).name != name:

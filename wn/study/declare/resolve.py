@@ -1,4 +1,4 @@
-"""What the keys of a study mean: its networks, its noise entries and their places; all checked.
+"""The meaning of a study's keys: its networks, its noise entries and their places; all checked.
 
 Every WnError begins with the path of the key that is wrong.
 """

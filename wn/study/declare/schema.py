@@ -16,12 +16,12 @@ from wn.walking.grids import MOST
 Sigma = str | float | list[float]
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TomlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of a study file; a key that takes a value or a list of values is an axis of the grid."""
 
 
-class DataKeys(Table, frozen=True, kw_only=True):
-    """[data]: which data sets, where their files lie, and how many samples of them are used."""
+class DataKeys(TomlTable, frozen=True, kw_only=True):
+    """[data]: names of data sets, the folder of their files, and limits on the samples."""
 
     names: str | list[str]
     dir: str | None = None
@@ -29,7 +29,7 @@ class DataKeys(Table, frozen=True, kw_only=True):
     test_limit: int | None = None
 
 
-class ModelKeys(Table, frozen=True, kw_only=True):
+class ModelKeys(TomlTable, frozen=True, kw_only=True):
     """[[models]]: a network with its kinds of batch norm; `data` restricts it to some of the data sets."""
 
     name: str
@@ -37,8 +37,8 @@ class ModelKeys(Table, frozen=True, kw_only=True):
     data: str | list[str] | None = None
 
 
-class RecipeKeys(Table, frozen=True, kw_only=True):
-    """[recipe]: how networks are trained; what is not given comes from the recipe of the data set."""
+class RecipeKeys(TomlTable, frozen=True, kw_only=True):
+    """[recipe]: settings of the training; missing ones come from the recipe of the data set."""
 
     epochs: int | None = None
     batch_size: int | None = None
@@ -47,7 +47,7 @@ class RecipeKeys(Table, frozen=True, kw_only=True):
     dtype: str = "float32"
 
 
-class _Strength(Table, frozen=True, kw_only=True):
+class _Strength(TomlTable, frozen=True, kw_only=True):
     kind: str
     sigma: Sigma | None = None
     sigma_mul: Sigma | None = None
@@ -93,7 +93,7 @@ class NoiseKeys(_Operator, frozen=True, kw_only=True):
     batch_norm: str | list[str] | None = None
 
 
-class StudySpec(Table, frozen=True, kw_only=True):
+class StudySpec(TomlTable, frozen=True, kw_only=True):
     """A study as its file declares it."""
 
     name: str = "study"
@@ -107,7 +107,7 @@ class StudySpec(Table, frozen=True, kw_only=True):
     noise: list[NoiseKeys]
 
 
-_TABLES: dict[str, type[Table]] = {
+_TABLES: dict[str, type[TomlTable]] = {
     "": StudySpec,
     "data": DataKeys,
     "models": ModelKeys,
@@ -134,7 +134,7 @@ def decode(document: dict[str, Any]) -> StudySpec:
 
 @contextmanager
 def at(path: str) -> Iterator[None]:
-    """Put the path of a key before what is wrong with it."""
+    """Put the path of a key before the error about it."""
     try:
         yield
     except WnError as error:

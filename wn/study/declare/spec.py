@@ -12,7 +12,7 @@ from wn.basics.errors import WnError
 from wn.engine.models import check_name
 from wn.files.whole import StrPath
 from wn.study.declare import resolve
-from wn.study.declare.schema import ModelKeys, NoiseKeys, StudySpec, Table, as_axis, at, decode
+from wn.study.declare.schema import ModelKeys, NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
 _DECIMAL_COMMA = re.compile(r"=\s*[+-]?\d+,\d+\s*(#.*)?$")
@@ -121,7 +121,7 @@ def _not_toml(error: str, text: str) -> str:
 
 
 def to_toml(spec: StudySpec, comments: tuple[str, ...] = ()) -> str:
-    """Return a study as the text of its file, without what is so by default; `comments` lead it."""
+    """The text of a study's file: non-default values, after the `comments`."""
     lines = [f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() for line in comments]
     lines += _lines(spec, ("data", "models", "recipe", "noise"))
     for title, tables in (
@@ -136,7 +136,7 @@ def to_toml(spec: StudySpec, comments: tuple[str, ...] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lines(table: Table, left_out: tuple[str, ...] = ()) -> list[str]:
+def _lines(table: TomlTable, left_out: tuple[str, ...] = ()) -> list[str]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(table)}
     return [
         f"{name} = {_value(value)}"

@@ -1,1 +1,1 @@
-"""Running a study: the driver, its workers, and what they do."""
+"""Running a study: the driver, its workers, and their tasks."""

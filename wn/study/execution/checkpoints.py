@@ -35,7 +35,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the training stands, and how the tensors are to be read; `sha256` is of this and the tensors."""
+    """Position of the training and layout of the tensors; `sha256` is of this and the tensors."""
 
     identity: str
     epoch: int
@@ -103,7 +103,7 @@ class Checkpoint:
             log.warning("checkpoint %s can't be used (%s): the training begins anew", self.path, reason)
             return None
         arrays = (self.be.asarray(tensors[f"{number}"]) for number in range(header.arrays))
-        params, states, adam = optim.rebuilt((start.params, start.states, start.adam), arrays)
+        params, states, adam = optim.with_arrays((start.params, start.states, start.adam), arrays)
         counts = (header.epoch, header.batches, header.steps)
         state = TrainingState(params, states, adam, *counts, self.be.asarray(tensors["losses"]))
         return state, [tensors[f"epoch {number}"] for number in range(header.epochs)]

@@ -11,7 +11,7 @@ from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.files import checkpoint
 from wn.study.execution.checkpoints import SUFFIX, digest, tidy
-from wn.study.execution.worker import arrays_of, network_of, population_of
+from wn.study.execution.worker import network_of, population_arrays, population_of
 from wn.study.unit import Unit
 
 FOLDER = "networks"
@@ -55,7 +55,7 @@ class CleanNetworks:
             return None
         try:
             loaded = checkpoint.load(path)
-            arrays = tuple(arrays_of(loaded.population))
+            arrays = tuple(population_arrays(loaded.population))
             if (loaded.record.get("key"), loaded.record.get("sha256")) != (key, _digest(arrays)):
                 raise WnError(f"{path}: its contents are damaged, or of another unit")
         except WnError as error:

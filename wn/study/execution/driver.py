@@ -1,4 +1,4 @@
-"""The driver of a study: gives tasks to workers, and writes what they find. It alone writes the store."""
+"""The driver of a study: gives tasks to workers and writes their results. It alone writes the store."""
 
 import traceback
 from collections import deque
@@ -37,7 +37,7 @@ STILLBORN = (
 
 
 class Progress(NamedTuple):
-    """Where a run stands: units of those that it began with, and the share of the work that they are."""
+    """The progress of a run: finished and failed units of all it began with, and their share of the work."""
 
     finished: int
     failed: int
@@ -59,12 +59,12 @@ class _Attempt(NamedTuple):
 
     @property
     def urgency(self) -> tuple[bool, float]:
-        """What the last tasks are sorted by: networks that others wait for, then the longest."""
+        """The sorting key of the last tasks: networks that others wait for, then the longest."""
         return self.units[0].phase == CLEAN, cost(self.units[0]) * len(self.units)
 
 
 class Driver:
-    """Runs what is pending in a store, with one backend.
+    """Runs the pending units of a store, with one backend.
 
     `make_workers` is called once, and again when all workers are gone because one of them died. Once the
     workers have shown that they can use the backend, the store has its name.
@@ -91,7 +91,7 @@ class Driver:
         self.handed_out: dict[Future[Outcome], _Attempt] = {}
 
     def run(self) -> Progress:
-        """Compute everything that is pending; Ctrl-C ends it, and what is finished stays finished.
+        """Compute all pending units; Ctrl-C ends it, and finished units stay finished.
 
         Raises WnError if the store can't be written, and if there are no workers any more.
         """
@@ -125,7 +125,7 @@ class Driver:
                 self._replace_workers()
 
     def _hired(self) -> tuple[Workers, Room]:
-        """Return new workers, and what room one of them has, which has shown that it can work.
+        """New workers, and the room of the first that has shown that it can work.
 
         Raises WnError if it can't.
         """
@@ -152,7 +152,7 @@ class Driver:
             yield msgspec.convert(waiting.spec, Unit)
 
     def _hand_out(self, source: Iterator[Units]) -> None:
-        """Keep the workers busy with what can be computed now."""
+        """Keep the workers busy with the tasks that are ready."""
         most = AHEAD * self.workers.at_once()
         while len(self.handed_out) < most and not any(attempt.alone for attempt in self.handed_out.values()):
             self._look_ahead(source)
@@ -222,7 +222,7 @@ class Driver:
             self.ready.append(_Attempt((clean,), again=True))
 
     def _release(self, key: str, why: str = "") -> None:
-        """Let go what waits for a clean network: to work if it is there, as failed if it never will be."""
+        """Release the units that wait for a clean network: as tasks if it is there, else as failed."""
         for units in self.waiting.pop(key, []):
             if key in self.networks:
                 self.ready.append(_Attempt(units))
@@ -233,7 +233,7 @@ class Driver:
     # ---- collecting -------------------------------------------------------------------------------------
 
     def _collect(self, future: "Future[Outcome]") -> bool:
-        """Write what became of a task; True if its workers are gone."""
+        """Write the outcome of a task; True if its workers are gone."""
         attempt = self.handed_out.pop(future)
         try:
             outcome = future.result()
@@ -267,7 +267,7 @@ class Driver:
         self._release(attempt.units[0].key, why)
 
     def _fail(self, failures: tuple[tuple[str, str], ...]) -> int:
-        """Record failures, those with the same traceback together; return how many."""
+        """Record failures, those with the same traceback together; return their number."""
         by_text: dict[str, list[str]] = {}
         for key, text in failures:
             by_text.setdefault(text, []).append(key)

@@ -1,4 +1,4 @@
-"""Where numbers are computed: the record that every result carries."""
+"""The environment of a computation: the record that every result carries."""
 
 import os
 import platform

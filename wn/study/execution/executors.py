@@ -1,4 +1,4 @@
-"""Where tasks run: processes on this machine, or a Dask cluster. Both are `concurrent.futures` executors."""
+"""Workers: processes on this machine, or a Dask cluster; both are `concurrent.futures` executors."""
 
 import logging
 import multiprocessing
@@ -18,23 +18,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from wn.basics.errors import WnError
+from wn.engine import backends
 from wn.engine.backends.cuda import device as cuda_device
 from wn.engine.backends.threads import processors
 
 MISSING = "a Dask cluster needs the package distributed: pip install 'walking-noise[cluster]'"
 PATIENCE = 30.0  # seconds: for a cluster that is being started, or whose scheduler does not answer
 LAST_WORDS = 5.0  # seconds that a worker process has to end
-ON_GPU = ("cupy", "cupy-tf32")  # the backends that don't take jobs side by side
 TALKATIVE = ("distributed", "dask", "tornado", "asyncio")  # loggers of Dask and of what it is built on
 
 log = logging.getLogger("wn")
 
 
 class Workers(NamedTuple):
-    """An executor, and what a driver asks of it.
+    """An executor, with the questions and commands that a driver has for it.
 
-    `at_once` returns how many tasks it works on at once, now; `stop` ends it without waiting for its tasks;
-    `check` returns once it takes tasks, and raises WnError if it never will again.
+    `at_once` returns the number of tasks that it works on at once, now; `stop` ends it without waiting for
+    its tasks; `check` returns once it takes tasks, and raises WnError if it never will again.
     """
 
     executor: Executor
@@ -46,7 +46,7 @@ class Workers(NamedTuple):
 MakeWorkers = Callable[[str], Workers]  # given the name of the backend that they are to use
 
 
-def resolved(backend: str) -> str:
+def resolved_backend(backend: str) -> str:
     """Return the name of a backend: for "auto" cupy if this machine has CuPy and a GPU, else numba.
 
     CuPy is not imported: a driver takes no memory of the GPU. Unlike a walk, a study does not fall back to
@@ -59,7 +59,7 @@ def resolved(backend: str) -> str:
 
 def suitable(backend: str) -> int:
     """The number of processes for a backend: one per processor, a single one if they share a GPU."""
-    return 1 if resolved(backend) in ON_GPU else processors()
+    return 1 if backends.on_gpu(resolved_backend(backend)) else processors()
 
 
 # ---- processes on this machine ----------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _prepare(first: Semaphore) -> None:
-    """Prepare a worker process: without its driver it ends. The first one says what wn logs."""
+    """Prepare a worker process: without its driver it ends. The first one prints wn's log."""
     printer = logging.StreamHandler()
     printer.setFormatter(logging.Formatter("wn: %(message)s"))
     log.addHandler(printer)
@@ -189,7 +189,7 @@ def cluster(address: str | None = None, scheduler_file: Path | None = None) -> W
 
 
 def _silence_dask() -> None:
-    """Keep from this process's output what Dask says: what matters of it is said by `cluster`.
+    """Keep Dask's messages out of this process's output: `cluster` says those that matter.
 
     When a scheduler goes, Dask and its event loop log a traceback for each of the connections to it. A large
     network goes to the workers with its tasks, and Dask advises against it.

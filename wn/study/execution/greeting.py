@@ -1,4 +1,4 @@
-"""What a driver asks of a worker before it has work: whether it can compute here, and how much at once."""
+"""A driver's first question to a worker: can it compute here, and how much at once?"""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""What is recorded while networks of a study are trained: statistics of their weights, and checkpoints."""
+"""The record of a study's trainings: statistics of the weights, and checkpoints."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Run a study in a folder: what it has not found yet, nothing twice, and all of it with one backend."""
+"""Run a study in a folder: its missing units, none twice, and all of them with one backend."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ from wn.files.whole import StrPath
 from wn.study.declare.schema import StudySpec, as_axis
 from wn.study.declare.spec import to_toml
 from wn.study.execution.driver import BACKEND, Driver, Progress
-from wn.study.execution.executors import MakeWorkers, resolved
+from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
 from wn.study.store.rows import UnitRow
 from wn.study.store.writer import Store
-from wn.study.units import NUMERICS, Facts, blocks, facts_of
+from wn.study.units import NUMERICS, Facts, facts_of, sigma_grids
 
 log = logging.getLogger("wn")
 
@@ -36,7 +36,7 @@ def run_study(
     data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Compute all units of a study that the folder does not have; return what this run finished.
+    """Compute all units of a study that the folder does not have; return the progress of this run.
 
     The folder is made if need be. The same study may be run again at any time, and a changed one too: units
     that both have are not computed again. `backend`: see `chosen_backend`. `data_dir` goes before the
@@ -64,7 +64,7 @@ def retry_study(
     data_dir: StrPath | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Compute the units that failed once more, and what else is pending; return what this run finished.
+    """Compute failed units once more, and all pending ones; return the progress of this run.
 
     Raises WnError if the folder has no study, and for one that can't be used.
     """
@@ -89,7 +89,7 @@ def chosen_backend(store: Reader, asked: str) -> str:
     these have several, one of them may be asked for, and "auto" is that of most. Raises WnError if another
     one is asked for: results would depend on when a run was interrupted.
     """
-    recorded, here = store.meta.get(BACKEND), resolved(asked)
+    recorded, here = store.meta.get(BACKEND), resolved_backend(asked)
     begun = [recorded] if recorded else store.backends()
     if not begun or here == begun[0]:
         return here
@@ -123,8 +123,8 @@ def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:
 
 def unit_rows(spec: StudySpec, facts: dict[str, Facts]) -> Iterator[UnitRow]:
     """Yield the units of a study as the store takes them."""
-    for block in blocks(spec, facts):
-        text = msgspec.json.encode(block.first)
-        clean_key, classes = block.first.clean_key, facts[block.first.dataset].classes
-        for unit in block.units():
+    for grid in sigma_grids(spec, facts):
+        text = msgspec.json.encode(grid.first)
+        clean_key, classes = grid.first.clean_key, facts[grid.first.dataset].classes
+        for unit in grid.units():
             yield UnitRow(unit.key, clean_key, unit.sigma, unit.repeat, classes, text)

@@ -8,7 +8,7 @@ import msgspec
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine.backends.plain.base import Room
-from wn.study.execution.worker import Units, network_of, settings_of
+from wn.study.execution.worker import Units, network_of, train_settings_of
 from wn.study.unit import CLEAN, Unit
 from wn.walking.measurement import ON_A_CPU, members_at_once
 from wn.walking.places import INFERENCE
@@ -23,8 +23,8 @@ BACKWARD = 2  # a backward pass costs about as much as two forward passes
 def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
     """Cut units, in the order of a study, into those of one task each.
 
-    Training units of a task differ in σ alone, and are as many as a worker has room for (by default one on a
-    CPU); inference units of a task belong to one clean network.
+    Training units of a task differ in σ alone; their number is that for which a worker has room (by default
+    one on a CPU); inference units of a task belong to one clean network.
     """
     group: list[Unit] = []
     for unit in units:
@@ -66,4 +66,4 @@ def _most(unit: Unit, room: Room) -> int:
     if unit.phase == INFERENCE:
         return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    return members_at_once(network, settings_of(unit), unit.dtype, room)
+    return members_at_once(network, train_settings_of(unit), unit.dtype, room)

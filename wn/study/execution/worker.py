@@ -1,4 +1,4 @@
-"""What a worker does: one task of a study, from its units to their results.
+"""The work of a worker: one task of a study, from its units to their results.
 
 A task's units differ in σ alone, if a network is trained for each, or belong to one clean network. All that a
 worker needs comes with the task, and all it finds goes back: workers share no files but checkpoints.
@@ -71,7 +71,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
-    """What became of a task: results, (key, traceback) of the units that failed, and where it was done.
+    """The outcome of a task: results, (key, traceback) of the units that failed, and the environment.
 
     `arrays` are those of the trained network, if the task was a clean one; `checkpoints` are files to be
     removed once the results are safe.
@@ -128,7 +128,7 @@ class _TaskWork:
         check_numerics(self.task.numerics)  # others than this worker may have greeted
         dataset = data_of(first, self.task.data_dir)
         network = network_of(first.dataset, first.model, first.batch_norm)
-        setup = Setup(network, dataset, settings_of(first), first.dtype)
+        setup = Setup(network, dataset, train_settings_of(first), first.dtype)
         if first.phase != INFERENCE:
             self._with_own_networks(setup)
             return
@@ -152,7 +152,7 @@ class _TaskWork:
 
         for members, population in count_trained(be, setup, seed, levels, recorder, begin):
             if units[0].phase == CLEAN:
-                self.arrays = [be.to_numpy(array) for array in arrays_of(population)]
+                self.arrays = [be.to_numpy(array) for array in population_arrays(population)]
                 if not all(np.isfinite(array).all() for array in self.arrays):
                     self.arrays, reason = [], "use a smaller learning rate, or float64"
                     levels.fail(members, WnError(f"the trained network is not finite: {reason}"))
@@ -221,7 +221,7 @@ def _leave(text: str) -> NoReturn:
     os._exit(1)
 
 
-def settings_of(unit: Unit) -> TrainSettings:
+def train_settings_of(unit: Unit) -> TrainSettings:
     """The training settings of a unit's network."""
     return TrainSettings(
         epochs=unit.epochs,
@@ -265,8 +265,8 @@ def network_of(dataset: str, model: str, batch_norm: str) -> Network:
     return models.build(model, entry.image_shape, len(entry.classes), batch_norm)
 
 
-def arrays_of(population: Population) -> list[NDArray[Any]]:
-    """Return parameters and states as a list of arrays: what `population_of` takes."""
+def population_arrays(population: Population) -> list[NDArray[Any]]:
+    """Parameters and states as a list of arrays, the argument of `population_of`."""
     return optim.arrays((population.params, population.states))
 
 
@@ -276,5 +276,5 @@ def population_of(be: Backend, network: Network, arrays: Sequence[Any], unit: Un
     shapes = [array.shape for array in optim.arrays((fresh.params, fresh.states))]
     if [array.shape for array in arrays] != shapes:
         raise WnError(f"the clean network of {unit.model} does not have the arrays that the unit needs")
-    params, states = optim.rebuilt((fresh.params, fresh.states), map(be.asarray, arrays))
+    params, states = optim.with_arrays((fresh.params, fresh.states), map(be.asarray, arrays))
     return Population(params, states, (seed_of(unit),))

@@ -1,4 +1,4 @@
-"""Parameters of the grid and random blocks of an experiment file of seml: values, or how they are drawn."""
+"""Parameters of the grid and random blocks of an experiment file of seml: values, or a distribution."""
 
 import ast
 from typing import Any, NamedTuple

@@ -27,7 +27,7 @@ MOST_PARTS = 2000  # noise entries: each is checked on its network
 
 
 class Imported(NamedTuple):
-    """A study file made of an experiment file, the number of its runs, and what there is to say.
+    """A study file made of an experiment file, the number of its runs, and notes.
 
     `runs` are those of the original grid; `duplicates` of them have the parameters of another (None: too many
     to compare), and `left_out` are not in the study. `notes` are the comments of the study file.
@@ -77,8 +77,8 @@ def _unseeded(found: list[Leaf]) -> list[str]:
     ]
 
 
-class _Part(NamedTuple):
-    """Some of the runs of a leaf, and the noise entry that they come to, or why there is none."""
+class _Translation(NamedTuple):
+    """Some of the runs of a leaf, and their noise entry, or the reason for none."""
 
     leaf: str
     runs: int
@@ -92,15 +92,17 @@ def _check_ignored(ignored: Collection[str], found: list[Leaf]) -> None:
             raise WnError(f"--ignore {name}: the file has no parameter of this name")
 
 
-def _translated(leaf: Leaf, ignored: Collection[str]) -> Iterator[_Part]:
+def _translated(leaf: Leaf, ignored: Collection[str]) -> Iterator[_Translation]:
     if leaf.random:
-        yield _Part(
+        yield _Translation(
             leaf.name, leaf.runs, LeftOut(f"{', '.join(leaf.random)} are drawn, and a study has grids")
         )
         return
     for parameters in _unzipped(leaf):
         for own, case in cases(parameters, ignored):
-            yield _Part(leaf.name, prod(len(axis.values) for axis in own.values()) * leaf.samples, case)
+            yield _Translation(
+                leaf.name, prod(len(axis.values) for axis in own.values()) * leaf.samples, case
+            )
 
 
 def _unzipped(leaf: Leaf) -> Iterator[Parameters]:
@@ -115,7 +117,7 @@ def _unzipped(leaf: Leaf) -> Iterator[Parameters]:
         yield {name: axis for part in (fixed, *chosen) for name, axis in part.items()}
 
 
-def _agreeing(parts: list[_Part]) -> tuple[list[Case], list[str], int]:
+def _agreeing(parts: list[_Translation]) -> tuple[list[Case], list[str], int]:
     """Return the cases that fit one study, with the recipe of the first, and notes and runs of the others."""
     chosen: list[Case] = []
     first, notes, left_out = "", [], 0
@@ -189,7 +191,7 @@ def _study(name: str, cases: list[Case]) -> StudySpec:
 
 
 def _short(entries: list[NoiseKeys]) -> list[NoiseKeys]:
-    """Return the entries, each once, without what is so by default and with lists of one as values."""
+    """The entries, each once: non-default values, lists of one as values."""
     axes = ("ratio", "order", "repetitions", "phases", "batch_norm")
     defaults = {
         "where": "each",

@@ -42,7 +42,7 @@ class Leaf(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """What holds at one level of a file: parameters by block, the samples of random ones, and notes.
+    """One level of a file: parameters by block, the samples of random ones, and notes.
 
     `random` says of each parameter whether it is drawn with a seed; `removed` are those that are taken away
     from what stands above.
@@ -195,7 +195,7 @@ def _around(name: str) -> list[str]:
 
 
 def _merged(above: _Level | None, own: _Level) -> _Level:
-    """Return a level with what it inherits; a parameter that it has itself, in whatever block, is not.
+    """A level with its inherited parameters; those that it has itself, in whatever block, are not inherited.
 
     In `fixed` a parameter also replaces those inside it, and that which it is inside of, as the last one does
     in seml; elsewhere seml's outcome depends on the order, and WnError is raised.

@@ -1,4 +1,4 @@
-"""What a parameter of an experiment file means that has no place in a study: nothing, or another experiment.
+"""Parameters of an experiment file without a place in a study: they mean nothing, or another experiment.
 
 The names are those that the published code reads, and its successors (weight decay, SAM, weight noise, σ of
 training other than of inference, …). A parameter that is not known may change what is computed, so its runs

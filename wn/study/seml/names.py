@@ -1,4 +1,4 @@
-"""The parameters of the authors' experiment files, and what they are in a study."""
+"""The parameters of the authors' experiment files, and their counterparts in a study."""
 
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
@@ -67,10 +67,10 @@ Parameters = dict[str, Axis]
 
 
 class LeftOut(Exception):
-    """Says why a study can't express these parameters."""
+    """The reason why a study can't express these parameters."""
 
 
-class _SeveralValues(Exception):
+class _UnsupportedAxis(Exception):
     """Names a parameter that has several values, but one place in an entry of a study."""
 
 
@@ -96,17 +96,17 @@ def cases(
     are names of parameters that change nothing.
     """
     try:
-        yield parameters, _case(_Reader(parameters), ignored)
+        yield parameters, _case(_ParameterReader(parameters), ignored)
     except LeftOut as reason:
         yield parameters, reason
-    except _SeveralValues as error:
+    except _UnsupportedAxis as error:
         name = str(error)
         for value in parameters[name].values:
             yield from cases(parameters | {name: Axis((value,))}, ignored)
 
 
-class _Reader:
-    """Parameters by name; what is never asked for has no place in a study."""
+class _ParameterReader:
+    """Parameters by name; those never asked for have no place in a study."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
@@ -123,7 +123,7 @@ class _Reader:
         if axis is None:
             return default
         if len(axis.values) > 1:
-            raise _SeveralValues(name)
+            raise _UnsupportedAxis(name)
         return axis.values[0]
 
     def truths(self, name: str, default: bool) -> list[bool]:
@@ -138,7 +138,7 @@ class _Reader:
         """Whether a parameter is true; with several values there is an entry for each."""
         values = self.truths(name, default)
         if len(values) > 1:
-            raise _SeveralValues(name)
+            raise _UnsupportedAxis(name)
         return values[0]
 
     def grid(self, name: str) -> Any:
@@ -175,7 +175,7 @@ class _Reader:
         return {n: len(axis.values) for n, axis in self.parameters.items() if n not in self.used}
 
 
-def _case(read: _Reader, ignored: Collection[str]) -> Case:
+def _case(read: _ParameterReader, ignored: Collection[str]) -> Case:
     for name, expected in ALWAYS.items():
         value = read.one(name, expected)
         if value != expected:
@@ -198,7 +198,7 @@ def _case(read: _Reader, ignored: Collection[str]) -> Case:
         if changes(name, read.parameters, read.one("model.model_class"), ignored):
             values = read.parameters[name].values
             if name in SWITCHES and len(values) > 1:
-                raise _SeveralValues(name)
+                raise _UnsupportedAxis(name)
             shown = ", ".join(map(repr, values[:3])) + (", …" if len(values) > 3 else "")
             raise LeftOut(
                 f"{name} is {shown}: it may make another experiment, and has no place in a study "
@@ -209,7 +209,7 @@ def _case(read: _Reader, ignored: Collection[str]) -> Case:
     return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), unused, tuple(read.said))
 
 
-def _dataset(read: _Reader) -> str:
+def _dataset(read: _ParameterReader) -> str:
     return DATASETS[_known("data.dataset", read.one("data.dataset"), DATASETS)]
 
 
@@ -219,7 +219,7 @@ def _known(path: str, name: Any, known: dict[str, Any]) -> str:
     return name
 
 
-def _networks(read: _Reader) -> tuple[str, list[str]]:
+def _networks(read: _ParameterReader) -> tuple[str, list[str]]:
     """Return the model and its kinds of batch norm; names that are several models have an entry for each."""
     kind = _known("model.model_class", read.one("model.model_class"), DEFAULT_NETWORK)
     path = f"model.{kind}.conf_name"
@@ -230,17 +230,17 @@ def _networks(read: _Reader) -> tuple[str, list[str]]:
         read.one(path)  # names that are known are not left out with the others
         raise
     if len({model for model, _ in found}) > 1:
-        raise _SeveralValues(path)
+        raise _UnsupportedAxis(path)
     return found[0][0], _distinct(batch_norm for _, batch_norm in found)
 
 
-def _repeats(read: _Reader) -> int:
+def _repeats(read: _ParameterReader) -> int:
     """Return the number of repeats: they are numbered from 0, whatever their numbers in the file."""
     axis = read.axis("general.repeat_number")
     return 1 if axis is None else len(_distinct(axis.values))
 
 
-def _clamping(read: _Reader) -> bool:
+def _clamping(read: _ParameterReader) -> bool:
     ends = (read.one("general.weight_clamping.min"), read.one("general.weight_clamping.max"))
     if ends not in ((None, None), (-1, 1)):
         raise LeftOut(f"general.weight_clamping is {ends[0]} to {ends[1]}, and a study clamps to -1 to 1")
@@ -250,7 +250,7 @@ def _clamping(read: _Reader) -> bool:
 # ---- noise ----------------------------------------------------------------------------------------------
 
 
-def _noise(read: _Reader, dataset: str, model: str, batch_norm: list[str]) -> dict[str, Any]:
+def _noise(read: _ParameterReader, dataset: str, model: str, batch_norm: list[str]) -> dict[str, Any]:
     """Return the keys of a noise entry."""
     everywhere = read.one("noise_settings.default.noise_type", "NoNoise")
     for name in ("layer_wise", "layer_mapped"):
@@ -282,8 +282,8 @@ def _noise(read: _Reader, dataset: str, model: str, batch_norm: list[str]) -> di
     return keys | _repetitions(read, one_site)
 
 
-def _strength(read: _Reader, prefix: str, kind: str) -> dict[str, Any]:
-    """Return σ and the options of the operator; what is not given is as in the published code."""
+def _strength(read: _ParameterReader, prefix: str, kind: str) -> dict[str, Any]:
+    """Return σ and the options of the operator; defaults are those of the published code."""
     if kind in ("additive", "multiplicative"):
         mean = read.one(f"{prefix}GaussMean")
         return {"sigma": read.grid(f"{prefix}GaussStd"), "mean": mean}
@@ -315,7 +315,7 @@ def _where(sites: list[Any], dataset: str, model: str, batch_norm: list[str]) ->
     return "each"
 
 
-def _repetitions(read: _Reader, one_site: bool) -> dict[str, Any]:
+def _repetitions(read: _ParameterReader, one_site: bool) -> dict[str, Any]:
     """Return uniform repetitions, or maps with a number for each site."""
     path = f"model.{read.one('model.model_class')}.repetition_config."
     if read.has(f"{path}layer_wise_mapped."):

@@ -46,7 +46,7 @@ _PLAIN_NUMBER = re.compile(r"[-+]?(0|[1-9]\d*|0x[0-9a-fA-F]+)?(\.\d*)?([eE][-+]?
 
 
 class Remove:
-    """What `!remove` stands for: the parameter of this name above is not a parameter here."""
+    """The meaning of `!remove`: the parameter of this name above is not a parameter here."""
 
     def __repr__(self) -> str:
         return "!remove"
@@ -88,13 +88,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
 def _document(loader: Any, tree: Any) -> tuple[dict[str, Any], list[str]]:
     if tree is not None:
         _check_size(tree, {}, ())
-    reader = _Reader(loader)
-    document = None if tree is None else reader.value(tree, "")
+    constructor = _Constructor(loader)
+    document = None if tree is None else constructor.value(tree, "")
     if not isinstance(document, dict):
         raise WnError("an experiment file has blocks by name: fixed, grid, random, sub-configurations")
     _check_infrastructure(document)
     nested = _nested({name: block for name, block in document.items() if name not in _BLOCKS})
-    return nested | {name: document[name] for name in _BLOCKS if name in document}, _shortened(reader.notes)
+    notes = _shortened(constructor.notes)
+    return nested | {name: document[name] for name in _BLOCKS if name in document}, notes
 
 
 def _shortened(notes: list[str]) -> list[str]:
@@ -130,8 +131,8 @@ def _place(node: Any) -> str:
     return f"line {node.start_mark.line + 1}"
 
 
-class _Reader:
-    """Makes plain values of nodes; `notes` are about words that YAML 1.1 reads otherwise than they look."""
+class _Constructor:
+    """From nodes to plain values; `notes` are about words that YAML 1.1 reads otherwise than they look."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -191,7 +192,7 @@ def _is_empty(node: Any) -> bool:
 
 
 def _check_infrastructure(document: dict[str, Any]) -> None:
-    """Raise WnError for what seml refuses in its own blocks: often a block of parameters at a wrong depth."""
+    """Raise WnError for keys that seml refuses in its own blocks: often parameters at a wrong depth."""
     if not isinstance(document.get("seml"), dict):
         raise WnError(
             "seml: this block is missing: it names the executable, and seml takes no file without it"

@@ -125,7 +125,7 @@ _BUGS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceErro
 
 @contextmanager
 def one_line(path: Path) -> Iterator[None]:
-    """Have what goes wrong with a file reported as a WnError in one line."""
+    """Turn errors about a file into a WnError of one line."""
     try:
         yield
     except _BUGS:

@@ -38,7 +38,7 @@ class Reader:
 
     @property
     def meta(self) -> dict[str, str]:
-        """What is known of the study as a whole: `created`, `wn` (the version), and what the driver wrote."""
+        """The record of the study as a whole: `created`, `wn` (the version), and the driver's entries."""
         return dict(map(tuple, self.rows("SELECT * FROM meta ORDER BY name")))
 
     @property
@@ -67,7 +67,7 @@ class Reader:
             yield Waiting(key, clean_key, spec)
 
     def pending_counts(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the spec of each curve that has pending units, with one σ and repeat of it, and how many."""
+        """Yield the spec of each curve with pending units, with one σ and repeat, and the number of units."""
         counts = self.rows(
             """SELECT settings.spec, curves.spec, counts.sigma, counts.repeat, counts.number
                FROM (SELECT curve, min(position) AS position, sigma, repeat, count(*) AS number
@@ -106,7 +106,7 @@ class Reader:
         return {key: status for key in keys for (status,) in self.rows(query, (key_bytes(key),))}
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Yield what a query finds, as of one moment; WnError in one line if the file can't be read."""
+        """Yield the rows of a query, as of one moment; WnError in one line if the file can't be read."""
         with store_file.one_line(self.path):
             cursor = self._db.execute(query, values)
         while page := self._fetched(cursor):

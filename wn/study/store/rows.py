@@ -1,4 +1,4 @@
-"""What goes into the store of a study and comes out of it."""
+"""The rows of a study's store, as they are written and read."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class UnitRow(msgspec.Struct, frozen=True):
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """Where numbers were computed: backend, machine, versions of the libraries, and commit of wn."""
+    """The environment of a computation: backend, machine, versions of the libraries, and commit of wn."""
 
     backend: str
     machine: str
@@ -53,7 +53,7 @@ class WeightStatistics(msgspec.Struct, frozen=True, eq=False):
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):
-    """What was found for one unit: `correct` of `total` test images, in `seconds`.
+    """The result of one unit: `correct` of `total` test images, in `seconds`.
 
     `signal` has the mean of y² before the noise at each noisy site, as pairs (site, power); `weights` are
     there if a network was trained for this unit. `by_group` is `correct` by group of test images
@@ -78,7 +78,7 @@ class Waiting(NamedTuple):
 
 
 class StatusCount(NamedTuple):
-    """How many units of a phase, data set, model and noise kind there are by status, and their seconds."""
+    """Numbers of units of a phase, data set, model and noise kind by status, and their seconds."""
 
     phase: str
     dataset: str
@@ -99,7 +99,7 @@ class Failure(NamedTuple):
 
 
 class NoiseColumns(msgspec.Struct):
-    """What of a unit's noise has columns of its own."""
+    """The columns of a unit's noise."""
 
     kind: str
     ratio: float | None = None
@@ -107,7 +107,7 @@ class NoiseColumns(msgspec.Struct):
 
 
 class SharedColumns(msgspec.Struct):
-    """What of a unit's spec has columns of its own, apart from σ and repeat."""
+    """The columns of a unit's spec, apart from σ and repeat."""
 
     phase: str
     dataset: str
@@ -150,7 +150,7 @@ def unpacked(layers: str, values: bytes) -> WeightStatistics:
 
 
 def packed_groups(result: Result) -> bytes:
-    """Return the counts by group in as many bytes each as the largest group needs."""
+    """The counts by group in integers of the size that the largest group needs."""
     (sizes, dtype), counts = _groups_of(result.total), np.array(result.by_group)
     if counts.shape != sizes.shape or (counts > sizes).any() or counts.sum() != result.correct:
         raise ValueError(f"the counts by group are not those of {result.correct} of {result.total} images")

@@ -1,4 +1,4 @@
-"""The store of a study: which units it has, which are done, and what was found. One process writes it.
+"""The store of a study: its units, their status and results. One process writes it.
 
 `Store.create_or_open(DIR)` is for the driver; a second driver on the same folder is refused.
 `Store.read(DIR)` is for everybody else, at any time; while a driver runs, on its machine.
@@ -56,7 +56,7 @@ class Store(Reader):
 
     @classmethod
     def create_or_open(cls, folder: StrPath) -> Self:
-        """Open the study in a folder for writing, or make one; what is there stays.
+        """Open the study in a folder for writing, or make one; its content stays.
 
         Raises WnError if another driver holds the folder (saying who), if it can't be written, and for a file
         that is damaged, no study, or of another version.
@@ -98,9 +98,9 @@ class Store(Reader):
         self._lock.release()
 
     def add_units(self, units: Iterable[UnitRow], meta: Mapping[str, str] | None = None) -> int:
-        """Make `units` what the study has, in this order, and write `meta`; return how many were not known.
+        """Make `units` the study's, in this order, and write `meta`; return the number of new ones.
 
-        Units that are known keep what was found for them. Those that the study had before and has no more
+        Units that are known keep their results. Those that the study had before and has no more
         stay in the file, but are not counted, run or exported. All is done or nothing; a unit that comes
         twice has its first place.
         """
@@ -122,7 +122,7 @@ class Store(Reader):
             return self._count_units() - before
 
     def finish(self, results: Iterable[Result], environment: Environment) -> int:
-        """Write the results of a task, all or none; return how many units this finished.
+        """Write the results of a task, all or none; return the number of units that this finished.
 
         Units that are done already keep what they have. Raises WnError for a unit that is not in the store.
         """
@@ -131,14 +131,14 @@ class Store(Reader):
             return sum(self._finish(result, number) for result in results)
 
     def fail(self, keys: Iterable[str], traceback: str) -> int:
-        """Record that the units of a task failed; return how many. What is done stays done."""
+        """Record that the units of a task failed; return their number. Finished units stay finished."""
         insert = "INSERT INTO failures (failed, traceback) VALUES (?, ?)"
         with self._transaction() as db:
             failure = db.execute(insert, (int(time.time()), traceback)).lastrowid
             return sum(self._fail(key, failure) for key in keys)
 
     def retry_failed(self) -> int:
-        """Make the failed units of the study pending again; return how many."""
+        """Make the failed units of the study pending again; return their number."""
         with self._transaction() as db:
             changed = db.execute(
                 """UPDATE units SET status = 'pending', failure = NULL

@@ -66,7 +66,7 @@ def pictures(curves: list[StudyCurve]) -> list[Picture]:
 
 
 def tables_of(store: Reader, fits: list[FittedCurve]) -> plots.Tables:
-    """The tables of the curves of one setting; the model's word has also what else is special."""
+    """The tables of the curves of one setting; the model's name is followed by its unusual settings."""
     done = [found for found in fits if found.units]
     sites = _sites([found.curve for found in done])
     points, midpoints = [], []

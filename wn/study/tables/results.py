@@ -155,13 +155,13 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def results(store: Reader, whole: bool = False) -> Table:
-    """What was found, one row per finished unit; with `whole` also of units that the study has no more."""
+    """The results, one row per finished unit; with `whole` also of units that the study has no more."""
     rows, lines = table_units.result_rows(store, whole), table_units.result_lines(store, whole)
     return Table(RESULTS, rows, lines)
 
 
 def provenance(store: Reader, whole: bool = False) -> Table:
-    """Where and when each result was computed, row by row as `results`."""
+    """Place and time of each result's computation, row by row as `results`."""
     rows, lines = table_units.provenance_rows(store, whole), table_units.provenance_lines(store, whole)
     return Table(PROVENANCE, rows, lines)
 

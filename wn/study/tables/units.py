@@ -1,4 +1,4 @@
-"""The tables with a row for each finished unit, made fast: what the units of a curve share is read once.
+"""The tables with a row for each finished unit, made fast: the common cells of a curve's units are read once.
 
 Rows are tuples, as in the views of `wn.study.store.file`; lines are the same rows as csv.
 """
@@ -35,7 +35,7 @@ _ENVIRONMENT = 'SELECT backend, machine, versions, "commit" FROM environments WH
 _CLAMPED = 3  # the column of _BEFORE that is a truth value
 
 
-class _Shared(NamedTuple):
+class _SharedCells(NamedTuple):
     """Cells that many rows have in common, and the same as csv."""
 
     cells: Row
@@ -80,13 +80,13 @@ def csv_line(cells: Row) -> str:
     return text.getvalue()
 
 
-def _lookup(store: Reader, query: str) -> Callable[[int], _Shared]:
+def _lookup(store: Reader, query: str) -> Callable[[int], _SharedCells]:
     """A function from the id of a curve or environment to the cells that its rows share."""
 
     @lru_cache(REMEMBERED)
-    def shared(number: int) -> _Shared:
+    def shared(number: int) -> _SharedCells:
         (cells,) = store.rows(query, (number,))
-        return _Shared(cells, csv_line(_in_words(cells) if query == _BEFORE else cells))
+        return _SharedCells(cells, csv_line(_in_words(cells) if query == _BEFORE else cells))
 
     return shared
 

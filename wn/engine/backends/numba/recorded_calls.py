@@ -2,7 +2,7 @@
 
 A step of a small network takes as long in Python – layers, shapes, checks – as in compiled loops. All of that
 comes out the same in each step with as many samples; what differs – sample ids, epoch, Adam's constants –
-stands in arrays that stay where they are. CUDA graphs (`cuda_graph`) do the same on a GPU.
+stands in arrays that stay where they are. CUDA graphs (`cuda/graph.py`) do the same on a GPU.
 """
 
 import logging

@@ -34,7 +34,7 @@ SCALE_EXPONENT, SIGN_BIT = np.uint32(random.SCALE_EXPONENT), np.uint32(random.SI
 L0, L1, L2, L3, L4, L5, L6 = (np.float32(c) for c in random.LOG_POLYNOMIAL)
 C0, C1, C2, C3 = (np.float32(c) for c in random.COS_POLYNOMIAL)
 UNIFORM_SCALE, LAPLACE_SCALE = np.float32(random.UNIFORM_SCALE), np.float32(random.LAPLACE_SCALE)
-NORMAL, UNIFORM, LAPLACE = range(3)  # in the order of `wn.random.DISTRIBUTIONS`
+NORMAL, UNIFORM, LAPLACE = range(len(random.DISTRIBUTIONS))  # in their order
 S0, S1, S2, S3, S4 = (np.float32(c) for c in random.SIN_POLYNOMIAL)
 
 
