@@ -297,4 +297,4 @@ def test_a_crowded_folder_is_found() -> None:
 )
 def test_planted_questions_for_the_backend_are_found(line: str) -> None:
     assert layer_problems(line)
-    assert not layer_problems("y = be.relu(x)\nname = be.named(x)")
+    assert not layer_problems("y = be.draw(x)\nname = be.named(x)")

@@ -1,7 +1,8 @@
 """Neighbours that are done at once: the bits of one after the other, and of an engine without fusion."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from tests.engine.own_layers import Leaky
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.data.dataset import batch
-from wn.engine import backends, models
+from wn.engine import backends, fusion, models
 from wn.engine import network as networks
 from wn.engine import noise as noises
 from wn.engine.backends.numba.backend import NumbaBackend
-from wn.engine.layers.linear import Linear
+from wn.engine.layers import batch_norm, convolution, linear, max_pooling, relu
+from wn.engine.layers.base import Formula
+from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics
+from wn.engine.layers.convolution import ConvolutionParams
+from wn.engine.layers.linear import Linear, LinearParams
 from wn.engine.layers.relu import Relu
 from wn.engine.network import Conditions, Network, Node
 from wn.engine.optim import arrays
@@ -33,17 +38,58 @@ def relu_output(shape: tuple[int, ...], dtype: Any, seed: int) -> Any:
     return np.maximum(normals(shape, dtype, seed), 0)
 
 
-def check(found: Any, expected: Any) -> None:
-    """Assert that both have the same bits."""
-    found, expected = (value if isinstance(value, tuple) else (value,) for value in (found, expected))
+class Case(NamedTuple):
+    """Neighbours, the formula of the first and of all of them, and what both are given."""
+
+    first: Formula
+    all: Formula
+    params: Any
+    x: Any
+    static: tuple[Any, ...] = ()
+    window: Any = None
+    needs: Mapping[str, bool] = {}
+
+
+def apart(case: Case, generator: Any) -> tuple[Any, ...]:
+    """(y, dx, *gradients) of one layer after the other."""
+    made, cache = NUMBA.forward(case.first, case.params, case.x, *case.static)
+    y, mask = NUMBA.forward(relu.FORMULA, (), made)
+    if case.window is None:
+        dy = generator.standard_normal(y.shape).astype(y.dtype)
+    else:
+        y, largest = NUMBA.forward(max_pooling.FORMULA, (), y, case.window)
+        dy = generator.standard_normal(y.shape).astype(y.dtype)
+        dy, _ = NUMBA.backward(max_pooling.FORMULA, dy, largest)
+    dmade, _ = NUMBA.backward(relu.FORMULA, dy, mask)
+    dx, grads = NUMBA.backward(case.first, dmade, cache, **case.needs)
+    return y, dx, *grads
+
+
+def together(case: Case, generator: Any) -> tuple[Any, ...]:
+    """The same of all at once."""
+    window = () if case.window is None else (case.window,)
+    y, cache = NUMBA.forward(case.all, case.params, case.x, *window, *case.static)
+    dy = generator.standard_normal(y.shape).astype(y.dtype)
+    dx, grads = NUMBA.backward(case.all, dy, cache, **case.needs)
+    return y, dx, *grads
+
+
+def check(case: Case) -> None:
+    """Assert that both have the same bits, and that the formula says so to rounding."""
+    found, expected = together(case, np.random.default_rng(9)), apart(case, np.random.default_rng(9))
     assert len(found) == len(expected)
     for array, value in zip(found, expected, strict=True):
         assert array is value is None or same_bits(array, value)
-
-
-def rectified(found: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The ReLU of the first of some results, and the others."""
-    return NUMBA.relu(found[0]), *found[1:]
+    window = () if case.window is None else (case.window,)
+    y, cache = case.all.forward(np, case.params, case.x, *window, *case.static)
+    dy = np.random.default_rng(9).standard_normal(y.shape).astype(y.dtype)
+    dx, grads = case.all.backward(np, dy, cache, **case.needs)
+    for array, value in zip(found, (y, dx, *grads), strict=True):
+        if value is not None:
+            scale = float(np.abs(value).max())
+            np.testing.assert_allclose(
+                array, value, rtol=0, atol=(1e-4 if y.dtype == np.float32 else 1e-11) * scale
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,13 +97,9 @@ def rectified(found: tuple[Any, ...]) -> tuple[Any, ...]:
 @pytest.mark.parametrize("shared", [False, True])
 def test_linear(shared: bool, batch: int, dtype: Any) -> None:
     x = relu_output((1 if shared else 3, 20, batch), dtype, 0)
-    w, b = normals((3, 7, 20), dtype, 1), normals((3, 7), dtype, 2)
-    check(NUMBA.linear_relu(w, x, b), NUMBA.relu(NUMBA.linear(w, x, b)))
-    y = relu_output((3, 7, batch), dtype, 4)
+    params = LinearParams(normals((3, 7, 20), dtype, 1), normals((3, 7), dtype, 2))
     for need_dx in (True, False):
-        dy = normals((3, 7, batch), dtype, 3)
-        expected = NUMBA.linear_backward(NUMBA.relu_backward(dy, y), x, w, need_dx)
-        check(NUMBA.linear_relu_backward(dy, y, x, w, need_dx), expected)
+        check(Case(linear.FORMULA, fusion.LINEAR_RELU, params, x, needs={"need_dx": need_dx}))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,55 +107,32 @@ def test_linear(shared: bool, batch: int, dtype: Any) -> None:
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
 def test_convolution(stride: tuple[int, int], outputs: int, dtype: Any) -> None:
     x, w = normals((2, 3, 9, 8, 33), dtype, 0), normals((2, outputs, 3, 3, 3), dtype, 1)
-    given = x, w, normals((2, outputs), dtype, 2), stride, (1, 1)
-    check(NUMBA.convolution_relu(*given), NUMBA.relu(NUMBA.convolution(*given)))
+    params = ConvolutionParams(w, normals((2, outputs), dtype, 2))
+    for need_dx in (True, False):
+        given = params, x, (stride, (1, 1))
+        needs = {"need_dx": need_dx}
+        check(Case(convolution.FORMULA, fusion.CONVOLUTION_RELU, *given, None, needs))
+        for window in ((2, 2), (3, 2)):
+            check(Case(convolution.FORMULA, fusion.CONVOLUTION_RELU_POOLING, *given, window, needs))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("window", [(2, 2), (3, 2)])
+@pytest.mark.parametrize("window", [None, (2, 2), (3, 2)])
 @pytest.mark.parametrize("shared", [False, True])
-def test_max_pooling(shared: bool, window: tuple[int, int], dtype: Any) -> None:
-    x = relu_output((1 if shared else 2, 3, 7, 9, 10), dtype, 0)
-    y = NUMBA.max_pool(x, window)
-    given = normals((2, *y.shape[1:]), dtype, 1), x, y, window
-    expected = NUMBA.relu_backward(NUMBA.max_pool_backward(*given), x)
-    check(NUMBA.max_pool_backward_relu(*given), expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shared", [False, True])
-def test_batch_norm(shared: bool, dtype: Any) -> None:
-    rows = normals((1 if shared else 2, 4, 5000), dtype, 0)
-    gamma, beta = normals((2, 4), dtype, 1), normals((2, 4), dtype, 2)
-    given = rows, gamma, beta, 1e-5
-    check(NUMBA.batch_norm_relu(*given), rectified(NUMBA.batch_norm(*given)))
-    y, mean, residual, _, inverse = NUMBA.batch_norm_relu(rows, gamma, beta, 1e-5)
-    dy, others = normals(y.shape, dtype, 4), (rows, gamma, mean, residual, inverse)
-    expected = NUMBA.batch_norm_backward(NUMBA.relu_backward(dy, y), *others)
-    check(NUMBA.batch_norm_relu_backward(dy, y, *others), expected)
-    given = rows, normals((2, 4), dtype, 3), gamma, beta
-    check(NUMBA.normalise_relu(*given), NUMBA.relu(NUMBA.normalise(*given)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("window", [(2, 2), (3, 2)])
-@pytest.mark.parametrize("shared", [False, True])
-def test_batch_norm_and_pooling(shared: bool, window: tuple[int, int], dtype: Any) -> None:
-    x = normals((1 if shared else 2, 6, 7, 9, 10), dtype, 0)
-    mean, scale, shift = normals((3, 2, 6), dtype, 1)  # some scales are negative
-    assert (scale < 0).any()
-    assert (scale > 0).any()
-    check(NUMBA.normalise_relu_pool(x, mean, scale, shift, window), one_by_one(x, mean, scale, shift, window))
+def test_batch_norm(shared: bool, window: Any, dtype: Any) -> None:
+    x = normals((1 if shared else 2, 6, 7, 9, 80), dtype, 0)
+    gamma, beta, mean, residual = normals((4, 2, 6), dtype, 1)
+    assert (gamma < 0).any()
+    assert (gamma > 0).any()
+    params, running = BatchNormParams(gamma, beta), RunningStatistics(mean, gamma**2, residual / 100)
+    training = fusion.TRAINING_RELU_POOLING if window else fusion.TRAINING_RELU
+    inference = fusion.INFERENCE_RELU_POOLING if window else fusion.INFERENCE_RELU
+    check(Case(batch_norm.TRAINING, training, params, x, (), window))
+    check(Case(batch_norm.INFERENCE, inference, params, x, (running,), window))
     x[:, :, 2, 3] = np.nan
-    found = NUMBA.normalise_relu_pool(x, mean, scale, shift, window)
-    expected = one_by_one(x, mean, scale, shift, window)
+    case = Case(batch_norm.INFERENCE, inference, params, x, (running,), window)
+    found, expected = (way(case, np.random.default_rng(0))[0] for way in (together, apart))
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
-
-
-def one_by_one(x: Any, mean: Any, scale: Any, shift: Any, window: tuple[int, int]) -> Any:
-    """The max pooling of the ReLU of what is normalised, each on its own."""
-    y = NUMBA.relu(NUMBA.normalise(x.reshape(*x.shape[:2], -1), mean, scale, shift))
-    return NUMBA.max_pool(y.reshape(-1, *x.shape[1:]), window)
 
 
 class Pooled(NumbaBackend):
@@ -121,9 +140,9 @@ class Pooled(NumbaBackend):
 
     count = 0
 
-    def normalise_relu_pool(self, *arguments: Any) -> Any:
-        self.count += 1
-        return super().normalise_relu_pool(*arguments)
+    def forward(self, layer: Formula, *given: Any, **static: Any) -> Any:
+        self.count += layer is fusion.INFERENCE_RELU_POOLING
+        return super().forward(layer, *given, **static)
 
 
 def test_evaluations_have_the_bits_of_those_with_every_layer_on_its_own(
@@ -132,31 +151,36 @@ def test_evaluations_have_the_bits_of_those_with_every_layer_on_its_own(
     data = small_data(64, 10)
     network = models.build("lenet5", data.image_shape, 10, "sites")
     population = train(NUMBA, network, data, TrainSettings(1, 32), seeds=(1, 2))
-    together = Pooled()
-    x = batch(together, data.test, np.arange(10, dtype=np.uint32), data.recipe.preprocessing)
+    counting = Pooled()
+    x = batch(counting, data.test, np.arange(10, dtype=np.uint32), data.recipe.preprocessing)
     for site, name in enumerate(network.site_names):
         conditions = Conditions(
             {site: noises.mixed(0.3, 0.5)}, (1, 2), np.arange(10, dtype=np.uint32), 0, training=False
         )
-        together.count = 0
-        found = network.forward_from_site(together, *population[:2], x, conditions, 0)
+        counting.count = 0
+        found = network.forward_from_site(counting, *population[:2], x, conditions, 0)
         with monkeypatch.context() as apart:
             without_fusion(apart)
             alone = replace(network)  # prepared anew
             assert same_bits(found, alone.forward_from_site(NUMBA, *population[:2], x, conditions, 0))
-        assert together.count == 2 - (name.startswith(("bn1", "relu1", "bn2", "relu2"))), name
+        assert counting.count == 2 - (name.startswith(("bn1", "relu1", "bn2", "relu2"))), name
 
 
 def test_nan_infinity_and_negative_zero() -> None:
     x = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0], np.float32)[None, None]
     ones, zeros = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
-    for y in (NUMBA.linear_relu(ones[None], x, zeros), NUMBA.normalise_relu(x, zeros, ones, zeros)):
-        np.testing.assert_array_equal(y[0, 0], [np.nan, np.inf, 0, 0, 0, 1])  # which NaN is not promised
-        assert not np.signbit(y[0, 0, 1:]).any()
-    y = np.maximum(x, 0)
-    dx, _, _ = NUMBA.linear_relu_backward(np.full_like(x, np.nan), np.zeros_like(x), y, ones[None], True)
+    params, running = LinearParams(ones[None], zeros), RunningStatistics(zeros, ones, zeros)
+    y, (_, cache) = NUMBA.forward(fusion.LINEAR_RELU, params, x)
+    normalised, _ = NUMBA.forward(fusion.INFERENCE_RELU, BatchNormParams(ones, zeros), x, running)
+    for found in (y, normalised):
+        np.testing.assert_allclose(found[0, 0], [np.nan, np.inf, 0, 0, 0, 1], rtol=1e-5)  # any NaN
+        assert not np.signbit(found[0, 0, 1:]).any()
+    mask = relu.ReluCache(np.maximum(x, 0))
+    nothing = relu.ReluCache(np.zeros_like(x)), cache
+    dx, _ = NUMBA.backward(fusion.LINEAR_RELU, np.full_like(x, np.nan), nothing)
     np.testing.assert_array_equal(dx, np.zeros_like(x))  # 0 whatever dy is there
-    dx, _, _ = NUMBA.linear_relu_backward(np.ones_like(x), y, x, ones[None], True)
+    dx, _ = NUMBA.backward(fusion.LINEAR_RELU, np.ones_like(x), (mask, cache))
+    assert dx is not None
     np.testing.assert_array_equal(dx[0, 0], [0, 1, 0, 0, 0, 1])
 
 
@@ -165,7 +189,7 @@ def test_nan_infinity_and_negative_zero() -> None:
 
 def without_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks that are prepared from now on run their layers one by one."""
-    monkeypatch.setattr(networks, "fused", lambda layers, quiet: [(layer, 1) for layer in layers])
+    monkeypatch.setattr(networks, "fused", lambda layers, quiet, _: [(layer, 1) for layer in layers])
 
 
 @pytest.mark.parametrize("noisy", ["nothing", "before", "after", "everything"])
@@ -199,9 +223,9 @@ def test_an_engine_without_fusion_makes_the_same_bits(
         return arrays(tuple(found))
 
     stages: list[int] = []
-    together = results()
+    fused = results()
     without_fusion(monkeypatch)
-    for array, value in zip(together, results(), strict=True):
+    for array, value in zip(fused, results(), strict=True):
         assert same_bits(array, value)
     fewer = stages[1] - stages[0]
     assert stages[1] == len(network.nodes)
@@ -209,15 +233,20 @@ def test_an_engine_without_fusion_makes_the_same_bits(
 
 
 def kinds(network: Network, training: bool, noisy: set[int]) -> list[str]:
-    return [type(stage.layer).__name__ for stage in network.stages(True, training, frozenset(noisy))]
+    stages = network.stages(NUMBA.fuses, training, frozenset(noisy))
+    return ["+".join(type(layer).__name__ for layer in parts(stage.layer)) for stage in stages]
+
+
+def parts(layer: Any) -> tuple[Any, ...]:
+    return layer.layers if isinstance(layer, fusion.Fused) else (layer,)
 
 
 def test_what_is_fused() -> None:
     """Never across noise, and never a layer that is of a kind of its own."""
     lenet = models.build("lenet5", (1, 28, 28), 10, "sites")
-    dense = ["Flatten", *["Linear", "BatchNormTrainingRelu"] * 2, "Linear"]
-    assert kinds(lenet, True, set()) == ["Convolution", "BatchNormTrainingReluMaxPooling"] * 2 + dense
-    assert kinds(lenet, False, set())[:2] == ["Convolution", "BatchNormInferenceReluMaxPooling"]
+    dense = ["Flatten", *["Linear", "BatchNormTraining+Relu"] * 2, "Linear"]
+    assert kinds(lenet, True, set()) == ["Convolution", "BatchNormTraining+Relu+MaxPooling"] * 2 + dense
+    assert kinds(lenet, False, set())[:2] == ["Convolution", "BatchNormInference+Relu+MaxPooling"]
     behind = {name: site for site, name in enumerate(lenet.site_names)}
     assert kinds(lenet, True, {behind["bn1"]})[:4] == [
         "Convolution",
@@ -225,10 +254,15 @@ def test_what_is_fused() -> None:
         "Relu",
         "MaxPooling",
     ]
-    assert kinds(lenet, True, {behind["relu1"]})[:3] == ["Convolution", "BatchNormTrainingRelu", "MaxPooling"]
-    assert kinds(lenet, True, {behind["pool1"]})[1] == "BatchNormTrainingReluMaxPooling"
+    assert kinds(lenet, True, {behind["relu1"]})[:3] == [
+        "Convolution",
+        "BatchNormTraining+Relu",
+        "MaxPooling",
+    ]
+    assert kinds(lenet, True, {behind["pool1"]})[1] == "BatchNormTraining+Relu+MaxPooling"
     own = Relu()
     object.__setattr__(own, "forward", lambda *arguments: Relu.forward(own, *arguments))
-    for relu, name in ((Leaky(), "Leaky"), (own, "Relu")):
-        network = Network("own", (Node("fc", Linear(3)), Node("relu", relu), Node("logits", Linear(2))), (4,))
+    for layer, name in ((Leaky(), "Leaky"), (own, "Relu")):
+        nodes = Node("fc", Linear(3)), Node("relu", layer), Node("logits", Linear(2))
+        network = Network("own", nodes, (4,))
         assert kinds(network, True, set()) == ["Linear", name, "Linear"]

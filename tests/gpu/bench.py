@@ -10,7 +10,10 @@ import numpy as np
 
 from tests.walking.small_walks import small_data
 from wn.engine import models, optim
-from wn.engine.backends.plain.base import Backend, DrawKey, Draws
+from wn.engine.backends.numpy import convolution as by_columns
+from wn.engine.backends.plain.base import DrawKey, Draws
+from wn.engine.layers import batch_norm, convolution, linear, max_pooling, relu
+from wn.engine.layers.base import Formula
 from wn.engine.noise import additive
 from wn.engine.training import Monitor, TrainSettings, train
 from wn.random import Purpose
@@ -97,7 +100,7 @@ def limits(be: Any, size: int = 8192, elements: int = 1 << 29) -> Limits:
     """Measure the limits: a product of square matrices, and a copy."""
     a, b = (drawn(be, 1, size, size) for _ in range(2))
     c = be.xp.empty_like(a)
-    product = 2 * size**3 / seconds(be, lambda: be._product(a, b, c), 5)
+    product = 2 * size**3 / seconds(be, lambda: be.product(a, b, c), 5)
     x = be.xp.zeros(elements, np.float32)
     y = be.xp.empty_like(x)
     copy = 8 * elements / seconds(be, lambda: y.__setitem__(..., x), 10)
@@ -155,25 +158,23 @@ def _noise(be: Any, members: int, batch: int) -> list[Work]:
 
 def _activations(be: Any, members: int, batch: int) -> list[Work]:
     x = drawn(be, members, 6, 24, 24, batch)
-    y, dy, pooled = be.relu(x), drawn(be, *x.shape), be.max_pool(x, (2, 2))
-    dpooled = drawn(be, *pooled.shape)
-    rows, drows, gamma = x.reshape(members, 6, -1), dy.reshape(members, 6, -1), drawn(be, members, 6)
-    _, mean, residual, _, inverse = be.batch_norm(rows, gamma, gamma, 1e-5)
+    params = batch_norm.BatchNormParams(drawn(be, members, 6), drawn(be, members, 6))
     return [
-        Work("ReLU", lambda: be.relu(x), 0, 2 * x.size),
-        Work("ReLU, backward", lambda: be.relu_backward(dy, y), 0, 3 * x.size),
-        Work("max pooling", lambda: be.max_pool(x, (2, 2)), 0, 1.25 * x.size),
-        Work(
-            "max pooling, backward",
-            lambda: be.max_pool_backward(dpooled, x, pooled, (2, 2)),
-            *(0, 2.5 * x.size),
-        ),
-        Work("batch norm", lambda: be.batch_norm(rows, gamma, gamma, 1e-5), 0, 2 * x.size),
-        Work(
-            "batch norm, backward",
-            lambda: be.batch_norm_backward(drows, rows, gamma, mean, residual, inverse),
-            *(0, 3 * x.size),
-        ),
+        *_both(be, "ReLU", relu.FORMULA, ((), x), (2 * x.size, 3 * x.size)),
+        *_both(be, "max pooling", max_pooling.FORMULA, ((), x, (2, 2)), (1.25 * x.size, 2.5 * x.size)),
+        *_both(be, "batch norm", batch_norm.TRAINING, (params, x), (2 * x.size, 3 * x.size)),
+    ]
+
+
+def _both(
+    be: Any, name: str, formula: Formula, given: tuple[Any, ...], values: tuple[float, float]
+) -> list[Work]:
+    """Forward and backward of a layer, which read and write so many values."""
+    y, cache = be.forward(formula, *given)
+    dy = drawn(be, *y.shape)
+    return [
+        Work(name, lambda: be.forward(formula, *given), 0, values[0]),
+        Work(f"{name}, backward", lambda: be.backward(formula, dy, cache), 0, values[1]),
     ]
 
 
@@ -182,23 +183,30 @@ def _convolution(be: Any, one: Convolved, batch: int) -> list[Work]:
     x = drawn(be, 1 if one.shared else one.members, one.inputs, one.size, one.size, batch)
     w = drawn(be, one.members, one.outputs, one.inputs, one.kernel, one.kernel)
     b, dy = drawn(be, one.members, one.outputs), drawn(be, one.members, one.outputs, places, places, batch)
-    kernel, size, how = (one.kernel,) * 2, (one.size,) * 2, ((1, 1), (one.padding,) * 2)
+    params, how = convolution.ConvolutionParams(w, b), ((1, 1), (one.padding,) * 2)
+    cache = convolution.ConvolutionCache(x, w, *how)
 
-    def by_columns() -> object:
-        be.columns_limit = COLUMNS
+    def columns() -> object:
+        before, by_columns.COLUMNS = by_columns.COLUMNS, COLUMNS
         try:
-            return Backend.convolution(be, x, w, b, *how)
+            return by_columns.forward(be, params, x, *how)
         finally:
-            del be.columns_limit
+            by_columns.COLUMNS = before
 
-    ways: dict[str, Callable[[], object]] = {
-        "forward": lambda: be.convolution(x, w, b, *how),
-        "forward by columns and cuBLAS": by_columns,
-        "kernel's gradient": lambda: be.convolution_gradients(dy, x, kernel, *how),
-        "input's gradient": lambda: be.convolution_input_gradient(w, dy, size, *how),
+    ways: dict[str, tuple[Callable[[], object], int]] = {
+        "forward": (lambda: be.forward(convolution.FORMULA, params, x, *how), 1),
+        "forward by columns and cuBLAS": (columns, 1),
+        "gradients of kernel and bias": (
+            lambda: be.backward(convolution.FORMULA, dy, cache, need_dx=False),
+            1,
+        ),
+        "all gradients": (lambda: be.backward(convolution.FORMULA, dy, cache), 2),
     }
-    operations = 2.0 * dy.size * one.inputs * one.kernel**2
-    return [Work(f"{one.name}, {way}", run, operations, x.size + dy.size) for way, run in ways.items()]
+    once = 2.0 * dy.size * one.inputs * one.kernel**2
+    return [
+        Work(f"{one.name}, {way}", run, times * once, times * (x.size + dy.size))
+        for way, (run, times) in ways.items()
+    ]
 
 
 def _linear_and_adam(be: Any, members: int, batch: int) -> list[Work]:
@@ -208,10 +216,10 @@ def _linear_and_adam(be: Any, members: int, batch: int) -> list[Work]:
     arrays[3][0] *= arrays[3][0]
     constants = optim.adam_constants(5, 1e-3)
     operations, values = 2.0 * w.size * batch, x.size + w.size + dy.size
+    params, cache, twice = linear.LinearParams(w, b), linear.LinearCache(x, w), (2 * operations, 2.0 * values)
     return [
-        Work("LeNet-5 fc1, forward", lambda: be.linear(w, x, b), operations, values),
-        Work("LeNet-5 fc1, weights' gradient", lambda: be.linear_gradients(dy, x), operations, values),
-        Work("LeNet-5 fc1, input's gradient", lambda: be.linear_input_gradient(w, dy), operations, values),
+        Work("LeNet-5 fc1, forward", lambda: be.forward(linear.FORMULA, params, x), operations, values),
+        Work("LeNet-5 fc1, gradients", lambda: be.backward(linear.FORMULA, dy, cache), *twice),
         Work("Adam", lambda: be.adam_updates(*arrays, constants), 0, 7 * arrays[0][0].size),
     ]
 

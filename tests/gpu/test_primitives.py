@@ -9,9 +9,10 @@ from tests.gpu import MISSING, REASON
 if MISSING is not None:
     pytest.skip(REASON, allow_module_level=True)  # in one line, not one for each test
 
-from tests.engine.backends.cuda import OnHost, test_layers, test_noise
+from tests.engine.backends.cuda import OnHost, test_layers, test_noise, test_steps
 from tests.engine.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
 from tests.engine.backends.cuda.test_noise import *  # noqa: F403
+from tests.engine.backends.cuda.test_steps import *  # noqa: F403
 from wn.engine import backends
 
 pytestmark: list[pytest.MarkDecorator] = []  # no C++ compiler is needed here
@@ -21,6 +22,6 @@ pytestmark: list[pytest.MarkDecorator] = []  # no C++ compiler is needed here
 def on_the_gpu() -> Iterator[None]:
     """Put the real backend in the place of the stand-in."""
     before = test_layers.CUDA
-    test_layers.CUDA = test_noise.CUDA = OnHost(backends.get("cupy"))
+    test_layers.CUDA = test_noise.CUDA = test_steps.CUDA = OnHost(backends.get("cupy"))
     yield
-    test_layers.CUDA = test_noise.CUDA = before
+    test_layers.CUDA = test_noise.CUDA = test_steps.CUDA = before

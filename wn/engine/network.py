@@ -15,7 +15,7 @@ from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.fusion import fused
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
+from wn.engine.layers.base import Formula, Layer, Runnable, Shape, declares, has_weights
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.noise import SiteNoise
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
@@ -296,27 +296,27 @@ class Network:
         return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
     def stages(
-        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
+        self, fuses: frozenset[Formula], training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
     ) -> tuple[Stage, ...]:
         """The layers behind a site as they are run in a phase, with noise at some sites."""
-        key = fuse, training, noisy, first_site
+        key = fuses, training, noisy, first_site
         if key not in self._stages:
             self._stages[key] = self._prepared(*key)
         return self._stages[key]
 
     @cached_property
-    def _stages(self) -> dict[tuple[bool, bool, frozenset[int], int], tuple[Stage, ...]]:
+    def _stages(self) -> dict[tuple[Any, ...], tuple[Stage, ...]]:
         return {}
 
     def _prepared(
-        self, fuse: bool, training: bool, noisy: frozenset[int], first_site: int
+        self, fuses: frozenset[Formula], training: bool, noisy: frozenset[int], first_site: int
     ) -> tuple[Stage, ...]:
         start = self.site_depths[first_site]
         sites = {count - 1: site for site, count in enumerate(self.site_depths)}  # by the node before them
         quiet = [sites.get(index) not in noisy for index in range(start, len(self.nodes))]
         layers = [node.layer.for_phase(training) for node in self.nodes[start:]]
         stages, index = [], start
-        for layer, count in fused(layers, quiet) if fuse else [(layer, 1) for layer in layers]:
+        for layer, count in fused(layers, quiet, fuses):
             reads_only = count > 1 or declares(self.nodes[index].layer, "recordable")
             stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
             index += count

@@ -392,6 +392,6 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
 
 
 LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
-PARTS = "backends.by_primitives fusion loss network noise optim training"
+PARTS = "fusion loss network noise optim training"
 NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]
 ORIGINALS = Originals(["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in NAMES)])

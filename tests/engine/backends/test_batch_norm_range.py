@@ -16,8 +16,7 @@ from reference.naive_statistics import BatchNormExact, batch_norm_exact, without
 from tests.engine.backends.cuda import needs_compiler, on_host
 from tests.engine.layers import max_pooling, norms, relu
 from wn.basics.errors import WnError
-from wn.engine import backends
-from wn.engine.backends import by_primitives
+from wn.engine import backends, fusion
 from wn.engine.backends.plain.base import Backend
 from wn.engine.layers.batch_norm import (
     EPSILON,
@@ -192,7 +191,7 @@ def test_a_running_mean_may_go_from_one_end_of_the_range_to_the_other(dtype: Any
     """The difference of two means in range is not: the step of momentum is."""
     be, largest = backend_of(backend), np.finfo(dtype).max
     running = RunningStatistics(np.full((2, 1), largest * dtype(0.9)), np.ones((2, 1), dtype))
-    batch = BatchStatistics(np.full((1, 1), -largest), np.ones((1, 1), dtype), 9)
+    batch = BatchStatistics(np.full((1, 1), -largest), np.ones((1, 1), dtype), 9, np.zeros((1, 1), dtype))
     for moved in (0.71, 0.539):  # 0.9 · 0.9 − 0.1, and once more
         running = norms.update_running(be, running, batch)
         np.testing.assert_allclose(running.mean / largest, moved, rtol=1e-5)
@@ -235,16 +234,16 @@ def test_the_running_mean_lies_between_numbers_of_the_dtype(dtype: Any, backend:
 
 def normalised_relu(be: Any, params: Any, running: Any, x: Any) -> tuple[Any, Any]:
     """The ReLU of a batch norm at inference, at once where the backend can."""
-    if be.fuses:
-        return by_primitives.normalised_by_running(be, be.normalise_relu, params, x, running)
+    if fusion.INFERENCE_RELU in be.fuses:
+        return be.forward(fusion.INFERENCE_RELU, params, x, running)
     y, cache = norms.forward_inference(be, params, running, x)
     return relu.forward(be, (), y)[0], cache
 
 
 def pooled_relu(be: Any, params: Any, running: Any, x: Any, window: tuple[int, int]) -> Any:
     """The largest values of that ReLU, at once where the backend can."""
-    if be.fuses:
-        return by_primitives.normalised_and_pooled(be, params, x, running, window)
+    if fusion.INFERENCE_RELU_POOLING in be.fuses:
+        return be.forward(fusion.INFERENCE_RELU_POOLING, params, x, window, running)[0]
     return max_pooling.forward(be, (), normalised_relu(be, params, running, x)[0], window)[0]
 
 
@@ -338,22 +337,25 @@ def test_beyond_the_range_y_is_beta(dtype: Any, backend: str, size: Any, count: 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 5])
-def test_what_is_not_finite_is_never_a_number(dtype: Any, backend: str, bad: float, place: int) -> None:
+def test_what_is_not_finite_is_never_a_number(
+    dtype: Any, backend: str, bad: float, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NaN of the whole feature, and of no other; the layer says so at once where it does not have to wait."""
     be, (params, _, _) = backend_of(backend), params_of(dtype)
     x = np.random.default_rng(0).standard_normal((1, 1, 40)).astype(dtype)
     x[0, 0, place] = bad
     given = np.concatenate([x, np.ones_like(x)], axis=1)
     gamma, beta = (np.repeat(array, 2, axis=1) for array in params)
-    with np.errstate(invalid="ignore"):  # as in the layer
-        y, *statistics = be.batch_norm(given, gamma, beta, EPSILON)
+    with monkeypatch.context() as patch:
+        patch.setattr(be, "check_finite", lambda *_: None)
+        y, cache, _ = norms.forward_training(be, BatchNormParams(gamma, beta), given)
     assert np.isnan(y[:, 0]).all()
     assert np.isfinite(y[:, 1]).all()
-    for array in statistics:
+    for array in cache[2:]:
         assert np.isnan(array[0, 0])
         assert np.isfinite(array[0, 1])
-    mean, residual, _, inverse = statistics
-    dx, dgamma, _ = be.batch_norm_backward(np.ones_like(y), given, gamma, mean, residual, inverse)
+    with np.errstate(invalid="ignore"):  # as in a network
+        dx, (dgamma, _) = norms.backward_training(be, np.ones_like(y), cache)
     assert np.isnan(dx[:, 0]).all()
     assert np.isnan(dgamma[:, 0]).all()
     assert np.isfinite(dx[:, 1]).all()
@@ -372,9 +374,13 @@ def test_a_row_out_of_the_ordinary_changes_no_other(dtype: Any, backend: str) ->
     x = np.random.default_rng(0).standard_normal((4, 2, 300)).astype(dtype)
     x[1], x[2, 1], x[3, 0] = x[1] * dtype(limit / 5), x[2, 1] * dtype(limit * 9), x[3, 0] + dtype(1e5)
     gamma, beta = np.random.default_rng(1).standard_normal((2, 4, 2)).astype(dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        together = be.batch_norm(x, gamma, beta, EPSILON)
-        for p in range(4):
-            alone = be.batch_norm(*(array[p : p + 1] for array in (x, gamma, beta)), EPSILON)
-            for one, whole in zip(alone, together, strict=True):
-                assert one.tobytes() == whole[p : p + 1].tobytes()
+
+    def results(members: slice) -> tuple[Any, ...]:
+        params = BatchNormParams(gamma[members], beta[members])
+        y, cache, _ = norms.forward_training(be, params, x[members])
+        return y, *cache[2:]
+
+    together = results(slice(None))
+    for p in range(4):
+        for one, whole in zip(results(slice(p, p + 1)), together, strict=True):
+            assert one.tobytes() == whole[p : p + 1].tobytes()

@@ -183,9 +183,10 @@ import logging
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 import numpy as np
 from wn.engine import backends
+from wn.engine.layers import relu
 be = backends.get("numba")
 print(be.multiply(np.ones((1, 2), np.float32), np.ones((1, 2), np.float32)).sum())
-print(be.relu(np.ones((1, 2), np.float32)).sum())
+print(be.forward(relu.FORMULA, (), np.ones((1, 2), np.float32))[0].sum())
 """
 
     def lines() -> list[str]:

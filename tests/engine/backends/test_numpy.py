@@ -15,6 +15,7 @@ from wn.engine.backends.numpy import backend as numpy_backend
 from wn.engine.backends.numpy.backend import ADAM_BLOCK, NumpyBackend
 from wn.engine.backends.plain.base import SAMPLE_TILE, Backend, DrawKey, Draws
 from wn.engine.layers import cross_entropy, relu
+from wn.engine.layers.linear import FORMULA, LinearParams
 from wn.random import Purpose
 from wn.testing import assert_close, strategies
 
@@ -194,6 +195,13 @@ def test_draws_are_applied_one_rounded_operation_after_the_other(
 # ---- products -------------------------------------------------------------------------------------------
 
 
+def linear(w: Any, x: Any, b: Any, dy: Any) -> tuple[Any, ...]:
+    """(y, dx, dw, db)."""
+    y, cache = BE.forward(FORMULA, LinearParams(w, b), x)
+    dx, grads = BE.backward(FORMULA, dy, cache)
+    return y, dx, *grads
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(
     shape=strategies.linear_shapes(size=9),
@@ -206,11 +214,11 @@ def test_products_equal_einsum_in_float64(dtype: Any, shape: Any, shared: str, b
     w, x = z(shape.w).astype(dtype), z((shape.population, shape.inputs, batch)).astype(dtype)
     w, x = (array[:1] if name in shared else array for name, array in (("w", w), ("x", x)))
     dy = z((max(len(w), len(x)), shape.outputs, batch)).astype(dtype)
-    nothing = np.zeros((1, shape.outputs), dtype)
+    y, dx, dw, _ = linear(w, x, np.zeros((1, shape.outputs), dtype), dy)
     products = {
-        "y": (BE.linear(w, x, nothing), "poi,pib->pob", (w, x), shape.inputs),
-        "dw": (BE.linear_gradients(dy, x)[0], "pob,pib->poi", (dy, x), batch),
-        "dx": (BE.linear_input_gradient(w, dy), "poi,pob->pib", (w, dy), shape.outputs),
+        "y": (y, "poi,pib->pob", (w, x), shape.inputs),
+        "dw": (dw, "pob,pib->poi", (dy, x), batch),
+        "dx": (dx, "poi,pob->pib", (w, dy), shape.outputs),
     }
     for name, (found, subscripts, factors, terms) in products.items():
         wide = [np.broadcast_to(f, (len(dy), *f.shape[1:])).astype(np.float64) for f in factors]
@@ -229,12 +237,13 @@ def test_a_column_does_not_depend_on_the_batch(outputs: int, inputs: int, dtype:
     z = np.random.default_rng(outputs).standard_normal
     w, x = z((2, outputs, inputs)).astype(dtype), z((1, inputs, 5 * SAMPLE_TILE)).astype(dtype)
     b = z((2, outputs)).astype(dtype)
-    whole = BE.linear(w, x, b)
+    whole, _ = BE.forward(FORMULA, LinearParams(w, b), x)
     for tiles in (1, 2, 3, 4):
         size = tiles * SAMPLE_TILE
         for start in range(0, x.shape[2], size):
             part = np.ascontiguousarray(x[:, :, start : start + size])
-            assert same_bits(BE.linear(w, part, b), whole[:, :, start : start + size].copy())
+            y, _ = BE.forward(FORMULA, LinearParams(w, b), part)
+            assert same_bits(y, whole[:, :, start : start + size].copy())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -245,8 +254,6 @@ def test_a_member_does_not_depend_on_the_population(batch: int, dtype: Any) -> N
     dy, b = z((5, 64, batch)).astype(dtype), z((5, 64)).astype(dtype)
     for p in range(5):
         one = slice(p, p + 1)
-        assert same_bits(BE.linear(w[one], x[one], b[one]), BE.linear(w, x, b)[one])
-        assert same_bits(BE.linear(w[one], x[:1], b[one]), BE.linear(w, x[:1], b)[one])
-        alone, together = BE.linear_gradients(dy[one], x[one]), BE.linear_gradients(dy, x)
-        assert all(same_bits(a, t[one]) for a, t in zip(alone, together, strict=True))
-        assert same_bits(BE.linear_input_gradient(w[one], dy[one]), BE.linear_input_gradient(w, dy)[one])
+        for own, all_ in ((x[one], x), (x[:1], x[:1])):
+            alone, together = linear(w[one], own, b[one], dy[one]), linear(w, all_, b, dy)
+            assert all(same_bits(a, t[one]) for a, t in zip(alone, together, strict=True))

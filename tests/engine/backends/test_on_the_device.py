@@ -17,6 +17,7 @@ from wn.basics.errors import WnError
 from wn.data.dataset import Split
 from wn.engine import backends
 from wn.engine.backends.cuda.backend import MOST_MEMBERS
+from wn.engine.layers import linear, relu
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, Population, TrainSettings, train
 from wn.walking.measurement import members_at_once
@@ -118,13 +119,13 @@ def test_what_cannot_be_recorded_is_done_step_by_step(be: Any, caplog: pytest.Lo
 
 def test_a_step_that_asks_the_host_is_not_recorded(be: Any, caplog: pytest.LogCaptureFixture) -> None:
     """As a layer does that looks at a value: the recording ends, and the training is right all the same."""
-    forward = be.relu
+    own = be.own[relu.FORMULA]
 
-    def relu(x: Any) -> Any:
+    def asking(be: Any, params: Any, x: Any) -> Any:
         assert bool(be.xp.isfinite(x).all())
-        return forward(x)
+        return own.forward(be, params, x)
 
-    be.relu = relu
+    be.own = {**be.own, relu.FORMULA: own._replace(forward=asking)}
     with caplog.at_level(logging.WARNING):
         found = trained(be)
     assert len(caplog.records) == 1
@@ -224,21 +225,31 @@ def three_members() -> Walk:
     return changed(plan, places=plan.places[:2])
 
 
+def watch_linear(be: Any, look: Callable[[Any, Any], None]) -> None:
+    """Let a function see the parameters and the input of linear layers before they are computed."""
+    own = be.own[linear.FORMULA]
+
+    def forward(be: Any, params: Any, x: Any) -> Any:
+        look(params, x)
+        return own.forward(be, params, x)
+
+    be.own = {**be.own, linear.FORMULA: own._replace(forward=forward)}
+
+
 @pytest.mark.parametrize("layers", [0, 1, 6, 4 * 3 - 1, 4 * 3])  # of a training's 3 steps, 4 layers each
 def test_without_memory_a_walk_goes_on_in_halves(be: Any, layers: int) -> None:
     """It ends in the same numbers, wherever memory ends: in training or in evaluation."""
     plan = three_members()
     expected, reports = walked(NUMPY, plan)
-    left, forward = layers, be.linear
+    left = layers
 
-    def linear(w: Any, x: Any, b: Any) -> Any:
+    def looking(params: Any, x: Any) -> None:
         nonlocal left
-        left -= len(w) == 3
-        if left < 0 and len(w) == 3:
+        left -= len(params.w) == 3
+        if left < 0 and len(params.w) == 3:
             raise MemoryError
-        return forward(w, x, b)
 
-    be.linear = linear
+    watch_linear(be, looking)
     found, parts = walked(be, plan)
     assert left < 0
     assert found == expected
@@ -246,16 +257,15 @@ def test_without_memory_a_walk_goes_on_in_halves(be: Any, layers: int) -> None:
 
 
 def test_no_step_is_done_twice(be: Any) -> None:
-    plan, forward, sizes = changed(three_members(), phases=("training",)), be.linear, []
+    plan, sizes = changed(three_members(), phases=("training",)), list[int]()
 
-    def linear(w: Any, x: Any, b: Any) -> Any:
-        if x.shape[-1] == 32 and w.shape[1] == 10:  # the logits of a training step
-            if len(w) == 3 and sizes.count(3) == 2:
+    def looking(params: Any, x: Any) -> None:
+        if x.shape[-1] == 32 and params.w.shape[1] == 10:  # the logits of a training step
+            if len(params.w) == 3 and sizes.count(3) == 2:
                 raise MemoryError
-            sizes.append(len(w))
-        return forward(w, x, b)
+            sizes.append(len(params.w))
 
-    be.linear = linear
+    watch_linear(be, looking)
     walked(be, plan)
     # Place by place: two steps of three members, then one of one member and one of two; the clean network.
     assert sizes.count(2) == 1 + 3
@@ -266,16 +276,15 @@ def test_no_step_is_done_twice(be: Any) -> None:
 def test_at_inference_fewer_levels_stand_side_by_side(be: Any) -> None:
     plan = changed(three_members(), phases=("inference",))
     expected, _ = walked(NUMPY, plan)
-    forward, refused = be.linear, 0
+    refused = 0
 
-    def linear(w: Any, x: Any, b: Any) -> Any:
+    def looking(params: Any, x: Any) -> None:
         nonlocal refused
         if len(x) == 3:
             refused += 1
             raise MemoryError
-        return forward(w, x, b)
 
-    be.linear = linear
+    watch_linear(be, looking)
     seen, count = [], be.count_correct
 
     def counted(logits: Any, labels: Any, groups: int | None = None) -> Any:

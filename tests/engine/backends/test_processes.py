@@ -26,6 +26,8 @@ from wn.engine import backends, models
 from wn.engine.backends import threads
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.kernels import convolution_columns, products
+from wn.engine.layers import convolution, linear, relu
+from wn.engine.layers.base import Formula
 from wn.engine.network import Conditions
 
 ROOT = Path(__file__).parents[3]
@@ -33,10 +35,12 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no f
 
 USE = """
 from wn.engine import backends
+from wn.engine.layers import relu
 from wn.basics.errors import WnError
 import numpy as np
 try:
-    print(backends.get("numba").relu(np.array([-1.0, 2.0], np.float32)))
+    be, x = backends.get("numba"), np.array([-1.0, 2.0], np.float32)
+    print(be.forward(relu.FORMULA, (), x)[0])
     with backends.get("numba").working(2):
         pass
     print("works")
@@ -66,7 +70,7 @@ def run(code: str, folder: Path = ROOT, **settings: str) -> subprocess.Completed
 def outcome(be: Any) -> str:
     try:
         with be.working():
-            be.relu(be.asarray(np.ones(3, np.float32)))
+            be.forward(relu.FORMULA, (), be.asarray(np.ones(3, np.float32)))
     except WnError as error:
         return str(error)
     return "works"
@@ -76,6 +80,7 @@ FORK = """
 import multiprocessing, numpy as np
 from wn.engine import backends
 from wn.engine.backends.numba.recorded_calls import RecordedStep
+from wn.engine.layers import relu
 from wn.basics.errors import WnError
 
 be = backends.get("numba")
@@ -92,8 +97,11 @@ def inside():
     with be.working():
         return "works"
 
-HOWS = (lambda: be.relu(np.ones(3, np.float32)), inside, lambda: step(ids, 0, (0.0,) * 5),
-        lambda: type(be)().relu(np.ones(3, np.float32)),
+def cut(be):
+    return be.forward(relu.FORMULA, (), np.ones(1, np.float32))[0]
+
+HOWS = (lambda: cut(be), inside, lambda: step(ids, 0, (0.0,) * 5),
+        lambda: cut(type(be)()),
         lambda: backends.get("numba").takes_jobs_side_by_side)
 
 def child(number):
@@ -106,7 +114,7 @@ if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(2) as pool:
         for line in pool.map(child, range(5)):
             print(line)
-    print("parent", be.relu(np.ones(1, np.float32)))
+    print("parent", cut(be))
 """
 
 
@@ -267,9 +275,9 @@ def test_every_way_in_holds_blas_to_one_thread(name: str, monkeypatch: pytest.Mo
     be: Any = backends.get(name) if name == "numpy" else NumbaBackend()
 
     def spy(function: Callable[..., Any]) -> Callable[..., Any]:
-        def looking(*arguments: Any) -> Any:
+        def looking(*arguments: Any, **named: Any) -> Any:
             seen.append(blas_threads())
-            return function(*arguments)
+            return function(*arguments, **named)
 
         return looking
 
@@ -282,8 +290,8 @@ def test_every_way_in_holds_blas_to_one_thread(name: str, monkeypatch: pytest.Mo
     ):
         monkeypatch.setattr(module, attribute, spy(getattr(module, attribute)))
     if name == "numpy":
-        monkeypatch.setattr(be, "linear", spy(be.linear), raising=False)
-        monkeypatch.setattr(be, "linear_gradients", spy(be.linear_gradients), raising=False)
+        own = {name: Formula(*map(spy, pair)) for name, pair in be.own.items()}
+        monkeypatch.setattr(be, "own", own, raising=False)
     monkeypatch.setattr(threads, "_limit", threads._Limit())  # the tests' own holds BLAS already
     data = small_data(8, 8)
     network = models.build("mlp-8", data.image_shape, 10, "none")
@@ -297,13 +305,11 @@ def test_every_way_in_holds_blas_to_one_thread(name: str, monkeypatch: pytest.Mo
         network.forward_from_site(be, params, states, x, conditions, 0)
         network.clean_activations(be, params, states, x)
         if name == "numba":
-            be.linear(
-                np.ones((1, 3, 4), np.float32), np.ones((1, 4, 5), np.float32), np.ones((1, 3), np.float32)
-            )
+            w, b = np.ones((1, 3, 4), np.float32), np.ones((1, 3), np.float32)
+            be.forward(linear.FORMULA, linear.LinearParams(w, b), np.ones((1, 4, 5), np.float32))
             images, w = np.ones((1, 3, 8, 8, 2), np.float32), np.ones((1, 70, 3, 3, 3), np.float32)
-            y = be.convolution(images, w, np.ones((1, 70), np.float32), (1, 1), (0, 0))
-            be.convolution_gradients(y, images, (3, 3), (1, 1), (0, 0))
-            be.convolution_input_gradient(w, y, (8, 8), (1, 1), (0, 0))
+            kernels = convolution.ConvolutionParams(w, np.ones((1, 70), np.float32))
+            be.backward(convolution.FORMULA, *be.forward(convolution.FORMULA, kernels, images))
         assert blas_threads() == {2}
     assert len(seen) >= 8
     assert set.union(*seen) == {1}

@@ -6,9 +6,9 @@ package, a counter, an if – would be done once, without a word.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,10 +21,13 @@ from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.engine import backends, models, noise, optim, training
 from wn.engine import loss as losses
+from wn.engine.backends.numba import layers
 from wn.engine.backends.numba.backend import NumbaBackend
 from wn.engine.backends.numba.recorded_calls import RecordedStep
 from wn.engine.backends.sealed import NotRecordable, Sealed
+from wn.engine.layers import linear, relu
 from wn.engine.layers.average_pooling import AveragePooling
+from wn.engine.layers.base import Formula
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
@@ -114,16 +117,19 @@ def test_a_subclass_of_relu_is_not_taken_for_one() -> None:
     np.testing.assert_allclose(grads[1].w[0], dh @ x.reshape(-1, 5).T)
 
 
+def limited(be: Any, params: Any, x: Any) -> Any:
+    """min(relu(x), 0.5)."""
+    y, cache = layers.relu_forward(be, params, x)
+    return np.minimum(y, x.dtype.type(0.5)), cache
+
+
 class Leaky6(NumbaBackend):
-    """A backend of one's own: a primitive in plain array code over the package's."""
+    """A backend of one's own: a pair in plain array code over the package's, nothing fused."""
 
-    def relu(self, x: Any) -> Any:
-        """min(relu(x), 0.5)."""
-        return np.minimum(super().relu(x), x.dtype.type(0.5))
-
-    def linear_relu(self, w: Any, x: Any, b: Any) -> Any:
-        """As the base class has it."""
-        return self.relu(self.linear(w, x, b))
+    own: ClassVar[Mapping[Formula, Formula]] = {
+        **layers.OWN,
+        relu.FORMULA: layers.OWN[relu.FORMULA]._replace(forward=limited),
+    }
 
 
 class Leaky6Anew(Leaky6):
@@ -226,7 +232,7 @@ def test_noise_of_a_users_own_is_not_recorded() -> None:
 
 
 def test_every_layer_of_the_package_is_recorded_and_may_be() -> None:
-    layers: list[tuple[Any, tuple[int, ...]]] = [
+    placed: list[tuple[Any, tuple[int, ...]]] = [
         (Relu(), (5,)),
         (Linear(4), (5,)),
         (Flatten(), (2, 3, 3)),
@@ -237,7 +243,7 @@ def test_every_layer_of_the_package_is_recorded_and_may_be() -> None:
         (AveragePooling((2, 2)), (2, 4, 4)),
         (own_layers.Twice(), (5,)),
     ]
-    for layer, shape in layers:
+    for layer, shape in placed:
         assert training.declares(layer, "recordable")
         for operator in (None, noise.of_kind("mixed", 0.2)):
             check_recorded(layer, shape, noise=operator)
@@ -305,7 +311,7 @@ def own_step(decay: bool) -> Callable[[Any], Any]:
 
         def step(samples: Any, epoch: int, constants: Any) -> None:
             batch = be.gather(x.transpose(2, 1, 0)[..., None], samples, 1.0, (0.0,), (1.0,), np.float32)
-            y = be.linear(w, batch.reshape(1, 4, -1), b)
+            y, _ = be.forward(linear.FORMULA, linear.LinearParams(w, b), batch.reshape(1, 4, -1))
             loss, _ = losses.forward(be, y, be.take(LABELS, samples))
             if decay:
                 total[...] += loss
@@ -368,7 +374,7 @@ def test_nothing_has_been_changed_where_a_recording_ends() -> None:
 
     def step(samples: Any, epoch: int, constants: Any) -> None:
         be.accumulate(total, np.ones(1, np.float32), 1)
-        be.relu(np.ones(3, np.float32))  # after the change
+        be.forward(relu.FORMULA, (), np.ones(3, np.float32))  # after the change
 
     recorded = RecordedStep(be.recording, step)
     recorded(np.arange(3, dtype=np.uint32), 0, (0.0,) * 5)

@@ -14,6 +14,7 @@ from tests.engine.backends.test_recordable import DATA, assert_same, network_of,
 from tests.walking.small_walks import small_data
 from wn.engine import loss as losses
 from wn.engine import models, optim, training
+from wn.engine.layers import relu
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.relu import Relu
 from wn.engine.training import TrainSettings, train
@@ -40,7 +41,9 @@ def quiet_pass(
     be: Any, network: Any, params: Any, states: Any, x: Any, labels: Any, run: Any, *more: Any
 ) -> Any:
     """The gradients without noise, of ReLUs of the input."""
-    return GRADIENTS(be, network, params, states, be.relu(x), labels, run._replace(noise={}), *more)
+    return GRADIENTS(
+        be, network, params, states, be.forward(relu.FORMULA, (), x)[0], labels, run._replace(noise={}), *more
+    )
 
 
 ORIGINAL, GRADIENTS, ADAM = losses.forward, training.loss_and_gradients, optim.adam_update

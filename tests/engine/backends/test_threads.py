@@ -24,6 +24,7 @@ from wn.engine.backends.numba.recorded_calls import RecordedStep
 from wn.engine.backends.numba.work_arrays import SMALL
 from wn.engine.backends.sealed import NotRecordable
 from wn.engine.backends.threads import processors, single_threaded_blas
+from wn.engine.layers import cross_entropy, relu
 from wn.engine.network import Conditions, Network
 from wn.engine.optim import arrays
 from wn.engine.training import Monitor, TrainSettings, train
@@ -104,10 +105,9 @@ def test_a_step_that_was_recorded_in_a_thread_that_has_ended() -> None:
     x = np.arange(2.0 * SMALL).reshape(1, 2, -1)
 
     def step(samples: Any, epoch: int, constants: Any) -> None:
-        y = be.relu(be.enclosed(x))  # in a work array of the thread
-        loss, _ = be.cross_entropy(
-            y, be.take(np.zeros(len(samples), np.int64), samples), be.take(ONES, samples)
-        )
+        y, _ = be.forward(relu.FORMULA, (), be.enclosed(x))  # in a work array of the thread
+        labels = be.take(np.zeros(len(samples), np.int64), samples)
+        loss, _ = be.forward(cross_entropy.FORMULA, (), y, labels)
         be.accumulate(be.enclosed(total), loss, 1)
 
     recorded, samples = RecordedStep(be.recording, step), np.arange(SMALL, dtype=np.uint32)
@@ -120,9 +120,6 @@ def test_a_step_that_was_recorded_in_a_thread_that_has_ended() -> None:
     assert not recorded.recorded
     assert do() == do() == 1
     assert recorded.repeats == 1
-
-
-ONES = np.ones(SMALL)
 
 
 def blas_threads() -> set[int]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.engine.layers import batch_norm_inference, batch_norm_training
-from wn.engine.layers.batch_norm import statistics, update_running
+from wn.engine.layers.batch_norm import statistics
 
 __all__ = [
     "backward_inference",
@@ -14,6 +14,11 @@ __all__ = [
 ]
 
 backward_training, backward_inference = batch_norm_training.backward, batch_norm_inference.backward
+
+
+def update_running(be: Any, running: Any, batch: Any) -> Any:
+    """Return the running statistics after a batch."""
+    return be.update_running(running, batch)
 
 
 def forward_training(be: Any, params: Any, x: Any) -> tuple[Any, Any, Any]:

@@ -23,13 +23,13 @@ class BatchNormParams(NamedTuple):
 class BatchStatistics(NamedTuple):
     """Mean and biased variance (P|1, F) of a batch, and the number N = B·H·W of values behind each.
 
-    The mean is mean + residual: the residual is what it has no digits for (None: 0).
+    The mean is mean + residual: the residual is what it has no digits for.
     """
 
     mean: Array
     variance: Array
     values: int
-    residual: Array | None = None
+    residual: Array
 
 
 class _Statistics(NamedTuple):
@@ -160,21 +160,41 @@ def check_count(x: Array) -> None:
         )
 
 
+def check_finite(be: Any, mean: Array) -> None:
+    """Raise OutOfRange for members with a mean that is known not to be finite, see `Backend.check_finite`."""
+    be.check_finite(mean, f"batch norm: an activation is not finite in {mean.dtype}")
+
+
 def statistics(cache: BatchNormCache) -> BatchStatistics:
     """The statistics of the batch that a forward in training has seen."""
     return BatchStatistics(cache.mean, cache.variance, prod(cache.x.shape[2:]), cache.residual)
 
 
-def update_running(be: Any, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
-    """Return the running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
+def update_running(running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+    """The running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
 
     new = (1 − m)·old + m·batch, m = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
+    The mean moves by m·(batch − old), and what its dtype has no digits for goes to the residual: so it
+    reaches its limit. Each step is rounded to the dtype.
     """
-    unbiased = batch.values / (batch.values - 1)
-    old = running.mean, running.residual, running.variance
-    new = batch.mean, batch.mean * 0 if batch.residual is None else batch.residual, batch.variance
-    mean, residual, variance = be.running_statistics(old, new, MOMENTUM, unbiased)
+    mean, variance, residual = running
+    half = mean.dtype.type(0.5)  # a difference may be out of range, that of halves is not
+    step = 2 * MOMENTUM * ((batch.mean * half - mean * half) + (batch.residual * half - residual * half))
+    mean, residual = two_sum(mean, residual + step)
+    variance = (1 - MOMENTUM) * variance + MOMENTUM * unbiased(batch.values) * batch.variance
     return RunningStatistics(mean, variance, residual)
+
+
+def unbiased(values: int) -> float:
+    """What makes the unbiased variance of so many values of the biased one."""
+    return values / (values - 1)
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """a + b as its nearest number and the exact rest (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
 
 
 @dataclass(frozen=True)
@@ -220,10 +240,10 @@ class BatchNormTraining(BatchNorm):
 
     recordable = True
 
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` and `update_running` of this module."""
         y, cache = be.forward(TRAINING, params, x)
-        return y, cache, update_running(be, state, statistics(cache))
+        return y, cache, be.update_running(state, statistics(cache))
 
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""

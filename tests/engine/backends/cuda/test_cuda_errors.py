@@ -16,6 +16,7 @@ from tests.engine.backends.cuda.test_memory import NUMPY, SIGMA, trained, walked
 from tests.walking.small_walks import changed, walk_for
 from wn.basics.errors import WnError
 from wn.engine.backends.cuda.kernels import LARGEST_GRID, NO_MEMORY, Kernels, memory_errors
+from wn.engine.layers import linear, relu
 
 OUT_OF_MEMORY = "out of memory, says CUDA"
 
@@ -75,7 +76,7 @@ def product(be: Any) -> tuple[Any, str, CUDARuntimeError]:
 
 
 def module(be: Any) -> tuple[Any, str, CUDARuntimeError]:
-    be._kernel = Kernels(be.xp)  # which has loaded none
+    be.kernel = Kernels(be.xp)  # which has loaded none
     return fake_cupy.Module, "load", CUDADriverError(OUT_OF_MEMORY, 2)
 
 
@@ -139,7 +140,7 @@ def test_a_handle_that_cublas_has_no_memory_for(be: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(fake_cupy.GpuDevice, "cublas_handle", property(refuse))
     w, x, b = (be.xp.ones(shape, np.float32) for shape in ((1, 2, 3), (1, 3, 4), (1, 2)))
     with pytest.raises(MemoryError, match=OUT_OF_MEMORY):
-        be.linear(w, x, b)
+        be.forward(linear.FORMULA, linear.LinearParams(w, b), x)
 
 
 # ---- a device that failed ---------------------------------------------------------------------------------
@@ -168,20 +169,20 @@ def test_a_device_is_lost_when_it_answers_with_errors(
 @needs_compiler
 def test_one_step_that_cannot_be_recorded_is_no_other(be: Any, caplog: pytest.LogCaptureFixture) -> None:
     """And the log says it once, however many there are."""
-    relu = be.relu
+    own = be.own[relu.FORMULA]
 
-    def asking(x: Any) -> Any:
+    def asking(be: Any, params: Any, x: Any) -> Any:
         assert bool(be.xp.isfinite(x).all())
-        return relu(x)
+        return own.forward(be, params, x)
 
-    be.relu = asking
+    be.own = {**be.own, relu.FORMULA: own._replace(forward=asking)}
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             trained(be, 3, lambda: None)
     assert len(caplog.records) == 1
     assert be.not_recorded == 3
     assert "graph" not in DEVICE.launches
-    be.relu = relu
+    be.own = {**be.own, relu.FORMULA: own}
     trained(be, 3, lambda: None)
     assert DEVICE.launches.count("graph") == 5  # of 6 whole batches and 3 short ones, all but the first two
 
@@ -189,7 +190,7 @@ def test_one_step_that_cannot_be_recorded_is_no_other(be: Any, caplog: pytest.Lo
 def test_more_blocks_than_a_gpu_launches_are_one_clear_error() -> None:
     kernels, launched = Kernels(None), []
     kernels._found["relu", "float32"] = lambda *launch: launched.append(launch)
-    kernels("relu", np.float32, (LARGEST_GRID, 2), 128)
+    kernels("relu", np.float32, (LARGEST_GRID, 2), 128)()
     with pytest.raises(
         WnError, match=r"^kernel relu would need 2147483648 blocks, and a GPU launches 2147483647"
     ):

@@ -9,6 +9,7 @@ import pytest
 from tests.engine.backends.cuda import host, needs_compiler
 from tests.engine.backends.cuda.fake_cupy import backend, installed
 from tests.engine.backends.cuda.fake_device import DEVICE
+from tests.engine.layers import average_pooling
 from tests.walking.small_walks import NOISES, images, small_data
 from wn.data.dataset import Dataset
 from wn.engine import backends, models
@@ -116,6 +117,6 @@ def test_all_kernels_are_used() -> None:
     noise, settings = noise_of(network, "mixed"), {"clamp_weights": True}
     evaluate(CUDA, network, trained(CUDA, network, noise, np.float32, (4, 5), **settings), LARGE)
     CUDA.standard_draws(DrawKey((4,), CUDA.asarray([1]), 1, Purpose.TRAIN_ADD, 0), 3)
-    CUDA.average_pool_backward(CUDA.average_pool(xp.ones((1, 1, 4, 4, 2)), (2, 2)), (4, 4), (2, 2))
+    average_pooling.backward(CUDA, *average_pooling.forward(CUDA, (), xp.ones((1, 1, 4, 4, 2)), (2, 2)))
     CUDA.gather(xp.ones((3, 1, 2, 2), np.float32), CUDA.asarray([0]), 1.0, (0.0,), (1.0,), np.float32)
     assert set(host.library("float32")) == set(DEVICE.launches) - {"gemm"}

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
+from tests.engine.layers import norms
 from wn.engine import backends
 from wn.engine.backends.numba.kernels import batch_norm
 from wn.engine.backends.numba.kernels.batch_norm import BLOCK
-from wn.engine.layers.batch_norm import EPSILON
+from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams
 from wn.testing import assert_close, strategies
 
 BE = backends.get("numpy")
@@ -70,17 +71,15 @@ def test_training_agrees(
     rows = draw((1 if shared else members, features, count), seed, dtype)
     gamma, beta = draw((2, members, features), seed + 1, dtype)
     y, mean, residual, variance, inverse = forward(rows, gamma, beta)
-    expected = BE.batch_norm(rows, gamma, beta, EPSILON)
+    plain, cache, _ = norms.forward_training(BE, BatchNormParams(gamma, beta), rows)
     size = largest(rows)  # rounding errors of means and deviations are relative to the values themselves
-    assert_close(mean, expected[1], reduction_length=count, magnitude=size)
-    assert_close(residual, expected[2], reduction_length=count, magnitude=size)
-    assert_close(variance, expected[3], reduction_length=count, magnitude=size**2)
+    assert_close(mean, cache.mean, reduction_length=count, magnitude=size)
+    assert_close(residual, cache.residual, reduction_length=count, magnitude=size)
+    assert_close(variance, cache.variance, reduction_length=count, magnitude=size**2)
     width = largest(inverse)
-    assert_close(inverse, expected[4], reduction_length=count, magnitude=size**2 * width**3)
+    assert_close(inverse, cache.inverse, reduction_length=count, magnitude=size**2 * width**3)
     slope = width + size**2 * width**3
-    assert_close(
-        y, expected[0], reduction_length=count, magnitude=largest(gamma) * slope * size + largest(beta)
-    )
+    assert_close(y, plain, reduction_length=count, magnitude=largest(gamma) * slope * size + largest(beta))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -90,21 +89,21 @@ def test_gradients_agree(
 ) -> None:
     rows = draw((1 if shared else members, features, count), seed, dtype)
     drows, gamma = draw((members, features, count), seed + 1, dtype), draw((members, features), 3, dtype)
-    _, mean, residual, _, inverse = BE.batch_norm(rows, gamma, gamma, EPSILON)
-    statistics = mean, residual, inverse
-    dx, dgamma, dbeta = backward(drows, rows, gamma, *statistics)
-    expected = BE.batch_norm_backward(drows, rows, gamma, *statistics)
+    _, cache, _ = norms.forward_training(BE, BatchNormParams(gamma, gamma), rows)
+    mean, inverse = cache.mean, cache.inverse
+    dx, dgamma, dbeta = backward(drows, rows, gamma, mean, cache.residual, inverse)
+    expected, grads = norms.backward_training(BE, drows, cache)
     normalised = largest(rows - mean[:, :, None]) * largest(inverse)
-    assert_close(dgamma, expected[1], reduction_length=count, magnitude=count**0.5 * normalised * 4)
-    assert_close(dbeta, expected[2], reduction_length=count, magnitude=count**0.5 * 4)
+    assert_close(dgamma, grads.gamma, reduction_length=count, magnitude=count**0.5 * normalised * 4)
+    assert_close(dbeta, grads.beta, reduction_length=count, magnitude=count**0.5 * 4)
     terms = largest(drows) * (1 + normalised**2)  # that may cancel: with two values nearly all of them do
     size = largest(gamma) * largest(inverse) * terms
-    assert_close(dx, expected[0], reduction_length=count, magnitude=size)
+    assert_close(dx, expected, reduction_length=count, magnitude=size)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(st.integers(1, 3), st.booleans(), st.integers(1, 4), st.just(1) | COUNTS, strategies.seeds())
-def test_primitives_agree(
+def test_inference_agrees(
     dtype: Any, members: int, shared: bool, features: int, count: int, seed: int
 ) -> None:
     rows = draw((1 if shared else members, features, count), seed, dtype)
@@ -112,14 +111,13 @@ def test_primitives_agree(
     mean, shift, scale = draw((3, members, features), seed + 2, dtype)
     mean = mean[: len(rows)]
     size, width = largest(rows - mean[:, :, None]), np.abs(scale)
-    for found, expected in zip(
-        sums(drows, rows, mean, mean / 9, width),
-        BE.normalise_sums(drows, rows, mean, mean / 9, width),
-        strict=True,
-    ):
+    cache = BatchNormCache(rows, scale, mean, mean / 9, mean, width)
+    _, grads = norms.backward_inference(BE, drows, cache)
+    for found, expected in zip(sums(drows, rows, mean, mean / 9, width), grads, strict=True):
         bound = count**0.5 * 4 * (1 + 2 * size * largest(scale))
         assert_close(found, expected, reduction_length=count, magnitude=bound)
-    y, expected = normalise(rows, mean, scale, shift), BE.normalise(rows, mean, scale, shift)
+    y = normalise(rows, mean, scale, shift)
+    expected = (rows - mean[:, :, None]) * scale[:, :, None] + shift[:, :, None]
     assert_close(y, expected, reduction_length=1, magnitude=size * largest(scale) + largest(shift))
 
 

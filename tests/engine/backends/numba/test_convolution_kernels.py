@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from reference import naive
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
+from tests.engine.layers import convolution as plain
 from wn.engine import backends
 from wn.engine.backends.numba.kernels import convolution, convolution_columns, products
+from wn.engine.layers.convolution import ConvolutionParams
 from wn.testing import assert_close, strategies
 from wn.testing.strategies import ConvolutionShape
 
@@ -140,9 +142,9 @@ def test_equals_the_numpy_backend(shape: ConvolutionShape, dtype: Any, way: str)
     given = problem(shape, 1, dtype)
     x, w, b, dy = (array.astype(np.float64) for array in given[:4])
     sliding = given.stride, given.padding
-    dw, db = BE.convolution_gradients(dy, x, w.shape[3:], *sliding)
-    dx = BE.convolution_input_gradient(w, dy, x.shape[2:4], *sliding)
-    check_close(compute(way, given), Results(BE.convolution(x, w, b, *sliding), dw, db, dx), given)
+    y, cache = plain.forward(BE, ConvolutionParams(w, b), x, *sliding)
+    dx, grads = plain.backward(BE, dy, cache)
+    check_close(compute(way, given), Results(y, *grads, dx), given)
 
 
 @pytest.mark.parametrize("way", WAYS)

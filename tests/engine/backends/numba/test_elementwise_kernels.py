@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.backends.formulas import ByFormulas
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
+from tests.engine.layers import Formulas
+from tests.engine.layers import relu as plain
 from wn.engine.backends.numba.kernels import elementwise
 from wn.engine.backends.numba.kernels.elementwise import ALONE, CHUNK, PIXELS, SAMPLES
+from wn.engine.layers.relu import ReluCache
 
-BE = ByFormulas()
+BE = Formulas()
 SIZES = [0, 1, 7, CHUNK + 1, ALONE, ALONE + 1, 5 * CHUNK, 7 * CHUNK + 13]
 ADAM = np.array([0.01, 0.9, 0.999, 1.7, 1e-8])
 
@@ -40,14 +42,14 @@ def relu_backward(dy: Any, y: Any) -> Any:
 @pytest.mark.parametrize("size", SIZES)
 def test_relu_is_the_plain_one(size: int, dtype: Any) -> None:
     x = normals((size,), dtype)
-    assert same_bits(relu(x), BE.relu(x))
+    assert same_bits(relu(x), plain.forward(BE, (), x)[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_relu_of_what_is_no_ordinary_number(dtype: Any) -> None:
     x = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, -1e-40, 1e-40] * 5, dtype)
     y = relu(x)
-    np.testing.assert_array_equal(y, BE.relu(x))
+    np.testing.assert_array_equal(y, plain.forward(BE, (), x)[0])
     assert not np.signbit(y[~np.isnan(y)]).any()
 
 
@@ -56,8 +58,8 @@ def test_relu_of_what_is_no_ordinary_number(dtype: Any) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_gradient_of_relu_is_the_plain_one(size: int, shared: bool, dtype: Any) -> None:
     dy, x = normals((3, size), dtype, 1), normals((1 if shared else 3, size), dtype, 2)
-    y = BE.relu(x)
-    np.testing.assert_array_equal(relu_backward(dy, y), BE.relu_backward(dy, y))
+    y = plain.forward(BE, (), x)[0]
+    np.testing.assert_array_equal(relu_backward(dy, y), plain.backward(BE, dy, ReluCache(y))[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.backends.formulas import ByFormulas
 from tests.engine.backends.numba import DTYPES, blank, check_threads, same_bits
+from tests.engine.layers import Formulas
+from tests.engine.layers import average_pooling as plain_average
+from tests.engine.layers import max_pooling as plain_max
 from wn.engine.backends.numba.kernels import pooling
+from wn.engine.layers.average_pooling import AveragePoolingCache
+from wn.engine.layers.max_pooling import MaxPoolingCache
 from wn.testing import strategies
 from wn.testing.strategies import PoolingShape
 
-BE = ByFormulas()
+BE = Formulas()
 Window = tuple[int, int]
 
 # Of each two shapes one has the 2×2 windows that have a loop of their own.
@@ -64,10 +68,10 @@ def values(shape: tuple[int, ...], seed: int, dtype: Any, several: int) -> Any:
 def test_max_pooling_is_the_plain_one(dtype: Any, shape: PoolingShape, seed: int, several: int) -> None:
     x = values(shape.x, seed, dtype, several)
     y = max_pool(x, shape.window)
-    assert same_bits(y, BE.max_pool(x, shape.window))
+    assert same_bits(y, plain_max.forward(BE, (), x, shape.window)[0])
     dy = values(y.shape, seed + 1, dtype, 0)
     dx = max_pool_backward(dy, x, y, shape.window)
-    np.testing.assert_array_equal(dx, BE.max_pool_backward(dy, x, y, shape.window))
+    np.testing.assert_array_equal(dx, plain_max.backward(BE, dy, MaxPoolingCache(x, y, shape.window))[0])
 
 
 @given(SHAPES, strategies.seeds())
@@ -75,10 +79,10 @@ def test_nan_and_infinities_in_max_pooling(shape: PoolingShape, seed: int) -> No
     special = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0], np.float32)
     x = special[np.random.default_rng(seed).integers(0, len(special), shape.x)]
     y = max_pool(x, shape.window)
-    np.testing.assert_array_equal(y, BE.max_pool(x, shape.window))
+    np.testing.assert_array_equal(y, plain_max.forward(BE, (), x, shape.window)[0])
     dy = values(y.shape, seed, np.float32, 0)
     dx = max_pool_backward(dy, x, y, shape.window)
-    np.testing.assert_array_equal(dx, BE.max_pool_backward(dy, x, y, shape.window))
+    np.testing.assert_array_equal(dx, plain_max.backward(BE, dy, MaxPoolingCache(x, y, shape.window))[0])
 
 
 def test_the_first_of_equal_values_gets_the_gradient() -> None:
@@ -101,17 +105,16 @@ def test_the_first_nan_gets_the_gradient() -> None:
 def test_average_pooling_is_the_plain_one(dtype: Any, shape: PoolingShape, seed: int) -> None:
     x = values(shape.x, seed, dtype, 0)
     y = average_pool(x, shape.window)
-    assert same_bits(y, BE.average_pool(x, shape.window))
-    size = shape.x[2], shape.x[3]
-    dx = average_pool_backward(y, size, shape.window)
-    assert same_bits(dx, BE.average_pool_backward(y, size, shape.window))
+    assert same_bits(y, plain_average.forward(BE, (), x, shape.window)[0])
+    cache = AveragePoolingCache((shape.x[2], shape.x[3]), shape.window)
+    assert same_bits(average_pool_backward(y, *cache), plain_average.backward(BE, y, cache)[0])
 
 
 def test_shared_images_take_the_gradients_of_all_members() -> None:
     x, dy = values((1, 2, 5, 4, 3), 0, np.float32, 0), values((4, 2, 2, 2, 3), 1, np.float32, 0)
     y = max_pool(x, (2, 2))
     dx = max_pool_backward(dy, x, y, (2, 2))
-    np.testing.assert_array_equal(dx, BE.max_pool_backward(dy, x, y, (2, 2)))
+    np.testing.assert_array_equal(dx, plain_max.backward(BE, dy, MaxPoolingCache(x, y, (2, 2)))[0])
 
 
 @pytest.mark.parametrize("window", [(2, 2), (3, 2)])

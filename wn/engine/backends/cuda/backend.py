@@ -1,21 +1,23 @@
 """The backend on NVIDIA GPUs: CuPy's arrays, the kernels of kernels.cu, matrix products by cuBLAS."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from threading import local
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from wn import random
 from wn.engine.backends.cuda import device as cuda_device
+from wn.engine.backends.cuda import layers
 from wn.engine.backends.cuda.graph import RecordedStep
 from wn.engine.backends.cuda.kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, memory_errors, packed
-from wn.engine.backends.cuda.layers import CudaLayers
+from wn.engine.backends.cuda.launches import Device
 from wn.engine.backends.plain.base import Array, DrawKey, Draws, Room, TrainingStep
 from wn.engine.backends.sealed import NotRecordable
+from wn.engine.layers.base import Formula
 from wn.random import Purpose
 
 ABSENT = 0xFFFFFFFF  # the stream word of a part of a noise operator that is not there
@@ -39,12 +41,13 @@ class _Own(local):
         self.adam, self.adam_there = cupy.zeros(7, np.float64), (0.0,) * 7
 
 
-class CuPyBackend(CudaLayers):
+class CuPyBackend(Device):
     """CuPy's arrays; results agree with the NumPy backend's, noise bit by bit.
 
     float32 means float32: with `tf32` products are rounded to TF32 first, and the backend has another name.
     """
 
+    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN
     takes_jobs_side_by_side = False  # they would share one GPU
 
     def __init__(self, tf32: bool = False) -> None:
@@ -80,14 +83,6 @@ class CuPyBackend(CudaLayers):
     def all_finite(self, array: Array) -> bool:
         """Say yes without a look, which would stop the device: `batch_norm` makes NaN of what is infinite."""
         return True
-
-    def accumulate(self, total: Array, values: Array, factor: int) -> None:
-        """See `Backend.accumulate`: the same bits. It takes no memory: a step is done as a whole or not."""
-        (values,) = self._contiguous(values)
-        sizes = by_element(total.size, 1)
-        self._kernel(
-            "accumulate", values.dtype, *sizes, total, values, np.float64(factor), np.int64(total.size)
-        )
 
     @property
     def _kept(self) -> dict[Any, Array]:
@@ -192,7 +187,7 @@ class CuPyBackend(CudaLayers):
         epoch = random.checked_integer("epoch", epoch, 32)
         if epoch != self._own.epoch_there:
             self.not_repeatable("the epoch changed within a recorded step")
-            self._kernel("set_epoch", np.float32, (1,), 1, self._own.epoch, np.uint32(epoch))
+            self.kernel("set_epoch", np.float32, (1,), 1)(self._own.epoch, np.uint32(epoch))
             self._own.epoch_there = epoch
         return self._own.epoch
 
@@ -202,7 +197,7 @@ class CuPyBackend(CudaLayers):
         values = (step_size, beta1, 1 - beta1, beta2, 1 - beta2, second_correction, epsilon)
         if values != self._own.adam_there:
             self.not_repeatable("the step size changed within a recorded step")
-            self._kernel("set_constants", np.float32, (1,), 7, self._own.adam, packed(np.float64, *values))
+            self.kernel("set_constants", np.float32, (1,), 7)(self._own.adam, packed(np.float64, *values))
             self._own.adam_there = values
         return self._own.adam
 
@@ -253,18 +248,16 @@ class CuPyBackend(CudaLayers):
     ) -> Array:
         """Crop and flip as `how` says: padding, whether to, whether to flip, and where that is drawn from."""
         dtype = np.dtype(dtype)
-        images, samples = self._contiguous(images, self._ids(samples))
+        images, samples = self.contiguous(images, self._ids(samples))
         shape = (*images.shape[1:], len(samples))
         scale, mean, std = standard
         x = self.xp.empty((1, *shape), dtype)
         if x.size:
             grid, threads = by_sample(prod(shape[:-1]), shape[-1])
-            self._kernel(
-                *(f"gather_{images.dtype}", dtype, grid, threads),
-                *(images, samples, self.constant([mean, std], dtype)),
-                self.set_epoch(epoch) if how[1] else self._own.epoch,
-                *(x, dtype.type(scale), packed(np.uint32, *shape, *how)),
-            )
+            there = self.set_epoch(epoch) if how[1] else self._own.epoch
+            given = images, samples, self.constant([mean, std], dtype), there
+            launch = self.kernel(f"gather_{images.dtype}", dtype, grid, threads)
+            launch(*given, x, dtype.type(scale), packed(np.uint32, *shape, *how))
         return x
 
     def _ids(self, samples: Array) -> Array:
@@ -282,7 +275,7 @@ class CuPyBackend(CudaLayers):
             sizes = by_element(-(-count // 4), len(seeds))
             keys = self._keys(tuple(seeds), len(seeds))
             word = random.stream_word(purpose, site, repetition)
-            self._kernel("uniforms", np.float32, *sizes, u, keys, np.uint32(word), np.int64(count))
+            self.kernel("uniforms", np.float32, *sizes)(u, keys, np.uint32(word), np.int64(count))
         return u
 
     # ---- noise ------------------------------------------------------------------------------------------
@@ -298,11 +291,10 @@ class CuPyBackend(CudaLayers):
         z = self.xp.empty((len(seeds), features, len(ids)), np.float32)
         if z.size:
             (_, parts), threads = by_sample(1, len(ids))
-            self._kernel(
-                *("standard_draws", np.float32, (-(-features // 4), parts, len(seeds)), threads),
-                *(z, self._keys(seeds, len(seeds)), ids, self.set_epoch(key.epoch)),
-                *(np.uint32(word), np.int32(features), np.int32(len(ids)), number),
-            )
+            grid = -(-features // 4), parts, len(seeds)
+            keys, epoch = self._keys(seeds, len(seeds)), self.set_epoch(key.epoch)
+            sizes = np.uint32(word), np.int32(features), np.int32(len(ids))
+            self.kernel("standard_draws", np.float32, grid, threads)(z, keys, ids, epoch, *sizes, number)
         return z
 
     def apply_draws(
@@ -312,7 +304,7 @@ class CuPyBackend(CudaLayers):
         some = multiplier or offset
         if some is None:
             return x, None
-        (x,), key, number = self._contiguous(x), some.key, random.of_distribution(some.distribution)
+        (x,), key, number = self.contiguous(x), some.key, random.of_distribution(some.distribution)
         features, batch, kept = prod(x.shape[1:-1]), x.shape[-1], _members(multiplier)
         population = max(len(x), kept, _members(offset))
         y = self.xp.empty((population, *x.shape[1:]), x.dtype)
@@ -322,12 +314,12 @@ class CuPyBackend(CudaLayers):
             members = min(max(population * blocks // ENOUGH_BLOCKS, 1), SHARING)
             (_, parts), threads = by_sample(1, batch)
             sizes = (population, len(x), 0 if m is None else kept, features, batch, members)
-            self._kernel(
-                *("apply_draws", x.dtype, (blocks, parts, -(-population // members)), threads),
-                *(x, y, y if m is None else m, self._values(multiplier, offset, population, x.dtype)),
-                *(self._keys(key.seeds, population), self._ids(key.samples), self.set_epoch(key.epoch)),
-                packed(np.uint32, *sizes, _word(multiplier), _word(offset), add_first, number),
-            )
+            values = self._values(multiplier, offset, population, x.dtype)
+            address = self._keys(key.seeds, population), self._ids(key.samples), self.set_epoch(key.epoch)
+            struct = packed(np.uint32, *sizes, _word(multiplier), _word(offset), add_first, number)
+            grid = blocks, parts, -(-population // members)
+            launch = self.kernel("apply_draws", x.dtype, grid, threads)
+            launch(x, y, y if m is None else m, values, *address, struct)
         return y, m
 
     def _keys(self, seeds: tuple[int, ...], population: int) -> Array:
@@ -358,7 +350,7 @@ class CuPyBackend(CudaLayers):
             super().adam_updates(parameters, gradients, first, second, constants)  # one by one
             return
         there = self.set_constants(constants)
-        gradients = self._contiguous(*gradients)
+        gradients = self.contiguous(*gradients)
         for start in range(0, len(parameters), ARRAYS):
             groups = [arrays[start : start + ARRAYS] for arrays in (parameters, gradients, first, second)]
             sizes = [array.size for array in groups[0]]
@@ -367,7 +359,7 @@ class CuPyBackend(CudaLayers):
                 row[: len(arrays)] = [array.data.ptr for array in arrays]
             table[4, : len(sizes)] = sizes
             grid = (min(-(-max(sizes) // FLAT), FLAT_BLOCKS), len(sizes))
-            self._kernel("adam", groups[0][0].dtype, grid, FLAT, packed(np.uint64, table), there)
+            self.kernel("adam", groups[0][0].dtype, grid, FLAT)(packed(np.uint64, table), there)
 
     def adam_update(
         self, parameter: Array, gradient: Array, first: Array, second: Array, constants: Sequence[float]
@@ -385,7 +377,8 @@ class CuPyBackend(CudaLayers):
         if not w.flags.c_contiguous:
             super().clip(w, limit)
         elif w.size:
-            self._kernel("clip", w.dtype, *by_element(w.size, 1), w, w.dtype.type(limit), np.int64(w.size))
+            launch = self.kernel("clip", w.dtype, *by_element(w.size, 1))
+            launch(w, w.dtype.type(limit), np.int64(w.size))
 
 
 def _members(draws: Draws | None) -> int:

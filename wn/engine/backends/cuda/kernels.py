@@ -1,7 +1,7 @@
 """The kernels of kernels.cu for CuPy: compiled when first asked for, and how large their launches are."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -32,8 +32,8 @@ class Kernels:
         self._cupy = cupy
         self._found: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, name: str, dtype: Any, grid: Grid, threads: int, *arguments: Any) -> None:
-        """Launch a kernel; arguments are arrays of the device, NumPy scalars and `packed` structs."""
+    def __call__(self, name: str, dtype: Any, grid: Grid, threads: int) -> Callable[..., None]:
+        """Return the launch of a kernel, for arrays of the device, NumPy scalars and `packed` structs."""
         if grid[0] > LARGEST_GRID:
             raise WnError(
                 f"kernel {name} would need {grid[0]} blocks, and a GPU launches {LARGEST_GRID} at most: "
@@ -41,7 +41,12 @@ class Kernels:
             )
         with memory_errors():
             kernel = self._found.get((name, np.dtype(dtype).name)) or self._loaded(name, np.dtype(dtype).name)
-            kernel(grid, (threads,), arguments)
+
+        def launch(*arguments: Any) -> None:
+            with memory_errors():
+                kernel(grid, (threads,), arguments)
+
+        return launch
 
     def _loaded(self, name: str, dtype: str) -> Any:
         """Load all kernels of a dtype at once: so memory does not end for one in the middle of a step."""

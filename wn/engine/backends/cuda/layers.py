@@ -1,356 +1,320 @@
-"""What the CuPy backend does in layers: products by cuBLAS, everything else by the kernels of kernels.cu."""
+"""The layers on a GPU: products by cuBLAS, everything else by the kernels of kernels.cu.
 
-from collections.abc import Mapping
+Each pair of functions computes what the formula of its layer says, see `wn/engine/layers`.
+"""
+
+from collections.abc import Sequence
 from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from wn.engine.backends import by_primitives
-from wn.engine.backends.cuda.kernels import Kernels, by_element, by_sample, memory_errors, packed, reducing
-from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.groups import GROUPS
+from wn.engine.backends.cuda.kernels import by_element, by_sample, packed, reducing
+from wn.engine.backends.cuda.launches import Device
+from wn.engine.backends.numpy import batch_norm as careful
+from wn.engine.layers import (
+    average_pooling,
+    batch_norm,
+    convolution,
+    cross_entropy,
+    linear,
+    max_pooling,
+    relu,
+)
+from wn.engine.layers.average_pooling import AveragePoolingCache
 from wn.engine.layers.base import Formula
-from wn.engine.layers.windows import Pair, Sliding
+from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams, RunningStatistics, rows
+from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
+from wn.engine.layers.cross_entropy import CrossEntropyCache
+from wn.engine.layers.linear import LinearCache, LinearParams
+from wn.engine.layers.max_pooling import MaxPoolingCache
+from wn.engine.layers.relu import ReluCache
+from wn.engine.layers.windows import Array, Pair, Sliding
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
 ENTRIES = 8  # places of a convolution's kernel whose gradient one warp computes
 WARPS = 8  # at most, in a block
 SLICED_BLOCKS = 16  # of a member, for the gradient of a kernel: with fewer, the rows of y are divided
 
+# ---- linear ---------------------------------------------------------------------------------------------
 
-class CudaLayers(Backend):
-    """The primitives of layers on a GPU."""
 
-    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.ALL
+def linear_forward(be: Device, params: LinearParams, x: Array) -> tuple[Array, LinearCache]:
+    """One product for all members where they share x."""
+    w, b, x = be.contiguous(*params, x)
+    y = be.xp.empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
+    if len(x) == 1:
+        be.product(_stacked(w), x, _stacked(y))
+    else:
+        be.product(w, x, y)
+    launch = be.kernel("add_bias", y.dtype, *by_sample(prod(y.shape[:2]), y.shape[2]))
+    launch(y, b, np.int32(b.size), np.int32(y.shape[2]))
+    return y, LinearCache(x, w)
 
-    def __init__(self, cupy: Any, tf32: bool = False) -> None:
-        self.xp = cupy
-        self._kernel = Kernels(cupy)
-        blas, runtime = cupy.cuda.cublas, cupy.cuda.runtime
-        single = blas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else blas.CUBLAS_COMPUTE_32F
-        self._types = {
-            np.dtype(np.float32): (runtime.CUDA_R_32F, single),
-            np.dtype(np.float64): (runtime.CUDA_R_64F, blas.CUBLAS_COMPUTE_64F),
-        }
-        self._factors = {
-            dtype: np.array([1, 0], dtype=str(dtype)) for dtype in self._types
-        }  # of a product, and of what was
 
-    def _contiguous(self, *arrays: Array) -> list[Array]:
-        """Return the arrays in the layout that kernels take, copied where they have another one."""
-        return [self.xp.ascontiguousarray(array) for array in arrays]
-
-    # ---- products ---------------------------------------------------------------------------------------
-
-    def linear(self, w: Array, x: Array, b: Array) -> Array:
-        """See `Backend.linear`; one product for all members where they share x."""
-        w, x, b = self._contiguous(w, x, b)
-        y = self.xp.empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
-        if len(x) == 1:
-            self._product(_stacked(w), x, _stacked(y))
-        else:
-            self._product(w, x, y)
-        grid, threads = by_sample(prod(y.shape[:2]), y.shape[2])
-        self._kernel("add_bias", y.dtype, grid, threads, y, b, np.int32(b.size), np.int32(y.shape[2]))
-        return y
-
-    def linear_gradients(self, dy: Array, x: Array) -> tuple[Array, Array]:
-        """See `Backend.linear_gradients`; one product for all members where they share x."""
-        dy, x = self._contiguous(dy, x)
-        dw = self.xp.empty((*dy.shape[:2], x.shape[1]), dy.dtype)
-        if len(x) == 1:
-            self._product(_stacked(dy), x, _stacked(dw), transpose_b=True)
-        else:
-            self._product(dy, x, dw, transpose_b=True)
-        return dw, self._row_sums(dy, dy.shape[:2])
-
-    def linear_input_gradient(self, w: Array, dy: Array) -> Array:
-        """See `Backend.linear_input_gradient`."""
-        w, dy = self._contiguous(w, dy)
-        dx = self.xp.empty((len(dy), w.shape[2], dy.shape[2]), dy.dtype)
-        self._product(w, dy, dx, transpose_a=True)
-        return dx
-
-    def _product(
-        self, a: Array, b: Array, c: Array, transpose_a: bool = False, transpose_b: bool = False
-    ) -> None:
-        """Write c[p] = a[p] b[p], either of them transposed if asked for; a, b: (P|1, …), c: (P, M, N).
-
-        cuBLAS counts columns first: what it sees of these arrays is transposed, and cᵀ = bᵀ aᵀ.
-        """
-        (members, m, n), k = c.shape, a.shape[1] if transpose_a else a.shape[2]
-        kind, compute = self._types[c.dtype]
-        one, zero = self._factors[c.dtype].ctypes.data, self._factors[c.dtype][1:].ctypes.data
-        blas = self.xp.cuda.cublas
-        step_a, step_b = (0 if len(array) == 1 else prod(array.shape[1:]) for array in (a, b))
-        with memory_errors():
-            handle = self.xp.cuda.Device().cublas_handle  # made when a thread first asks for it
-            blas.gemmStridedBatchedEx(
-                *(handle, int(transpose_b), int(transpose_a), n, m, k, one),
-                *(b.data.ptr, kind, b.shape[2], step_b),
-                *(a.data.ptr, kind, a.shape[2], step_a, zero),
-                *(c.data.ptr, kind, n, m * n, members, compute, blas.CUBLAS_GEMM_DEFAULT),
-            )
-
-    def _row_sums(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """Return the sums of the rows of an array, which has one for each element of `shape`."""
-        sums = self.xp.empty(shape, x.dtype)
-        size = x.size // sums.size
-        self._kernel("row_sums", x.dtype, (sums.size,), reducing(size), x, sums, np.int64(size))
-        return sums
-
-    # ---- element-wise -----------------------------------------------------------------------------------
-
-    def relu(self, x: Array) -> Array:
-        """y of `layers.relu`: the same bits."""
-        (x,) = self._contiguous(x)
-        y = self.xp.empty_like(x)
-        self._kernel("relu", x.dtype, *by_element(x.size, 1), x, y, np.int64(x.size))
-        return y
-
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        """dx of `layers.relu`: the same bits."""
-        return self._by_member("relu_backward", dy, y)
-
-    def multiply(self, dy: Array, m: Array) -> Array:
-        """See `Backend.multiply`: the same bits."""
-        return self._by_member("multiply", dy, m)
-
-    def _by_member(self, name: str, dy: Array, other: Array) -> Array:
-        """Return what a kernel makes of dy (P, …) and another array (P|1, …)."""
-        dy, other = self._contiguous(dy, other)
-        dx = self.xp.empty_like(dy)
-        size = prod(dy.shape[1:])
-        grid, threads = by_element(size, len(dy))
-        self._kernel(name, dy.dtype, grid, threads, dy, other, dx, np.int64(size), np.int32(len(other)))
-        return dx
-
-    # ---- loss -------------------------------------------------------------------------------------------
-
-    def check_labels(self, labels: Array, classes: int) -> None:
-        """See `Backend.check_labels`: values are looked at by the kernels."""
-
-    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """Loss and log-probabilities of `layers.cross_entropy`."""
-        logits, labels, shares = self._contiguous(logits, labels, shares)
-        (members, classes, batch), log_probabilities = logits.shape, self.xp.empty_like(logits)
-        losses = self.xp.empty(members, logits.dtype)
-        self._kernel(
-            *("cross_entropy", logits.dtype, (members,), reducing(batch)),
-            *(logits, labels, shares, log_probabilities, losses, np.int32(classes), np.int32(batch)),
-        )
-        return losses, log_probabilities
-
-    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """dlogits of `layers.cross_entropy`."""
-        log_probabilities, labels, shares = self._contiguous(log_probabilities, labels, shares)
-        (members, classes, batch), dlogits = log_probabilities.shape, self.xp.empty_like(log_probabilities)
-        grid, threads = by_sample(members * classes, batch)
-        self._kernel(
-            *("cross_entropy_backward", dlogits.dtype, grid, threads),
-            *(log_probabilities, labels, shares, dlogits, np.int32(classes), np.int32(batch)),
-        )
-        return dlogits
-
-    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
-        """See `Backend.count_correct`: the same numbers."""
-        logits, labels = self._contiguous(logits, labels)
-        (members, classes, batch), parts = logits.shape, GROUPS if groups is None else groups
-        correct, sizes = self.xp.empty((members, parts), np.int64), (classes, batch, len(labels))
-        self._kernel(
-            *("count_correct", logits.dtype, (members,), parts),
-            *(logits, labels, correct, *map(np.int32, sizes)),
-        )
-        if groups is not None:
-            return correct
-        worst = correct.min(axis=1)
-        return self.xp.where(worst < 0, worst, correct.sum(axis=1))
-
-    # ---- convolution ------------------------------------------------------------------------------------
-
-    def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """See `Backend.convolution`."""
-        if len(b) != len(w):
-            w, b = (self.xp.broadcast_to(a, (max(len(w), len(b)), *a.shape[1:])) for a in (w, b))
-        x, w, b = self._contiguous(x, w, b)
-        places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
-        y = self.xp.empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
-        shapes = self._sliding(len(x), len(w), x.shape[2:4], y, w.shape[1:], stride, padding)
-        self._kernel("convolution", x.dtype, *_tiles(y), x, w, b, y, shapes)
-        return y
-
-    def convolution_gradients(
-        self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
-    ) -> tuple[Array, Array]:
-        """See `Backend.convolution_gradients`."""
-        dy, x = self._contiguous(dy, x)
-        members, outputs, rows = dy.shape[:3]
-        shape = (outputs, x.shape[1], *kernel)
-        tiles = -(-prod(shape[1:]) // ENTRIES)
-        warps = _warps(tiles)
-        blocks = -(-tiles // warps) * -(-outputs // OUTPUTS)
-        slices = min(rows, -(-SLICED_BLOCKS // blocks))
-        parts = self.xp.empty((slices, members, *shape), dy.dtype)
-        shapes = self._sliding(len(x), members, x.shape[2:4], dy, shape, stride, padding, slices)
-        grid = (blocks * members, slices)
-        self._kernel("convolution_weight_gradient", dy.dtype, grid, 32 * warps, dy, x, parts, shapes)
-        dw = parts[0] if slices == 1 else parts.sum(axis=0)
-        return dw, self._row_sums(dy, dy.shape[:2])
-
-    def convolution_input_gradient(
-        self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
-    ) -> Array:
-        """See `Backend.convolution_input_gradient`."""
-        w, dy = self._contiguous(w, dy)
-        dx = self.xp.empty((len(dy), w.shape[2], *size, dy.shape[4]), dy.dtype)
-        shapes = self._sliding(len(dy), len(w), size, dy, w.shape[1:], stride, padding)
-        self._kernel("convolution_input_gradient", dy.dtype, *_tiles(dx), dy, w, dx, shapes)
-        return dx
-
-    def _sliding(
-        self,
-        x_members: int,
-        w_members: int,
-        size: Pair,
-        y: Array,
-        shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        slices: int = 1,
-    ) -> Any:
-        """Return the struct of a convolution: who has which x and w, shapes, and how the kernel slides."""
-        outputs, inputs, *kernel = shape
-        members, _, rows, columns, batch = y.shape
-        return packed(
-            np.int32,
-            *(members, x_members, w_members, inputs, outputs, *size, rows, columns),
-            *(*kernel, *stride, *padding, batch, slices),
-        )
-
-    # ---- pooling ----------------------------------------------------------------------------------------
-
-    def max_pool(self, x: Array, window: Pair) -> Array:
-        """y of `layers.max_pooling`: the same bits."""
-        return self._pooled("max_pool", x, window)
-
-    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """dx of `layers.max_pooling`: the same bits."""
-        dy, x, y = self._contiguous(dy, x, y)
-        dx = self._unpooled(dy, x.shape[2:4], window)
-        self._pooling("max_pool_backward", dx, window, len(x), dy, x, y, dx)
-        return dx
-
-    def average_pool(self, x: Array, window: Pair) -> Array:
-        """y of `layers.average_pooling`: the same bits."""
-        return self._pooled("average_pool", x, window)
-
-    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """dx of `layers.average_pooling`: the same bits."""
-        (dy,) = self._contiguous(dy)
-        dx = self._unpooled(dy, size, window)
-        self._pooling("average_pool_backward", dx, window, len(dx), dy, dx)
-        return dx
-
-    def _pooled(self, name: str, x: Array, window: Pair) -> Array:
-        """Return what a kernel makes of the windows of x."""
-        (x,) = self._contiguous(x)
-        members, channels, height, width, batch = x.shape
-        y = self.xp.empty((members, channels, height // window[0], width // window[1], batch), x.dtype)
-        self._pooling(name, x, window, members, x, y)
-        return y
-
-    def _unpooled(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """Return an array for dx, with 0 where there is no window."""
-        covered = size[0] % window[0] == 0 and size[1] % window[1] == 0
-        return (self.xp.empty if covered else self.xp.zeros)((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
-
-    def _pooling(self, name: str, image: Array, window: Pair, x_members: int, *arrays: Array) -> None:
-        """Launch a pooling kernel; `image` has the shape of x."""
-        members, channels, height, width, batch = image.shape
-        grid, threads = by_sample(members * channels * (height // window[0]) * (width // window[1]), batch)
-        sizes = packed(np.int32, channels, height, width, *window, batch, x_members)
-        self._kernel(name, image.dtype, grid, threads, *arrays, sizes)
-
-    # ---- batch norm -------------------------------------------------------------------------------------
-
-    def batch_norm(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Backend.batch_norm`."""
-        rows, gamma, beta = self._contiguous(rows, gamma, beta)
-        y = self.xp.empty((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
-        mean, residual, variance, inverse = (self.xp.empty(rows.shape[:2], rows.dtype) for _ in range(4))
-        given = rows, gamma, beta, y, mean, residual, variance, inverse, rows.dtype.type(epsilon)
-        self._by_row("batch_norm", y, given, len(rows), len(gamma))
-        return y, mean, residual, variance, inverse
-
-    def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, residual: Array, inverse: Array
-    ) -> tuple[Array, Array, Array]:
-        """See `Backend.batch_norm_backward`."""
-        drows, rows, *others = self._contiguous(drows, rows, gamma, mean, residual, inverse)
-        dx = self.xp.empty_like(drows)
-        dgamma, dbeta = (self.xp.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        given = drows, rows, *others, dx, dgamma, dbeta
-        self._by_row("batch_norm_backward", dx, given, len(rows), len(gamma))
-        return dx, dgamma, dbeta
-
-    def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """See `Backend.normalise`."""
-        shape = (max(len(array) for array in (rows, mean, scale, shift)), rows.shape[1])
-        values = (self.xp.broadcast_to(array, shape) for array in (mean, scale, shift))
-        rows, mean, scale, shift = self._contiguous(rows, *values)
-        y = self.xp.empty((*shape, rows.shape[2]), rows.dtype)
-        self._by_row("normalise", y, (rows, mean, scale, shift, y), len(rows), len(mean))
-        return y
-
-    def normaliser(
-        self, gamma: Array, beta: Array, mean: Array, residual: Array, variance: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array]:
-        """See `Backend.normaliser`."""
-        real, shape = mean.dtype.type, (max(len(gamma), len(mean)), mean.shape[1])
-        values = (self.xp.broadcast_to(a, shape) for a in (gamma, beta, mean, residual, variance))
-        given = self._contiguous(*values)
-        found = centre, scale, shift, inverse = tuple(self.xp.empty(shape, mean.dtype) for _ in range(4))
-        size = prod(shape)
-        self._kernel(
-            "normaliser", mean.dtype, *by_element(size, 1), *given, *found, real(epsilon), np.int64(size)
-        )
-        return centre, scale, shift, inverse
-
-    def running_statistics(
-        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
-    ) -> tuple[Array, Array, Array]:
-        """See `Backend.running_statistics`: the same bits."""
-        given = self._contiguous(*old, *new)
-        mean, residual, variance = (self.xp.empty_like(given[0]) for _ in range(3))
-        dtype, size, batch_size = mean.dtype, mean.size, new[0].size
-        factors = packed(dtype, 1 - share, 2 * share, share * factor)
-        self._kernel(
-            *("running_statistics", dtype, *by_element(size, 1), *given, mean, residual, variance),
-            *(factors, np.int64(size), np.int64(batch_size)),
-        )
-        return mean, residual, variance
-
-    def _by_row(self, name: str, y: Array, given: tuple[Any, ...], rows: int, gamma: int) -> None:
-        """Launch a kernel with a block for each row of y (P, F, N); rows and gamma have so many members."""
-        members, features, size = y.shape
-        sizes = packed(np.int64, features, rows, gamma, size)
-        self._kernel(name, y.dtype, (members * features,), reducing(size), *given, sizes)
+def linear_backward(
+    be: Device, dy: Array, cache: LinearCache, need_dx: bool = True
+) -> tuple[Array | None, LinearParams]:
+    """One product for all members where they share x."""
+    dy, x, w = be.contiguous(dy, *cache)
+    dw = be.xp.empty((*dy.shape[:2], x.shape[1]), dy.dtype)
+    if len(x) == 1:
+        be.product(_stacked(dy), x, _stacked(dw), transpose_b=True)
+    else:
+        be.product(dy, x, dw, transpose_b=True)
+    grads = LinearParams(dw, be.row_sums(dy, dy.shape[:2]))
+    if not need_dx:
+        return None, grads
+    dx = be.xp.empty((len(dy), w.shape[2], dy.shape[2]), dy.dtype)
+    be.product(w, dy, dx, transpose_a=True)
+    return dx, grads
 
 
 def _stacked(array: Array) -> Array:
-    """Return (P, A, B) as (1, P·A, B): what all members have in one product."""
+    """(P, A, B) as (1, P·A, B): what all members have in one product."""
     return array.reshape(1, -1, array.shape[2])
 
 
+# ---- ReLU -----------------------------------------------------------------------------------------------
+
+
+def relu_forward(be: Device, params: tuple[()], x: Array) -> tuple[Array, ReluCache]:
+    """The same bits."""
+    (x,) = be.contiguous(x)
+    y = be.xp.empty_like(x)
+    be.kernel("relu", x.dtype, *by_element(x.size, 1))(x, y, np.int64(x.size))
+    return y, ReluCache(y)
+
+
+def relu_backward(be: Device, dy: Array, cache: ReluCache) -> tuple[Array, tuple[()]]:
+    """The same bits."""
+    return be.by_member("relu_backward", dy, cache.y), ()
+
+
+# ---- loss -----------------------------------------------------------------------------------------------
+
+
+def cross_entropy_forward(
+    be: Device,
+    params: tuple[()],
+    logits: Array,
+    labels: Array,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[Array, CrossEntropyCache]:
+    """Labels are not looked at, which would stop the device: the loss of those that are none is NaN."""
+    if class_weights is None:
+        shares = be.xp.full(len(labels), 1 / len(labels), logits.dtype)
+    else:
+        weights = be.constant(class_weights, logits.dtype)[labels]
+        shares = weights / weights.sum()
+    logits, labels, shares = be.contiguous(logits, labels, shares)
+    (members, classes, batch), log_probabilities = logits.shape, be.xp.empty_like(logits)
+    losses = be.xp.empty(members, logits.dtype)
+    launch = be.kernel("cross_entropy", logits.dtype, (members,), reducing(batch))
+    launch(logits, labels, shares, log_probabilities, losses, np.int32(classes), np.int32(batch))
+    return losses, CrossEntropyCache(log_probabilities, labels, shares)
+
+
+def cross_entropy_backward(be: Device, dloss: None, cache: CrossEntropyCache) -> tuple[Array, tuple[()]]:
+    """One pass over the logits."""
+    given = be.contiguous(*cache)
+    (members, classes, batch), dlogits = given[0].shape, be.xp.empty_like(given[0])
+    launch = be.kernel("cross_entropy_backward", dlogits.dtype, *by_sample(members * classes, batch))
+    launch(*given, dlogits, np.int32(classes), np.int32(batch))
+    return dlogits, ()
+
+
+# ---- convolution ----------------------------------------------------------------------------------------
+
+
+def convolution_forward(
+    be: Device, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
+) -> tuple[Array, ConvolutionCache]:
+    """Tiles of outputs, each by one thread."""
+    w, b = params
+    cache = ConvolutionCache(x, w, stride, padding)
+    if len(b) != len(w):
+        w, b = (be.xp.broadcast_to(a, (max(len(w), len(b)), *a.shape[1:])) for a in (w, b))
+    x, w, b = be.contiguous(x, w, b)
+    places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
+    y = be.xp.empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
+    shapes = _sliding(len(x), cache._replace(w=w), y)
+    be.kernel("convolution", x.dtype, *_tiles(y))(x, w, b, y, shapes)
+    return y, cache
+
+
+def convolution_backward(
+    be: Device, dy: Array, cache: ConvolutionCache, need_dx: bool = True
+) -> tuple[Array | None, ConvolutionParams]:
+    """The rows of dy are divided where there are few kernels: their gradients are added up at the end."""
+    dy, x, w = be.contiguous(dy, cache.x, cache.w)
+    members, outputs, height = dy.shape[:3]
+    tiles = -(-prod(w.shape[2:]) // ENTRIES)
+    warps = _warps(tiles)
+    blocks = -(-tiles // warps) * -(-outputs // OUTPUTS)
+    slices = min(height, -(-SLICED_BLOCKS // blocks))
+    parts = be.xp.empty((slices, members, *w.shape[1:]), dy.dtype)
+    launch = be.kernel("convolution_weight_gradient", dy.dtype, (blocks * members, slices), 32 * warps)
+    launch(dy, x, parts, _sliding(len(x), cache, dy, w_members=members, slices=slices))
+    dw = parts[0] if slices == 1 else parts.sum(axis=0)
+    grads = ConvolutionParams(dw, be.row_sums(dy, dy.shape[:2]))
+    if not need_dx:
+        return None, grads
+    dx = be.xp.empty((members, *x.shape[1:]), dy.dtype)
+    launch = be.kernel("convolution_input_gradient", dy.dtype, *_tiles(dx))
+    launch(dy, w, dx, _sliding(members, cache, dy))
+    return dx, grads
+
+
+def _sliding(
+    x_members: int, cache: ConvolutionCache, y: Array, w_members: int | None = None, slices: int = 1
+) -> Any:
+    """The struct of a convolution: who has which x and w, shapes, and how the kernel slides."""
+    (own, outputs, inputs, *kernel), size = cache.w.shape, cache.x.shape[2:4]
+    members, _, height, width, batch = y.shape
+    shapes = members, x_members, w_members or own, inputs, outputs, *size, height, width
+    return packed(np.int32, *shapes, *kernel, *cache.stride, *cache.padding, batch, slices)
+
+
 def _warps(tiles: int) -> int:
-    """Return how many warps a block has if each of them has a tile: so that the fewest are idle."""
+    """How many warps a block has if each of them has a tile: so that the fewest are idle."""
     return min(range(min(tiles, WARPS), min(tiles, WARPS) // 2, -1), key=lambda warps: -tiles % warps)
 
 
 def _tiles(image: Array) -> tuple[tuple[int, ...], int]:
-    """Return grid and threads of a convolution with that result (P, C, H, W, B)."""
+    """Grid and threads of a convolution with that result (P, C, H, W, B)."""
     members, channels, height, width, batch = image.shape
     return by_sample(members * height * -(-channels // OUTPUTS) * -(-width // ACROSS), batch)
+
+
+# ---- pooling --------------------------------------------------------------------------------------------
+
+
+def max_pooling_forward(
+    be: Device, params: tuple[()], x: Array, window: Pair
+) -> tuple[Array, MaxPoolingCache]:
+    """The same bits."""
+    (x,) = be.contiguous(x)
+    y = _pooled(be, "max_pool", x, window)
+    return y, MaxPoolingCache(x, y, window)
+
+
+def max_pooling_backward(be: Device, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
+    """The same bits."""
+    dy, x, y = be.contiguous(dy, cache.x, cache.y)
+    dx = _unpooled(be, dy, x.shape[2:4], cache.window)
+    _pooling(be, "max_pool_backward", dx, cache.window, len(x))(dy, x, y, dx)
+    return dx, ()
+
+
+def average_pooling_forward(
+    be: Device, params: tuple[()], x: Array, window: Pair
+) -> tuple[Array, AveragePoolingCache]:
+    """The same bits."""
+    cache = AveragePoolingCache(x.shape[2:4], window)
+    if window == (1, 1):
+        return x, cache
+    (x,) = be.contiguous(x)
+    return _pooled(be, "average_pool", x, window), cache
+
+
+def average_pooling_backward(be: Device, dy: Array, cache: AveragePoolingCache) -> tuple[Array, tuple[()]]:
+    """The same bits."""
+    if cache.window == (1, 1):
+        return dy, ()
+    (dy,) = be.contiguous(dy)
+    dx = _unpooled(be, dy, *cache)
+    _pooling(be, "average_pool_backward", dx, cache.window, len(dx))(dy, dx)
+    return dx, ()
+
+
+def _pooled(be: Device, name: str, x: Array, window: Pair) -> Array:
+    """What a kernel makes of the windows of x."""
+    members, channels, height, width, batch = x.shape
+    y = be.xp.empty((members, channels, height // window[0], width // window[1], batch), x.dtype)
+    _pooling(be, name, x, window, members)(x, y)
+    return y
+
+
+def _unpooled(be: Device, dy: Array, size: Pair, window: Pair) -> Array:
+    """An array for dx, with 0 where there is no window."""
+    covered = size[0] % window[0] == 0 and size[1] % window[1] == 0
+    return (be.xp.empty if covered else be.xp.zeros)((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
+
+
+def _pooling(be: Device, name: str, image: Array, window: Pair, x_members: int) -> Any:
+    """The launch of a pooling kernel, for its arrays; `image` has the shape of x."""
+    members, channels, height, width, batch = image.shape
+    windows = members * channels * (height // window[0]) * (width // window[1])
+    sizes = packed(np.int32, channels, height, width, *window, batch, x_members)
+    launch = be.kernel(name, image.dtype, *by_sample(windows, batch))
+    return lambda *arrays: launch(*arrays, sizes)
+
+
+# ---- batch norm -----------------------------------------------------------------------------------------
+
+
+def training_forward(be: Device, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
+    """A block for each row. What is not finite makes NaN: looking at it would stop the device."""
+    batch_norm.check_count(x)
+    x, gamma, beta = be.contiguous(x, *params)
+    y = be.xp.empty((max(len(x), len(gamma)), *x.shape[1:]), x.dtype)
+    mean, residual, variance, inverse = statistics = [be.xp.empty(x.shape[:2], x.dtype) for _ in range(4)]
+    launch = _by_row(be, "batch_norm", y, len(x), len(gamma))
+    launch(x, gamma, beta, y, *statistics, x.dtype.type(EPSILON))
+    return y, BatchNormCache(x, gamma, mean, residual, variance, inverse)
+
+
+def training_backward(be: Device, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+    """A block for each row."""
+    dy, x, gamma, mean, residual, _, inverse = be.contiguous(dy, *cache)
+    dx, grads = be.xp.empty_like(dy), [be.xp.empty(dy.shape[:2], dy.dtype) for _ in range(2)]
+    launch = _by_row(be, "batch_norm_backward", dx, len(x), len(gamma))
+    launch(dy, x, gamma, mean, residual, inverse, dx, *grads)
+    return dx, BatchNormParams(*grads)
+
+
+def inference_forward(
+    be: Device, params: BatchNormParams, x: Array, running: RunningStatistics
+) -> tuple[Array, BatchNormCache]:
+    """y = (x − centre)·scale + shift, whose values a kernel computes first."""
+    mean, variance, residual = running
+    centre, scale, shift, inverse = _normaliser(be, params, mean, residual, variance)
+    shape = (max(map(len, (x, centre))), x.shape[1])
+    x, *values = be.contiguous(x, *(be.xp.broadcast_to(array, shape) for array in (centre, scale, shift)))
+    y = be.xp.empty((len(values[0]), *x.shape[1:]), x.dtype)
+    _by_row(be, "normalise", y, len(x), len(values[0]))(x, *values, y)
+    return y, BatchNormCache(x, params.gamma, mean, residual, variance, inverse)
+
+
+def _normaliser(
+    be: Device, params: BatchNormParams, mean: Array, residual: Array, variance: Array
+) -> list[Array]:
+    """centre, scale, shift and inverse, (P, F) each."""
+    shape = (max(len(params.gamma), len(mean)), mean.shape[1])
+    values = (be.xp.broadcast_to(array, shape) for array in (*params, mean, residual, variance))
+    given = be.contiguous(*values)
+    found, size = [be.xp.empty(shape, mean.dtype) for _ in range(4)], prod(shape)
+    launch = be.kernel("normaliser", mean.dtype, *by_element(size, 1))
+    launch(*given, *found, mean.dtype.type(EPSILON), np.int64(size))
+    return found
+
+
+def _by_row(be: Device, name: str, y: Array, x_members: int, gamma_members: int) -> Any:
+    """The launch of a kernel with a block for each row of y, for its arrays."""
+    members, features, size = rows(y).shape
+    sizes = packed(np.int64, features, x_members, gamma_members, size)
+    launch = be.kernel(name, y.dtype, (members * features,), reducing(size))
+    return lambda *arrays: launch(*arrays, sizes)
+
+
+OWN = {
+    linear.FORMULA: Formula(linear_forward, linear_backward),
+    relu.FORMULA: Formula(relu_forward, relu_backward),
+    cross_entropy.FORMULA: Formula(cross_entropy_forward, cross_entropy_backward),
+    convolution.FORMULA: Formula(convolution_forward, convolution_backward),
+    max_pooling.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
+    average_pooling.FORMULA: Formula(average_pooling_forward, average_pooling_backward),
+    batch_norm.TRAINING: Formula(training_forward, training_backward),
+    batch_norm.INFERENCE: Formula(inference_forward, careful.backward_inference),
+}

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numba
 import numpy as np
 
-from wn.engine.backends import by_primitives
-from wn.engine.backends.numba.kernels import draws, elementwise, noise, small
-from wn.engine.backends.numba.layers import NumbaLayers
+from wn.engine.backends.numba import fused, layers
+from wn.engine.backends.numba.kernel_calls import KernelCalls
+from wn.engine.backends.numba.kernels import draws, elementwise, loss, noise, small
 from wn.engine.backends.numba.pace import Pace
 from wn.engine.backends.numba.process import PROCESS
 from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep, primitive
@@ -19,10 +19,12 @@ from wn.engine.backends.plain.base import Array, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.layers.base import Formula
+from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
+from wn.engine.layers.cross_entropy import check_labels
 from wn.engine.ranges import not_finite
 
 
-class NumbaBackend(NumbaLayers):
+class NumbaBackend(KernelCalls):
     """NumPy's arrays and compiled loops; results agree with the NumPy backend's, noise bit by bit.
 
     Work is divided among `numba.get_num_threads()` processors; no result depends on how many there are.
@@ -32,8 +34,7 @@ class NumbaBackend(NumbaLayers):
 
     name = "numba"
     libraries = ("numba",)
-    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.ALL
-    fuses = True
+    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | fused.OWN
 
     @property
     def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]
@@ -98,10 +99,6 @@ class NumbaBackend(NumbaLayers):
         recording = self._local.recording
         return state if recording is None else sealed(state, recording.refuse)
 
-    def not_repeatable(self, what: str) -> None:
-        """See `Backend.not_repeatable`."""
-        self._not_recorded(what)
-
     # ---- batches ----------------------------------------------------------------------------------------
 
     @primitive
@@ -116,9 +113,9 @@ class NumbaBackend(NumbaLayers):
     ) -> Array:
         """See `Backend.gather`: the same bits."""
         count, *shape = images.shape
-        x = self._empty((1, *shape, len(samples)), dtype)
+        x = self.empty((1, *shape, len(samples)), dtype)
         pixels = (shape[0], prod(shape[1:]))
-        self._run(
+        self.run(
             elementwise.gather,
             np.ascontiguousarray(images).reshape(count, *pixels),
             samples,
@@ -135,41 +132,44 @@ class NumbaBackend(NumbaLayers):
     def take(self, values: Array, samples: Array) -> Array:
         """See `Backend.take`."""
         out = np.empty(len(samples), values.dtype)
-        self._run(small.take, values, samples, out)
+        self.run(small.take, values, samples, out)
         return out
 
     @primitive
-    def shares(self, labels: Array, class_weights: Sequence[float] | None, dtype: Any) -> Array:
-        """See `Backend.shares`."""
-        out = np.full(len(labels), 1 / len(labels), dtype)
-        if class_weights is not None:
-            self.check_labels(labels, len(class_weights))
-            self._run(small.shares, labels, np.asarray(class_weights, dtype), out)
-        return out
+    def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+        """See `Backend.update_running`: the same bits."""
+        mean, variance, residual = (np.empty_like(running.mean) for _ in range(3))
+        old, new = (
+            (running.mean, running.residual, running.variance),
+            (batch.mean, batch.residual, batch.variance),
+        )
+        factors = MOMENTUM, unbiased(batch.values)
+        self.run(small.running_statistics, *old, *new, *factors, mean, residual, variance)
+        return RunningStatistics(mean, variance, residual)
 
     @primitive
-    def running_statistics(
-        self, old: tuple[Array, Array, Array], new: tuple[Array, Array, Array], share: float, factor: float
-    ) -> tuple[Array, Array, Array]:
-        """See `Backend.running_statistics`: the same bits."""
-        out = tuple(np.empty_like(old[0]) for _ in range(3))
-        self._run(small.running_statistics, *old, *new, share, factor, *out)
-        return out
+    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
+        """See `Backend.count_correct`: the same numbers."""
+        check_labels(labels, logits.shape[1])
+        logits, labels = self.contiguous(logits, labels)
+        hits = np.zeros((len(logits), 1 if groups is None else groups), np.int64)
+        self.run(loss.count_correct, logits, labels, hits)
+        return hits[:, 0] if groups is None else hits
 
     @primitive
     def assign(self, target: Array, values: Array) -> None:
         """See `Backend.assign`."""
-        self._run_last(np.copyto, target, values)
+        self.run_last(np.copyto, target, values)
 
     @primitive
     def accumulate(self, total: Array, values: Array, factor: int) -> None:
         """See `Backend.accumulate`: the same bits."""
-        self._run_last(small.accumulate, total, values, factor)
+        self.run_last(small.accumulate, total, values, factor)
 
     @primitive
     def check_finite(self, array: Array, what: str) -> None:
         """See `Backend.check_finite`."""
-        self._run(_check_finite, array, what)
+        self.run(_check_finite, array, what)
 
     # ---- optimiser --------------------------------------------------------------------------------------
 
@@ -192,11 +192,11 @@ class NumbaBackend(NumbaLayers):
         kinds = parameters, gradients, first, second
         if len({array.dtype for kind in kinds for array in kind}) > 1:
             recording.refuse("parameters and gradients of several types")
-        arrays = [self._contiguous(*kind) for kind in kinds]
+        arrays = [self.contiguous(*kind) for kind in kinds]
         addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
         sizes = np.array([array.size for array in parameters], np.int64)
         recording.keep(arrays)
-        self._run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
+        self.run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
 
     @primitive
     def adam_update(
@@ -209,28 +209,28 @@ class NumbaBackend(NumbaLayers):
     ) -> None:
         """See `Backend.adam_update`: the same bits."""
         if not all(array.flags.c_contiguous for array in (parameter, first, second)):  # reshape would copy
-            self._not_recorded("parameters in another layout")
+            self.not_repeatable("parameters in another layout")
             super().adam_update(parameter, gradient, first, second, list(map(float, constants)))
             return
         flat = (array.reshape(-1) for array in (parameter, gradient, first, second))
-        self._run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
+        self.run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
 
     @primitive
     def clip(self, w: Array, limit: float) -> None:
         """See `Backend.clip`."""
         if w.flags.c_contiguous:
-            self._run_last(elementwise.clip, w.reshape(-1), float(limit))
+            self.run_last(elementwise.clip, w.reshape(-1), float(limit))
         else:
-            self._not_recorded("weights in another layout")
+            self.not_repeatable("weights in another layout")
             super().clip(w, limit)  # reshape would copy
 
     # ---- noise ------------------------------------------------------------------------------------------
 
     def _draws_of_seed(self, key: Any, seed: int, features: int, repetition: int, distribution: str) -> Any:
-        out = self._empty((features, len(key.samples)), np.float32)
-        self._not_recorded("draws that are stored")
+        out = self.empty((features, len(key.samples)), np.float32)
+        self.not_repeatable("draws that are stored")
         stream = seed, key.samples, key.epoch, key.purpose, key.site, repetition, distribution
-        self._run(draws.fill_draws, out, *stream)
+        self.run(draws.fill_draws, out, *stream)
         return out
 
     @primitive
@@ -240,11 +240,11 @@ class NumbaBackend(NumbaLayers):
         """See `Backend.apply_draws`: the same bits; the draws themselves are never stored."""
         if multiplier is None and offset is None:
             return x, None
-        (x,) = self._contiguous(x)
+        (x,) = self.contiguous(x)
         shape = (prod(x.shape[1:-1]), x.shape[-1])  # features, samples
         kept = noise.members(multiplier)
-        y = self._empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
-        m = self._empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
+        y = self.empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
+        m = self.empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
         recording = self._local.recording
         if recording is not None:
             multiplier, offset = (_in_step(draws, recording) for draws in (multiplier, offset))
@@ -258,15 +258,15 @@ class NumbaBackend(NumbaLayers):
             None if recording is None else recording.epoch,
         )
         if y.size:
-            self._run(noise.apply, *arguments)
+            self.run(noise.apply, *arguments)
         return y, m
 
     @primitive
     def multiply(self, dy: Array, m: Array) -> Array:
         """See `Backend.multiply`: the same bits."""
-        dy, m = self._contiguous(dy, m)
-        dx = self._empty(dy.shape, dy.dtype)
-        self._run(noise.multiply, dy.reshape(len(dy), -1), m.reshape(len(m), -1), dx.reshape(len(dy), -1))
+        dy, m = self.contiguous(dy, m)
+        dx = self.empty(dy.shape, dy.dtype)
+        self.run(noise.multiply, dy.reshape(len(dy), -1), m.reshape(len(m), -1), dx.reshape(len(dy), -1))
         return dx
 
 

@@ -1,11 +1,13 @@
-"""The layers' primitives on a CPU: loops compiled by Numba, matrix products by BLAS."""
+"""The layers on a CPU: loops compiled by Numba, matrix products by BLAS.
 
-import threading
-from collections.abc import Callable
-from typing import Any
+Each pair of functions computes what the formula of its layer says, see `wn/engine/layers`.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from wn.engine.backends.numba.kernel_calls import KernelCalls
 from wn.engine.backends.numba.kernels import (
     batch_norm,
     convolution,
@@ -14,16 +16,26 @@ from wn.engine.backends.numba.kernels import (
     loss,
     pooling,
     products,
+    small,
 )
-from wn.engine.backends.numba.pace import Pace
-from wn.engine.backends.numba.process import PROCESS
-from wn.engine.backends.numba.recorded_calls import RecordedCalls, primitive
-from wn.engine.backends.numba.work_arrays import WorkArrays
-from wn.engine.backends.numpy.backend import NumpyBackend
-from wn.engine.backends.plain.base import Array
-from wn.engine.backends.sealed import Sealed, SealedNamespace
-from wn.engine.backends.threads import blas_is_held, single_threaded_blas
-from wn.engine.layers.windows import Pair, Sliding
+from wn.engine.backends.numba.recorded_calls import primitive
+from wn.engine.backends.numpy.batch_norm import normaliser
+from wn.engine.layers import average_pooling as average_pooling_layer
+from wn.engine.layers import batch_norm as batch_norm_layer
+from wn.engine.layers import convolution as convolution_layer
+from wn.engine.layers import cross_entropy as cross_entropy_layer
+from wn.engine.layers import linear as linear_layer
+from wn.engine.layers import max_pooling as max_pooling_layer
+from wn.engine.layers import relu as relu_layer
+from wn.engine.layers.average_pooling import AveragePoolingCache
+from wn.engine.layers.base import Formula
+from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams, RunningStatistics, rows
+from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
+from wn.engine.layers.cross_entropy import CrossEntropyCache, check_labels
+from wn.engine.layers.linear import LinearCache, LinearParams
+from wn.engine.layers.max_pooling import MaxPoolingCache
+from wn.engine.layers.relu import ReluCache
+from wn.engine.layers.windows import Array, Pair, Sliding
 
 # Parts of a matrix product, one thread's work each. They depend on the shapes of one member alone, since BLAS
 # rounds an element by its place in a part.
@@ -31,366 +43,283 @@ SAMPLES = 64  # columns of y and dx where the batch has up to 128,
 MORE_SAMPLES = 128  # and where it has more
 INPUTS = 392  # columns of dw: half of an MNIST image
 
-ARRAYS = (np.ndarray, Sealed)
+# ---- linear ---------------------------------------------------------------------------------------------
 
 
-class _Local(threading.local):
-    """What each thread has of its own: the pace of its steps, and the step that it records."""
-
-    pace: Pace | None = None
-    recording: RecordedCalls | None = None
-
-
-class NumbaLayers(NumpyBackend):
-    """Products, element-wise functions, loss, convolution, pooling and batch norm, each by its kernel.
-
-    Every kernel is called by `_run`, every large array comes from `_empty`, and only a `primitive` looks into
-    arrays: so steps can be recorded.
-    """
-
-    def __init__(self) -> None:
-        self._work = WorkArrays()
-        self._local = _Local()
-        self._gemm = {np.dtype(kind): products.gemm_address(kind) for kind in ("float32", "float64")}
-
-    @property
-    def xp(self) -> Any:  # type: ignore[override]  # an attribute of other backends
-        """NumPy; while a step is recorded nothing can be done with it, since it could not be repeated."""
-        recording = self._local.recording
-        return np if recording is None else SealedNamespace(recording.refuse)
-
-    def asarray(self, values: Any, dtype: Any = None) -> Array:
-        """See `Backend.asarray`; an array of that dtype is returned as it is, also in a recorded step."""
-        fits = isinstance(values, ARRAYS) and (dtype is None or values.dtype == dtype)
-        return values if fits else self.xp.asarray(values, dtype=dtype)
-
-    def _not_recorded(self, what: str) -> None:
-        """Raise NotRecordable while a step is recorded."""
-        if self._local.recording is not None:
-            self._local.recording.refuse(what)
-
-    def _run(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a function that writes to some of its arguments; where a step is recorded, note the call."""
-        recording = self._local.recording
-        if recording is not None:
-            recording.run(function, arguments)
-        elif PROCESS.plain:
-            function(*arguments)
-        else:
-            PROCESS.call(function, arguments)
-
-    def _run_blas(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a kernel that calls BLAS: threads of BLAS within those of the kernel might wait for ever."""
-        if blas_is_held():  # as it is in a training
-            self._run(function, *arguments)
-        else:
-            with single_threaded_blas():
-                self._run(function, *arguments)
-
-    def _run_last(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a function that changes what outlives a step; where one is recorded, at its end."""
-        recording = self._local.recording
-        if recording is not None:
-            recording.run_last(function, arguments)
-        elif PROCESS.plain:
-            function(*arguments)
-        else:
-            PROCESS.call(function, arguments)
-
-    def _empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an array whose contents are undefined, if it is large on memory that is used again."""
-        recording = self._local.recording
-        return (self._work if recording is None else recording.work).empty(shape, dtype)
-
-    def _contiguous(self, *arrays: Array) -> tuple[Array, ...]:
-        """Return the arrays in the layout that kernels are compiled for, copied where they have another."""
-        for array in arrays:  # no more than this in most calls: they come in every step
-            if not array.flags.c_contiguous:
-                self._not_recorded("an array that has to be copied first")
-                return tuple(np.ascontiguousarray(array) for array in arrays)
-        return arrays
-
-    # ---- products ---------------------------------------------------------------------------------------
-
-    @primitive
-    def linear(self, w: Array, x: Array, b: Array) -> Array:
-        """See `Backend.linear`: products in parts of so many samples."""
-        return self._linear(w, x, b, relu=False)
-
-    @primitive
-    def linear_relu(self, w: Array, x: Array, b: Array) -> Array:
-        """relu(linear(w, x, b)): the same bits."""
-        return self._linear(w, x, b, relu=True)
-
-    def _linear(self, w: Array, x: Array, b: Array, relu: bool) -> Array:
-        w, x, b = self._contiguous(w, x, b)
-        y = self._empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
-        self._run_blas(products.linear, self._gemm[x.dtype], w, x, b, y, _part(x.shape[2]), relu)
-        return y
-
-    @primitive
-    def linear_backward(
-        self, dy: Array, x: Array, w: Array, need_dx: bool
-    ) -> tuple[Array | None, Array, Array]:
-        """See `Backend.linear_backward`: dx in parts of so many samples, dw of so many inputs."""
-        dy, x, w = self._contiguous(dy, x, w)
-        gradients = self._linear_gradients(dy, x, need_dx)
-        parts = _part(dy.shape[2]), INPUTS
-        self._run_blas(products.linear_backward, self._gemm[dy.dtype], dy, x, w, *gradients, *parts)
-        return (gradients[0] if need_dx else None), *gradients[1:]
-
-    @primitive
-    def linear_relu_backward(
-        self, dy: Array, y: Array, x: Array, w: Array, need_dx: bool
-    ) -> tuple[Array | None, Array, Array]:
-        """linear_backward of relu_backward(dy, y): the same bits."""
-        dy, y, x, w = self._contiguous(dy, y, x, w)
-        masked, gradients = self._empty(dy.shape, dy.dtype), self._linear_gradients(dy, x, need_dx)
-        given, parts = (dy, y, x, w, masked), (_part(dy.shape[2]), INPUTS)
-        self._run_blas(products.linear_relu_backward, self._gemm[dy.dtype], *given, *gradients, *parts)
-        return (gradients[0] if need_dx else None), *gradients[1:]
-
-    def _linear_gradients(self, dy: Array, x: Array, need_dx: bool) -> tuple[Array, Array, Array]:
-        """Arrays for dx, of no members unless it is needed, dw and db."""
-        (members, outputs, batch), inputs = dy.shape, x.shape[1]
-        dx = self._empty((members if need_dx else 0, inputs, batch), dy.dtype)
-        dw = self._empty((members, outputs, inputs), dy.dtype)
-        return dx, dw, np.empty((members, outputs), dy.dtype)
-
-    # ---- element-wise -----------------------------------------------------------------------------------
-
-    @primitive
-    def relu(self, x: Array) -> Array:
-        """y of `layers.relu`: the same bits."""
-        (x,) = self._contiguous(x)
-        y = self._empty(x.shape, x.dtype)
-        self._run(elementwise.relu, x.reshape(-1), y.reshape(-1))
-        return y
-
-    @primitive
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        """dx of `layers.relu`: the same bits."""
-        dy, y = self._contiguous(dy, y)
-        dx = self._empty(dy.shape, dy.dtype)
-        self._run(
-            elementwise.relu_backward, dy.reshape(len(dy), -1), y.reshape(len(y), -1), dx.reshape(len(dy), -1)
-        )
-        return dx
-
-    # ---- loss -------------------------------------------------------------------------------------------
-
-    @primitive
-    def cross_entropy(self, logits: Array, labels: Array, shares: Array) -> tuple[Array, Array]:
-        """Loss and log-probabilities of `layers.cross_entropy`."""
-        self.check_labels(labels, logits.shape[1])
-        logits, labels, shares = self._contiguous(logits, labels, shares)
-        values, log_probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits)
-        self._run(loss.cross_entropy, logits, labels, shares, log_probabilities, values)
-        return values, log_probabilities
-
-    @primitive
-    def cross_entropy_backward(self, log_probabilities: Array, labels: Array, shares: Array) -> Array:
-        """dlogits of `layers.cross_entropy`."""
-        log_probabilities, labels, shares = self._contiguous(log_probabilities, labels, shares)
-        dlogits = np.empty_like(log_probabilities)
-        self._run(loss.cross_entropy_backward, log_probabilities, labels, shares, dlogits)
-        return dlogits
-
-    @primitive
-    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
-        """See `Backend.count_correct`: the same numbers."""
-        self.check_labels(labels, logits.shape[1])
-        logits, labels = self._contiguous(logits, labels)
-        hits = np.zeros((len(logits), 1 if groups is None else groups), np.int64)
-        self._run(loss.count_correct, logits, labels, hits)
-        return hits[:, 0] if groups is None else hits
-
-    # ---- convolution ------------------------------------------------------------------------------------
-
-    @primitive
-    def convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """See `Backend.convolution`."""
-        return self._convolution(x, w, b, stride, padding, relu=False)
-
-    @primitive
-    def convolution_relu(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair) -> Array:
-        """relu(convolution(…)): the same bits."""
-        if not convolution.prefers_direct(w.shape[1], stride[1]):
-            return self.relu(self.convolution(x, w, b, stride, padding))
-        return self._convolution(x, w, b, stride, padding, relu=True)
-
-    def _convolution(self, x: Array, w: Array, b: Array, stride: Pair, padding: Pair, relu: bool) -> Array:
-        x, w, b = self._contiguous(x, w, b)
-        places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
-        y = self._empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
-        if convolution.prefers_direct(w.shape[1], stride[1]):
-            self._run(convolution.convolution, x, w, b, y, *stride, *padding, relu)
-        else:
-            self._run_blas(
-                convolution_columns.convolution, self._gemm[x.dtype], x, w, b, y, *stride, *padding
-            )
-        return y
-
-    @primitive
-    def convolution_gradients(
-        self, dy: Array, x: Array, kernel: Pair, stride: Pair, padding: Pair
-    ) -> tuple[Array, Array]:
-        """See `Backend.convolution_gradients`."""
-        dy, x = self._contiguous(dy, x)
-        dw = self._empty((*dy.shape[:2], x.shape[1], *kernel), dy.dtype)
-        db = np.empty(dy.shape[:2], dy.dtype)
-        if convolution.prefers_direct(dy.shape[1], stride[1]):
-            self._run(convolution.convolution_gradients, dy, x, dw, db, *stride, *padding)
-        else:
-            gemm, function = self._gemm[x.dtype], convolution_columns.convolution_gradients
-            self._run_blas(function, gemm, dy, x, dw, db, *stride, *padding)
-        return dw, db
-
-    @primitive
-    def convolution_input_gradient(
-        self, w: Array, dy: Array, size: Pair, stride: Pair, padding: Pair
-    ) -> Array:
-        """See `Backend.convolution_input_gradient`."""
-        w, dy = self._contiguous(w, dy)
-        dx = self._empty((len(dy), w.shape[2], *size, dy.shape[4]), dy.dtype)
-        if convolution.prefers_direct_input_gradient(w.shape[1], stride[1], w.shape[4], dy.shape[3]):
-            self._run(convolution.convolution_input_gradient, w, dy, dx, *stride, *padding)
-        else:
-            gemm, function = self._gemm[dy.dtype], convolution_columns.convolution_input_gradient
-            self._run_blas(function, gemm, w, dy, dx, *stride, *padding)
-        return dx
-
-    # ---- pooling ----------------------------------------------------------------------------------------
-
-    @primitive
-    def max_pool(self, x: Array, window: Pair) -> Array:
-        """y of `layers.max_pooling`: the same bits."""
-        (x,) = self._contiguous(x)
-        y = self._pooled(x, window)
-        self._run(pooling.max_pool, x, y, *window)
-        return y
-
-    @primitive
-    def max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """dx of `layers.max_pooling`: the same bits."""
-        return self._max_pool_backward(dy, x, y, window, relu=False)
-
-    @primitive
-    def max_pool_backward_relu(self, dy: Array, x: Array, y: Array, window: Pair) -> Array:
-        """relu_backward(max_pool_backward(…), x): the same bits."""
-        return self._max_pool_backward(dy, x, y, window, relu=True)
-
-    def _max_pool_backward(self, dy: Array, x: Array, y: Array, window: Pair, relu: bool) -> Array:
-        dy, x, y = self._contiguous(dy, x, y)
-        dx = self._empty((len(dy), *x.shape[1:]), dy.dtype)
-        self._run(pooling.max_pool_backward, dy, x, y, dx, *window, relu)
-        return dx
-
-    @primitive
-    def average_pool(self, x: Array, window: Pair) -> Array:
-        """y of `layers.average_pooling`."""
-        (x,) = self._contiguous(x)
-        y = self._pooled(x, window)
-        self._run(pooling.average_pool, x, y, *window)
-        return y
-
-    @primitive
-    def average_pool_backward(self, dy: Array, size: Pair, window: Pair) -> Array:
-        """dx of `layers.average_pooling`."""
-        (dy,) = self._contiguous(dy)
-        dx = self._empty((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
-        self._run(pooling.average_pool_backward, dy, dx, *window)
-        return dx
-
-    def _pooled(self, x: Array, window: Pair, population: int | None = None) -> Array:
-        members, channels, height, width, batch = x.shape
-        size = height // window[0], width // window[1]
-        return self._empty((population or members, channels, *size, batch), x.dtype)
-
-    # ---- batch norm -------------------------------------------------------------------------------------
-
-    @primitive
-    def batch_norm(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Backend.batch_norm`."""
-        return self._batch_norm(rows, gamma, beta, epsilon, relu=False)
-
-    @primitive
-    def batch_norm_relu(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        """`batch_norm` with relu(y) in place of y: the same bits."""
-        return self._batch_norm(rows, gamma, beta, epsilon, relu=True)
-
-    def _batch_norm(
-        self, rows: Array, gamma: Array, beta: Array, epsilon: float, relu: bool
-    ) -> tuple[Array, Array, Array, Array, Array]:
-        rows, gamma, beta = self._contiguous(rows, gamma, beta)
-        y = self._empty((max(len(rows), len(gamma)), *rows.shape[1:]), rows.dtype)
-        mean, residual, variance, inverse = (np.empty(rows.shape[:2], rows.dtype) for _ in range(4))
-        statistics = mean, residual, variance, inverse
-        self._run(batch_norm.forward_training, rows, gamma, beta, epsilon, y, *statistics, relu)
-        return y, mean, residual, variance, inverse
-
-    @primitive
-    def batch_norm_backward(
-        self, drows: Array, rows: Array, gamma: Array, mean: Array, residual: Array, inverse: Array
-    ) -> tuple[Array, Array, Array]:
-        """See `Backend.batch_norm_backward`."""
-        drows, rows, *given = self._contiguous(drows, rows, gamma, mean, residual, inverse)
-        dx = self._empty(drows.shape, drows.dtype)
-        dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        self._run(batch_norm.backward_training, drows, rows, *given, dx, dgamma, dbeta)
-        return dx, dgamma, dbeta
-
-    @primitive
-    def batch_norm_relu_backward(
-        self, drows: Array, y_rows: Array, *others: Array
-    ) -> tuple[Array, Array, Array]:
-        """batch_norm_backward of relu_backward(drows, y_rows) and the others: the same bits."""
-        drows, y_rows, rows, *given = self._contiguous(drows, y_rows, *others)
-        masked, dx = (self._empty(drows.shape, drows.dtype) for _ in range(2))
-        dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        self._run(batch_norm.backward_training_relu, drows, y_rows, masked, rows, *given, dx, dgamma, dbeta)
-        return dx, dgamma, dbeta
-
-    @primitive
-    def normalise(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """See `Backend.normalise`."""
-        return self._normalise(rows, mean, scale, shift, relu=False)
-
-    @primitive
-    def normalise_relu(self, rows: Array, mean: Array, scale: Array, shift: Array) -> Array:
-        """relu(normalise(…)): the same bits."""
-        return self._normalise(rows, mean, scale, shift, relu=True)
-
-    def _normalise(self, rows: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
-        rows, mean, scale, shift = self._contiguous(rows, mean, scale, shift)
-        population = max(len(array) for array in (rows, mean, scale, shift))
-        y = self._empty((population, *rows.shape[1:]), rows.dtype)
-        self._run(batch_norm.normalise, rows, mean, scale, shift, relu, y)
-        return y
-
-    @primitive
-    def normalise_relu_pool(self, x: Array, mean: Array, scale: Array, shift: Array, window: Pair) -> Array:
-        """max_pool(relu(normalise(…)), window) of images: the same bits."""
-        x, mean, scale, shift = self._contiguous(x, mean, scale, shift)
-        population = max(len(array) for array in (x, mean, scale, shift))
-        y = self._pooled(x, window, population)
-        self._run(batch_norm.normalise_relu_pool, x, mean, scale, shift, y, *window)
-        return y
-
-    @primitive
-    def normalise_sums(
-        self, drows: Array, rows: Array, mean: Array, residual: Array, inverse: Array
-    ) -> tuple[Array, Array]:
-        """See `Backend.normalise_sums`."""
-        drows, rows, mean, residual, inverse = self._contiguous(drows, rows, mean, residual, inverse)
-        dgamma, dbeta = (np.empty(drows.shape[:2], drows.dtype) for _ in range(2))
-        self._run(batch_norm.normalise_sums, drows, rows, mean, residual, inverse, dgamma, dbeta)
-        return dgamma, dbeta
+@primitive
+def linear_forward(be: KernelCalls, params: LinearParams, x: Array) -> tuple[Array, LinearCache]:
+    """Products in parts of so many samples."""
+    return affine(be, params, x, relu=False)
 
 
-def _part(samples: int) -> int:
+def affine(be: KernelCalls, params: LinearParams, x: Array, relu: bool) -> tuple[Array, LinearCache]:
+    """y = W x + b, or its ReLU."""
+    w, b, x = be.contiguous(*params, x)
+    y = be.empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
+    be.run_blas(products.linear, be.gemm[x.dtype], w, x, b, y, part(x.shape[2]), relu)
+    return y, LinearCache(x, w)
+
+
+@primitive
+def linear_backward(
+    be: KernelCalls, dy: Array, cache: LinearCache, need_dx: bool = True
+) -> tuple[Array | None, LinearParams]:
+    """dx in parts of so many samples, dw of so many inputs."""
+    dy, x, w = be.contiguous(dy, *cache)
+    dx, *grads = linear_gradients(be, dy, x, need_dx)
+    parts = part(dy.shape[2]), INPUTS
+    be.run_blas(products.linear_backward, be.gemm[dy.dtype], dy, x, w, dx, *grads, *parts)
+    return (dx if need_dx else None), LinearParams(*grads)
+
+
+def linear_gradients(be: KernelCalls, dy: Array, x: Array, need_dx: bool) -> tuple[Array, Array, Array]:
+    """Arrays for dx, of no members unless it is needed, dw and db."""
+    (members, outputs, batch), inputs = dy.shape, x.shape[1]
+    dx = be.empty((members if need_dx else 0, inputs, batch), dy.dtype)
+    dw = be.empty((members, outputs, inputs), dy.dtype)
+    return dx, dw, np.empty((members, outputs), dy.dtype)
+
+
+def part(samples: int) -> int:
+    """The columns of a part of a product."""
     return SAMPLES if samples <= 2 * SAMPLES else MORE_SAMPLES
+
+
+# ---- convolution ----------------------------------------------------------------------------------------
+
+
+@primitive
+def convolution_forward(
+    be: KernelCalls, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
+) -> tuple[Array, ConvolutionCache]:
+    """Sums of slices where there are few outputs, else products of columns."""
+    return convolved(be, params, x, stride, padding, relu=False)
+
+
+def convolved(
+    be: KernelCalls, params: ConvolutionParams, x: Array, stride: Pair, padding: Pair, relu: bool
+) -> tuple[Array, ConvolutionCache]:
+    """y = w ∗ x + b, or, where `prefers_direct`, its ReLU."""
+    w, b, x = be.contiguous(*params, x)
+    places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
+    y = be.empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
+    if convolution.prefers_direct(w.shape[1], stride[1]):
+        be.run(convolution.convolution, x, w, b, y, *stride, *padding, relu)
+    else:
+        be.run_blas(convolution_columns.convolution, be.gemm[x.dtype], x, w, b, y, *stride, *padding)
+    return y, ConvolutionCache(x, w, stride, padding)
+
+
+@primitive
+def convolution_backward(
+    be: KernelCalls, dy: Array, cache: ConvolutionCache, need_dx: bool = True
+) -> tuple[Array | None, ConvolutionParams]:
+    """Each gradient by sums of slices or by columns, whichever is faster."""
+    dy, x, w = be.contiguous(dy, cache.x, cache.w)
+    stride, sliding = cache.stride, (*cache.stride, *cache.padding)
+    dw, db = be.empty((len(dy), *w.shape[1:]), dy.dtype), np.empty(dy.shape[:2], dy.dtype)
+    if convolution.prefers_direct(dy.shape[1], stride[1]):
+        be.run(convolution.convolution_gradients, dy, x, dw, db, *sliding)
+    else:
+        be.run_blas(convolution_columns.convolution_gradients, be.gemm[x.dtype], dy, x, dw, db, *sliding)
+    if not need_dx:
+        return None, ConvolutionParams(dw, db)
+    dx = be.empty((len(dy), *x.shape[1:]), dy.dtype)
+    if convolution.prefers_direct_input_gradient(w.shape[1], stride[1], w.shape[4], dy.shape[3]):
+        be.run(convolution.convolution_input_gradient, w, dy, dx, *sliding)
+    else:
+        be.run_blas(convolution_columns.convolution_input_gradient, be.gemm[dy.dtype], w, dy, dx, *sliding)
+    return dx, ConvolutionParams(dw, db)
+
+
+# ---- ReLU and pooling -----------------------------------------------------------------------------------
+
+
+@primitive
+def relu_forward(be: KernelCalls, params: tuple[()], x: Array) -> tuple[Array, ReluCache]:
+    """The same bits."""
+    (x,) = be.contiguous(x)
+    y = be.empty(x.shape, x.dtype)
+    be.run(elementwise.relu, x.reshape(-1), y.reshape(-1))
+    return y, ReluCache(y)
+
+
+@primitive
+def relu_backward(be: KernelCalls, dy: Array, cache: ReluCache) -> tuple[Array, tuple[()]]:
+    """The same bits."""
+    dy, y = be.contiguous(dy, cache.y)
+    dx = be.empty(dy.shape, dy.dtype)
+    be.run(elementwise.relu_backward, *(array.reshape(len(array), -1) for array in (dy, y, dx)))
+    return dx, ()
+
+
+@primitive
+def max_pooling_forward(
+    be: KernelCalls, params: tuple[()], x: Array, window: Pair
+) -> tuple[Array, MaxPoolingCache]:
+    """The same bits."""
+    (x,) = be.contiguous(x)
+    y = pooled(be, len(x), x, window)
+    be.run(pooling.max_pool, x, y, *window)
+    return y, MaxPoolingCache(x, y, window)
+
+
+@primitive
+def max_pooling_backward(be: KernelCalls, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
+    """The same bits."""
+    return unpooled(be, dy, cache, relu=False), ()
+
+
+def unpooled(be: KernelCalls, dy: Array, cache: MaxPoolingCache, relu: bool) -> Array:
+    """dx; with `relu` 0 where x is, of an x that a ReLU has made."""
+    dy, x, y = be.contiguous(dy, cache.x, cache.y)
+    dx = be.empty((len(dy), *x.shape[1:]), dy.dtype)
+    be.run(pooling.max_pool_backward, dy, x, y, dx, *cache.window, relu)
+    return dx
+
+
+@primitive
+def average_pooling_forward(
+    be: KernelCalls, params: tuple[()], x: Array, window: Pair
+) -> tuple[Array, AveragePoolingCache]:
+    """One pass over the image."""
+    cache = AveragePoolingCache(x.shape[2:4], window)
+    if window == (1, 1):
+        return x, cache
+    (x,) = be.contiguous(x)
+    y = pooled(be, len(x), x, window)
+    be.run(pooling.average_pool, x, y, *window)
+    return y, cache
+
+
+@primitive
+def average_pooling_backward(
+    be: KernelCalls, dy: Array, cache: AveragePoolingCache
+) -> tuple[Array, tuple[()]]:
+    """One pass over the image."""
+    if cache.window == (1, 1):
+        return dy, ()
+    (dy,) = be.contiguous(dy)
+    dx = be.empty((*dy.shape[:2], *cache.size, dy.shape[4]), dy.dtype)
+    be.run(pooling.average_pool_backward, dy, dx, *cache.window)
+    return dx, ()
+
+
+def pooled(be: KernelCalls, population: int, x: Array, window: Pair) -> Array:
+    """An array for what is found in windows of x."""
+    _, channels, height, width, batch = x.shape
+    return be.empty((population, channels, height // window[0], width // window[1], batch), x.dtype)
+
+
+# ---- batch norm -----------------------------------------------------------------------------------------
+
+
+@primitive
+def training_forward(be: KernelCalls, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
+    """Row by row, in the cache."""
+    return normalised_by_batch(be, params, x, relu=False)
+
+
+def normalised_by_batch(
+    be: KernelCalls, params: BatchNormParams, x: Array, relu: bool
+) -> tuple[Array, BatchNormCache]:
+    """The batch norm, or its ReLU."""
+    batch_norm_layer.check_count(x)
+    x, gamma, beta = be.contiguous(x, *params)
+    y = be.empty((max(len(x), len(gamma)), *x.shape[1:]), x.dtype)
+    mean, residual, variance, inverse = statistics = [np.empty(x.shape[:2], x.dtype) for _ in range(4)]
+    be.run(batch_norm.forward_training, rows(x), gamma, beta, EPSILON, rows(y), *statistics, relu)
+    batch_norm_layer.check_finite(be, mean)
+    return y, BatchNormCache(x, gamma, mean, residual, variance, inverse)
+
+
+@primitive
+def training_backward(be: KernelCalls, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+    """Row by row, in the cache."""
+    dy, x, gamma, mean, residual, _, inverse = be.contiguous(dy, *cache)
+    dx, grads = be.empty(dy.shape, dy.dtype), [np.empty(dy.shape[:2], dy.dtype) for _ in range(2)]
+    statistics = mean, residual, inverse
+    be.run(batch_norm.backward_training, rows(dy), rows(x), gamma, *statistics, rows(dx), *grads)
+    return dx, BatchNormParams(*grads)
+
+
+def inference_forward(
+    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
+) -> tuple[Array, BatchNormCache]:
+    """One pass over the rows."""
+    return normalised_by_running(be, params, x, running, relu=False)
+
+
+def normalised_by_running(
+    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics, relu: bool
+) -> tuple[Array, BatchNormCache]:
+    """The batch norm, or its ReLU."""
+    (x, centre, scale, shift), inverse = normalising(be, params, x, running)
+    y = be.empty((max(map(len, (x, centre, scale, shift))), *x.shape[1:]), x.dtype)
+    be.run(batch_norm.normalise, rows(x), centre, scale, shift, relu, rows(y))
+    cache = BatchNormCache(x, params.gamma, running.mean, running.residual, running.variance, inverse)
+    return y, cache
+
+
+def normalising(
+    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
+) -> tuple[tuple[Array, ...], Array]:
+    """x and the centre, scale and shift that it is to have, as kernels take them; and inverse."""
+    be.not_repeatable("batch norm at inference")
+    mean, variance, residual = running
+    *given, inverse = normaliser(np, params, mean, residual, variance)
+    return be.contiguous(x, *given), inverse
+
+
+def inference_backward(be: KernelCalls, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+    """The sums by a kernel."""
+    be.not_repeatable("batch norm at inference")
+    dy, x, gamma, mean, residual, _, inverse = be.contiguous(dy, *cache)
+    grads = BatchNormParams(*(np.empty(dy.shape[:2], dy.dtype) for _ in range(2)))
+    be.run(batch_norm.normalise_sums, rows(dy), rows(x), mean, residual, inverse, *grads)
+    dx = rows(dy) * (gamma * inverse)[:, :, None]
+    return dx.reshape(dy.shape), grads
+
+
+# ---- loss -----------------------------------------------------------------------------------------------
+
+
+@primitive
+def cross_entropy_forward(
+    be: KernelCalls,
+    params: tuple[()],
+    logits: Array,
+    labels: Array,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[Array, CrossEntropyCache]:
+    """The shares of samples, then the loss of each member."""
+    check_labels(labels, logits.shape[1])
+    logits, labels = be.contiguous(logits, labels)
+    shares = np.full(len(labels), 1 / len(labels), logits.dtype)
+    if class_weights is not None:
+        check_labels(labels, len(class_weights))
+        be.run(small.shares, labels, np.asarray(class_weights, logits.dtype), shares)
+    values, log_probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits)
+    be.run(loss.cross_entropy, logits, labels, shares, log_probabilities, values)
+    return values, CrossEntropyCache(log_probabilities, labels, shares)
+
+
+@primitive
+def cross_entropy_backward(be: KernelCalls, dloss: None, cache: CrossEntropyCache) -> tuple[Array, tuple[()]]:
+    """One pass over the logits."""
+    given = be.contiguous(*cache)
+    dlogits = np.empty_like(given[0])
+    be.run(loss.cross_entropy_backward, *given, dlogits)
+    return dlogits, ()
+
+
+OWN = {
+    linear_layer.FORMULA: Formula(linear_forward, linear_backward),
+    convolution_layer.FORMULA: Formula(convolution_forward, convolution_backward),
+    relu_layer.FORMULA: Formula(relu_forward, relu_backward),
+    max_pooling_layer.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
+    average_pooling_layer.FORMULA: Formula(average_pooling_forward, average_pooling_backward),
+    batch_norm_layer.TRAINING: Formula(training_forward, training_backward),
+    batch_norm_layer.INFERENCE: Formula(inference_forward, inference_backward),
+    cross_entropy_layer.FORMULA: Formula(cross_entropy_forward, cross_entropy_backward),
+}

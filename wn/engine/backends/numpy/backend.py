@@ -5,9 +5,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.engine.backends import by_primitives
+from wn.engine.backends.numpy import batch_norm, convolution, linear
 from wn.engine.backends.numpy.noise import fill_draws
 from wn.engine.backends.plain.base import Array, Backend, DrawKey
+from wn.engine.layers import batch_norm as batch_norm_layer
+from wn.engine.layers import convolution as convolution_layer
+from wn.engine.layers import linear as linear_layer
 from wn.engine.layers.base import Formula
 
 # 16,384 floats are 64 KiB: the five arrays of an Adam block stay in a 512 KiB second-level cache.
@@ -15,11 +18,19 @@ ADAM_BLOCK = 16_384
 
 
 class NumpyBackend(Backend):
-    """NumPy arrays; every result equals the plain code of `Backend` bit by bit."""
+    """NumPy arrays; products and batch norm with more care than the layers' formulas take.
+
+    So that bits depend neither on the batch nor on the population, and a large mean costs no digits.
+    """
 
     name = "numpy"
     xp = np
-    own: ClassVar[Mapping[Formula, Formula]] = by_primitives.CAREFUL
+    own: ClassVar[Mapping[Formula, Formula]] = {
+        linear_layer.FORMULA: linear.PAIR,
+        convolution_layer.FORMULA: convolution.PAIR,
+        batch_norm_layer.TRAINING: batch_norm.TRAINING,
+        batch_norm_layer.INFERENCE: batch_norm.INFERENCE,
+    }
 
     def _draws_of_seed(
         self, key: DrawKey, seed: int, features: int, repetition: int, distribution: str
@@ -44,13 +55,3 @@ class NumpyBackend(Backend):
         for start in range(0, parameter.size, ADAM_BLOCK):
             p, g, m, v = (array[start : start + ADAM_BLOCK] for array in arrays)
             super().adam_update(p, g, m, v, constants)
-
-    # ---- convolution ------------------------------------------------------------------------------------
-
-    def _product_into(self, part: Array, w: Array, x: Array) -> None:
-        """Let the products be written in place where the part's strides allow it."""
-        flat = part.reshape(part.shape[0], part.shape[1], x.shape[2])
-        if np.may_share_memory(flat, part):
-            np.matmul(w, x, out=flat)
-        else:  # reshape made a copy: the part is some samples of a larger batch
-            super()._product_into(part, w, x)

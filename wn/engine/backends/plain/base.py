@@ -1,4 +1,4 @@
-"""Every primitive once, in plain array code over a namespace `xp` (NumPy or CuPy).
+"""What every backend can do, in plain array code over a namespace `xp` (NumPy or CuPy).
 
 Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B batch. A leading 1 stands for
 "shared by the whole population" and broadcasts.
@@ -6,15 +6,19 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from math import prod
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 from wn import random
 from wn.engine.backends.plain import crops
-from wn.engine.backends.plain.layers import SAMPLE_TILE, Layers
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.fusion import RULES
+from wn.engine.layers import batch_norm
 from wn.engine.layers.base import Formula
+from wn.engine.layers.batch_norm import BatchStatistics, RunningStatistics
+from wn.engine.layers.cross_entropy import check_labels
 from wn.engine.layers.noise import DrawKey, Draws
 from wn.engine.layers.windows import Array
 from wn.engine.ranges import not_finite
@@ -22,6 +26,9 @@ from wn.random import Purpose
 
 # What a step of a training is given: sample ids (B,), uint32, the epoch, and Adam's constants.
 TrainingStep = Callable[[Array, int, Sequence[float]], None]
+
+# Columns (samples) of one matrix product; evaluation batches are whole tiles of it.
+SAMPLE_TILE = 256
 
 
 class Room(NamedTuple):
@@ -31,7 +38,7 @@ class Room(NamedTuple):
     members: int = 16  # enough to share draws and batches, few enough for a processor's cache
 
 
-class Backend(Layers):
+class Backend:
     """What a network is run by: layers, noise, batches, and the optimiser.
 
     `own` holds what it computes differently from the formula of a layer: by that formula, its own pair of
@@ -40,7 +47,6 @@ class Backend(Layers):
 
     name: str
     own: ClassVar[Mapping[Formula, Formula]] = {}
-    fuses = False  # whether it has the primitives of `wn.engine.fusion`
     xp: ModuleType
     libraries: tuple[str, ...] = ()  # besides NumPy, whose versions a record of a run names
     takes_jobs_side_by_side = True  # whether several threads of this process may use it at once
@@ -60,6 +66,31 @@ class Backend(Layers):
         if own is None:
             return layer.backward(self.xp, dy, cache, **static)
         return own.backward(self, dy, cache, **static)
+
+    @cached_property
+    def fuses(self) -> frozenset[Formula]:
+        """The formulas of `wn.engine.fusion` that it has pairs of its own for."""
+        return frozenset(rule.formula for rule in RULES if rule.formula in self.own)
+
+    def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+        """Return the running statistics of a batch norm after a batch, see `layers.batch_norm`."""
+        return batch_norm.update_running(running, batch)
+
+    # ---- evaluation -------------------------------------------------------------------------------------
+
+    def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
+        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
+
+        With `groups` G, by group of samples, n mod G: (P, G).
+        """
+        check_labels(labels, logits.shape[1])
+        batch, parts = len(labels), 1 if groups is None else groups
+        logits = logits[:, :, :batch]
+        hits = (logits.argmax(axis=1) == labels).astype(self.xp.int64)
+        hits = self.xp.where(self.xp.isfinite(logits).all(axis=1), hits, -batch - 1)  # never made up for
+        padded = self.xp.pad(hits, ((0, 0), (0, -batch % parts)))
+        counts = self.xp.maximum(padded.reshape(len(hits), -1, parts).sum(axis=1), -1)
+        return counts[:, 0] if groups is None else counts
 
     # ---- arrays -----------------------------------------------------------------------------------------
 
