@@ -267,6 +267,15 @@ def test_a_forward_that_would_never_be_called_is_refused():
             def forward(self, be, params, x, state):
                 return x, None, state
 
+    class Beside:
+        def backward(self, be, dy, cache, need_dx):
+            return dy, ()
+
+    with pytest.raises(WnError, match="Mixed: a batch norm with its own backward needs its own for_phase"):
+
+        class Mixed(Beside, BatchNorm):
+            pass
+
 
 def test_statistics_of_a_shared_input_update_every_member():
     running = random_running((3, 2), 0)

@@ -201,17 +201,18 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 class BatchNorm:
     """A batch norm in a network; its state is the `RunningStatistics`.
 
-    What is run is another layer in each phase: one's own forward needs a `for_phase` of its own.
+    What is run is another layer in each phase: one's own forward or backward needs a `for_phase` of its own.
     """
 
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        """Refuse a forward that would never be called."""
-        own = vars(cls)
-        if cls.__module__ != __name__ and "forward" in own and "for_phase" not in own:
-            raise WnError(f"{cls.__name__}: a batch norm with its own forward needs its own for_phase")
+        """Refuse a forward or backward that would never be called, its own or that of a mixin."""
+        for name in ("forward", "backward"):
+            own = getattr(cls, name, None)
+            if own and own.__module__ != __name__ and cls.for_phase is BatchNorm.for_phase:
+                raise WnError(f"{cls.__name__}: a batch norm with its own {name} needs its own for_phase")
 
     def output_shape(self, shape: Shape) -> Shape:
         """(F,) and (C, H, W) stay as they are."""
