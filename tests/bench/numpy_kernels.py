@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from tests.bench.timing import Side, Timing, alternate
 from wn.engine import backends, models
 from wn.engine import loss as losses
+from wn.engine.backends.numpy.convolution import input_gradient
 from wn.engine.backends.plain.base import DrawKey
 from wn.engine.layers import convolution
 from wn.engine.layers.convolution import ConvolutionParams
@@ -51,14 +52,14 @@ def convolution_sides(shape: tuple[int, int, int], outputs: int, shared: bool, m
     """Forward, gradient of the kernels, gradient of the input (not needed in a first layer), in ms."""
     x = random(1 if shared else members, *shape, BATCH)
     params = ConvolutionParams(random(members, outputs, shape[0], 5, 5), random(members, outputs))
-    y, _ = BE.forward(convolution.FORMULA, params, x)
-    dy, no = random(*y.shape), ((1, 1), (0, 0))
+    y, cache = BE.forward(convolution.FORMULA, params, x)
+    dy = random(*y.shape)
     sides = [
         Side("forward", lambda: BE.forward(convolution.FORMULA, params, x), 1e3),
-        Side("dw", lambda: BE.convolution_gradients(dy, x, (5, 5), *no), 1e3),
+        Side("dw", lambda: BE.backward(convolution.FORMULA, dy, cache, need_dx=False), 1e3),
     ]
     if not shared:
-        sides.append(Side("dx", lambda: BE.convolution_input_gradient(params.w, dy, shape[1:], *no), 1e3))
+        sides.append(Side("dx", lambda: input_gradient(np, dy, *cache), 1e3))
     return sides
 
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.engine import backends, models
+from wn.engine.backends.numpy.backend import NumpyBackend
+from wn.engine.backends.numpy.linear import PAIR
+from wn.engine.layers import linear
+from wn.engine.layers.base import Formula
 from wn.engine.network import Network
 from wn.engine.optim import arrays
 from wn.engine.training import Population
@@ -77,3 +81,9 @@ def check_error(act: Callable[[], Any], *parts: str) -> str:
     for part in parts:
         assert part in message
     return message
+
+
+def with_linear_of_numpy(patch: pytest.MonkeyPatch, forward: Callable[..., Any]) -> None:
+    """Let the NumPy backend run another forward(be, params, x) of the linear layer."""
+    own = {**NumpyBackend.own, linear.FORMULA: Formula(forward, PAIR.backward)}
+    patch.setattr(NumpyBackend, "own", own)

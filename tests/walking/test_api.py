@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import wn
+from tests.engine.populations import with_linear_of_numpy
 from tests.walking.test_results import CURVE_HEADER, MIDPOINT_HEADER
 from wn import front
 from wn.basics.errors import WnError
@@ -186,7 +187,7 @@ def test_a_network_that_does_not_fit_into_memory(run: Any, monkeypatch: pytest.M
     def refusing(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(type(backends.get("numpy")), "linear", refusing)
+    with_linear_of_numpy(monkeypatch, refusing)
     with pytest.raises(WnError, match="a single network does not fit into memory: use a smaller batch"):
         run(backend="numpy", model="mlp-8", train_limit=64, test_limit=32, epochs=1)
 

@@ -8,9 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.engine.populations import with_linear_of_numpy
 from tests.study.runs import SIGMA, TINY, run
 from wn.data import catalogue
 from wn.engine import backends
+from wn.engine.backends.numpy.linear import PAIR as LINEAR
 from wn.study import Unit, parse_study, units
 from wn.study.execution.run import load_facts
 from wn.study.execution.tasks import tasks
@@ -262,18 +264,18 @@ def test_without_memory_units_go_on_in_halves_from_their_last_step(
 
     mine = tuple(unit for unit in study() if unit.phase == "training" and unit.site == 4)[:3]
     expected = [plain(result) for result in sorted_results(run_task(Task(mine, "numpy")))]
-    linear, trained, sizes = type(BE).linear, recorder.Recorder.trained, list[int]()
+    trained, sizes = recorder.Recorder.trained, list[int]()
 
-    def refusing(self: Any, w: Any, x: Any, b: Any) -> Any:
-        if len(w) == 3 and len(sizes) == steps:
+    def refusing(be: Any, params: Any, x: Any) -> Any:
+        if len(params.w) == 3 and len(sizes) == steps:
             raise MemoryError
-        return linear(self, w, x, b)
+        return LINEAR.forward(be, params, x)
 
     def counting(self: Any, state: Any) -> None:
         sizes.append(len(state.losses))
         trained(self, state)
 
-    monkeypatch.setattr(type(BE), "linear", refusing)
+    with_linear_of_numpy(monkeypatch, refusing)
     monkeypatch.setattr(recorder.Recorder, "trained", counting)
     outcome = run_task(Task(mine, "numpy"))
     assert outcome.failures == ()
@@ -287,15 +289,15 @@ def test_without_memory_at_inference_fewer_stand_side_by_side(monkeypatch: pytes
     mine = tuple(unit for unit in everything if unit.phase == INFERENCE)
     arrays = run_task(Task((everything[0],), "numpy")).arrays
     expected = [plain(result) for result in run_task(Task(mine, "numpy", arrays=arrays)).results]
-    linear, refused = type(BE).linear, list[int]()
+    refused = list[int]()
 
-    def refusing(self: Any, w: Any, x: Any, b: Any) -> Any:
-        if len(x) > 2 and w.shape[1] == 10:
+    def refusing(be: Any, params: Any, x: Any) -> Any:
+        if len(x) > 2 and params.w.shape[1] == 10:
             refused.append(len(x))
             raise MemoryError
-        return linear(self, w, x, b)
+        return LINEAR.forward(be, params, x)
 
-    monkeypatch.setattr(type(BE), "linear", refusing)
+    with_linear_of_numpy(monkeypatch, refusing)
     outcome = run_task(Task(mine, "numpy", arrays=arrays))
     assert outcome.failures == ()
     assert [plain(result) for result in outcome.results] == expected
@@ -306,7 +308,7 @@ def test_a_unit_that_does_not_fit_alone(monkeypatch: pytest.MonkeyPatch) -> None
     def refusing(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(type(BE), "linear", refusing)
+    with_linear_of_numpy(monkeypatch, refusing)
     outcome = run_task(Task((study()[0],), "numpy"))
     ((_, reason),) = outcome.failures
     assert "a single network does not fit into memory" in reason

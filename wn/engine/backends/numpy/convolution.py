@@ -39,10 +39,11 @@ def backward(
         part = windows.part_of_output(dy, block)
         dw[block.members] += be.xp.matmul(part, columns.transpose(0, 2, 1))
     grads = ConvolutionParams(dw.reshape(-1, *w.shape[1:]), dy.sum(axis=(2, 3, 4)))
-    return (_input_gradient(be.xp, dy, *cache) if need_dx else None), grads
+    return (input_gradient(be.xp, dy, *cache) if need_dx else None), grads
 
 
-def _input_gradient(xp: Any, dy: Array, x: Array, w: Array, stride: Pair, padding: Pair) -> Array:
+def input_gradient(xp: Any, dy: Array, x: Array, w: Array, stride: Pair, padding: Pair) -> Array:
+    """dx of `layers.convolution`, from what its cache holds."""
     channels, kernel_h, kernel_w = w.shape[2:]
     population, _, rows, columns, batch = dy.shape
     height, width = (length + 2 * zeros for length, zeros in zip(x.shape[2:4], padding, strict=True))
