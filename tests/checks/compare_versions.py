@@ -263,7 +263,7 @@ class Kept:
         return f"{self.path}, kept results of {', '.join(sorted(commits))}"
 
     def outcome(self, case: Case, backend: str) -> Outcome:
-        """Return what a case gave, if it was kept with the same commands."""
+        """The kept results of a case, if they come from the same commands."""
         folder = self.path / case.name / backend
         if not (folder / RECORD).is_file():
             return Outcome({}, problem="not kept")
@@ -297,7 +297,7 @@ def differences(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list
 
 
 def comparable(name: str, content: bytes) -> bytes:
-    """Return what is compared of a file: all of it, but for what says when and where it was computed."""
+    """The compared content of a file: all but the time, place and version of the computation."""
     if name.endswith("run.json"):
         return _blanked(content)
     if name.endswith(".safetensors"):
@@ -373,7 +373,7 @@ def _first_byte(before: bytes, after: bytes) -> str:
 
 
 def _in_common(before: bytes, after: bytes) -> int:
-    """Return how many bytes at the beginning are the same."""
+    """The length of the common beginning, in bytes."""
     shorter = min(len(before), len(after))
     return next((i for i in range(shorter) if before[i] != after[i]), shorter)
 

@@ -169,7 +169,7 @@ def _activations(be: Any, members: int, batch: int) -> list[Work]:
 def _both(
     be: Any, name: str, formula: Formula, given: tuple[Any, ...], values: tuple[float, float]
 ) -> list[Work]:
-    """Forward and backward of a layer, which read and write so many values."""
+    """Forward and backward of a layer, with the number of values read and written."""
     y, cache = be.forward(formula, *given)
     dy = drawn(be, *y.shape)
     return [

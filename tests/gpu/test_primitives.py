@@ -11,8 +11,8 @@ if MISSING is not None:
 
 from tests.engine.backends.cuda import OnHost, test_layers, test_noise, test_steps
 from tests.engine.backends.cuda.test_layers import *  # noqa: F403 – its tests are collected here
-from tests.engine.backends.cuda.test_noise import *  # noqa: F403
-from tests.engine.backends.cuda.test_steps import *  # noqa: F403
+from tests.engine.backends.cuda.test_noise import *  # noqa: F403 – likewise
+from tests.engine.backends.cuda.test_steps import *  # noqa: F403 – likewise
 from wn.engine import backends
 
 pytestmark: list[pytest.MarkDecorator] = []  # no C++ compiler is needed here

@@ -77,7 +77,8 @@ class Fused:
     def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See the layers."""
         static = {"need_dx": need_dx} if isinstance(self.layers[0], Linear | Convolution) else {}
-        return be.backward(self.formula, dy, cache, **static)  # type: ignore[no-any-return]
+        found: tuple[Array | None, Any] = be.backward(self.formula, dy, cache, **static)
+        return found
 
 
 # ---- formulas: the last part of each cache is the first layer's -------------------------------------------

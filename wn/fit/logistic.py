@@ -139,6 +139,7 @@ def scan(data: Data, locations: Floats, floors: Floats, half: float | None = Non
 
 
 def floor_starts(data: Data, free: list[int], top: float) -> Floats:
+    """Floors from which the scan starts: six up to `top` if the floor is free, else chance."""
     return np.linspace(MARGIN, top, 6) if FLOOR in free else np.array([data.chance])
 
 

@@ -22,7 +22,7 @@ BE = backends.get("numpy")
 
 @contextmanager
 def blocks_of(values):
-    """Let columns hold at most so many values at a time."""
+    """Limit the number of values in a block of columns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "COLUMNS", values)
         yield

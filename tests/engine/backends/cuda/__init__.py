@@ -46,7 +46,7 @@ class OnHost(Backend):
 
 
 def sent(be: Any, value: Any) -> Any:
-    """Return what is given on the device; noise values and formulas stay on the host."""
+    """The arguments on the device; noise values and formulas stay on the host."""
     if isinstance(value, np.ndarray):
         return be.asarray(value)
     if isinstance(value, DrawKey):

@@ -59,7 +59,7 @@ def _several(arrays: Any) -> tuple[Any, ...]:
 
 
 def both(name: str, *arguments: Any) -> tuple[Any, Any]:
-    """Return what a method gives on the device and in NumPy."""
+    """The results of a method on the device and in NumPy."""
     return getattr(CUDA, name)(*arguments), getattr(NUMPY, name)(*arguments)
 
 

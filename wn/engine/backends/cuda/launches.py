@@ -62,7 +62,7 @@ class Device(Backend):
         return self.by_member("multiply", dy, m)
 
     def by_member(self, name: str, dy: Array, other: Array) -> Array:
-        """Return what a kernel makes of dy (P, …) and another array (P|1, …)."""
+        """The result of a kernel for dy (P, …) and another array (P|1, …)."""
         dy, other = self.contiguous(dy, other)
         dx = self.xp.empty_like(dy)
         size = prod(dy.shape[1:])
