@@ -78,7 +78,8 @@ def test_a_mistake_is_one_line(backend: str, mistake: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_a_mistake_it_trains(backend: str) -> None:
-    trained(backend, "")
+    found = trained(backend, "")
+    assert len(found.params) == 4
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -66,6 +66,7 @@ def with_keywords(settings: Iterable[Setting], forms: Mapping[str, Any]) -> Call
         ]
         own = inspect.signature(function)
         signature = own.replace(parameters=[*shown, *own.parameters.values()])
+        # `inspect.signature` reads it; the type of functions does not know it
         function.__signature__ = signature  # type: ignore[attr-defined]
         return function
 

@@ -21,6 +21,7 @@ def with_flags(kind: type[NetworkSettings]) -> Callable[[Command], Command]:
         own = inspect.signature(command)
         context, *others = (p for p in own.parameters.values() if p.kind != p.VAR_KEYWORD)
         shown = [context, *map(_parameter, in_order(kind)), *others]
+        # typer reads it; the type of functions does not know it
         command.__signature__ = own.replace(  # type: ignore[attr-defined]
             parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in shown]
         )

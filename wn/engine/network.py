@@ -197,6 +197,7 @@ class Network:
 
     def clampable(self, params: tuple[Any, ...]) -> list[Array]:
         """Weights `w` of linear and convolution layers, also of those within layers of one's own."""
+        # `has_weights` has looked for the field
         found = [params.w] if has_weights(params) else []  # type: ignore[attr-defined]
         for part in params:
             if isinstance(part, tuple):
