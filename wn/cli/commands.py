@@ -1,5 +1,6 @@
 """The commands around walks and trainings: networks, data sets, and weights in and out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from wn.basics.errors import WnError
 from wn.cli.flags import WHOLE, App
-from wn.cli.options import BatchNorm, Overwrite, Seed
+from wn.cli.options import BatchNorm, Classes, InputShape, Overwrite, Seed, out_flag
 from wn.cli.plain import PlainConsole, mend_environment, say
 
 mend_environment()  # before there are consoles
@@ -25,12 +26,8 @@ def models(
     batch_norm: Annotated[
         str | None, typer.Option(help="Only with this batch norm: none, sites or hidden.")
     ] = None,
-    input_shape: Annotated[
-        str | None, typer.Option(help="Channels,height,width; default: the study's.", show_default=False)
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="Default: the study's.", show_default=False, **WHOLE)
-    ] = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
 ) -> None:
     """List the networks (parameters, cost per image, noise sites), or the sites of one by number.
 
@@ -61,13 +58,7 @@ def export(
     member: Annotated[int, typer.Option(help="Which network of the population, from 0.", **WHOLE)] = 0,
     every: Annotated[bool, typer.Option("--all", help="Every network, to a folder.")] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="File, or folder with --all; default: beside SOURCE, named after it.",
-            show_default=False,
-        ),
+        Path | None, out_flag("File, or folder with --all", "beside SOURCE, named after it")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -94,6 +85,11 @@ def export(
     else:
         target = out or source.with_name(f"{source.stem}-member-{member}.safetensors")
         paths = [exchange.export_member(source, member, target, overwrite=overwrite)]
+    say_written(paths)
+
+
+def say_written(paths: Iterable[Path]) -> None:
+    """Name the files that a command has written."""
     for path in paths:
         say(output, f"Wrote {path}")
 
@@ -107,16 +103,10 @@ def import_(
         str, typer.Option("--model", "-m", help="Network; `wn models` shows them.", show_default=False)
     ],
     batch_norm: BatchNorm = "none",
-    input_shape: Annotated[
-        str | None, typer.Option(help="Channels,height,width; default: the study's.", show_default=False)
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="Default: the study's.", show_default=False, **WHOLE)
-    ] = None,
+    input_shape: InputShape = None,
+    classes: Classes = None,
     seed: Seed = 0,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="File for the networks.", rich_help_panel="Run")
-    ] = Path("network.safetensors"),
+    out: Annotated[Path, out_flag("File for the networks")] = Path("network.safetensors"),
     overwrite: Overwrite = False,
 ) -> None:
     """Read networks trained with PyTorch: safetensors with the names and shapes of a state_dict.
@@ -145,8 +135,7 @@ def import_(
             seed=seed,
             overwrite=overwrite,
         )
-    what = checkpoint.describe(loaded.network, loaded.population)
-    say(output, f"Wrote {out}: {what}")
+    say(output, f"Wrote {out}: {checkpoint.describe(loaded.network, loaded.population)}")
 
 
 @data.command("list")
@@ -182,6 +171,5 @@ def data_check(
 
     statuses = catalogue.check(name, data_dir)
     for status in statuses:
-        text = f"{status.path or status.name}: {status.status}"
-        say(output, text)
+        say(output, f"{status.path or status.name}: {status.status}")
     raise typer.Exit(0 if all(status.ok for status in statuses) else 1)

@@ -34,11 +34,24 @@ def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]
     What wn logs meanwhile (that loops are being compiled) is printed too.
     """
     with logged(console):
-        if console.is_terminal:
-            with _bar(console, what) as report:
-                yield report
-        else:
+        if not console.is_terminal:
             yield _lines(console, what)
+            return
+        columns = (
+            description(),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed}/{task.total} network-epochs"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=None)
+
+            def report(finished: int, total: int) -> None:
+                done = f"{what}: trained, evaluating" if finished == total else what
+                bar.update(task, completed=finished, total=total, description=done)
+
+            yield report
 
 
 class _Printer(logging.Handler):
@@ -62,25 +75,6 @@ def logged(console: Console) -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(printer)
-
-
-@contextmanager
-def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (
-        description(),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.completed}/{task.total} network-epochs"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=None)
-
-        def report(finished: int, total: int) -> None:
-            done = f"{what}: trained, evaluating" if finished == total else what
-            bar.update(task, completed=finished, total=total, description=done)
-
-        yield report
 
 
 def _lines(console: Console, what: str) -> Callable[[int, int], None]:
@@ -109,11 +103,10 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
         caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
         f"repeats {settings['repeats']}, seed {settings['seed']}",
     )
-    table.add_column("site", justify="right")
+    table.add_numbers("site")
     table.add_column("name")
     phases = list(dict.fromkeys(rows["phase"].tolist()))
-    for phase in phases:
-        table.add_column(phase, justify="right")
+    table.add_numbers(*phases)
     cells = {
         (row["phase"], row["site"]): _midpoint_cell(row, reason, result)
         for row, reason in zip(rows, result.reasons, strict=True)
@@ -139,7 +132,7 @@ def _print_misfits(console: Console, result: WalkResult) -> None:
 
 
 def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
-    """Return the midpoint and its interval, or on which side of the grid it lies."""
+    """The midpoint and its interval, or the side of the grid on which it lies."""
     from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
 
     if row["reached"]:
@@ -202,9 +195,7 @@ def print_trained(console: Console, trained: Any) -> None:
     """Print the accuracies of a trained network."""
     table = PlainTable(title=f"{trained.record['settings']['model']} on {trained.record['data']['name']}")
     table.add_column("test accuracy")
-    table.add_column("correct", justify="right")
-    table.add_column("of", justify="right")
-    table.add_column("accuracy", justify="right")
+    table.add_numbers("correct", "of", "accuracy")
     for name, correct in trained.correct.items():
         table.add_row(name, str(correct), str(trained.total), f"{correct / trained.total:.4f}")
     console.print(table)
@@ -213,9 +204,9 @@ def print_trained(console: Console, trained: Any) -> None:
 def print_models(console: Console, batch_norm: str | None = None) -> None:
     """Print every network, with each batch norm or one of them: parameters, multiply-accumulates, sites."""
     table = PlainTable(title="Networks")
-    for column in ("model", "batch norm", "input", "parameters", "MACs per image", "sites"):
-        numeric = column in ("parameters", "MACs per image", "sites")
-        table.add_column(column, justify="right" if numeric else "left")
+    for heading in ("model", "batch norm", "input"):
+        table.add_column(heading)
+    table.add_numbers("parameters", "MACs per image", "sites")
     for name in models.names():
         shape, classes = models.default_input(name)
         for setting in models.BATCH_NORM if batch_norm is None else (batch_norm,):
@@ -248,10 +239,10 @@ def print_sites(
     for setting in ("none", "sites") if batch_norm is None else (batch_norm,):
         network = models.build(name, shape, classes, setting)
         table = PlainTable(title=f"{network.name}, batch norm {setting}")
-        table.add_column("site", justify="right")
+        table.add_numbers("site")
         table.add_column("name")
         table.add_column("shape")
-        table.add_column("elements", justify="right")
+        table.add_numbers("elements")
         for site, (site_name, size) in enumerate(zip(network.site_names, network.site_shapes(), strict=True)):
             table.add_row(str(site), site_name, _shape(size), f"{prod(size):,}")
         console.print(table)
@@ -262,8 +253,10 @@ def print_sites(
 def print_datasets(console: Console) -> None:
     """Print every data set of the catalogue: the figures as a table, what they are below it."""
     table = PlainTable(title="Data sets")
-    for column in ("name", "image", "classes", "training", "test", "files"):
-        table.add_column(column, justify="right" if column in ("classes", "training", "test") else "left")
+    table.add_column("name")
+    table.add_column("image")
+    table.add_numbers("classes", "training", "test")
+    table.add_column("files")
     for entry in catalogue.listing():
         table.add_row(
             entry.name,

@@ -65,8 +65,5 @@ def _flag(read: Callable[[str], Any]) -> Callable[[Any], Any]:
 
 
 # Options of flags that are numbers
-WHOLE: dict[str, Any] = {
-    "parser": _flag(whole),
-    "metavar": "<int>",
-}  # options of a flag that is a whole number
+WHOLE: dict[str, Any] = {"parser": _flag(whole), "metavar": "<int>"}
 NUMBER: dict[str, Any] = {"parser": _flag(number), "metavar": "<float>"}

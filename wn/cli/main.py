@@ -14,7 +14,7 @@ from wn.cli import commands
 from wn.cli import studies as study_commands
 from wn.cli.commands import messages, output
 from wn.cli.flags import App
-from wn.cli.options import Overwrite, with_flags
+from wn.cli.options import Overwrite, out_flag, with_flags
 from wn.cli.plain import say
 from wn.walking.asked import SingleSettings, WalkSettings
 
@@ -54,9 +54,7 @@ def _root(
 @with_flags(WalkSettings)
 def walk(
     context: typer.Context,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for tables and pictures.", rich_help_panel="Run")
-    ] = Path("wn-out"),
+    out: Annotated[Path, out_flag("Folder for tables and pictures")] = Path("wn-out"),
     overwrite: Overwrite = False,
     **flags: Any,
 ) -> None:
@@ -123,9 +121,7 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
 @with_flags(SingleSettings)
 def train(
     context: typer.Context,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="File for the trained network.", rich_help_panel="Run")
-    ] = Path("network.safetensors"),
+    out: Annotated[Path, out_flag("File for the trained network")] = Path("network.safetensors"),
     overwrite: Overwrite = False,
     **flags: Any,
 ) -> None:

@@ -48,11 +48,22 @@ def _flag(setting: Setting) -> Any:
     return typer.Option(*flags, help=setting.option.help, rich_help_panel=setting.option.panel, **form)
 
 
+def out_flag(what: str, default: str = "") -> Any:
+    """The flag --out of a command; `default` is the place in words, where it has no fixed name."""
+    if default:
+        return typer.Option("--out", "-o", help=f"{what}; default: {default}.", show_default=False)
+    return typer.Option("--out", "-o", help=f"{what}.", rich_help_panel="Run")
+
+
 _NETWORK = {setting.field: setting for setting in in_order(NetworkSettings)}
 
 DataDir = Annotated[Path | None, _flag(_NETWORK["data_dir"])]
 BatchNorm = Annotated[str, _flag(_NETWORK["batch_norm"])]
 Seed = Annotated[int, _flag(_NETWORK["seed"])]
+InputShape = Annotated[
+    str | None, typer.Option(help="Channels,height,width; default: the study's.", show_default=False)
+]
+Classes = Annotated[int | None, typer.Option(help="Default: the study's.", show_default=False, **WHOLE)]
 Overwrite = Annotated[
     bool,
     typer.Option(

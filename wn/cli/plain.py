@@ -75,6 +75,11 @@ class PlainTable(Table):
         """Add a column as rich does; where it is too narrow for a word, the word is broken, not cut."""
         super().add_column(Text(printable(header)), *rest, **{"overflow": "fold"} | options)
 
+    def add_numbers(self, *headers: str, **options: Any) -> None:
+        """Add columns of numbers, which end at the right."""
+        for header in headers:
+            self.add_column(header, justify="right", **options)
+
     def add_row(self, *cells: Any, **options: Any) -> None:
         """Add a row as rich does; a new line in a cell is kept."""
         super().add_row(*(Text(printable(cell, "\n")) for cell in cells), **options)

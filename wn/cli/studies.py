@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from wn.basics.errors import WnError
-from wn.cli.commands import messages, output
+from wn.cli.commands import messages, output, say_written
 from wn.cli.flags import WHOLE, App
-from wn.cli.options import DataDir, Overwrite
+from wn.cli.options import DataDir, Overwrite, out_flag
 from wn.cli.plain import say
 
 study = App(
@@ -46,33 +46,27 @@ Scheduler = Annotated[
 SchedulerFile = Annotated[
     Path | None, typer.Option(help="The file that a Dask scheduler wrote.", rich_help_panel="Workers")
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="Folder of the study; default: named after it, here.", show_default=False
-    ),
-]
 
 
-def _workers(count: int | None, scheduler: str | None, scheduler_file: Path | None) -> Callable[[str], Any]:
-    """The maker of the workers that the flags ask for, given the name of their backend."""
+def _workers(
+    count: int | None, scheduler: str | None, scheduler_file: Path | None, backend: str
+) -> Callable[[str], Any]:
+    """The maker of the workers that the flags ask for, given the name of the backend that was chosen.
+
+    Raises WnError, before anything is done, for a GPU backend that workers on this machine can't use.
+    """
+    from wn.engine import backends
+    from wn.engine.backends.cuda import device as cuda_device
     from wn.study.execution import executors
 
     if sum(given is not None for given in (count, scheduler, scheduler_file)) > 1:
         raise WnError("--workers, --scheduler and --scheduler-file exclude each other")
     _check(count)
     if scheduler is not None or scheduler_file is not None:
-        return lambda backend: executors.cluster(scheduler, scheduler_file)
-    return lambda backend: executors.processes(count or executors.suitable(backend))
-
-
-def _check_gpu(backend: str, scheduler: str | None, scheduler_file: Path | None) -> None:
-    """Raise WnError, before anything is done, for a GPU backend that workers on this machine can't use."""
-    from wn.engine import backends
-    from wn.engine.backends.cuda import device as cuda_device
-
-    if backends.on_gpu(backend) and scheduler is None and scheduler_file is None:
+        return lambda chosen: executors.cluster(scheduler, scheduler_file)
+    if backends.on_gpu(backend):
         cuda_device.check(backend)
+    return lambda chosen: executors.processes(count or executors.suitable(chosen))
 
 
 def _check(workers: int | None) -> None:
@@ -112,7 +106,7 @@ def plan(
 @study.command()
 def run(
     file: Annotated[str, _STUDY],
-    out: Out = None,
+    out: Annotated[Path | None, out_flag("Folder of the study", "named after it, here")] = None,
     data_dir: DataDir = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -133,10 +127,8 @@ def run(
     from wn.study import find_study
     from wn.study.execution.run import run_study
 
-    work = partial(run_study, find_study(file))
-    make = _workers(workers, scheduler, scheduler_file)
-    _check_gpu(backend, scheduler, scheduler_file)
-    _run(out or Path(Path(file).stem), work, make, {"backend": backend, "data_dir": data_dir})
+    work = partial(run_study, find_study(file), backend=backend, data_dir=data_dir)
+    _run(out or Path(Path(file).stem), work, _workers(workers, scheduler, scheduler_file, backend))
 
 
 @study.command()
@@ -151,9 +143,8 @@ def retry(
     """Run the units that failed once more, and what else is left."""
     from wn.study.execution.run import retry_study
 
-    make = _workers(workers, scheduler, scheduler_file)
-    _check_gpu(backend, scheduler, scheduler_file)
-    _run(folder, retry_study, make, {"backend": backend, "data_dir": data_dir})
+    work = partial(retry_study, backend=backend, data_dir=data_dir)
+    _run(folder, work, _workers(workers, scheduler, scheduler_file, backend))
 
 
 @study.command()
@@ -171,12 +162,7 @@ def status(
 def export(
     folder: Annotated[Path, _FOLDER],
     kind: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Folder for the tables; default: FOLDER/export.", show_default=False
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_flag("Folder for the tables", "FOLDER/export")] = None,
     tables: Annotated[
         str, typer.Option(help="Which: some of results,provenance,settings,signal,weights,midpoints, or all.")
     ] = "results,provenance",
@@ -194,7 +180,7 @@ def export(
     from wn.study.tables.export import export as write
 
     names = TABLES if tables == "all" else tuple(tables.split(","))
-    _wrote(write(folder, out or folder / "export", kind, names, whole))
+    say_written(write(folder, out or folder / "export", kind, names, whole))
 
 
 @study.command()
@@ -208,26 +194,18 @@ def fit(folder: Annotated[Path, _FOLDER]) -> None:
 @study.command()
 def plot(
     folder: Annotated[Path, _FOLDER],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for pictures; default: FOLDER/plots.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, out_flag("Folder for pictures", "FOLDER/plots")] = None,
 ) -> None:
     """Draw the curves and midpoints of a study, as far as it is finished."""
     from wn.study.tables.plot import plot as draw
 
-    _wrote(draw(folder, out or folder / "plots"))
+    say_written(draw(folder, out or folder / "plots"))
 
 
 @study.command("import-seml")
 def import_seml(
     file: Annotated[Path, typer.Argument(help="A seml experiment file (YAML).", show_default=False)],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Study file to write; default: FILE with .toml.", show_default=False
-        ),
-    ] = None,
+    out: Annotated[Path | None, out_flag("Study file to write", "FILE with .toml")] = None,
     ignore: Annotated[
         str,
         typer.Option(
@@ -260,21 +238,15 @@ def import_seml(
         raise typer.Exit(FAILED)
 
 
-def _wrote(paths: list[Path]) -> None:
-    for path in paths:
-        say(output, f"Wrote {path}")
-
-
-def _run(folder: Path, work: Callable[..., Any], make_workers: Any, options: dict[str, Any]) -> None:
+def _run(folder: Path, work: Callable[..., Any], make_workers: Any) -> None:
     """Follow a run, say what it did, and exit with FAILED unless all of the study is there."""
     from wn.cli import studies_console as study_console
 
     try:
         with study_console.progress(messages, folder.name or "study") as report:
-            done = work(folder, make_workers, report=report, **options)
+            done = work(folder, make_workers, report=report)
     except KeyboardInterrupt:
-        text = "what is finished is kept: the same command goes on with the rest"
-        say(messages, f"{folder}: {text}")
+        say(messages, f"{folder}: what is finished is kept: the same command goes on with the rest")
         raise
     if not study_console.print_summary(output, folder, done):
         raise typer.Exit(FAILED)

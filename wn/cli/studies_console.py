@@ -32,13 +32,8 @@ def progress(console: Console, what: str) -> Iterator[Callable[[Progress], None]
         if not console.is_terminal:
             yield _lines(console, what)
             return
-        columns = (
-            description(),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[units]}"),
-            _TimeLeft(),
-        )
+        units = TextColumn("{task.fields[units]}")
+        columns = (description(), BarColumn(), TaskProgressColumn(), units, _TimeLeft())
         with Bar(*columns, console=console) as bar:
             task = bar.add_task(printable(what), total=1.0, units="")
 
@@ -117,8 +112,7 @@ def print_status(console: Console, folder: Path, failures: bool) -> None:
         table = PlainTable(title=f"{folder}: {store.meta.get('name', 'study')}")
         for heading in ("phase", "network", "noise"):
             table.add_column(heading)
-        for heading in ("pending", "done", "failed", "time"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_numbers("pending", "done", "failed", "time", no_wrap=True)
         counts = store.status()
         for row in counts:
             numbers = (str(row.pending), str(row.done), str(row.failed), duration(row.seconds))
@@ -171,10 +165,9 @@ def print_fit(console: Console, folder: Path) -> None:
     for title, rows in tables.items():
         phases = list(dict.fromkeys(str(row["phase"]) for row in rows))
         table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
-        table.add_column("site", justify="right")
+        table.add_numbers("site")
         table.add_column("name")
-        for phase in phases:
-            table.add_column(phase, justify="right")
+        table.add_numbers(*phases)
         for site, name in dict.fromkeys((int(row["site"]), str(row["site_name"])) for row in rows):
             here = [row for row in rows if row["site"] == site]
             cells = ("\n".join(_midpoint(row) for row in here if row["phase"] == phase) for phase in phases)
@@ -220,8 +213,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Print what a study would take."""
     table = PlainTable(title=f"{plan.name}: nothing was run")
     table.add_column("network")
-    for heading in ("trainings", "units", "epochs", "core time", "disk"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_numbers("trainings", "units", "epochs", "core time", "disk", no_wrap=True)
     for network in plan.networks:
         counted = network.counted
         numbers = (counted.trainings, counted.units, counted.network_epochs)
