@@ -7,3 +7,8 @@ class WnError(ValueError):
 
 class DataError(WnError):
     """A data file is missing or does not hold what its format promises."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

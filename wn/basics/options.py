@@ -51,8 +51,13 @@ def settings_of(kind: type[msgspec.Struct]) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def with_keywords(settings: Iterable[Setting], forms: Mapping[str, Any]) -> Callable[[Function], Function]:
-    """Give a function the settings as keywords that `inspect.signature` shows; `forms` have other types."""
+def with_keywords(
+    settings: Iterable[Setting], forms: Mapping[str, Any], rest: bool = True
+) -> Callable[[Function], Function]:
+    """Give a function the settings as keywords that `inspect.signature` shows; `forms` have other types.
+
+    They are passed on in the function's own `**rest`, which is shown behind them, or not at all.
+    """
 
     def decorated(function: Function) -> Function:
         shown = [
@@ -64,10 +69,10 @@ def with_keywords(settings: Iterable[Setting], forms: Mapping[str, Any]) -> Call
             )
             for setting in settings
         ]
-        own = inspect.signature(function)
-        signature = own.replace(parameters=[*shown, *own.parameters.values()])
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if rest or one.kind != one.VAR_KEYWORD]
         # `inspect.signature` reads it; the type of functions does not know it
-        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(parameters=[*shown, *own])  # type: ignore[attr-defined]
         return function
 
     return decorated

@@ -53,6 +53,7 @@ def _root(
 @app.command()
 @with_flags(WalkSettings)
 def walk(
+    *,
     context: typer.Context,
     out: Annotated[Path, out_flag("Folder for tables and pictures")] = Path("wn-out"),
     overwrite: Overwrite = False,
@@ -120,6 +121,7 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
 @app.command()
 @with_flags(SingleSettings)
 def train(
+    *,
     context: typer.Context,
     out: Annotated[Path, out_flag("File for the trained network")] = Path("network.safetensors"),
     overwrite: Overwrite = False,

@@ -1,43 +1,21 @@
 """Flags made of the settings that they set, and those that several commands share."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-from wn.basics.options import Setting
+from wn.basics.options import Function, Setting, with_keywords
 from wn.cli.flags import NUMBER, WHOLE
 from wn.walking.asked import NetworkSettings, in_order
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def with_flags(kind: type[NetworkSettings]) -> Callable[[Command], Command]:
-    """Give a command the flags of the settings, between its context and its own; `**flags` takes them."""
-
-    def flagged(command: Command) -> Command:
-        own = inspect.signature(command)
-        context, *others = (p for p in own.parameters.values() if p.kind != p.VAR_KEYWORD)
-        shown = [context, *map(_parameter, in_order(kind)), *others]
-        # typer reads it; the type of functions does not know it
-        command.__signature__ = own.replace(  # type: ignore[attr-defined]
-            parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in shown]
-        )
-        return command
-
-    return flagged
-
-
-def _parameter(setting: Setting) -> inspect.Parameter:
-    """The parameter from which Typer makes the flag of a setting."""
-    return inspect.Parameter(
-        setting.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=setting.default,
-        annotation=Annotated[setting.option.type or setting.type, _flag(setting)],
-    )
+def with_flags(kind: type[NetworkSettings]) -> Callable[[Function], Function]:
+    """Give a command the flags of the settings, before its own; `**flags` takes them."""
+    settings = in_order(kind)
+    forms = {one.name: Annotated[one.option.type or one.type, _flag(one)] for one in settings}
+    return with_keywords(settings, forms, rest=False)
 
 
 def _flag(setting: Setting) -> Any:

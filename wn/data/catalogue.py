@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pooch
 
-from wn.basics.errors import DataError
+from wn.basics.errors import DataError, first_line
 from wn.data.contents import check_contents, origin
 from wn.data.dataset import Dataset
 from wn.data.locate import (
@@ -193,7 +193,7 @@ def _reason(error: Exception) -> str:
         return f"HTTP {response.status_code}"
     if hasattr(error, "request"):  # an error of requests, whose own words are long
         return "no answer in time" if "Timeout" in type(error).__name__ else "no connection"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _path(data_dir: StrPath | None) -> Path | None:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pooch
@@ -29,10 +29,13 @@ def cached(sources: Iterable[Path], code: Iterable[Path], compute: Callable[[], 
     """
     path = _folder("features") / f"{_key(sources, code)}.npz"
     kept = _read(path)
-    if kept is None:
-        kept = compute()
-        _write(path, kept)
-    return kept
+    if kept is not None:
+        return kept
+    train, test = compute()
+    values = (train.images, train.labels, test.images, test.labels)
+    arrays: dict[str, Any] = dict(zip(_NAMES, values, strict=True))
+    _keep(path, lambda file: np.savez(file, **arrays))
+    return train, test
 
 
 def remembered(what: str, source: Path, compute: Callable[[], str]) -> str:
@@ -73,22 +76,8 @@ def _read(path: Path) -> Splits | None:
         return None  # ValueError: also of arrays that a split does not take
 
 
-def _write(path: Path, splits: Splits) -> None:
-    """Keep both splits, whole or not at all."""
-    train, test = splits
-    _keep(
-        path,
-        lambda file: np.savez(
-            file,
-            train_images=train.images,
-            train_labels=train.labels,
-            test_images=test.images,
-            test_labels=test.labels,
-        ),
-    )
-
-
 def _keep(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of the cache, whole or not at all."""
     with suppress(OSError):  # the cache only saves time
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary, temporary.open("wb") as file:

@@ -88,10 +88,7 @@ FASHION_MNIST = Recipe(
 
 # CIFAR-10's recipe is SVHN's as well, with the flip and the statistics of CIFAR-10.
 _COLOURS = Preprocessing(
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2023, 0.1994, 0.2010),
-    crop_padding=4,
-    flip=True,
+    mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), crop_padding=4, flip=True
 )
 CIFAR10 = Recipe(epochs_mlp=200, epochs_conv=300, batch_size=128, lr=1e-3, preprocessing=_COLOURS)
 SVHN = Recipe(epochs_mlp=300, epochs_conv=200, batch_size=128, lr=1e-3, preprocessing=_COLOURS)

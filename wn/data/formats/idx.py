@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,6 @@ UNSIGNED_BYTE = 0x08  # the only element type that image and label files use
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DEFLATE_RATIO = 1032  # one deflate bit pair can stand for at most 258 bytes: no stream expands further
 _CHUNK = 1 << 20
-
-
-class ByteStream(Protocol):
-    """The common interface of plain and gzip files."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-    def seek(self, offset: int, /) -> int: ...
 
 
 def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
@@ -79,7 +70,7 @@ def compressed(content: bytes) -> bytes:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[tuple[ByteStream, int]]:
+def reading(path: Path) -> Iterator[tuple[io.BufferedIOBase, int]]:
     """Open a plain or gzip file as (stream, an upper bound of its content in bytes).
 
     Raises DataError, naming the file, for a missing, unreadable or empty file and for corrupt gzip, wherever
@@ -107,7 +98,7 @@ def reading(path: Path) -> Iterator[tuple[ByteStream, int]]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_header(stream: ByteStream, path: Path, dimensions: int) -> tuple[int, ...]:
+def _read_header(stream: io.BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ...]:
     """The sizes n_1 … n_d, after checking everything that stands before them."""
     magic = stream.read(4)
     if not magic:
@@ -133,7 +124,7 @@ def _read_header(stream: ByteStream, path: Path, dimensions: int) -> tuple[int, 
     return shape
 
 
-def _read_at_most(stream: ByteStream, count: int) -> bytearray:
+def _read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
     """Read `count` bytes, or all there are: memory grows with the content, not with `count`."""
     content = bytearray()
     while len(content) < count:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 HEAD = 512  # bytes that are enough to tell
-TORCH, PICKLE, GZIP = "torch", "pickle", "gzip"  # kinds whose advice depends on what was asked for
 
 
 class Kind(NamedTuple):
@@ -17,22 +16,19 @@ class Kind(NamedTuple):
 
 _UNPACK = "unpack it and name the file that is inside"
 _PICKLES = "it holds pickles, which are never loaded"
+_LFS = Kind("lfs", "a pointer of Git LFS, not the file", "get the file with: git lfs pull")
 _PAGE = Kind("html", "a web page", "download the file itself, not the page that shows it")
 _ZIP = Kind("zip", "a zip archive", _UNPACK)
 _NPZ = Kind("npz", "a NumPy archive (.npz)", "write its arrays in the format that is read here")
-_TORCH = Kind(TORCH, "a PyTorch file (.pt, .pth)", _PICKLES)
-_PICKLE = Kind(PICKLE, "a Python pickle", "pickles are never loaded")
+_TORCH = Kind("torch", "a PyTorch file (.pt, .pth)", _PICKLES)
+_PICKLE = Kind("pickle", "a Python pickle", "pickles are never loaded")
 _ZEROS = Kind("zeros", "nothing but zero bytes", "its copy or download was cut off: get it again")
 _JSON = Kind("json", "a JSON text", "a server's answer may have been saved: name the file with the data")
 
 # Offset, first bytes, kind; the sources are the formats' own descriptions.
 _SIGNATURES = (
-    (
-        0,
-        b"version https://git-lfs",
-        Kind("lfs", "a pointer of Git LFS, not the file", "get the file with: git lfs pull"),
-    ),
-    (0, b"\x1f\x8b", Kind(GZIP, "a gzip file", "undo it with gunzip")),
+    (0, b"version https://git-lfs", _LFS),
+    (0, b"\x1f\x8b", Kind("gzip", "a gzip file", "undo it with gunzip")),
     (0, b"BZh", Kind("bzip2", "a bzip2 file", "undo it with bunzip2")),
     (0, b"\xfd7zXZ\x00", Kind("xz", "an xz file", "undo it with unxz")),
     (0, b"\x28\xb5\x2f\xfd", Kind("zstd", "a Zstandard file", "undo it with unzstd")),
@@ -41,11 +37,7 @@ _SIGNATURES = (
     (257, b"ustar", Kind("tar", "a tar archive", _UNPACK)),
     (0, b"\x93NUMPY", Kind("npy", "a NumPy array (.npy)", "write it in the format that is read here")),
     (0, b"MATLAB 5.0", Kind("mat", "a MATLAB 5 file", "name the file that is asked for")),
-    (
-        0,
-        b"MATLAB 7.3",
-        Kind("mat73", "a MATLAB 7.3 file", "save it anew in MATLAB with save(…, '-v7')"),
-    ),
+    (0, b"MATLAB 7.3", Kind("mat73", "a MATLAB 7.3 file", "save it anew in MATLAB with save(…, '-v7')")),
     (0, b"\x89HDF\r\n\x1a\n", Kind("hdf5", "an HDF5 file (.h5)", "write its arrays in the format read here")),
     (0, b"PAR1", Kind("parquet", "a Parquet table", "get the data set in the format that is read here")),
     (0, b"SQLite format 3\x00", Kind("sqlite", "an SQLite file", "name the file that is asked for")),

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wn.basics.errors import DataError
+from wn.basics.errors import DataError, first_line
 from wn.data.formats.idx import reading
 from wn.data.formats.kinds import HEAD, described
 
@@ -37,12 +37,11 @@ def load_mat(path: Path, names: list[str]) -> dict[str, Any]:
 
     try:
         _check(path)
-        variables: dict[str, Any] = loadmat(path, variable_names=names)
+        return dict(loadmat(path, variable_names=names))
     except DataError:
         raise
     except Exception as error:  # on damaged files loadmat raises nearly every kind there is
-        raise DataError(f"{path}: not a sound MATLAB 5 file: {_first_line(error)}") from None
-    return variables
+        raise DataError(f"{path}: not a sound MATLAB 5 file: {first_line(error)}") from None
 
 
 def _check(path: Path) -> None:
@@ -92,7 +91,3 @@ def _element(head: bytes, start: int) -> _Element:
     if kind >> 16:  # short form: size in the upper half of the first word
         return _Element(kind & 0xFFFF, head[start + 4 : start + 4 + (kind >> 16)], start + 8)
     return _Element(kind, head[start + 8 : start + 8 + count], start + 8 + (count + 7) // 8 * 8)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -31,6 +31,26 @@ _PACKED = "MNIST in a form that is not read: get the four IDX files, as train-im
 _FULL = "full pictures of house numbers: get the cropped digits, train_32x32.mat and test_32x32.mat"
 MINI_FOLDER = Path(__file__).parents[1] / "fashion_mini"
 
+# MD5 of each packed file and SHA-256 of its content, in the order of `mnist.layout`
+_FASHION_MINI_FILES = mnist.layout(
+    ("", "ae2f45642ea1170aa8fb7a8bc11b3de1284163e1e94367a0ef26b19099ea5e4b"),
+    ("", "f161e944c6a4c7dd4b48a85f6972a37549125c80939a1b0bdcbcc2c1b9c1c65f"),
+    ("", "37bb468c38270d4f709f636b91075539599150c269bee939d2c6677caff319d3"),
+    ("", "2015a6671078f59237585966a3a6fa262dac0dbac75846c7441c521b984a34d0"),
+)
+_FASHION_FILES = mnist.layout(
+    ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    ("25c81989df183df01b3e8a0aad5dffbe", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    ("bef4ecab320f06d8554ea6380940ec79", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    ("bb300cfdad3c16e7a12a480ee83cd310", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+)
+_MNIST_FILES = mnist.layout(
+    ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    ("d53e105ee54ea40749a09fcbcd1e9432", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    ("9fb629c4189551a2d022fa330f9573f3", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    ("ec29112dd5afa0611ce80d1b7f02629c", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+)
+
 _ENTRIES = (
     Entry(
         name="fashion-mini",
@@ -41,14 +61,7 @@ _ENTRIES = (
         test_count=2_000,
         licence="MIT",
         source="https://github.com/zalandoresearch/fashion-mnist",
-        layouts=(
-            mnist.layout(
-                ("", "ae2f45642ea1170aa8fb7a8bc11b3de1284163e1e94367a0ef26b19099ea5e4b"),
-                ("", "f161e944c6a4c7dd4b48a85f6972a37549125c80939a1b0bdcbcc2c1b9c1c65f"),
-                ("", "37bb468c38270d4f709f636b91075539599150c269bee939d2c6677caff319d3"),
-                ("", "2015a6671078f59237585966a3a6fa262dac0dbac75846c7441c521b984a34d0"),
-            ),
-        ),
+        layouts=(_FASHION_MINI_FILES,),
         read=mnist.read,
         recipe=recipes.FASHION_MINI,
         bundled=True,
@@ -62,26 +75,7 @@ _ENTRIES = (
         test_count=10_000,
         licence="MIT",
         source="https://github.com/zalandoresearch/fashion-mnist",
-        layouts=(
-            mnist.layout(
-                (
-                    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                ),
-                (
-                    "25c81989df183df01b3e8a0aad5dffbe",
-                    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                ),
-                (
-                    "bef4ecab320f06d8554ea6380940ec79",
-                    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                ),
-                (
-                    "bb300cfdad3c16e7a12a480ee83cd310",
-                    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-                ),
-            ),
-        ),
+        layouts=(_FASHION_FILES,),
         read=mnist.read,
         recipe=recipes.FASHION_MNIST,
         mirrors=(
@@ -107,26 +101,7 @@ _ENTRIES = (
         test_count=10_000,
         licence="CC BY-SA 3.0",
         source="http://yann.lecun.com/exdb/mnist/",
-        layouts=(
-            mnist.layout(
-                (
-                    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                ),
-                (
-                    "d53e105ee54ea40749a09fcbcd1e9432",
-                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                ),
-                (
-                    "9fb629c4189551a2d022fa330f9573f3",
-                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                ),
-                (
-                    "ec29112dd5afa0611ce80d1b7f02629c",
-                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-                ),
-            ),
-        ),
+        layouts=(_MNIST_FILES,),
         read=mnist.read,
         recipe=recipes.MNIST,
         mirrors=(

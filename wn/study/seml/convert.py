@@ -193,13 +193,7 @@ def _study(name: str, cases: list[Case]) -> StudySpec:
 def _short(entries: list[NoiseKeys]) -> list[NoiseKeys]:
     """The entries, each once: non-default values, lists of one as values."""
     axes = ("ratio", "order", "repetitions", "phases", "batch_norm")
-    defaults = {
-        "where": "each",
-        "order": ["mul_add"],
-        "repetitions": 1,
-        "mean_add": 0.0,
-        "mean_mul": 1.0,
-    }
+    defaults = {"where": "each", "order": ["mul_add"], "repetitions": 1, "mean_add": 0.0, "mean_mul": 1.0}
     both = {INFERENCE, TRAINING}
     found = []
     for entry in entries:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 from wn.basics.errors import WnError
 from wn.study.declare.schema import at
 from wn.study.seml.axes import Axis, axis_of, literal, seeded
-from wn.study.seml.yaml import REMOVE
+from wn.study.seml.yaml import INFRASTRUCTURE, REMOVE
 
 BLOCKS = ("fixed", "grid", "random")
-INFRASTRUCTURE = ("seml", "slurm")  # blocks that say where and how runs are executed
 _MOST_COMPARED = 2_000_000  # runs
 _MOST_LEAVES = 1000
 

@@ -44,12 +44,8 @@ NOISE_OPTIONS = (
     "StdRatio",
     "FirstMulThenAdd",
 )
-CLASSES = (
-    "MLP",
-    "VGG",
-    "LeNet",
-    "CNN_HE",
-)  # of networks; the blocks of others than the chosen one are not read
+# Classes of networks; the blocks of others than the chosen one are not read
+CLASSES = ("MLP", "VGG", "LeNet", "CNN_HE")
 PLACES = ("default", "layer_wise")
 OFF = (None, False, 0, "NoAdv")
 SWITCHES = (  # what is as in a study while it is off

@@ -295,10 +295,7 @@ def _strength(read: _ParameterReader, prefix: str, kind: str) -> dict[str, Any]:
     keys["order"] = ["mul_add" if value else "add_mul" for value in orders]
     if kind == "mixed":
         ratio = read.axis(f"{prefix}StdRatio") or Axis((0.5,))
-        return keys | {
-            "sigma": read.grid(f"{prefix}StdAmplitude"),
-            "ratio": _distinct(ratio.values),
-        }
+        return keys | {"sigma": read.grid(f"{prefix}StdAmplitude"), "ratio": _distinct(ratio.values)}
     return keys | {
         "sigma_mul": read.grid(f"{prefix}GaussStdMul"),
         "sigma_add": read.grid(f"{prefix}GaussStdAdd"),

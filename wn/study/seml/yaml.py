@@ -17,7 +17,7 @@ DEEPEST, MOST = 30, 100_000  # nesting, and values of a file or an axis: more is
 LARGEST = 200_000  # bytes
 MOST_NOTES = 50
 
-_BLOCKS = {  # the keys of blocks that say where runs are executed, in all versions of seml
+INFRASTRUCTURE = {  # the keys of blocks that say where and how runs are executed, in all versions of seml
     "seml": (
         "executable",
         "name",
@@ -93,9 +93,9 @@ def _document(loader: Any, tree: Any) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(document, dict):
         raise WnError("an experiment file has blocks by name: fixed, grid, random, sub-configurations")
     _check_infrastructure(document)
-    nested = _nested({name: block for name, block in document.items() if name not in _BLOCKS})
+    nested = _nested({name: block for name, block in document.items() if name not in INFRASTRUCTURE})
     notes = _shortened(constructor.notes)
-    return nested | {name: document[name] for name in _BLOCKS if name in document}, notes
+    return nested | {name: document[name] for name in INFRASTRUCTURE if name in document}, notes
 
 
 def _shortened(notes: list[str]) -> list[str]:
@@ -174,14 +174,11 @@ class _Constructor:
             raise WnError(f"{_place(node)}: a name is text, not a list or a table")
         try:
             value = self.loader.construct_object(node)
-        except (
-            ValueError,
-            LookupError,
-            AttributeError,
-        ) as error:  # a date, !!bool x, 5000 digits
+        except (ValueError, LookupError, AttributeError) as error:  # a date, !!bool x, 5000 digits
             raise WnError(f"{_place(node)}: not YAML: {node.value[:40]}: {error}") from None
         odd = node.value.lower() not in _PLAIN_WORDS and not _PLAIN_NUMBER.fullmatch(node.value)
-        if node.style is None and not isinstance(value, str) and odd and path.split(".")[0] not in _BLOCKS:
+        parameter = path.split(".")[0] not in INFRASTRUCTURE
+        if node.style is None and not isinstance(value, str) and odd and parameter:
             read = f"{path}: {node.value} is read as {value}"
             self.notes.append(f"{read}, as YAML 1.1 has it and seml does; quoted it is text")
         return value
@@ -199,7 +196,7 @@ def _check_infrastructure(document: dict[str, Any]) -> None:
         )
     if "executable" not in document["seml"]:
         raise WnError("seml.executable: this key is missing: seml takes no file without it")
-    for name, allowed in _BLOCKS.items():
+    for name, allowed in INFRASTRUCTURE.items():
         block = document.get(name)
         for part in block if isinstance(block, list) else [block]:
             for key in part if isinstance(part, dict) else ():
