@@ -66,7 +66,7 @@ class LayerCase:
     @property
     def population(self) -> int:
         """P, the largest leading axis of x, the parameters and the per-member static arrays."""
-        return max(int(array.shape[0]) for array in self._member_arrays())
+        return max(int(array.shape[0]) for array in self._members_by_name().values())
 
     @property
     def reduction_length(self) -> int:
@@ -102,9 +102,6 @@ class LayerCase:
         case = self.with_variables({name: _row(array, p) for name, array in self.variables().items()})
         static = {name: _row(v, p) if name in self.per_member else v for name, v in self.static.items()}
         return replace(case, static=static)
-
-    def _member_arrays(self) -> list[NDArray[Any]]:
-        return list(self._members_by_name().values())
 
     def _members_by_name(self) -> Arrays:
         return {**self.variables(), **{name: np.asarray(self.static[name]) for name in self.per_member}}

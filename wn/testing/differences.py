@@ -149,7 +149,11 @@ class _Search:
         return False
 
     def _try(self, place: int) -> bool:
-        ladder = _ladder_at(self.output, self.middle, self.noise, self.first / REACH**place, self.side)
+        first = self.first / REACH**place
+        if self.side:
+            ladder = _one_sided(self.output, self.middle, self.noise, self.side * first)
+        else:
+            ladder = _central(self.output, self.middle, self.noise, first)
         if ladder is not None:
             self.ladders[place] = ladder
         return ladder is not None
@@ -260,12 +264,6 @@ def _agreed(estimates: list[tuple[Vector, Vector]]) -> tuple[Vector, Vector, NDA
         low = np.where(alive, np.maximum(low, other - 2 * bound), low)
         high = np.where(alive, np.minimum(high, other + 2 * bound), high)
     return value, error, chosen
-
-
-def _ladder_at(output: Output, middle: Vector, noise: Vector, first: float, side: int) -> _Ladder | None:
-    if side:
-        return _one_sided(output, middle, noise, side * first)
-    return _central(output, middle, noise, first)
 
 
 def _central(output: Output, middle: Vector, noise: Vector, first: float) -> _Ladder | None:

@@ -1,7 +1,6 @@
 """Gradients of plain functions in any layout. Derived in docs/testing.md."""
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -10,20 +9,11 @@ import numpy as np
 from wn.basics.errors import WnError
 from wn.testing import trees
 from wn.testing.errors import CheckFailure, short_traceback
-from wn.testing.problems import (
-    Probe,
-    Problem,
-    Upstream,
-    element_probes,
-    given_probes,
-    random_probes,
-    require_finite,
-    upstreams,
-)
+from wn.testing.problems import Problem, Upstream, check_step, element_probes, require_finite
 from wn.testing.repro import of_function
 from wn.testing.results import flat, read
 from wn.testing.rounding import Vector
-from wn.testing.verdicts import Judge
+from wn.testing.verdicts import Judge, check_problem
 
 RANDOM_DIRECTIONS = 3
 REPEATED = 2.0**-40  # of the largest value: rounding, and far below any draw
@@ -61,18 +51,14 @@ def check_vjp(
     allow no check. Derived in docs/testing.md.
     """
     function = _Function(f, vjp, arrays, seed)
-    _check_settings(coordinates, step)
+    if coordinates < 1:
+        raise WnError(f"coordinates is {coordinates}: it must be at least 1")
+    check_step(step)
     given = None if directions is None else function.directions(directions)
     function.check_repeatable()
     problem = function.problem(given, step, subgradients)
-    ups = upstreams(problem, [function.upstream(stream) for stream in (0, 1)])
-    probes: list[Probe] = given_probes(problem)
-    if given is None:
-        for number, gradient in enumerate(ups[0].gradients or []):
-            if problem.values[number].size:
-                probes += element_probes(problem, number, gradient, coordinates)
-                probes += random_probes(problem, number, gradient, RANDOM_DIRECTIONS)
-    Judge(problem, ups).judge(probes)
+    dys = [function.upstream(stream) for stream in (0, 1)]
+    check_problem(problem, dys, coordinates, RANDOM_DIRECTIONS)
 
 
 @short_traceback
@@ -89,7 +75,7 @@ def numerical_gradient(
     WnError for arguments out of range.
     """
     function = _Function(f, None, arrays, seed)
-    _check_settings(1, step)
+    check_step(step)
     upstream = function.given_upstream(dy)
     function.check_repeatable()
     problem = function.problem(None, step, False)
@@ -176,9 +162,8 @@ class _Function:
         if unlike:
             raise WnError(unlike)
         parts = []
-        for name, leaf, (shape, _) in zip(
-            self.result.names, _leaves_like(dy, self.result.tree), self.result.shapes, strict=True
-        ):
+        leaves = trees.paired(dy, self.result.tree, "y")
+        for (name, leaf, _), (shape, _) in zip(leaves, self.result.shapes, strict=True):
             array = np.asarray(leaf, dtype=np.float64)
             if array.shape != shape:
                 raise WnError(f"d{name} has shape {array.shape}, {name} has {shape}")
@@ -331,14 +316,3 @@ def _names(f: Callable[..., Any], count: int) -> list[str]:
         parameters = []
     plain = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return [plain[i] if i < len(plain) else f"arrays[{i}]" for i in range(count)]
-
-
-def _leaves_like(tree: Any, expected: Any) -> list[Any]:
-    return [leaf for _, leaf, _ in trees.paired(tree, expected)]
-
-
-def _check_settings(coordinates: int, step: float | None) -> None:
-    if coordinates < 1:
-        raise WnError(f"coordinates is {coordinates}: it must be at least 1")
-    if step is not None and not 0 < step < math.inf:
-        raise WnError(f"step is {step!r}: it must be positive and finite")

@@ -1,6 +1,5 @@
 """Check the hand-written gradients of a layer against differences in float64. Derived in docs/testing.md."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,17 +9,9 @@ from numpy.typing import NDArray
 from wn.basics.errors import WnError
 from wn.testing.case import Arrays, LayerCase
 from wn.testing.errors import UnresolvedError, short_traceback
-from wn.testing.problems import (
-    Probe,
-    Problem,
-    element_probes,
-    given_probes,
-    random_probes,
-    upstreams,
-    written,
-)
+from wn.testing.problems import Problem, check_step, written
 from wn.testing.rounding import Vector
-from wn.testing.verdicts import Judge
+from wn.testing.verdicts import check_problem
 
 UPSTREAMS = (0, 3)  # streams of the random dy
 
@@ -47,18 +38,15 @@ def check_gradient(
     y has a kink or jumps at x; UnresolvedError where differences cannot decide for another reason.
     """
     given = None if isinstance(directions, int) else _given(case, directions)
-    _check_settings(directions if isinstance(directions, int) else 1, coordinates, step)
+    number = directions if isinstance(directions, int) else 1
+    if number < 1 or coordinates < 1:
+        raise WnError(f"directions is {number}, coordinates is {coordinates}: both must be at least 1")
+    check_step(step)
     case = case.in_dtype(np.float64)
     check_shapes(case)
     problem = _problem(case, given, step, subgradients)
     dys = [case.upstream(stream).reshape(-1) for stream in UPSTREAMS]
-    ups = upstreams(problem, dys)
-    probes: list[Probe] = given_probes(problem)
-    if isinstance(directions, int):
-        for number, gradient in enumerate(ups[0].gradients or []):
-            probes += element_probes(problem, number, gradient, coordinates)
-            probes += random_probes(problem, number, gradient, directions)
-    Judge(problem, ups).judge(probes)
+    check_problem(problem, dys, coordinates, number)
 
 
 @short_traceback
@@ -137,10 +125,3 @@ def _given(case: LayerCase, directions: Sequence[Mapping[str, Any]]) -> list[lis
     if not found:
         raise WnError("directions is empty: nothing would be checked")
     return found
-
-
-def _check_settings(directions: int, coordinates: int, step: float | None) -> None:
-    if directions < 1 or coordinates < 1:
-        raise WnError(f"directions is {directions}, coordinates is {coordinates}: both must be at least 1")
-    if step is not None and not 0 < step < math.inf:
-        raise WnError(f"step is {step!r}: it must be positive and finite")

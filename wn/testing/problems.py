@@ -1,11 +1,13 @@
 """A function of several arrays with its gradient, in float64, and the directions to look along."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
 
+from wn.basics.errors import WnError
 from wn.testing.differences import Slope
 from wn.testing.errors import UnresolvedError
 from wn.testing.rounding import EPSILON, Output, Vector, measured_noise
@@ -13,10 +15,8 @@ from wn.testing.rounding import EPSILON, Output, Vector, measured_noise
 NUDGES = 4  # changes of all inputs by some roundings, which show the rounding of the gradient
 NUDGE = 64 * EPSILON  # enough that roundings are not the same again
 UNEVEN = 10.0  # outputs whose sizes differ more than this get an upstream that evens them out
-PART, CLEAR = (
-    2.0**-12,
-    1e12,
-)  # a change of x that shows these sizes; below so much rounding they are not evened out
+PART = 2.0**-12  # a change of x that shows these sizes
+CLEAR = 1e12  # below so much rounding they are not evened out
 RANGE = 1e-12  # of the largest: smaller ones are not evened out either
 SMALLEST = 2.0**-8  # length of the elements near 0, relative to the median of the array
 CAPS = (1.0, 0.5, 0.05)  # quantiles of the elements' contributions that the random directions are limited to
@@ -200,6 +200,12 @@ def given_probes(problem: Problem) -> list[Probe]:
         Probe(f"directions[{i}]", list(direction), _reach(direction, problem.values))
         for i, direction in enumerate(directions)
     ]
+
+
+def check_step(step: float | None) -> None:
+    """Raise WnError for a first step that is none."""
+    if step is not None and not 0 < step < math.inf:
+        raise WnError(f"step is {step!r}: it must be positive and finite")
 
 
 def require_finite(y: Vector, label: Callable[[int], str]) -> None:

@@ -13,13 +13,7 @@ NOISE_POINTS = 9
 # Relative: several values of float32 further each, one or less, and far less, for functions that curve much.
 NOISE_STEPS = (2.0**-20, 2.0**-24, 2.0**-34)
 FINE_STEP = 2.0**-44  # for functions that have many periods within the others
-WIDE_STEPS = (
-    2.0**-16,
-    2.0**-13,
-    2.0**-10,
-    2.0**-7,
-    2.0**-4,
-)  # for elements that stay as they are
+WIDE_STEPS = (2.0**-16, 2.0**-13, 2.0**-10, 2.0**-7, 2.0**-4)  # for elements that stay as they are
 COARSE, MUCH = 1e-10, 1e-4  # parts of y: more than the rounding of float64; more than that of float32
 CHAOS = 0.05  # more than the rounding of float16
 CURVED = 3.0  # a fall of the differences by more than this as the step falls is curvature

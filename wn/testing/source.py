@@ -94,15 +94,12 @@ class Writer:
             return self._imported(kind)
         if not hasattr(kind, "_fields"):
             return self._unknown(kind)
-        return self._define(
-            kind, kind.__name__, f"namedtuple({kind.__name__!r}, {list(kind._fields)!r})", "import"
-        )
+        self.imports["from collections import namedtuple"] = None
+        return self._define(kind, kind.__name__, f"namedtuple({kind.__name__!r}, {list(kind._fields)!r})")
 
-    def _define(self, value: Any, wished: str, expression: str, needs: str = "") -> str:
+    def _define(self, value: Any, wished: str, expression: str) -> str:
         if id(value) in self.known:
             return self.known[id(value)]
-        if needs:
-            self.imports["from collections import namedtuple"] = None
         name = self._free(wished)
         self.definitions.append(f"{name} = {expression}")
         self._keep(value, name)
@@ -139,8 +136,7 @@ class Writer:
 
     def _module(self, module: types.ModuleType, alias: str = "") -> str:
         name = module.__name__
-        if not alias:
-            alias = name.replace(".", "_")
+        alias = alias or name.replace(".", "_")
         self.imports[f"import {name}" + (f" as {alias}" if alias != name else "")] = None
         return alias
 

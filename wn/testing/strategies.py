@@ -249,12 +249,8 @@ def noise_specifications(*, extreme: bool = False, repetitions: int = 3) -> st.S
         "repetitions": st.integers(1, repetitions),
         "distribution": st.sampled_from(DISTRIBUTIONS),
     }
-    both = {
-        **common,
-        "mean_mul": means,
-        "mean_add": means,
-        "order": st.sampled_from(["mul_add", "add_mul"]),
-    }
+    orders = st.sampled_from(["mul_add", "add_mul"])
+    both = {**common, "mean_mul": means, "mean_add": means, "order": orders}
     return st.one_of(
         st.just({"kind": "none", "sigma": 0.0}),
         st.fixed_dictionaries({"kind": st.just("additive"), **common, "mean": means}),

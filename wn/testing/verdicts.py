@@ -6,13 +6,23 @@ passes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from wn.testing.differences import Slope, slope
 from wn.testing.errors import KinkError, UnresolvedError
-from wn.testing.problems import NUDGE, Probe, Problem, Upstream
+from wn.testing.problems import (
+    NUDGE,
+    Probe,
+    Problem,
+    Upstream,
+    element_probes,
+    given_probes,
+    random_probes,
+    upstreams,
+)
 from wn.testing.rounding import EPSILON, NOISE_GUARD, Vector, relative
 from wn.testing.tolerances import GRADIENT, NEGLIGIBLE, RESOLUTION
 
@@ -64,6 +74,21 @@ class Comparison:
         uncertain = self.error + self.masked + (self.floor if self.difference > self.strictly else 0.0)
         part = KINK_RESOLUTION if self.slack else RESOLUTION - GRADIENT
         return uncertain <= part * max(self.size, self.terms) or uncertain <= NEGLIGIBLE * scale
+
+
+def check_problem(problem: Problem, dys: Sequence[Vector], coordinates: int, directions: int) -> None:
+    """Compare the gradients for each dy with differences, along the directions that the problem has.
+
+    If it has none, along single elements of each array, at most `coordinates`, and random `directions`.
+    """
+    ups = upstreams(problem, dys)
+    probes = given_probes(problem)
+    if problem.directions is None:
+        for number, gradient in enumerate(ups[0].gradients or []):
+            if problem.values[number].size:
+                probes += element_probes(problem, number, gradient, coordinates)
+                probes += random_probes(problem, number, gradient, directions)
+    Judge(problem, ups).judge(probes)
 
 
 class Judge:
