@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isfinite, isinf, isnan, prod
+from math import isfinite, prod
 from typing import Any
 
 from rich.console import Console
@@ -136,7 +136,7 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
     from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
 
     if row["reached"]:
-        return f"{row['midpoint']:.3g} {_interval(row['ci_low'], row['ci_high'])}"
+        return f"{row['midpoint']:.3g} {interval(row['ci_low'], row['ci_high'])}"
     same = (result.curves["phase"] == row["phase"]) & (result.curves["site"] == row["site"])
     sigma = result.curves["sigma"][same]
     if reason == ALREADY_BELOW:
@@ -144,8 +144,9 @@ def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
     return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
 
 
-def _interval(low: float, high: float) -> str:
-    upper = "∞" if isinf(high) or isnan(high) else f"{high:.3g}"
+def interval(low: float, high: float) -> str:
+    """An interval in brackets; an end that is not known is infinite."""
+    upper = f"{high:.3g}" if isfinite(high) else "∞"
     return f"[{low:.3g}, {upper}]"
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskProgressColumn, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from wn.cli.console import logged
+from wn.cli.console import interval, logged
 from wn.cli.plain import PlainTable, description, printable, say
 from wn.study.execution.driver import Progress
 from wn.study.plan import Plan, PlannedNetwork
@@ -195,8 +195,7 @@ def _midpoint(row: Any) -> str:
     missing = f" ({row['missing']} missing)" if row["missing"] else ""
     if not row["reached"]:
         return f"not reached{missing}"
-    high = f"{row['ci_high']:.3g}" if row["ci_high"] < float("inf") else "∞"
-    return f"{row['midpoint']:.3g} [{row['ci_low']:.3g}, {high}]{missing}"
+    return f"{row['midpoint']:.3g} {interval(row['ci_low'], row['ci_high'])}{missing}"
 
 
 # ---- plans ------------------------------------------------------------------------------------------------

@@ -212,7 +212,8 @@ class LayerCase:
         params, x = self.params, self.x
         if isinstance(self.layer, BatchFirst):
             params, x = self.layer.without_members(params, x)
-        return of_layer(self.layer, self.be, params, x, self.static, self.per_member, self.seed)
+        arguments = {"layer": self.layer, "be": self.be, "params": params, "x": x}
+        return of_layer(arguments, self.static, self.per_member, self.seed)
 
 
 def functions(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:

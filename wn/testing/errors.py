@@ -7,8 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from wn.basics.errors import WnError
 
-# The check that is being made: its name, positional and keyword arguments; the outermost one of several.
-running: ContextVar[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = ContextVar("running", default=None)
+# The check that is being made: its name and keyword arguments; the outermost one of several.
+running: ContextVar[tuple[str, dict[str, Any]] | None] = ContextVar("running", default=None)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,7 +35,7 @@ def short_traceback(check: Callable[P, R]) -> Callable[P, R]:
     @wraps(check)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         __tracebackhide__ = True  # understood by pytest
-        token = None if running.get() else running.set((check.__name__, args, kwargs))
+        token = None if running.get() else running.set((check.__name__, kwargs))
         try:
             return check(*args, **kwargs)
         except (CheckFailure, WnError) as error:

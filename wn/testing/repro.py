@@ -8,35 +8,25 @@ from wn.testing.source import Writer
 
 
 def of_layer(
-    layer: Any,
-    be: Any,
-    params: Any,
-    x: Any,
-    static: Mapping[str, Any],
-    per_member: tuple[str, ...],
-    seed: int,
+    arguments: Mapping[str, Any], static: Mapping[str, Any], per_member: tuple[str, ...], seed: int
 ) -> str:
-    """Return code that makes the check of a layer that is running, `check_layer` if none is."""
+    """Return code that makes the check of a layer that is running, `check_layer` if none is.
+
+    arguments: the layer, backend, parameters and input by the names that they get.
+    """
     writer = Writer()
-    check, _, options = running.get() or ("check_layer", (), {})
-    given = [
-        writer.name(name, value)
-        for name, value in zip(("layer", "be", "params", "x"), (layer, be, params, x), strict=True)
-    ]
+    check, options = running.get() or ("check_layer", {})
+    given = [writer.name(name, value) for name, value in arguments.items()]
     if static:
         given.append(f"static={writer.name('static', static)}")
     if per_member:
         given.append(f"per_member={per_member!r}")
     given.append(f"seed={seed}")
-    if check == "check_layer":
-        call = (
-            f"check_layer({', '.join([*given, *_options(writer, options, 'static', 'per_member', 'seed')])})"
-        )
-    else:
-        case = f"LayerCase({', '.join(given)})"
-        call = f"{check}({', '.join([case, *_options(writer, options, 'case', 'dy')])})"
-    names = check if check == "check_layer" else f"LayerCase, {check}"
-    return _snippet(writer, seed, names, call)
+    names = check
+    if check != "check_layer":
+        given, names = [f"LayerCase({', '.join(given)})"], f"LayerCase, {check}"
+    given += _options(writer, options, "static", "per_member", "seed", "case", "dy")
+    return _snippet(writer, seed, names, f"{check}({', '.join(given)})")
 
 
 def of_function(
@@ -44,7 +34,7 @@ def of_function(
 ) -> str:
     """Return code that makes the check of a function that is running."""
     writer = Writer()
-    check, _, options = running.get() or ("check_vjp", (), {})
+    check, options = running.get() or ("check_vjp", {})
     given = [writer.name("f", f)]
     if vjp is not None:
         given.append(writer.name("vjp", vjp))

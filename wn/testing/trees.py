@@ -66,13 +66,6 @@ def kind(value: Any) -> str:
     return f"{type(value).__name__} of {len(value)}" if counted else type(value).__name__
 
 
-def get(tree: Any, names: list[Any]) -> Any:
-    """Return the leaf that a path of keys leads to."""
-    for key in names:
-        tree = _item(tree, key)
-    return tree
-
-
 def paired(tree: Any, expected: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (name, leaf of tree, leaf of expected) for trees of one structure; None covers a container."""
     if not is_container(expected):
