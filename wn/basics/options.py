@@ -41,10 +41,9 @@ def settings_of(kind: type[msgspec.Struct]) -> tuple[Setting, ...]:
     """The fields of a Struct that have an Option, in their order."""
     found = []
     for field in msgspec.structs.fields(kind):
-        given = _annotations(field.type, Option)
-        if not given:
+        option = annotation(field.type, Option)
+        if option is None:
             continue
-        option = given[0]
         known = field.default if option.default is msgspec.UNSET else option.default
         name, quiet = option.name or field.name, field.default is msgspec.UNSET
         found.append(Setting(name, field.name, plain_type(field.type), known, option, quiet))
@@ -89,8 +88,5 @@ def plain_type(annotated: Any, *without: Any) -> Any:
 
 def annotation(annotated: Any, kind: type[Any]) -> Any:
     """The annotation of a type that is a `kind`, None without one."""
-    return next(iter(_annotations(annotated, kind)), None)
-
-
-def _annotations(annotated: Any, kind: type[Any]) -> list[Any]:
-    return [part for part in getattr(annotated, "__metadata__", ()) if isinstance(part, kind)]
+    parts = getattr(annotated, "__metadata__", ())
+    return next((part for part in parts if isinstance(part, kind)), None)

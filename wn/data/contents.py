@@ -15,7 +15,6 @@ from wn.data.formats.idx import reading
 from wn.data.sets.entries import ENTRIES
 from wn.data.sets.entry import DataFile, Entry
 
-_CHUNK = 1 << 20
 _LARGE = 1 << 29  # bytes; of larger files the checksum is remembered
 
 
@@ -42,11 +41,8 @@ _OTHERS = {
 
 def content_sha256(path: Path) -> str:
     """SHA-256 of a file's content, after undoing gzip; DataError if it cannot be read."""
-    digest = hashlib.sha256()
     with reading(path) as (stream, _):
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_md5(path: Path) -> str:

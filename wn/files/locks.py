@@ -71,13 +71,11 @@ def keep(descriptor: int) -> None:
     _held.add(descriptor)
 
 
-def release(descriptor: int) -> bool:
-    """Let go of a lock; False, and nothing is done, if this process does not hold it (any more)."""
-    if descriptor not in _held:
-        return False
-    _held.discard(descriptor)
-    os.close(descriptor)
-    return True
+def release(descriptor: int) -> None:
+    """Let go of a lock; nothing is done if this process does not hold it (any more)."""
+    if descriptor in _held:
+        _held.discard(descriptor)
+        os.close(descriptor)
 
 
 def held(descriptor: int) -> bool:

@@ -214,6 +214,5 @@ def _one_or_list(values: Any) -> Any:
 
 
 def _name(document: dict[str, Any], path: Path) -> str:
-    block = document.get("seml")
-    name = block.get("name") if isinstance(block, dict) else None
+    name = document["seml"].get("name")
     return name if isinstance(name, str) and name else path.stem
