@@ -37,6 +37,10 @@ TARGET = 1e-8  # error over size at which no further steps are tried
 CENTRAL, ONE_SIDED, JUMP = (4.0, 16.0, 64.0), (2.0, 4.0, 8.0), (2.0, 8.0, 32.0)  # ratios of the errors
 
 
+# A limit for t → 0, its error, and the part of that which is rounding
+_Limit = tuple[Vector, Vector, Vector]
+
+
 @dataclass(frozen=True)
 class Slope:
     """The derivative of each output element along a direction, and how far to trust it."""
@@ -277,10 +281,10 @@ def _central(output: Output, middle: Vector, noise: Vector, first: float) -> _La
     above, below = (np.array(side) for side in zip(*rows, strict=True))
     t = steps[:, None]
     rounding = np.maximum(noise, relative(noise, middle) * np.maximum(np.abs(above), np.abs(below))) / t
-    value, error, own = _romberg((above - below) / (2 * t), rounding, CENTRAL)
-    jump, jump_error, _ = _romberg(((above - middle) + (below - middle)) / t, 4 * rounding, JUMP)
+    slopes = _romberg((above - below) / (2 * t), rounding, CENTRAL)
+    jumps = _romberg(((above - middle) + (below - middle)) / t, 4 * rounding, JUMP)
     changes = np.maximum(np.abs(above - middle), np.abs(below - middle))
-    return _ladder(value, error, jump, jump_error, own, changes, noise, first)
+    return _ladder(slopes, jumps, changes, noise, first)
 
 
 def _one_sided(output: Output, middle: Vector, noise: Vector, first: float) -> _Ladder | None:
@@ -292,26 +296,18 @@ def _one_sided(output: Output, middle: Vector, noise: Vector, first: float) -> _
         return None
     beside, t = np.array(values), steps[:, None]
     rounding = 8 * np.maximum(noise, relative(noise, middle) * np.abs(beside)) / np.abs(t)
-    value, error, own = _romberg((beside - middle) / t, rounding, ONE_SIDED)
-    none = np.zeros_like(value)
-    return _ladder(value, error, none, none, own, np.abs(beside - middle), noise, first)
+    slopes = _romberg((beside - middle) / t, rounding, ONE_SIDED)
+    none = np.zeros_like(middle)
+    return _ladder(slopes, (none, none, none), np.abs(beside - middle), noise, first)
 
 
-def _ladder(
-    value: Vector,
-    error: Vector,
-    jump: Vector,
-    jump_error: Vector,
-    own: Vector,
-    changes: Vector,
-    noise: Vector,
-    first: float,
-) -> _Ladder:
+def _ladder(slopes: _Limit, jumps: _Limit, changes: Vector, noise: Vector, first: float) -> _Ladder:
     """Tell elements that changed at every step from those that were still, perhaps until far away.
 
     A slope that rounding hides appears in steps of rounding as t is doubled; an element that is still at t
     and far away at 2t has crossed a threshold, as a ReLU that is switched off.
     """
+    (value, error, own), (jump, jump_error, _) = slopes, jumps
     still = changes == 0
     rungs = np.logical_and.accumulate(still[::-1], axis=0).sum(axis=0)  # still from the smallest step up
     crossed = (rungs > 0) & (rungs < RUNGS)
@@ -335,8 +331,8 @@ def _ladder(
     )
 
 
-def _romberg(rows: Vector, rounding: Vector, ratios: tuple[float, ...]) -> tuple[Vector, Vector, Vector]:
-    """Return the limit of rows (steps, n) for t → 0, its error, and the part of that which is rounding."""
+def _romberg(rows: Vector, rounding: Vector, ratios: tuple[float, ...]) -> _Limit:
+    """Return the limit of rows (steps, n) for t → 0."""
     with np.errstate(all="ignore"):
         value, own = rows[-1], 2 * rounding[-1]
         error = np.abs(rows[-1] - rows[-2]) + own
