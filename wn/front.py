@@ -14,6 +14,7 @@ from wn.walking import api
 from wn.walking.api import ProgressCallback, Trained
 from wn.walking.asked import SingleSettings, WalkSettings, in_order
 from wn.walking.results import WalkResult
+from wn.walking.settings import read_single, read_walk
 
 # Keywords that take more than the settings themselves
 _FORMS: dict[str, Any] = {
@@ -41,7 +42,7 @@ def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkRe
     Returns the curves and midpoints as plain arrays. Raises WnError, which names the keyword, for anything
     unknown or out of range, before anything is trained.
     """
-    return api.walk(progress=progress, **recorded)
+    return api.walk(read_walk(recorded), progress)
 
 
 @with_keywords(in_order(SingleSettings), _FORMS)
@@ -56,4 +57,4 @@ def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Train
     Returns the network with its counts of correct test images. Raises WnError, which names the keyword, for
     anything unknown or out of range, before anything is trained.
     """
-    return api.train(progress=progress, **recorded)
+    return api.train(read_single(recorded), progress)

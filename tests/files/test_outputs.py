@@ -274,8 +274,8 @@ def test_a_folder_that_was_removed_meanwhile_is_made_again(
 ) -> None:
     original = api.walk
 
-    def walk(**settings: Any) -> Any:
-        found = original(**settings)
+    def walk(*given: Any) -> Any:
+        found = original(*given)
         (tmp_path / "out" / NAME).unlink()
         (tmp_path / "out").rmdir()
         return found
@@ -288,9 +288,9 @@ def test_a_folder_that_was_removed_meanwhile_is_made_again(
 def test_a_file_that_turned_up_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, out = api.train, tmp_path / "net.safetensors"
 
-    def train(**settings: Any) -> Any:
+    def train(*given: Any) -> Any:
         out.write_text("mine")
-        return original(**settings)
+        return original(*given)
 
     monkeypatch.setattr(api, "train", train)
     code, printed, err = run(

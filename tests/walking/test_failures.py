@@ -22,6 +22,7 @@ from wn.engine import backends, models, training
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import TrainSettings
+from wn.fit.intervals import NO_POINTS
 from wn.fit.midpoint import NEVER_FALLS
 from wn.random import member_seed
 from wn.study import parse_study, units
@@ -31,7 +32,7 @@ from wn.walking import measurement, plots
 from wn.walking.jobs import run_jobs
 from wn.walking.places import PHASES, Place, places
 from wn.walking.results import WalkResult, to_draw
-from wn.walking.walk import NO_POINTS, Walk
+from wn.walking.walk import Walk
 
 BACKENDS = ("numpy", "numba")
 HUGE = 3e38  # a standard normal draw times this leaves float32 sooner or later

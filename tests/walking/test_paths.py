@@ -15,6 +15,7 @@ from wn.study.declare.presets import find_study
 from wn.study.declare.spec import read_study, to_toml
 from wn.walking import api, plots
 from wn.walking.results import to_draw
+from wn.walking.settings import read_walk
 
 
 class Fspath:
@@ -46,7 +47,8 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
     assert catalogue.load("fashion-mini", kind(tmp_path)).name == "fashion-mini"
     (tmp_path / "study.toml").write_text(to_toml(find_study("walking-quick")))
     assert read_study(kind(tmp_path / "study.toml")) == find_study(kind(tmp_path / "study.toml"))
-    api.check_out_folder(kind(tmp_path / "other"), {"data_dir": kind(tmp_path)}, overwrite=False)
+    chosen = read_walk({"data_dir": kind(tmp_path)})
+    api.check_out_folder(kind(tmp_path / "other"), chosen, overwrite=False)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"out", ["out"], "a\0b"])

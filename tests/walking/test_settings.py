@@ -14,7 +14,7 @@ from wn.data import catalogue
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import Preprocessing, Recipe
 from wn.engine import training
-from wn.walking import api, measurement, settings
+from wn.walking import measurement, settings
 from wn.walking.settings import SingleSettings, WalkSettings
 
 # ---- bad settings ---------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_nothing_is_trained")
 def test_good_settings_come_as_far_as_training() -> None:
     """Or the tests below would prove nothing."""
-    for command in (wn.walk, api.train):
+    for command in (wn.walk, wn.train):
         with pytest.raises(AssertionError, match="training began"):
             command(epochs=1)
 
@@ -108,7 +108,7 @@ def test_good_settings_come_as_far_as_training() -> None:
 @pytest.mark.usefixtures("_nothing_is_trained")
 @pytest.mark.parametrize(
     ("command", "given", "parts"),
-    [(wn.walk, *case) for case in COMMON + WALKS] + [(api.train, *case) for case in COMMON[1:] + SINGLES],
+    [(wn.walk, *case) for case in COMMON + WALKS] + [(wn.train, *case) for case in COMMON[1:] + SINGLES],
     ids=lambda value: getattr(value, "__name__", None) or (str(value) if isinstance(value, dict) else ""),
 )
 def test_bad_settings_are_refused_in_one_line_before_training(
@@ -151,7 +151,7 @@ def test_what_needs_no_data_is_checked_before_they_are_loaded(monkeypatch: pytes
         {"backend": "torch"},
     ):
         with pytest.raises(WnError):
-            api.train(**given)
+            wn.train(**given)
 
 
 def test_settings_may_be_paths_and_numpy_values_and_none_is_the_default() -> None:
@@ -197,9 +197,9 @@ def test_a_recipe_with_weighted_loss_sets_class_weights(monkeypatch: pytest.Monk
     weights = settings.prepare(chosen)[2].class_weights
     raw = np.array([1 - 0.6, 1 - 0.3, (1 - 0.1) / 3.6])
     np.testing.assert_allclose(weights, raw / raw.sum(), rtol=1e-15)
-    weighted = api.train(model="mlp-8")
+    weighted = wn.train(model="mlp-8")
     assert weighted.record["settings"]["class_weights"] == weights
     monkeypatch.setattr(catalogue, "load", lambda *_: uneven_data(weighted=False))
     assert settings.prepare(chosen)[2].class_weights is None
-    plain = api.train(model="mlp-8")
+    plain = wn.train(model="mlp-8")
     assert plain.population.params[-1].b.tolist() != weighted.population.params[-1].b.tolist()

@@ -78,13 +78,14 @@ def walk(
     """
     from wn.cli import console
     from wn.walking import api
+    from wn.walking.settings import read_walk
 
-    settings = given_settings(context)
-    with api.out_folder(out, settings, overwrite) as place:
+    chosen = read_walk(given_settings(context))
+    with api.out_folder(out, chosen, overwrite) as place:
         if place.why:
             _complain(f"{place.why}; results go to {place.folder} instead", 0)
         with console.progress(messages, "walking") as progress:
-            result = api.walk(progress=progress, **settings)
+            result = api.walk(chosen, progress)
         console.print_midpoints(output, result)
         console.print_failures(messages, result)
         code = _save_walk(result, place, overwrite)
@@ -140,11 +141,10 @@ def train(
     from wn.walking import api
     from wn.walking.settings import read_single
 
-    settings = given_settings(context)
-    read_single(settings)
+    chosen = read_single(given_settings(context))
     with outputs.claimed_file(out, overwrite):
         with console.progress(messages, "training") as progress:
-            trained = api.train(progress=progress, **settings)
+            trained = api.train(chosen, progress)
         console.print_trained(output, trained)
 
         def save(folder: Path) -> Path:
@@ -164,7 +164,7 @@ app.add_typer(study_commands.study, name="study")
 
 
 def given_settings(context: typer.Context) -> dict[str, Any]:
-    """Return the flags of `wn walk` or `wn train` as settings of `wn.walking.api`."""
+    """Return the flags of `wn walk` or `wn train` by the names of settings."""
     return {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
 
 

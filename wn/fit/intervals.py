@@ -16,6 +16,8 @@ from wn.basics.errors import WnError
 from wn.fit.falling import falling_means, falls_through
 from wn.fit.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
+NO_POINTS = "no point has a result"
+
 
 def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
     """Return the fit with the σ at which measured accuracies cross half-way, which shows how well it fits.
@@ -145,13 +147,24 @@ def accuracy_of(clean: Counts) -> float:
     return int(clean.correct.sum()) / total if total else nan
 
 
-def fit_curve(repeats: Sequence[Counts], clean: Counts, chance: float, phase: str, noise: str) -> Midpoint:
+def fit_curve(
+    repeats: Sequence[Counts],
+    clean: Counts,
+    chance: float,
+    phase: str,
+    noise: str,
+    missing: str = NO_POINTS,
+) -> Midpoint:
     """Fit the midpoint of a curve measured in a phase under a kind of noise, from all its repeats.
 
-    clean: a row for each network trained without noise, counted by group if the repeats are.
+    clean: a row for each network trained without noise, counted by group if the repeats are. Without any
+    point, or any clean network, the midpoint is not reached for the reason `missing`.
     """
+    measured = [counts for counts in repeats if len(counts.sigma)]
+    if not measured or not len(clean.sigma):
+        return Midpoint.not_reached(missing, chance, accuracy_of(clean))
     return fit_repeats(
-        repeats,
+        measured,
         accuracy_of(clean),
         chance,
         floor_of(phase, noise),

@@ -10,8 +10,6 @@ import msgspec
 
 from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, checksum
-from wn.data.recipes import Recipe
-from wn.data.sets import speech
 from wn.data.sets.entries import entry_of
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
@@ -20,6 +18,7 @@ from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_e
 from wn.study.declare.schema import StudySpec, as_axis, at
 from wn.study.unit import CLEAN, NUMERICS, Unit
 from wn.walking.places import Place
+from wn.walking.settings import class_weights, completed
 
 __all__ = [
     "NUMERICS",
@@ -95,7 +94,7 @@ def facts_of(dataset: Dataset) -> Facts:
         classes=len(dataset.classes),
         train_samples=len(dataset.train),
         test_samples=len(dataset.test),
-        class_weights=tuple(speech.class_weights(dataset).tolist()) if dataset.recipe.weighted_loss else None,
+        class_weights=class_weights(dataset),
     )
 
 
@@ -216,9 +215,6 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
             f"data.names: {network.dataset} has {facts.classes} classes of images {facts.image_shape}, "
             f"not {network.network.classes} of {network.network.input_shape}"
         )
-    recipe: Recipe = entry_of(network.dataset).recipe
-    epochs = recipe.epochs_conv if network.network.convolutional else recipe.epochs_mlp
-    asked = spec.recipe
     return Unit(
         phase=CLEAN,
         dataset=network.dataset,
@@ -227,10 +223,8 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
         test_limit=_limit("test_limit", network.dataset, spec.data.test_limit, facts.test_samples),
         model=network.model,
         batch_norm=network.batch_norm,
-        dtype=checked_dtype(asked.dtype).name,
-        epochs=epochs if asked.epochs is None else asked.epochs,
-        batch_size=recipe.batch_size if asked.batch_size is None else asked.batch_size,
-        learning_rate=recipe.lr if asked.learning_rate is None else asked.learning_rate,
+        dtype=checked_dtype(spec.recipe.dtype).name,
+        **completed(spec.recipe, entry_of(network.dataset).recipe, network.network),
         clamp_weights=False,
         class_weights=facts.class_weights,
         seed=spec.seed,

@@ -1,10 +1,10 @@
-"""Walks and trainings by names and numbers instead of objects; `wn.front` has them with keywords."""
+"""Walks and trainings by settings instead of objects; `wn.front` has them with keywords."""
 
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from wn.files.outputs import AlreadyThere
 from wn.files.whole import StrPath, as_path
 from wn.random import member_seed
 from wn.walking import tables
-from wn.walking.asked import NetworkSettings, WalkSettings
+from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings
 from wn.walking.jobs import run_jobs
 from wn.walking.measurement import Setup, members_at_once
 from wn.walking.places import check_range
@@ -44,8 +44,6 @@ from wn.walking.settings import (
     phases,
     places,
     prepare,
-    read_single,
-    read_walk,
     single_noise,
     walk_sigma,
 )
@@ -56,17 +54,13 @@ log = logging.getLogger("wn")
 ProgressCallback = Callable[[int, int], None]  # (finished, all) member-epochs
 
 
-def walk(*, progress: ProgressCallback | None = None, **settings: Any) -> WalkResult:
-    """Walk noise through the sites of a network and fit each site's midpoint.
+def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> WalkResult:
+    """Walk noise through the sites of a network and fit each site's midpoint, by settings from `read_walk`.
 
-    Settings are the fields of `WalkSettings` (the same as the flags of `wn walk`), for example
-    `wn.walk(dataset="mnist", model="mlp", noise="additive", phase="inference", sigma="0.01:100:17")`.
-    Returns the curves and midpoints as plain arrays. A point at which numbers leave the range of the type has
-    no result but a row in `failures`, and the others stand. Raises WnError for anything unknown or out of
-    range, and if no point has a result.
+    A point at which numbers leave the range of the type has no result but a row in `failures`, and the others
+    stand. Raises WnError if the settings do not fit data and network, and if no point has a result.
     """
     _check_progress(progress)
-    chosen = read_walk(settings)
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
@@ -140,14 +134,12 @@ class Trained:
         return place
 
 
-def train(*, progress: ProgressCallback | None = None, **settings: Any) -> Trained:
-    """Train one network, clean or under noise, and evaluate it.
+def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> Trained:
+    """Train one network, clean or under noise, by settings from `read_single`, and evaluate it.
 
-    Settings are the fields of `SingleSettings` (the same as the flags of `wn train`). Raises WnError for
-    anything unknown or out of range.
+    Raises WnError if the settings do not fit data and network.
     """
     _check_progress(progress)
-    chosen = read_single(settings)
     operator = single_noise(chosen)
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
@@ -197,13 +189,13 @@ class _EpochMonitor(Monitor):
             self.progress(epoch + 1, self.epochs)
 
 
-def check_out_folder(folder: StrPath, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Raise WnError for bad settings, and if the folder can't take results or holds those of another run.
+def check_out_folder(folder: StrPath, chosen: WalkSettings, overwrite: bool) -> None:
+    """Raise WnError if the folder can't take results, or holds those of another run.
 
     Files of the same names without a record of these settings count as another run's. What a run with the
     same settings left may be replaced: it would write the same numbers.
     """
-    chosen, folder = read_walk(settings), as_path(folder, "the folder")
+    folder = as_path(folder, "the folder")
     outputs.check_folder(folder)
     for name in FILES:
         if (folder / name).is_dir():
@@ -224,12 +216,11 @@ class ClaimedFolder(NamedTuple):
 
 
 @contextmanager
-def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[ClaimedFolder]:
+def out_folder(folder: Path, chosen: WalkSettings, overwrite: bool) -> Iterator[ClaimedFolder]:
     """Claim the folder that a walk is going to write; where another run is writing it, one beside it.
 
     Folders that were made go again if nothing is written to them. Raises WnError as `check_out_folder` does.
     """
-    read_walk(settings)
     outputs.check_folder(folder)
     with ExitStack() as stack:
         try:
@@ -241,7 +232,7 @@ def out_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> It
                 raise error from None
             yield ClaimedFolder(place, str(error), standing)
         else:
-            check_out_folder(folder, settings, overwrite)
+            check_out_folder(folder, chosen, overwrite)
             yield ClaimedFolder(folder, "", standing)
 
 
@@ -270,17 +261,17 @@ def run_record(
     It holds no time: files with the same numbers from the same machine and libraries are the same bytes.
     """
     asked = msgspec.to_builtins(chosen)
-    settings = asked | {
-        "epochs": train_settings.epochs,
-        "batch_size": train_settings.batch_size,
-        "learning_rate": train_settings.learning_rate,
-        "class_weights": train_settings.class_weights,
-    }
+    completed = ("epochs", "batch_size", "learning_rate", "class_weights")
+    settings = asked | {name: getattr(train_settings, name) for name in completed}
     return {
         "command": command,
         "asked": asked,
         "settings": settings,
-        "data": {"name": dataset.name, "sha256": checksum(dataset), "samples": _samples(dataset)},
+        "data": {
+            "name": dataset.name,
+            "sha256": checksum(dataset),
+            "samples": {"train": len(dataset.train), "test": len(dataset.test)},
+        },
         "backend": be.name,
         "versions": {
             DISTRIBUTION: __version__,
@@ -295,7 +286,3 @@ def run_record(
             "cores": os.cpu_count(),
         },
     }
-
-
-def _samples(dataset: Dataset) -> dict[str, int]:
-    return {"train": len(dataset.train), "test": len(dataset.test)}

@@ -34,6 +34,8 @@ from wn.engine.training import (
 from wn.walking.signal import SignalPower
 
 ON_A_CPU = Room()
+# Members side by side at inference, for each that is trained: no activation is kept for a backward pass
+EVALUATED_PER_TRAINED = 2
 
 Floats = NDArray[np.float64]
 Begin = Callable[[Members, TrainingState | None], TrainingState]

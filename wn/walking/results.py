@@ -22,38 +22,33 @@ from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
 if TYPE_CHECKING:
     from wn.walking.plots import Tables
 
-_NAMES = [("dataset", "U32"), ("model", "U32"), ("batch_norm", "U16"), ("noise", "U16")]
-_RUN = [*_NAMES, ("seed", "u8"), ("backend", "U16"), ("phase", "U16")]  # the run of a row
-_SITE = [("site", "i8"), ("site_name", "U32")]  # site −1 is "global", −2 "mapped"
+# Columns of tables, those of studies too, with their NumPy types
+WORDS = {"dataset": "U32", "model": "U32", "batch_norm": "U16", "noise": "U16"}
+PLACE = {"phase": "U16", "site": "i8", "site_name": "U32"}  # site −1 is "global", −2 "mapped"
+POINT = {"sigma": "f8", "repeat": "i8", "correct": "i8", "total": "i8", "accuracy": "f8"}
+FIT = {  # of a `Midpoint`
+    "midpoint": "f8",
+    "ci_low": "f8",
+    "ci_high": "f8",
+    "slope": "f8",
+    "reached": "?",
+    "clean_accuracy": "f8",
+}
 
-CURVE_COLUMNS = np.dtype(
-    [
-        *_RUN,
-        *_SITE,
-        ("sigma", "f8"),
-        ("repeat", "i8"),
-        ("correct", "i8"),
-        ("total", "i8"),
-        ("accuracy", "f8"),
-    ]
-)
-MIDPOINT_COLUMNS = np.dtype(
-    [
-        *_RUN,
-        *_SITE,
-        ("midpoint", "f8"),
-        ("ci_low", "f8"),
-        ("ci_high", "f8"),
-        ("slope", "f8"),
-        ("reached", "?"),
-        ("clean_accuracy", "f8"),
-    ]
-)
+
+def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
+    """The type of the rows of a table that has the columns of these parts."""
+    return np.dtype([column for part in parts for column in part.items()])
+
+
+_RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
+CURVE_COLUMNS = columns(_RUN, POINT)
+MIDPOINT_COLUMNS = columns(_RUN, FIT)
 
 
 def failure_columns(longest: int) -> np.dtype[Any]:
     """The columns of failures, whose reasons have at most `longest` letters."""
-    return np.dtype([*_RUN, *_SITE, ("sigma", "f8"), ("repeat", "i8"), ("reason", f"U{longest}")])
+    return columns(_RUN, {"sigma": "f8", "repeat": "i8", "reason": f"U{longest}"})
 
 
 TABLES = ("curves.csv", "midpoints.csv", "run.json")
@@ -134,11 +129,11 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
     The record and the pictures of an earlier run go before its tables are replaced, so that no picture
     stands beside the tables of another run and no record beside tables that are not its own.
     """
-    writers: tuple[Writer, ...] = (
+    writers: list[Writer] = [
         lambda path: _write(path, csv_of_curves(result)),
         lambda path: _write(path, csv_of(result.midpoints)),
         lambda path: _write_json(path, result.run),
-    )
+    ]
     stale = [folder / name for name in ("run.json", *PICTURES)]
     return _save([folder / name for name in TABLES], writers, stale)
 
@@ -148,10 +143,7 @@ def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
     from wn.walking import plots  # matplotlib is slow to import and needed here only
 
     tables = to_draw(result)
-    writers: tuple[Writer, ...] = (
-        lambda path: plots.plot_curves(tables, path),
-        lambda path: plots.plot_midpoints(tables, path),
-    )
+    writers = [partial(draw, tables) for draw in (plots.plot_curves, plots.plot_midpoints)]
     return _save([folder / name for name in PICTURES], writers)
 
 
@@ -159,7 +151,7 @@ def to_draw(result: WalkResult) -> "Tables":
     """The tables of a walk as `wn.walking.plots` draws them."""
     from wn.walking import plots
 
-    run = result.midpoints[["dataset", "model", "batch_norm", "noise"]][:1].tolist()
+    run = result.midpoints[list(WORDS)][:1].tolist()
     return plots.Tables(
         result.curves,
         result.midpoints,
@@ -170,7 +162,7 @@ def to_draw(result: WalkResult) -> "Tables":
     )
 
 
-def _save(paths: list[Path], writers: tuple[Writer, ...], stale: Sequence[Path] = ()) -> list[Path]:
+def _save(paths: list[Path], writers: Iterable[Writer], stale: Sequence[Path] = ()) -> list[Path]:
     for path in paths:
         sweep(path)
     with whole_files(paths, stale) as temporaries:

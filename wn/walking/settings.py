@@ -16,6 +16,7 @@ from wn.basics.errors import WnError
 from wn.basics.options import settings_of
 from wn.data import catalogue
 from wn.data.dataset import Dataset
+from wn.data.recipes import Recipe
 from wn.data.sets import speech
 from wn.data.sets.entries import entry_of
 from wn.engine import backends, models
@@ -92,16 +93,25 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
     whole = catalogue.load(chosen.dataset, chosen.data_dir)
     dataset = whole.limited(chosen.train_limit, chosen.test_limit)
     network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
-    recipe = dataset.recipe
-    epochs = recipe.epochs_conv if network.convolutional else recipe.epochs_mlp
     train_settings = TrainSettings(
-        epochs=epochs if chosen.epochs is None else chosen.epochs,
-        batch_size=recipe.batch_size if chosen.batch_size is None else chosen.batch_size,
-        learning_rate=recipe.lr if chosen.learning_rate is None else chosen.learning_rate,
+        **completed(chosen, dataset.recipe, network),
         clamp_weights=chosen.clamp_weights,
-        class_weights=tuple(speech.class_weights(whole).tolist()) if recipe.weighted_loss else None,
+        class_weights=class_weights(whole),
     )
     return dataset, network, train_settings
+
+
+def completed(asked: Any, recipe: Recipe, network: Network) -> dict[str, Any]:
+    """Epochs, batch size and learning rate as asked for; those that are None come from the recipe."""
+    epochs = recipe.epochs_conv if network.convolutional else recipe.epochs_mlp
+    found = {"epochs": epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.lr}
+    given = {name: getattr(asked, name) for name in found}
+    return found | {name: value for name, value in given.items() if value is not None}
+
+
+def class_weights(dataset: Dataset) -> tuple[float, ...] | None:
+    """The weights of the loss for a data set that is loaded whole, None if its recipe has none."""
+    return tuple(speech.class_weights(dataset).tolist()) if dataset.recipe.weighted_loss else None
 
 
 def check_network(chosen: NetworkSettings) -> None:

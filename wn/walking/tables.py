@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wn.fit.midpoint import Midpoint
 from wn.walking.places import Place
-from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, failure_columns
+from wn.walking.results import CURVE_COLUMNS, FIT, MIDPOINT_COLUMNS, failure_columns
 from wn.walking.walk import Walk
 
 RunCells = tuple[str | int, ...]  # cells that all rows of a run begin with: data set to backend
@@ -36,9 +36,8 @@ def failure_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
 
 def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
     """A row for each phase and place."""
-    columns = (MIDPOINT_COLUMNS.names or ())[-6:]
     rows = [
-        (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in columns))
+        (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in FIT))
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)

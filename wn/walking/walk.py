@@ -15,11 +15,12 @@ from wn.engine.halving import Fail, Members
 from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import Monitor, Population
-from wn.fit.intervals import Counts, accuracy_of, fit_curve
+from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.random import member_seed
 from wn.walking.jobs import Job
 from wn.walking.measurement import (
+    EVALUATED_PER_TRAINED,
     ON_A_CPU,
     Floats,
     Levels,
@@ -29,10 +30,6 @@ from wn.walking.measurement import (
     even_parts,
 )
 from wn.walking.places import INFERENCE, TRAINING, Place
-
-# Members side by side at inference, for each that is trained: no activation is kept for a backward pass
-EVALUATED_PER_TRAINED = 2
-NO_POINTS = "no point has a result"
 
 Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbers in a walk
 
@@ -194,10 +191,6 @@ class Walk:
         """A midpoint for each phase and place, fitted to all repeats together, given the kind of noise."""
         clean, found = self.clean_counts, []
         for (phase, place), curves in groupby(self.curves(), lambda curve: curve[:2]):
-            repeats = [counts for *_, counts in curves if len(counts.sigma)]
-            if repeats:
-                fit = fit_curve(repeats, clean, self.chance, phase, noise)
-            else:
-                fit = Midpoint.not_reached(NO_POINTS, self.chance, accuracy_of(clean))
-            found.append((phase, place, fit))
+            repeats = [counts for *_, counts in curves]
+            found.append((phase, place, fit_curve(repeats, clean, self.chance, phase, noise)))
         return found

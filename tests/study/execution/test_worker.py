@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import wn
 from tests.engine.populations import with_linear_of_numpy
 from tests.study.runs import SIGMA, TINY, run
 from wn.data import catalogue
@@ -21,7 +22,7 @@ from wn.study.store.rows import Result
 from wn.study.store.writer import Store
 from wn.study.tables.fit import fit
 from wn.study.tables.results import groups, read_table
-from wn.walking import api, measurement
+from wn.walking import measurement
 from wn.walking.places import INFERENCE
 
 BE = backends.get("numpy")
@@ -55,7 +56,7 @@ def test_a_study_finds_what_a_walk_finds(tmp_path: Path, keys: str, settings: di
         settings = settings | {"sigma": "1"}
     entry = "[[noise]]\n" + "\n".join(f"{key} = {value}" for key, value in lines.items())
     text = TINY[: TINY.index("[[noise]]")] + entry
-    walk = api.walk(**(SMALL | {"where": [0, 4]} | settings), threads=1)
+    walk = wn.walk(**(SMALL | {"where": [0, 4]} | settings), threads=1)
     run(tmp_path, text)
     same = ("phase", "site", "sigma", "repeat", "correct", "total")
     noisy = [row for row in read_table(tmp_path, same).tolist() if row[0] != "clean"]
@@ -86,7 +87,7 @@ def test_the_recipe_is_that_of_a_walk(tmp_path: Path, keys: str) -> None:
     setting: Any = {"true": True, '"float64"': "float64", "50": 50}[value]
     run(tmp_path, TINY.replace("learning_rate = 0.01", f"learning_rate = 0.1\n{keys}"))
     settings = SMALL | {"where": [0, 4], "learning_rate": 0.1, name: setting}
-    walk = api.walk(noise="additive", threads=1, **settings)
+    walk = wn.walk(noise="additive", threads=1, **settings)
     same = ("phase", "site", "sigma", "repeat", "correct")
     noisy = [row for row in read_table(tmp_path, same).tolist() if row[0] != "clean"]
     assert sorted(noisy) == sorted(walk.curves[list(same)].tolist())

@@ -167,7 +167,7 @@ def test_maps_and_global_noise_stand_beside_the_walk(tmp_path: Path) -> None:
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
         (picture,) = pictures(study_curves(store))
-        found = tables_of(store, [fitted(store, curve) for curve in picture.curves])
+        found = tables_of([fitted(store, curve) for curve in picture.curves])
     sites = {(int(row["site"]), str(row["site_name"])) for row in found.curves}
     assert sites == {(0, "site0"), (1, "site1"), (-1, "global"), (-2, "mapped 1"), (-2, "mapped 2")}
     assert len(found.curves) == 5 * 2 * len(SIGMA)
@@ -192,7 +192,7 @@ def test_pictures_say_what_is_special(tmp_path: Path) -> None:
     units: list[Unit] = study(repeats=1, noise=noise, clamp_weights=True)
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
-        found = tables_of(store, [fitted(store, curve) for curve in study_curves(store)])
+        found = tables_of([fitted(store, curve) for curve in study_curves(store)])
     assert "mlp · weights clamped · ratio 0.1 · executions 3" in found.words
     assert found.curves["accuracy"].tolist() == [
         result(unit).correct / TOTAL for unit in units if unit.phase != "clean"

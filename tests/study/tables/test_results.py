@@ -34,7 +34,8 @@ from wn.basics.errors import WnError
 from wn.study.store.writer import Store
 from wn.study.tables import export as table_export
 from wn.study.tables.export import TABLES, export
-from wn.study.tables.results import COLUMNS, RESULTS, provenance, read_chunks, read_table, results
+from wn.study.tables.results import COLUMNS, RESULTS, read_chunks, read_table
+from wn.study.tables.units import provenance, results
 from wn.study.unit import NoiseSpec, Unit
 
 DETERMINED = [name for name in TABLES if name != "provenance"]
@@ -208,7 +209,7 @@ def test_all_tables_or_none_are_written(tmp_path: Path, monkeypatch: pytest.Monk
     def broken(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wn.study.tables.results.provenance", broken)
+    monkeypatch.setitem(table_export._MAKERS, "provenance", broken)
     with pytest.raises(WnError, match="can't be written: No space left on device"):
         export(tmp_path, tmp_path / "out")
     assert [path.read_bytes() for path in paths] == before

@@ -1,7 +1,7 @@
 """Write the tables of a study to files: csv, or Parquet with pyarrow."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,22 @@ from wn.basics.errors import WnError
 from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
 from wn.study.store.writer import Store
-from wn.study.tables import fit as table_fit
+from wn.study.tables import fit, units
 from wn.study.tables import results as table
 from wn.study.tables.results import Table
 
 FORMATS = ("csv", "parquet")
-TABLES = ("results", "provenance", "settings", "signal", "weights", "groups", "midpoints")
-DEFAULT_TABLES = ("results", "provenance")
+DEFAULT_TABLES = ("results", "provenance")  # those that can also have units that the study has no more
+_MAKERS: dict[str, Callable[..., Table]] = {
+    "results": units.results,
+    "provenance": units.provenance,
+    "settings": table.settings,
+    "signal": table.signal,
+    "weights": table.weights,
+    "groups": table.groups,
+    "midpoints": fit.midpoints,
+}
+TABLES = tuple(_MAKERS)
 ROWS_AT_ONCE = 50_000  # a row group of Parquet
 
 
@@ -41,41 +50,28 @@ def export(
     write = _write_csv if format == "csv" else _parquet_writer()
     out = as_path(out)
     paths = [out / f"{name}.{format}" for name in dict.fromkeys(tables)]
-    with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
-        makers: dict[str, Callable[[], Table]] = {
-            "results": lambda: table.results(store, whole),
-            "provenance": lambda: table.provenance(store, whole),
-            "settings": lambda: table.settings(store),
-            "signal": lambda: table.signal(store),
-            "weights": lambda: table.weights(store),
-            "groups": lambda: table.groups(store),
-            "midpoints": lambda: table_fit.midpoints(store),
-        }
-        with whole_files(paths) as temporaries:
-            for path, temporary in zip(paths, temporaries, strict=True):
-                write(temporary, makers[path.stem]())
+    with (
+        Store.read(folder) as store,
+        store.snapshot(),
+        claimed_for_writing(out),
+        whole_files(paths) as temporaries,
+    ):
+        for path, temporary in zip(paths, temporaries, strict=True):
+            also = (whole,) if path.stem in DEFAULT_TABLES else ()
+            write(temporary, _MAKERS[path.stem](store, *also))
     return paths
 
 
 def _write_csv(path: Path, source: Table) -> None:
     """Write a header and a line per row: floats as the shortest text that reads back the same, true/false."""
-    bools = [place for place, kind in enumerate(source.columns.values()) if kind == "bool"]
+    places = units.truth_values(source.columns)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(source.columns)
         if source.lines is not None:
             file.writelines(source.lines)
             return
-        writer.writerows(_with_words(source.rows, bools) if bools else source.rows)
-
-
-def _with_words(rows: Iterator[tuple[Any, ...]], bools: Sequence[int]) -> Iterator[list[Any]]:
-    """Yield rows with true and false for truth values."""
-    for row in rows:
-        cells = list(row)
-        for place in bools:
-            cells[place] = "true" if cells[place] else "false"
-        yield cells
+        writer.writerows((units.with_words(row, places) for row in source.rows) if places else source.rows)
 
 
 def _parquet_writer() -> Callable[[Path, Table], None]:
@@ -87,13 +83,13 @@ def _parquet_writer() -> Callable[[Path, Table], None]:
         raise WnError("Parquet needs pyarrow: pip install 'walking-noise[parquet]', or export csv") from None
 
     types = {
-        "text": pyarrow.string(),
-        "bool": pyarrow.bool_(),
-        "int": pyarrow.int64(),
-        "unsigned": pyarrow.uint64(),
-        "float": pyarrow.float64(),
+        "U": pyarrow.string(),
+        "?": pyarrow.bool_(),
+        "i8": pyarrow.int64(),
+        "u8": pyarrow.uint64(),
+        "f8": pyarrow.float64(),
     }
-    convert: dict[str, Callable[[Any], Any]] = {"bool": bool, "unsigned": int}
+    convert: dict[str, Callable[[Any], Any]] = {"?": bool, "u8": int}
 
     def write(path: Path, source: Table) -> None:
         schema = pyarrow.schema([(name, types[kind]) for name, kind in source.columns.items()])

@@ -8,51 +8,50 @@ from numpy.typing import NDArray
 
 from wn.engine.groups import group_sizes
 from wn.files.whole import StrPath
-from wn.fit.intervals import Counts, accuracy_of, fit_curve
+from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.study.store.reader import Reader, Row
 from wn.study.store.rows import unpacked_groups
 from wn.study.store.writer import Store
-from wn.study.tables.results import Table, as_array
+from wn.study.tables.results import CURVE, CURVE_CELLS, Table, as_array
+from wn.walking.results import FIT
 
 NO_CLEAN = "the clean network is not finished"
 NO_UNIT = "nothing is finished"
 
-_PLACE = {
-    "dataset": "text",
-    "model": "text",
-    "batch_norm": "text",
-    "clamp_weights": "bool",
-    "noise": "text",
-    "ratio": "float",
-    "repetitions": "text",
-    "phase": "text",
-    "site": "int",
-    "site_name": "text",
-}
-MIDPOINTS = _PLACE | {
-    "midpoint": "float",
-    "ci_low": "float",
-    "ci_high": "float",
-    "slope": "float",
-    "reached": "bool",
-    "clean_accuracy": "float",
-    "chance": "float",
-    "reason": "text",
-    "repeats": "int",
-    "units": "int",
-    "missing": "int",
-    "curve": "text",
-    "measured_crossing": "float",
-    "interval": "text",
-}
+MIDPOINTS = (
+    CURVE
+    | FIT
+    | {
+        "chance": "f8",
+        "reason": "U",
+        "repeats": "i8",
+        "units": "i8",
+        "missing": "i8",
+        "curve": "U",
+        "measured_crossing": "f8",
+        "interval": "U",
+    }
+)
 
-_ROW = "units.repeat, units.sigma, units.correct, units.total, {groups}, units.clean_key, units.status"
+_ROW = "units.sigma, units.repeat, units.correct, units.total, {groups}, units.clean_key, units.status"
 _UNITS = f"""
 SELECT {_ROW} FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
 """
 _CLEAN = f"SELECT {_ROW} FROM units WHERE key = ? AND status = 'done'"
 _GROUPS = "(SELECT groups.correct FROM groups WHERE groups.unit = units.id)"
+
+
+class _Unit(NamedTuple):
+    """The columns of _ROW."""
+
+    sigma: float
+    repeat: int
+    correct: int
+    total: int
+    groups: bytes | None
+    clean_key: bytes | None
+    status: str
 
 
 class StudyCurve(NamedTuple):
@@ -76,33 +75,29 @@ class StudyCurve(NamedTuple):
 
     @property
     def place(self) -> Row:
-        """The columns of _PLACE."""
-        return self[-len(_PLACE) :]
+        """The columns of CURVE."""
+        return self[-len(CURVE) :]
 
 
 class FittedCurve(NamedTuple):
-    """A curve with its midpoint, from `units` finished units of `repeats` repeats; `missing` more are not."""
+    """A curve with its midpoint, from finished units with these points; `missing` more are not finished."""
 
     curve: StudyCurve
     midpoint: Midpoint
-    repeats: int
-    units: int
+    points: list[Row]  # the columns of POINT
     missing: int
 
     @property
     def row(self) -> Row:
         """The columns of MIDPOINTS."""
         found = self.midpoint
-        numbers = (found.midpoint, found.ci_low, found.ci_high, found.slope)
         return (
             *self.curve.place,
-            *map(_number, numbers),
-            found.reached,
-            _number(found.clean_accuracy),
+            *(_number(getattr(found, name)) for name in FIT),
             1 / self.curve.classes,
             found.reason,
-            self.repeats,
-            self.units,
+            len({repeat for _, repeat, *_ in self.points}),
+            len(self.points),
             self.missing,
             self.curve.digest,
             _number(found.measured_crossing),
@@ -127,9 +122,7 @@ def midpoints(store: Reader) -> Table:
 def study_curves(store: Reader) -> list[StudyCurve]:
     """Return the curves under noise, in the order of the study."""
     rows = store.rows(
-        """SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.classes, settings.dataset,
-                  settings.model, settings.batch_norm, settings.clamp_weights, settings.noise, settings.ratio,
-                  settings.repetitions, curves.phase, curves.site, curves.site_name
+        f"""SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.classes, {CURVE_CELLS}
            FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
                  GROUP BY curve) AS found
                JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
@@ -140,38 +133,34 @@ def study_curves(store: Reader) -> list[StudyCurve]:
 
 def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
     """One curve of the study with its midpoint."""
-    units = list(store.rows(_with_groups(store, _UNITS), (curve.id,)))
-    done = [unit for unit in units if unit[-1] == "done"]
-    clean = _clean_rows(store, sorted({unit[5] for unit in units if unit[5] is not None}))
-    grouped = all(unit[4] is not None for unit in (*done, *clean))
+    groups = _GROUPS if store.has_groups else "NULL"
+
+    def rows(query: str, value: int | bytes) -> list[_Unit]:
+        return [_Unit(*row) for row in store.rows(query.format(groups=groups), (value,))]
+
+    units = rows(_UNITS, curve.id)
+    done = [unit for unit in units if unit.status == "done"]
+    clean_keys = sorted({unit.clean_key for unit in units if unit.clean_key is not None})
+    clean = [unit for key in clean_keys for unit in rows(_CLEAN, key)]
+    grouped = all(unit.groups is not None for unit in (*done, *clean))
     repeats = [
-        _counts([unit for unit in done if unit[0] == repeat], grouped)
-        for repeat in sorted({unit[0] for unit in done})
+        _counts([unit for unit in done if unit.repeat == repeat], grouped)
+        for repeat in sorted({unit.repeat for unit in done})
     ]
-    chance, clean_counts = 1 / curve.classes, _counts(clean, grouped)
-    if clean and repeats:
-        found = fit_curve(repeats, clean_counts, chance, curve.phase, curve.noise)
-    else:
-        found = Midpoint.not_reached(NO_UNIT if clean else NO_CLEAN, chance, accuracy_of(clean_counts))
-    return FittedCurve(curve, found, len(repeats), len(done), len(units) - len(done))
+    chance, missing = 1 / curve.classes, NO_UNIT if clean else NO_CLEAN
+    found = fit_curve(repeats, _counts(clean, grouped), chance, curve.phase, curve.noise, missing)
+    points: list[Row] = [(*unit[:4], unit.correct / unit.total) for unit in done]
+    return FittedCurve(curve, found, points, len(units) - len(done))
 
 
-def _with_groups(store: Reader, query: str) -> str:
-    return query.format(groups=_GROUPS if store.has_groups else "NULL")
-
-
-def _clean_rows(store: Reader, keys: list[bytes]) -> list[Row]:
-    """The rows of the clean networks that are finished."""
-    query = _with_groups(store, _CLEAN)
-    return [row for key in keys for row in store.rows(query, (key,))]
-
-
-def _counts(units: list[Row], grouped: bool) -> Counts:
-    """The points of one repeat of a curve, or clean networks, from rows of _UNITS."""
-    sigma, correct, total = (np.array([unit[column] for unit in units]) for column in (1, 2, 3))
+def _counts(units: list[_Unit], grouped: bool) -> Counts:
+    """The points of one repeat of a curve, or clean networks."""
+    sigma, correct, total = (
+        np.array([getattr(unit, name) for unit in units]) for name in ("sigma", "correct", "total")
+    )
     if not grouped or not units:
         return Counts(sigma, correct, total)
-    by_group = np.stack([unpacked_groups(unit[4], unit[3]) for unit in units])
+    by_group = np.stack([unpacked_groups(unit.groups or b"", unit.total) for unit in units])
     return Counts(sigma, by_group, np.stack([group_sizes(images) for images in total.tolist()]))
 
 

@@ -11,21 +11,11 @@ import numpy as np
 
 from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
-from wn.study.store.reader import Reader
 from wn.study.store.writer import Store
 from wn.study.tables.fit import FittedCurve, StudyCurve, fitted, study_curves
 from wn.walking import plots
 from wn.walking.places import Spread
-
-FITTED = ("midpoint", "ci_low", "ci_high", "reached", "clean_accuracy")
-_SITE = [("phase", "U16"), ("site", "i8"), ("site_name", "U32")]
-_CURVES = np.dtype([*_SITE, ("sigma", "f8"), ("repeat", "i8"), ("accuracy", "f8")])
-_MIDPOINTS = np.dtype([*_SITE, *((name, "?" if name == "reached" else "f8") for name in FITTED)])
-_POINTS = """
-SELECT units.sigma, units.repeat, units.correct * 1.0 / units.total
-FROM units JOIN study ON study.unit = units.id
-WHERE units.curve = ? AND units.status = 'done' ORDER BY units.sigma, units.repeat
-"""
+from wn.walking.results import FIT, PLACE, POINT, columns
 
 
 class Picture(NamedTuple):
@@ -45,8 +35,8 @@ def plot(folder: StrPath, out: StrPath) -> list[Path]:
     with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
         for picture in pictures(study_curves(store)):
             fits = [fitted(store, curve) for curve in picture.curves]
-            if any(found.units for found in fits):
-                drawn += _draw(tables_of(store, fits), out, picture.name)
+            if any(found.points for found in fits):
+                drawn += _draw(tables_of(fits), out, picture.name)
     return drawn
 
 
@@ -65,22 +55,22 @@ def pictures(curves: list[StudyCurve]) -> list[Picture]:
     ]
 
 
-def tables_of(store: Reader, fits: list[FittedCurve]) -> plots.Tables:
+def tables_of(fits: list[FittedCurve]) -> plots.Tables:
     """The tables of the curves of one setting; the model's name is followed by its unusual settings."""
-    done = [found for found in fits if found.units]
+    done = [found for found in fits if found.points]
     sites = _sites([found.curve for found in done])
     points, midpoints = [], []
     for found, site in zip(done, sites, strict=True):
         head = (found.curve.phase, *site)
-        points += [(*head, *row) for row in store.rows(_POINTS, (found.curve.id,))]
-        midpoints.append((*head, *(getattr(found.midpoint, name) for name in FITTED)))
+        points += [(*head, *point) for point in found.points]
+        midpoints.append((*head, *(getattr(found.midpoint, name) for name in FIT)))
     first = done[0].curve
     model = " · ".join([first.model, *_special(first)])
     return plots.Tables(
-        curves=np.array(points, _CURVES),
-        midpoints=np.array(midpoints, _MIDPOINTS),
+        curves=np.array(points, columns(PLACE, POINT)),
+        midpoints=np.array(midpoints, columns(PLACE, FIT)),
         reasons=tuple(found.midpoint.reason for found in done),
-        failures=np.zeros(0, _CURVES),
+        failures=np.zeros(0, columns(PLACE, POINT)),
         chance=1 / first.classes,
         words=plots.in_words(first.dataset, model, first.batch_norm, first.noise),
     )

@@ -18,52 +18,32 @@ from wn.basics.errors import WnError
 from wn.study.store.reader import AT_ONCE, Reader, Row
 from wn.study.store.rows import STATISTICS, unpacked, unpacked_groups
 from wn.study.store.writer import Store
-from wn.study.tables import units as table_units
+from wn.walking.results import POINT
 
-# Columns by kind: "text", "bool", "int", "unsigned" (64 bits), "float"
-RESULTS = {
-    "dataset": "text",
-    "model": "text",
-    "batch_norm": "text",
-    "clamp_weights": "bool",
-    "noise": "text",
-    "ratio": "float",
-    "repetitions": "text",
-    "phase": "text",
-    "site": "int",
-    "site_name": "text",
-    "sigma": "float",
-    "repeat": "int",
-    "correct": "int",
-    "total": "int",
-    "accuracy": "float",
-    "signal_power": "float",
-    "seed": "unsigned",
-    "epochs": "int",
-    "curve": "text",
-    "key": "text",
+# Columns with their NumPy types; text, "U", is as wide as the longest
+_SETTING = dict.fromkeys(("dataset", "model", "batch_norm"), "U") | {
+    "clamp_weights": "?",
+    "noise": "U",
+    "ratio": "f8",
+    "repetitions": "U",
 }
-PROVENANCE = {
-    "key": "text",
-    "backend": "text",
-    "machine": "text",
-    "versions": "text",
-    "commit": "text",
-    "seconds": "float",
-    "finished": "text",
+_PLACE = {"phase": "U", "site": "i8", "site_name": "U"}
+CURVE = _SETTING | _PLACE
+CURVE_CELLS = ", ".join([f"settings.{name}" for name in _SETTING] + [f"curves.{name}" for name in _PLACE])
+RESULTS = CURVE | POINT | {"signal_power": "f8", "seed": "u8", "epochs": "i8", "curve": "U", "key": "U"}
+PROVENANCE = dict.fromkeys(("key", "backend", "machine", "versions", "commit"), "U") | {
+    "seconds": "f8",
+    "finished": "U",
 }
-SETTINGS = {"curve": "text", "spec": "text"}
-SIGNAL = {"key": "text", "site": "int", "power": "float"}
-GROUPS = {"key": "text", "correct_by_group": "text"}
-WEIGHTS = {"key": "text", "layer": "text", "epoch": "int"} | dict.fromkeys(
-    (*STATISTICS, "relative_norm"), "float"
-)
+SETTINGS = {"curve": "U", "spec": "U"}
+SIGNAL = {"key": "U", "site": "i8", "power": "f8"}
+GROUPS = {"key": "U", "correct_by_group": "U"}
+WEIGHTS = {"key": "U", "layer": "U", "epoch": "i8"} | dict.fromkeys((*STATISTICS, "relative_norm"), "f8")
 COLUMNS = RESULTS | PROVENANCE
-NUMPY = {"bool": "?", "int": "i8", "unsigned": "u8", "float": "f8"}
 
 
 class Table(NamedTuple):
-    """The columns of a table by kind, and its rows; missing numbers are None.
+    """The columns of a table with their types, and its rows; missing numbers are None.
 
     `lines`, where there are some, are the rows as csv, which are quicker to write.
     """
@@ -107,23 +87,23 @@ def _selected(
         if name not in COLUMNS:
             raise WnError(f"unknown column {name!r}: allowed are {', '.join(COLUMNS)}")
     where = " AND ".join(["status = 'done'", *(f'"{name}" IS ?' for name in equal)])
-    values = [str(value) if COLUMNS[name] in ("text", "unsigned") else value for name, value in equal.items()]
+    values = [str(value) if COLUMNS[name] in ("U", "u8") else value for name, value in equal.items()]
     with Store.read(folder) as store, store.snapshot():
         ((size,),) = store.rows(f"SELECT count(*) FROM results WHERE {where}", values)
         dtype = np.dtype([(name, _dtype(store, name)) for name in names])
         rows = store.rows(f"SELECT {_quoted(names)} FROM results WHERE {where} ORDER BY position", values)
-        places = [place for place, name in enumerate(names) if COLUMNS[name] == "unsigned"]
+        places = [place for place, name in enumerate(names) if COLUMNS[name] == "u8"]
         yield size, dtype, (_with_integers(row, places) for row in rows)
 
 
 def _dtype(store: Reader, column: str) -> str:
     """Return the dtype of a column; text is as wide as the longest in the store."""
     kind = COLUMNS[column]
-    if kind != "text":
-        return NUMPY[kind]
+    if kind != "U":
+        return kind
     if column in ("key", "finished"):
         return {"key": "U64", "finished": "U20"}[column]
-    table = {"phase": "curves", "site_name": "curves", "curve": "curves"}.get(column, "settings")
+    table = "curves" if column in (*_PLACE, "curve") else "settings"
     table = "environments" if column in PROVENANCE else table
     name = "digest" if column == "curve" else column
     ((longest,),) = store.rows(f'SELECT max(length("{name}")) FROM {table}')
@@ -142,8 +122,8 @@ def as_array(table: Table) -> NDArray[Any]:
     rows = list(table.rows)
     dtype = []
     for place, (name, kind) in enumerate(table.columns.items()):
-        longest = max((len(row[place]) for row in rows), default=1) if kind == "text" else 0
-        dtype.append((name, f"U{max(longest, 1)}" if kind == "text" else NUMPY[kind]))
+        longest = max((len(row[place]) for row in rows), default=1) if kind == "U" else 0
+        dtype.append((name, f"U{max(longest, 1)}" if kind == "U" else kind))
     return np.array(rows, dtype)
 
 
@@ -152,18 +132,6 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 # ---- tables to export -------------------------------------------------------------------------------------
-
-
-def results(store: Reader, whole: bool = False) -> Table:
-    """The results, one row per finished unit; with `whole` also of units that the study has no more."""
-    rows, lines = table_units.result_rows(store, whole), table_units.result_lines(store, whole)
-    return Table(RESULTS, rows, lines)
-
-
-def provenance(store: Reader, whole: bool = False) -> Table:
-    """Place and time of each result's computation, row by row as `results`."""
-    rows, lines = table_units.provenance_rows(store, whole), table_units.provenance_lines(store, whole)
-    return Table(PROVENANCE, rows, lines)
 
 
 def settings(store: Reader) -> Table:

@@ -5,12 +5,13 @@ Rows are tuples, as in the views of `wn.study.store.file`; lines are the same ro
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from wn.study.store.reader import Reader, Row
+from wn.study.tables.results import CURVE, CURVE_CELLS, PROVENANCE, RESULTS, Table
 
 REMEMBERED = 4000  # curves, which come again with every repeat
 
@@ -24,15 +25,10 @@ SELECT units.curve, units.sigma, units.repeat, units.correct, units.total,
     (SELECT power FROM signal WHERE signal.unit = units.id
      AND signal.site = (SELECT site FROM curves WHERE curves.id = units.curve)), units.key FROM """
 _PROVENANCE = "SELECT units.environment, units.key, units.seconds, units.finished FROM "
-_BEFORE = """
-SELECT settings.dataset, settings.model, settings.batch_norm, settings.clamp_weights, settings.noise,
-    settings.ratio, settings.repetitions, curves.phase, curves.site, curves.site_name
-FROM curves JOIN settings ON settings.id = curves.settings WHERE curves.id = ?"""
-_AFTER = """
-SELECT settings.seed, settings.epochs, curves.digest
-FROM curves JOIN settings ON settings.id = curves.settings WHERE curves.id = ?"""
+_OF_CURVE = "FROM curves JOIN settings ON settings.id = curves.settings WHERE curves.id = ?"
+_BEFORE = f"SELECT {CURVE_CELLS} {_OF_CURVE}"
+_AFTER = f"SELECT settings.seed, settings.epochs, curves.digest {_OF_CURVE}"
 _ENVIRONMENT = 'SELECT backend, machine, versions, "commit" FROM environments WHERE id = ?'
-_CLAMPED = 3  # the column of _BEFORE that is a truth value
 
 
 class _SharedCells(NamedTuple):
@@ -42,42 +38,38 @@ class _SharedCells(NamedTuple):
     text: str
 
 
-def result_rows(store: Reader, whole: bool) -> Iterator[Row]:
-    """Yield the rows of the table of results; with `whole` also of units that the study has no more."""
+def results(store: Reader, whole: bool = False) -> Table:
+    """The results, one row per finished unit; with `whole` also of units that the study has no more."""
     before, after = _lookup(store, _BEFORE), _lookup(store, _AFTER)
-    for curve, sigma, repeat, correct, total, power, key in store.rows(_RESULTS + _ORDER[whole]):
-        own = (sigma, repeat, correct, total, correct / total, power)
-        yield *before(curve).cells, *own, *after(curve).cells, key.hex()
+    query = _RESULTS + _ORDER[whole]
+
+    def rows() -> Iterator[Row]:
+        for curve, sigma, repeat, correct, total, power, key in store.rows(query):
+            own = (sigma, repeat, correct, total, correct / total, power)
+            yield *before(curve).cells, *own, *after(curve).cells, key.hex()
+
+    def lines() -> Iterator[str]:
+        for curve, sigma, repeat, correct, total, power, key in store.rows(query):
+            signal = "" if power is None else repr(power)
+            own = f"{sigma!r},{repeat},{correct},{total},{correct / total!r},{signal}"
+            yield f"{before(curve).text},{own},{after(curve).text},{key.hex()}\n"
+
+    return Table(RESULTS, rows(), lines())
 
 
-def result_lines(store: Reader, whole: bool) -> Iterator[str]:
-    """Yield the same rows as csv: floats as the shortest text that reads back the same."""
-    before, after = _lookup(store, _BEFORE), _lookup(store, _AFTER)
-    for curve, sigma, repeat, correct, total, power, key in store.rows(_RESULTS + _ORDER[whole]):
-        signal = "" if power is None else repr(power)
-        own = f"{sigma!r},{repeat},{correct},{total},{correct / total!r},{signal}"
-        yield f"{before(curve).text},{own},{after(curve).text},{key.hex()}\n"
+def provenance(store: Reader, whole: bool = False) -> Table:
+    """Place and time of each result's computation, row by row as `results`."""
+    environment, query = _lookup(store, _ENVIRONMENT), _PROVENANCE + _ORDER[whole]
 
+    def rows() -> Iterator[Row]:
+        for number, key, seconds, finished in store.rows(query):
+            yield key.hex(), *environment(number).cells, seconds, _moment(finished)
 
-def provenance_rows(store: Reader, whole: bool) -> Iterator[Row]:
-    """Yield the rows of the table of provenance, in the order of the results."""
-    environment = _lookup(store, _ENVIRONMENT)
-    for number, key, seconds, finished in store.rows(_PROVENANCE + _ORDER[whole]):
-        yield key.hex(), *environment(number).cells, seconds, _moment(finished)
+    def lines() -> Iterator[str]:
+        for number, key, seconds, finished in store.rows(query):
+            yield f"{key.hex()},{environment(number).text},{seconds!r},{_moment(finished)}\n"
 
-
-def provenance_lines(store: Reader, whole: bool) -> Iterator[str]:
-    """Yield the same rows as csv."""
-    environment = _lookup(store, _ENVIRONMENT)
-    for number, key, seconds, finished in store.rows(_PROVENANCE + _ORDER[whole]):
-        yield f"{key.hex()},{environment(number).text},{seconds!r},{_moment(finished)}\n"
-
-
-def csv_line(cells: Row) -> str:
-    """Return cells as a line of csv, without its end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    return Table(PROVENANCE, rows(), lines())
 
 
 def _lookup(store: Reader, query: str) -> Callable[[int], _SharedCells]:
@@ -86,15 +78,25 @@ def _lookup(store: Reader, query: str) -> Callable[[int], _SharedCells]:
     @lru_cache(REMEMBERED)
     def shared(number: int) -> _SharedCells:
         (cells,) = store.rows(query, (number,))
-        return _SharedCells(cells, csv_line(_in_words(cells) if query == _BEFORE else cells))
+        text = io.StringIO()
+        words = with_words(cells, truth_values(CURVE)) if query == _BEFORE else cells
+        csv.writer(text, lineterminator="").writerow(words)
+        return _SharedCells(cells, text.getvalue())
 
     return shared
 
 
-def _in_words(cells: Row) -> tuple[Any, ...]:
-    """Return cells with true or false for the truth value."""
-    clamped = "true" if cells[_CLAMPED] else "false"
-    return *cells[:_CLAMPED], clamped, *cells[_CLAMPED + 1 :]
+def truth_values(columns: Mapping[str, str]) -> list[int]:
+    """The places of the columns of truth values."""
+    return [place for place, kind in enumerate(columns.values()) if kind == "?"]
+
+
+def with_words(row: Row, places: Sequence[int]) -> list[Any]:
+    """The cells of a row, with true and false for the truth values at these places."""
+    cells = list(row)
+    for place in places:
+        cells[place] = "true" if cells[place] else "false"
+    return cells
 
 
 @lru_cache(REMEMBERED)

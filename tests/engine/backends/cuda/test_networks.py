@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import wn
 from tests.engine.backends.cuda import host, needs_compiler
 from tests.engine.backends.cuda.fake_cupy import backend, installed
 from tests.engine.backends.cuda.fake_device import DEVICE
@@ -19,7 +20,6 @@ from wn.engine.noise import SiteNoise
 from wn.engine.optim import arrays
 from wn.engine.training import Population, TrainSettings, evaluate, train
 from wn.random import Purpose
-from wn.walking import api
 
 pytestmark = needs_compiler
 NUMPY, CUDA = backends.get("numpy"), backend()
@@ -104,7 +104,7 @@ def test_a_record_says_whether_products_were_rounded(name: str) -> None:
     backends._made.cache_clear()
     sizes: dict[str, Any] = {"train_limit": 40, "test_limit": 40, "epochs": 1, "batch_size": 32}
     with installed():
-        found = api.train(dataset="fashion-mini", model="mlp-8", backend=name, **sizes)
+        found = wn.train(dataset="fashion-mini", model="mlp-8", backend=name, **sizes)
     backends._made.cache_clear()
     assert found.record["backend"] == name
     assert found.total == 40
