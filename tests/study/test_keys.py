@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from tests.study.small_study import BASE, ENTRY, keys, study
+from wn.engine.noise_spec import NoiseSpec
 from wn.study import Unit, find_study, parse_study, planned_facts, units
-from wn.study.units import NUMERICS, NoiseSpec
+from wn.study.unit import NUMERICS
 
 SPEECH = BASE.replace('"mnist"', '"speech-commands"')
 

@@ -70,15 +70,15 @@ class Midpoint:
     measured_crossing: float = math.nan
 
     @classmethod
-    def not_reached(cls, reason: str, chance: float, clean_accuracy: float) -> "Midpoint":
-        """A curve to which nothing was fitted, and the reason."""
+    def not_reached(cls, reason: str, floor: float, clean_accuracy: float) -> "Midpoint":
+        """A curve that has no midpoint, and why; `floor` is chance where nothing was fitted."""
         return cls(
             midpoint=math.nan,
             ci_low=math.nan,
             ci_high=math.nan,
             slope=math.nan,
             location=math.nan,
-            floor=float(chance),
+            floor=float(floor),
             clean_accuracy=float(clean_accuracy),
             reached=False,
             reason=reason,
@@ -139,19 +139,13 @@ def fit_midpoint(
     free = [LOCATION, LOG_SLOPE] + [FLOOR] * (floor == "free")
     fit = _fitted(noisy, a0, c, free)
     reason = _why_not(fit, lambda: _falls(noisy, fit, own_networks))
-    found = Midpoint(
-        midpoint=math.nan if reason else exp(fit.crossing),
-        ci_low=math.nan,
-        ci_high=math.nan,
-        slope=math.nan if reason else math.exp(fit.theta[LOG_SLOPE]),
-        location=math.nan if reason else exp(float(fit.theta[LOCATION])),
-        floor=float(chance if floor == "chance" else fit.theta[FLOOR]),
-        clean_accuracy=float(clean_accuracy),
-        reached=not reason,
-        reason=reason,
-        dispersion=fit.dispersion,
-    )
-    return found if reason else _with_interval(found, fit, noisy, clean, confidence, own_networks)
+    level = chance if floor == "chance" else fit.theta[FLOOR]
+    found = replace(Midpoint.not_reached(reason, level, clean_accuracy), dispersion=fit.dispersion)
+    if reason:
+        return found
+    slope, location = math.exp(fit.theta[LOG_SLOPE]), exp(float(fit.theta[LOCATION]))
+    found = replace(found, midpoint=exp(fit.crossing), slope=slope, location=location, reached=True)
+    return _with_interval(found, fit, noisy, clean, confidence, own_networks)
 
 
 def root_sum_square_rule(midpoints: Sequence[float] | Floats) -> float:

@@ -2,7 +2,8 @@
 
 from wn.study.declare.presets import find_study
 from wn.study.declare.spec import StudySpec, narrowed, parse_study, read_study, to_toml
-from wn.study.units import Facts, Unit, count, facts_of, planned_facts, units
+from wn.study.unit import Unit
+from wn.study.units import Facts, count, facts_of, planned_facts, units
 
 __all__ = [
     "Facts",

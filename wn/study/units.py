@@ -16,23 +16,9 @@ from wn.engine.ranges import checked_dtype
 from wn.engine.training import check_last_batch
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.declare.schema import StudySpec, as_axis, at
-from wn.study.unit import CLEAN, NUMERICS, Unit
+from wn.study.unit import CLEAN, Unit
 from wn.walking.places import Place
 from wn.walking.settings import class_weights, completed
-
-__all__ = [
-    "NUMERICS",
-    "Facts",
-    "NetworkCount",
-    "NoiseSpec",
-    "SigmaGrid",
-    "Unit",
-    "count",
-    "facts_of",
-    "planned_facts",
-    "sigma_grids",
-    "units",
-]
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,12 +37,11 @@ from wn.walking import tables
 from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings
 from wn.walking.jobs import run_jobs
 from wn.walking.measurement import Setup, members_at_once
-from wn.walking.places import check_range
+from wn.walking.places import check_range, places
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.walking.settings import (
     noise_factory,
     phases,
-    places,
     prepare,
     single_noise,
     walk_sigma,
@@ -145,7 +144,7 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
     dataset, network, train_settings = prepare(chosen)
     noise = {
         site: operator_at_site
-        for place in places(network, chosen)
+        for place in places(network, chosen.where, chosen.factors)
         for site, operator_at_site in place.noise(operator).items()
     }
     dtype = np.dtype(chosen.dtype)
@@ -241,7 +240,7 @@ def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
     walked = Walk(
         setup=setup._replace(evaluation_batch=chosen.evaluation_batch),
         operator=noise_factory(chosen),
-        places=places(setup.network, chosen),
+        places=places(setup.network, chosen.where, chosen.factors),
         phases=phases(chosen),
         sigma=walk_sigma(chosen),
         repeats=chosen.repeats,

@@ -37,11 +37,11 @@ class Place(NamedTuple):
 
 
 def places(
-    network: Network, where: str | Sequence[int], factors: dict[int, float] | None = None
+    network: Network, where: str | Sequence[Any], factors: Mapping[Any, float] | None = None
 ) -> tuple[Place, ...]:
     """The places of a walk: "each" site alone, "global", "mapped" (with factors), or a list of sites.
 
-    Raises WnError for sites that the network does not have.
+    Sites are numbers. Raises WnError for sites that the network does not have.
     """
     names = network.site_names
     if where == "mapped":

@@ -26,10 +26,9 @@ from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.noise_spec import OPTIONS, specified
 from wn.engine.training import TrainSettings
 from wn.random import checked_integer
-from wn.walking import places as walk_places
 from wn.walking.asked import FLAGS, NetworkSettings, NoiseSettings, SingleSettings, WalkSettings
 from wn.walking.grids import sigma_grid
-from wn.walking.places import ALLOWED, PHASES, Place, numbered, read_where
+from wn.walking.places import ALLOWED, PHASES, Place, numbered, places, read_where
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
@@ -163,24 +162,12 @@ def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
     entry = entry_of(chosen.dataset)
     network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
-    where, factors = _numbered(network, chosen)
-    found = msgspec.structs.replace(chosen, where=where, factors=factors)
-    return found, walk_places.places(network, where, factors)
-
-
-def places(network: Network, chosen: NoiseSettings) -> tuple[Place, ...]:
-    """Return the places of noise in a network; WnError for sites that it does not have."""
-    return walk_places.places(network, *_numbered(network, chosen))
-
-
-def _numbered(network: Network, chosen: NoiseSettings) -> tuple[str | list[int], dict[int, float] | None]:
-    """Return `where` and `factors` with sites by number."""
-    advice = f"; or write {ALLOWED}"
-    where = chosen.where if isinstance(chosen.where, str) else numbered(network, chosen.where, advice)
-    if chosen.factors is None:
-        return where, None
-    sites = numbered(network, chosen.factors, advice)
-    return where, dict(zip(sites, chosen.factors.values(), strict=True))
+    where, factors, advice = chosen.where, chosen.factors, f"; or write {ALLOWED}"
+    if not isinstance(where, str):
+        where = numbered(network, where, advice)
+    if factors is not None:
+        factors = dict(zip(numbered(network, factors, advice), factors.values(), strict=True))
+    return msgspec.structs.replace(chosen, where=where, factors=factors), places(network, where, factors)
 
 
 def phases(chosen: WalkSettings) -> tuple[str, ...]:

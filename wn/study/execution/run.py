@@ -19,7 +19,8 @@ from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
 from wn.study.store.rows import UnitRow
 from wn.study.store.writer import Store
-from wn.study.units import NUMERICS, Facts, facts_of, sigma_grids
+from wn.study.unit import NUMERICS
+from wn.study.units import Facts, facts_of, sigma_grids
 
 log = logging.getLogger("wn")
 

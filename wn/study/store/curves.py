@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from wn.study.store.rows import OF_CURVE, OF_UNIT, SharedColumns, UnitRow
+from wn.study.store.rows import OF_CURVE, OF_UNIT, UnitRow
 
 REMEMBERED = 4000  # curves
 
@@ -34,22 +34,17 @@ class Curves:
 
     def _curve(self, text: bytes, classes: int) -> int:
         spec = {name: value for name, value in msgspec.json.decode(text).items() if name not in OF_UNIT}
-        columns = msgspec.json.decode(text, type=SharedColumns)
-        noise = columns.noise
+        noise = spec.get("noise") or {"kind": "none"}
         settings_text = _text({name: value for name, value in spec.items() if name not in OF_CURVE})
         settings = self._added(
             "settings",
             digest=_digest(settings_text),
-            dataset=columns.dataset,
             classes=classes,
-            model=columns.model,
-            batch_norm=columns.batch_norm,
-            clamp_weights=columns.clamp_weights,
-            epochs=columns.epochs,
-            seed=str(columns.seed),
-            noise="none" if noise is None else noise.kind,
-            ratio=None if noise is None else noise.ratio,
-            repetitions=_words(1 if noise is None else noise.repetitions),
+            **{name: spec[name] for name in ("dataset", "model", "batch_norm", "clamp_weights", "epochs")},
+            seed=str(spec["seed"]),
+            noise=noise["kind"],
+            ratio=noise.get("ratio"),
+            repetitions=_words(noise.get("repetitions", 1)),
             spec=settings_text,
         )
         curve_text = _text({name: value for name, value in spec.items() if name in OF_CURVE})
@@ -57,9 +52,7 @@ class Curves:
             "curves",
             digest=_digest(settings_text + curve_text),
             settings=settings,
-            phase=columns.phase,
-            site=columns.site,
-            site_name=columns.site_name,
+            **{name: spec[name] for name in ("phase", "site", "site_name")},
             spec=curve_text,
         )
 
@@ -71,7 +64,7 @@ class Curves:
         return int(found[0])
 
 
-def _words(repetitions: int | tuple[int, ...]) -> str:
+def _words(repetitions: int | list[int]) -> str:
     return str(repetitions) if isinstance(repetitions, int) else " ".join(map(str, repetitions))
 
 

@@ -16,6 +16,12 @@ from wn.study.store.rows import Failure, StatusCount, Waiting, key_bytes
 AT_ONCE = 5000  # rows in memory
 FETCHED = 500
 Row = tuple[Any, ...]
+# The curves of the study in its order, with their settings
+CURVES = """
+FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
+      GROUP BY curve) AS found
+    JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
+"""
 
 
 class Reader:

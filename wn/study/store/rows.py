@@ -98,37 +98,9 @@ class Failure(NamedTuple):
     traceback: str
 
 
-class NoiseColumns(msgspec.Struct):
-    """The columns of a unit's noise."""
-
-    kind: str
-    ratio: float | None = None
-    repetitions: int | tuple[int, ...] = 1
-
-
-class SharedColumns(msgspec.Struct):
-    """The columns of a unit's spec, apart from σ and repeat."""
-
-    phase: str
-    dataset: str
-    model: str
-    batch_norm: str
-    clamp_weights: bool
-    epochs: int
-    seed: int
-    site: int
-    site_name: str
-    noise: NoiseColumns | None = None
-
-
-def key_bytes(key: str) -> bytes:
-    """Return a key as the file has it: half as long."""
-    return bytes.fromhex(key)
-
-
-def keys_of(row: UnitRow) -> tuple[bytes, bytes | None]:
-    """Return both keys of a unit as the file has them."""
-    return key_bytes(row.key), None if row.clean_key is None else key_bytes(row.clean_key)
+def key_bytes(key: str | None) -> bytes | None:
+    """Return a key, if there is one, as the file has it: half as long."""
+    return None if key is None else bytes.fromhex(key)
 
 
 def packed(statistics: WeightStatistics) -> tuple[str, bytes]:

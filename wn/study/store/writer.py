@@ -24,7 +24,7 @@ from wn.study.store import file as store_file
 from wn.study.store import lock as store_lock
 from wn.study.store.curves import Curves
 from wn.study.store.reader import AT_ONCE, Reader
-from wn.study.store.rows import Environment, Result, UnitRow, key_bytes, keys_of, packed, packed_groups
+from wn.study.store.rows import Environment, Result, UnitRow, key_bytes, packed, packed_groups
 
 _PAGE = """
 CREATE TEMP TABLE IF NOT EXISTS page (
@@ -111,7 +111,13 @@ class Store(Reader):
             db.execute(_PAGE)
             while page := list(islice(rows, AT_ONCE)):
                 columns = (
-                    (place, *keys_of(row), curves.id_of(row), row.sigma, row.repeat)
+                    (
+                        place,
+                        *map(key_bytes, (row.key, row.clean_key)),
+                        curves.id_of(row),
+                        row.sigma,
+                        row.repeat,
+                    )
                     for place, row in enumerate(page, position)
                 )
                 db.executemany("INSERT INTO temp.page VALUES (?, ?, ?, ?, ?, ?)", columns)

@@ -10,7 +10,7 @@ from wn.engine.groups import group_sizes
 from wn.files.whole import StrPath
 from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
-from wn.study.store.reader import Reader, Row
+from wn.study.store.reader import CURVES, Reader, Row
 from wn.study.store.rows import unpacked_groups
 from wn.study.store.writer import Store
 from wn.study.tables.results import CURVE, CURVE_CELLS, Table, as_array
@@ -123,10 +123,7 @@ def study_curves(store: Reader) -> list[StudyCurve]:
     """Return the curves under noise, in the order of the study."""
     rows = store.rows(
         f"""SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.classes, {CURVE_CELLS}
-           FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
-                 GROUP BY curve) AS found
-               JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
-           WHERE settings.noise != 'none' ORDER BY found.position"""
+            {CURVES} WHERE settings.noise != 'none' ORDER BY found.position"""
     )
     return [StudyCurve(*row) for row in rows]
 

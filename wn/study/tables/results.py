@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.study.store.reader import AT_ONCE, Reader, Row
+from wn.study.store.reader import AT_ONCE, CURVES, Reader, Row
 from wn.study.store.rows import STATISTICS, unpacked, unpacked_groups
 from wn.study.store.writer import Store
 from wn.walking.results import POINT
@@ -136,13 +136,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 def settings(store: Reader) -> Table:
     """The whole spec of each curve, apart from σ and repeat, as JSON."""
-    rows = store.rows(
-        """SELECT curves.digest, settings.spec, curves.spec
-           FROM (SELECT curve, min(position) AS position FROM study CROSS JOIN units ON units.id = study.unit
-                 GROUP BY curve) AS found
-               JOIN curves ON curves.id = found.curve JOIN settings ON settings.id = curves.settings
-           ORDER BY found.position"""
-    )
+    rows = store.rows(f"SELECT curves.digest, settings.spec, curves.spec {CURVES} ORDER BY found.position")
     # Two JSON objects, neither of them empty, become one
     return Table(SETTINGS, ((digest, f"{shared[:-1]},{own[1:]}") for digest, shared, own in rows))
 
