@@ -1,7 +1,7 @@
 """Write the tables of a study to files: csv, or Parquet with pyarrow."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,17 @@ from typing import Any
 from wn.basics.errors import WnError
 from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
+from wn.study.store.reader import Row
 from wn.study.store.writer import Store
-from wn.study.tables import fit, units
+from wn.study.tables import fit
 from wn.study.tables import results as table
 from wn.study.tables.results import Table
 
 FORMATS = ("csv", "parquet")
 DEFAULT_TABLES = ("results", "provenance")  # those that can also have units that the study has no more
 _MAKERS: dict[str, Callable[..., Table]] = {
-    "results": units.results,
-    "provenance": units.provenance,
+    "results": table.results,
+    "provenance": table.provenance,
     "settings": table.settings,
     "signal": table.signal,
     "weights": table.weights,
@@ -64,14 +65,20 @@ def export(
 
 def _write_csv(path: Path, source: Table) -> None:
     """Write a header and a line per row: floats as the shortest text that reads back the same, true/false."""
-    places = units.truth_values(source.columns)
+    places = [place for place, kind in enumerate(source.columns.values()) if kind == "?"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(source.columns)
-        if source.lines is not None:
-            file.writelines(source.lines)
-            return
-        writer.writerows((units.with_words(row, places) for row in source.rows) if places else source.rows)
+        writer.writerows(_with_words(source.rows, places) if places else source.rows)
+
+
+def _with_words(rows: Iterator[Row], places: Sequence[int]) -> Iterator[list[Any]]:
+    """Yield rows with true and false for the truth values at these places."""
+    for row in rows:
+        cells = list(row)
+        for place in places:
+            cells[place] = "true" if cells[place] else "false"
+        yield cells
 
 
 def _parquet_writer() -> Callable[[Path, Table], None]:

@@ -43,14 +43,10 @@ COLUMNS = RESULTS | PROVENANCE
 
 
 class Table(NamedTuple):
-    """The columns of a table with their types, and its rows; missing numbers are None.
-
-    `lines`, where there are some, are the rows as csv, which are quicker to write.
-    """
+    """The columns of a table with their types, and its rows; missing numbers are None."""
 
     columns: dict[str, str]
     rows: Iterator[Row]
-    lines: Iterator[str] | None = None
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None, **equal: Any) -> NDArray[Any]:
@@ -132,6 +128,23 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 # ---- tables to export -------------------------------------------------------------------------------------
+
+
+def results(store: Reader, whole: bool = False) -> Table:
+    """The results, one row per finished unit; with `whole` also of units that the study has no more."""
+    return _of_units(store, RESULTS, whole)
+
+
+def provenance(store: Reader, whole: bool = False) -> Table:
+    """Place and time of each result's computation, row by row as `results`."""
+    return _of_units(store, PROVENANCE, whole)
+
+
+def _of_units(store: Reader, columns: dict[str, str], whole: bool) -> Table:
+    """Some columns of the finished units, in the order of the study; at the end those that it has no more."""
+    query = f"SELECT {_quoted(list(columns))} FROM {{}} WHERE status = 'done' ORDER BY {{}}"
+    view, order = ("all_results", 'position IS NULL, position, "key"') if whole else ("results", "position")
+    return Table(columns, store.rows(query.format(view, order)))
 
 
 def settings(store: Reader) -> Table:
