@@ -5,6 +5,7 @@ Derived in docs/midpoint.md, section 4.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import exp, inf, nan, sqrt
 from typing import Any, Literal, NamedTuple
 
@@ -121,22 +122,19 @@ def fit_repeats(
     Options as in `wn.fit.midpoint.fit_midpoint`; its interval covers the scatter between repeats too, and one
     from independent counts the measured crossing.
     """
-
-    def fitted(counts: Counts) -> Midpoint:
-        return fit_midpoint(
-            *counts,
-            clean_accuracy=clean_accuracy,
-            chance=chance,
-            floor=floor,
-            clean_by_group=clean_by_group,
-            own_networks=own_networks,
-        )
-
     if len({np.shape(counts.correct)[1:] for counts in repeats}) > 1:
         raise WnError("repeats must all be counted in the same groups of images, or all without")
     pooled = Counts(*(np.concatenate(column) for column in zip(*repeats, strict=True)))
+    fitted = partial(
+        fit_midpoint,
+        clean_accuracy=clean_accuracy,
+        chance=chance,
+        floor=floor,
+        clean_by_group=clean_by_group,
+        own_networks=own_networks,
+    )
     # A single repeat would be fitted twice to no purpose: its scatter is unknown
-    found = with_repeats(fitted(pooled), [fitted(counts) for counts in repeats if len(repeats) > 1])
+    found = with_repeats(fitted(*pooled), [fitted(*counts) for counts in repeats if len(repeats) > 1])
     crossing = measured_crossing(*pooled, half=(clean_accuracy + chance) / 2)
     return with_measured_crossing(found, crossing)
 

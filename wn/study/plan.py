@@ -15,7 +15,6 @@ from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.executors import resolved_backend
-from wn.study.execution.statistics import weight_layers
 from wn.study.execution.worker import network_of, train_settings_of
 from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
@@ -146,7 +145,7 @@ def _black_images(unit: Unit, network: Network, samples: int) -> Dataset:
 def _bytes(counted: NetworkCount, unit: Unit) -> int:
     """Bytes of the units of a network, about: rows, clean networks, weight statistics."""
     network = network_of(unit.dataset, unit.model, unit.batch_norm)
-    layers = len(weight_layers(network, first_state(backends.get("numpy"), network, (1,), unit.dtype).params))
+    layers = len(network.weights(first_state(backends.get("numpy"), network, (1,), unit.dtype).params))
     statistics = counted.network_epochs * layers * len(STATISTICS) * FLOAT
     networks = counted.clean * parameter_count(network) * np.dtype(unit.dtype).itemsize
     return counted.units * BYTES_PER_UNIT + statistics + networks

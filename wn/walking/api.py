@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,7 +27,7 @@ from wn.engine.backends.plain.base import Backend
 from wn.engine.backends.threads import processors
 from wn.engine.halving import alone
 from wn.engine.network import Network
-from wn.engine.training import Monitor, Population, TrainSettings
+from wn.engine.training import Population, TrainSettings
 from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.outputs import AlreadyThere
@@ -35,7 +35,7 @@ from wn.files.whole import StrPath, as_path
 from wn.random import member_seed
 from wn.walking import tables
 from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings
-from wn.walking.jobs import run_jobs
+from wn.walking.jobs import JobMonitor, run_jobs
 from wn.walking.measurement import Setup, members_at_once
 from wn.walking.places import check_range, places
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
@@ -66,16 +66,7 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
     walked = walk_of(chosen, Setup(network, dataset, train_settings, chosen.dtype), be)
     jobs = walked.jobs()
     epochs = train_settings.epochs
-    total = sum(members for members, _ in jobs) * epochs
-    finished, lock = 0, Lock()
-
-    def report(members: int) -> None:
-        nonlocal finished
-        with lock:  # jobs report from threads of their own
-            finished += members
-            if progress is not None:
-                progress(finished, total)
-
+    report = _counted(progress, sum(members for members, _ in jobs) * epochs)
     threads = chosen.threads or processors()
     at_once = min(threads, len(jobs)) if be.takes_jobs_side_by_side else 1
     with ThreadPoolExecutor(at_once) as executor:
@@ -147,7 +138,7 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
         for place in places(network, chosen.where, chosen.factors)
         for site, operator_at_site in place.noise(operator).items()
     }
-    dtype = np.dtype(chosen.dtype)
+    dtype, epochs = np.dtype(chosen.dtype), train_settings.epochs
     check_range(noise, dtype)
     with be.working(chosen.threads or processors()), alone():
         population = training.train(
@@ -158,7 +149,7 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
             seeds=(member_seed(chosen.seed, 0),),
             noise=noise,
             dtype=dtype,
-            monitor=_EpochMonitor(train_settings.epochs, progress),
+            monitor=JobMonitor(_counted(progress, epochs), epochs, Event()),
         )
         kinds = {"clean": {}} if chosen.noise == "none" else {"clean": {}, "noisy": noise}
         correct = {
@@ -176,16 +167,18 @@ def _check_progress(progress: Any) -> None:
         raise WnError(f"progress is {progress!r}: it must be a function of (finished, all)")
 
 
-class _EpochMonitor(Monitor):
-    """Tells `progress` after each epoch."""
+def _counted(progress: ProgressCallback | None, total: int) -> Callable[[int], None]:
+    """What jobs report to: `progress` is told how many of all member-epochs are done."""
+    finished, lock = 0, Lock()
 
-    def __init__(self, epochs: int, progress: ProgressCallback | None) -> None:
-        self.epochs, self.progress = epochs, progress
+    def report(members: int) -> None:
+        nonlocal finished
+        with lock:  # jobs report from threads of their own
+            finished += members
+            if progress is not None:
+                progress(finished, total)
 
-    def epoch(self, epoch: int, loss: Any) -> None:
-        """Report the epoch."""
-        if self.progress is not None:
-            self.progress(epoch + 1, self.epochs)
+    return report
 
 
 def check_out_folder(folder: StrPath, chosen: WalkSettings, overwrite: bool) -> None:

@@ -17,10 +17,10 @@ class Stopped(Exception):
     """Ends the jobs that are running when a walk is interrupted."""
 
 
-class _JobMonitor(Monitor):
+class JobMonitor(Monitor):
     """Counts the members whose epoch is done, or never will be; ends the job when told to stop."""
 
-    def __init__(self, report: Callable[[int], None], stop: Event, epochs: int) -> None:
+    def __init__(self, report: Callable[[int], None], epochs: int, stop: Event) -> None:
         self.report, self.stop, self.epochs = report, stop, epochs
 
     def step(self) -> None:
@@ -55,7 +55,7 @@ def run_jobs(
     futures: list[Future[None]] = []
     try:
         for _, job in work:  # one by one: Ctrl-C meanwhile finds those that are queued already
-            monitor = _JobMonitor(report, stop, epochs)
+            monitor = JobMonitor(report, epochs, stop)
             futures.append(executor.submit(_working, job, be, monitor, threads))
         for future in as_completed(futures):
             future.result()

@@ -145,14 +145,16 @@ def count_at_inference(
     setup: Setup,
     population: Population,
     places: Sequence[Levels],
-    at_once: int,
+    members: int,
     monitor: Monitor,
 ) -> None:
     """Count the right answers of one network, trained without noise, under noise at each place and σ.
 
     Its activations without noise are computed once per batch: each σ starts from the one at its first noisy
-    site. At most `at_once` σ are side by side. `monitor` is told of a step after each batch and place.
+    site. At most twice as many σ are side by side as networks may be trained (`members`). `monitor` is told
+    of a step after each batch and place.
     """
+    at_once = EVALUATED_PER_TRAINED * members
     parts = [[levels.members] for levels in places]
     batches = evaluation_batches(
         be, setup.dataset, population.seeds, {}, 0, setup.evaluation_batch, setup.dtype
@@ -165,9 +167,9 @@ def count_at_inference(
             done: list[Members] = []
             for part in (some for whole in parts[place] for some in even_parts(whole, at_once)):
                 pieces: list[Members] = []
-                for members, hits in in_parts(be, part, Monitor(), batch, levels.fail):
-                    levels.count(members, hits)
-                    pieces.append(members)
+                for piece, hits in in_parts(be, part, Monitor(), batch, levels.fail):
+                    levels.count(piece, hits)
+                    pieces.append(piece)
                 if len(pieces) > 1:  # for the places and batches to come as well
                     at_once = max(map(len, pieces))
                 done += pieces

@@ -58,7 +58,7 @@ CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depe
 
 log = logging.getLogger("wn")
 
-Writer = Callable[[Path], None]
+Writer = Callable[[Path], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +130,8 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
     stands beside the tables of another run and no record beside tables that are not its own.
     """
     writers: list[Writer] = [
-        lambda path: _write(path, csv_of_curves(result)),
-        lambda path: _write(path, csv_of(result.midpoints)),
+        lambda path: path.write_text(csv_of_curves(result), encoding="utf-8"),
+        lambda path: path.write_text(csv_of(result.midpoints), encoding="utf-8"),
         lambda path: _write_json(path, result.run),
     ]
     stale = [folder / name for name in ("run.json", *PICTURES)]
@@ -192,10 +192,6 @@ def _identity(run: Mapping[str, Any]) -> Any:
     if not isinstance(asked, dict):
         return run
     return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def csv_of_curves(result: WalkResult) -> str:

@@ -20,7 +20,6 @@ from wn.fit.midpoint import Midpoint
 from wn.random import member_seed
 from wn.walking.jobs import Job
 from wn.walking.measurement import (
-    EVALUATED_PER_TRAINED,
     ON_A_CPU,
     Floats,
     Levels,
@@ -112,8 +111,7 @@ class Walk:
     def count_at_inference(self, be: Backend, population: Population, repeat: int, monitor: Monitor) -> None:
         """Walk noise through the clean network of a repeat."""
         places = [self._levels(INFERENCE, place, repeat) for place in range(len(self.places))]
-        at_once = EVALUATED_PER_TRAINED * self.members
-        count_at_inference(be, self.setup, population, places, at_once, monitor)
+        count_at_inference(be, self.setup, population, places, self.members, monitor)
 
     def _fail_at_inference(self, repeat: int) -> None:
         """Without its clean network all points of a repeat fail."""

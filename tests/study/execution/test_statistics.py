@@ -16,7 +16,7 @@ from wn.engine import backends, models, noise
 from wn.engine.layers.linear import LinearParams
 from wn.engine.training import Monitor, TrainingState, TrainSettings, train
 from wn.random import member_seed
-from wn.study.execution.statistics import weight_layers, weight_statistics
+from wn.study.execution.statistics import weight_statistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import weights as weights_table
 from wn.walking.signal import SignalPower
@@ -57,7 +57,7 @@ def test_weight_statistics_are_direct_ones(seed: int, members: int, scale: float
 def test_layers_with_weights_have_names(model: str, batch_norm: str, names: tuple[str, ...]) -> None:
     network = models.build(model, (1, 28, 28), 10, batch_norm)
     params = network.initial_parameters(BE, (1, 2), np.float32)
-    assert weight_layers(network, params) == names
+    assert tuple(network.weights(params)) == names
     assert weight_statistics(BE, params).shape == (2, len(names), 3)
 
 

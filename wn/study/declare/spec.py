@@ -12,7 +12,7 @@ from wn.basics.errors import WnError
 from wn.engine.models import check_name
 from wn.files.whole import StrPath
 from wn.study.declare import resolve
-from wn.study.declare.schema import ModelKeys, NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
+from wn.study.declare.schema import NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
 _DECIMAL_COMMA = re.compile(r"=\s*[+-]?\d+,\d+\s*(#.*)?$")
@@ -66,7 +66,11 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
         raise WnError(f"{spec.name} has no network {dataset or ''} {model or ''}: it has {', '.join(there)}")
     datasets = list(dict.fromkeys(network.dataset for network in found))
     chosen = {network.model for network in found}
-    models = [_for_data(keys, datasets) for keys in spec.models if check_name(keys.name) in chosen]
+    models = [
+        msgspec.structs.replace(keys, data=_kept(keys.data, datasets))
+        for keys in spec.models
+        if check_name(keys.name) in chosen
+    ]
     entries = [
         _for_networks(entry.keys, datasets, chosen)
         for entry in resolve.noise_entries(spec)
@@ -84,18 +88,14 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
     return part
 
 
-def _for_data(keys: ModelKeys, datasets: list[str]) -> ModelKeys:
-    return msgspec.structs.replace(keys, data=_kept(keys.data, set(datasets)))
-
-
 def _for_networks(keys: NoiseKeys, datasets: list[str], models: set[str]) -> NoiseKeys:
     named = keys.models
     if named is not None:
         named = [name for name in as_axis("models", named) if check_name(name) in models]
-    return msgspec.structs.replace(keys, data=_kept(keys.data, set(datasets)), models=named)
+    return msgspec.structs.replace(keys, data=_kept(keys.data, datasets), models=named)
 
 
-def _kept(chosen: str | list[str] | None, there: set[str]) -> list[str] | None:
+def _kept(chosen: str | list[str] | None, there: list[str]) -> list[str] | None:
     return None if chosen is None else [value for value in as_axis("data", chosen) if value in there]
 
 

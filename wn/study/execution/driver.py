@@ -14,7 +14,7 @@ import msgspec
 from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Room
 from wn.study.execution.checkpoints import tidy
-from wn.study.execution.clean_networks import Arrays, CleanNetworks
+from wn.study.execution.clean_networks import CleanNetworks
 from wn.study.execution.executors import MakeWorkers, Workers
 from wn.study.execution.greeting import greet
 from wn.study.execution.tasks import cost, tasks
@@ -105,7 +105,8 @@ class Driver:
             self.workers, room = self._hired()
             try:
                 self.store.write_meta({BACKEND: self.backend})
-                self._work(tasks(self._pending(), room))
+                pending = (msgspec.convert(waiting.spec, Unit) for waiting in self.store.pending())
+                self._work(tasks(pending, room))
                 self.workers.executor.shutdown()
             finally:
                 self.workers.stop()
@@ -147,10 +148,6 @@ class Driver:
 
     # ---- handing out ------------------------------------------------------------------------------------
 
-    def _pending(self) -> Iterator[Unit]:
-        for waiting in self.store.pending():
-            yield msgspec.convert(waiting.spec, Unit)
-
     def _hand_out(self, source: Iterator[Units]) -> None:
         """Keep the workers busy with the tasks that are ready."""
         most = AHEAD * self.workers.at_once()
@@ -160,7 +157,8 @@ class Driver:
             if attempt is None or (attempt.alone and self.handed_out):
                 return
             self.ready.remove(attempt)
-            arrays = self._arrays(attempt.units)
+            clean = _network_for(attempt.units)
+            arrays = () if clean is None else self.networks.arrays(clean)
             if arrays is None:
                 self._wait_for_network(attempt.units)
                 continue
@@ -179,7 +177,13 @@ class Driver:
         """Have some tasks ready beyond the next, as long as there are any."""
         wanted = LOOK_AHEAD * self.workers.at_once()
         while self.more and len(self.ready) < wanted:
-            self.more = self._next(source)
+            units = next(source, None)
+            if units is None:
+                self.more = False
+            elif (clean := _network_for(units)) is None or clean in self.networks:
+                self.ready.append(_Attempt(units))
+            else:
+                self._wait_for_network(units)
 
     def _first(self) -> _Attempt | None:
         """Return the task to hand out next, None if none is ready.
@@ -190,23 +194,6 @@ class Driver:
         if self.more or not self.ready:
             return self.ready[0] if self.ready else None
         return max(self.ready, key=lambda attempt: attempt.urgency)
-
-    def _next(self, source: Iterator[Units]) -> bool:
-        """Make the next task ready; False if there is none left."""
-        for units in source:
-            clean = units[0].clean_key
-            if clean is None or units[0].phase != INFERENCE or clean in self.networks:
-                self.ready.append(_Attempt(units))
-                return True
-            self._wait_for_network(units)
-            if self.ready:
-                return True
-        return False
-
-    def _arrays(self, units: Units) -> Arrays | None:
-        """Return the clean network that units need, () if they need none, None if it is not there."""
-        clean = units[0].clean_key
-        return () if clean is None or units[0].phase != INFERENCE else self.networks.arrays(clean)
 
     def _wait_for_network(self, units: Units) -> None:
         """Let inference units wait for their clean network; train it if nobody does."""
@@ -306,3 +293,8 @@ class Driver:
     def _progress(self) -> Progress:
         share = self.done_cost / self.cost if self.cost else 1.0
         return Progress(self.finished, self.failed, self.total, min(share, 1.0))
+
+
+def _network_for(units: Units) -> str | None:
+    """The key of the clean network that has to be there for units of a task, None if they need none."""
+    return units[0].clean_key if units[0].phase == INFERENCE else None

@@ -154,7 +154,8 @@ def cluster(address: str | None = None, scheduler_file: Path | None = None) -> W
     try:
         client = connect(address, set_as_default=False, timeout=PATIENCE)
     except (OSError, ValueError, TypeError) as error:
-        raise WnError(f"{name}: the scheduler can't be reached: {_told(error)}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WnError(f"{name}: the scheduler can't be reached: {reason}") from None
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except (OSError, TimeoutError):
@@ -219,7 +220,3 @@ def _address_in(path: Path) -> str:
         if time.monotonic() >= give_up:
             raise WnError(f"{path}: the scheduler's file can't be read: {reason}")
         time.sleep(0.1)
-
-
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,7 @@
 """The record of a study's trainings: statistics of the weights, and checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,12 @@ from wn.study.unit import Unit
 class Recorder(Monitor):
     """Keeps the statistics of the weights after each epoch, (E, P, L, 3), and writes checkpoints.
 
-    It follows the training of all units of a task or, after `begin`, of some of them.
+    It follows the training of all units of a task or, after `begin`, of some of them. `folder` is that of the
+    checkpoints, None for none.
     """
 
-    def __init__(
-        self, be: Backend, units: Sequence[Unit], checkpoint_of: Callable[[Members], Checkpoint | None]
-    ) -> None:
-        self.be, self.units, self.checkpoint_of = be, units, checkpoint_of
+    def __init__(self, be: Backend, units: Sequence[Unit], folder: str | None) -> None:
+        self.be, self.units, self.folder = be, units, folder
         self.weights = np.empty((0, len(units)))
         self.used: list[str] = []  # checkpoints that may have been written
 
@@ -32,8 +32,9 @@ class Recorder(Monitor):
         `fresh` is their state before the first step.
         """
         self.members, self.state = list(members), fresh if state is None else state
-        self.checkpoint = self.checkpoint_of(members)
-        if self.checkpoint is not None:
+        self.checkpoint = None
+        if self.folder is not None:
+            self.checkpoint = Checkpoint(Path(self.folder), [self.units[p].key for p in members], self.be)
             self.used.append(str(self.checkpoint.path))
             saved = self.checkpoint.load(fresh)
             if saved is not None and saved[0].steps > self.state.steps:

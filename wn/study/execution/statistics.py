@@ -1,4 +1,4 @@
-"""Statistics of the weights of networks."""
+"""Statistics of the weights of networks, of the layers that `Network.weights` names."""
 
 from typing import Any
 
@@ -7,14 +7,8 @@ from numpy.typing import NDArray
 
 from wn.engine.backends.plain.base import Backend
 from wn.engine.layers.base import has_weights
-from wn.engine.network import Network
 
 Floats = NDArray[np.float64]
-
-
-def weight_layers(network: Network, params: tuple[Any, ...]) -> tuple[str, ...]:
-    """Return the names of the layers whose weights are recorded: linear layers and convolutions."""
-    return tuple(network.weights(params))
 
 
 def weight_statistics(be: Backend, params: tuple[Any, ...]) -> Floats:

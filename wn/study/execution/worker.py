@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
@@ -31,21 +30,12 @@ from wn.engine.halving import Fail, Members, in_parts
 from wn.engine.network import Network
 from wn.engine.training import Monitor, Population, TrainingState, TrainSettings, first_state
 from wn.random import member_seed
-from wn.study.execution.checkpoints import Checkpoint
 from wn.study.execution.environment import environment
 from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
-from wn.study.execution.statistics import weight_layers
 from wn.study.store.rows import Environment, Result, WeightStatistics
 from wn.study.unit import CLEAN, NUMERICS, Unit
-from wn.walking.measurement import (
-    EVALUATED_PER_TRAINED,
-    Levels,
-    Setup,
-    count_at_inference,
-    count_trained,
-    members_at_once,
-)
+from wn.walking.measurement import Levels, Setup, count_at_inference, count_trained, members_at_once
 from wn.walking.places import INFERENCE
 from wn.walking.signal import SignalPower
 
@@ -69,12 +59,6 @@ class Task(msgspec.Struct, frozen=True):
     checkpoints: str | None = None
     arrays: tuple[Any, ...] = ()
     numerics: int = NUMERICS
-
-    def checkpoint(self, be: Backend, members: Members) -> Checkpoint | None:
-        """The place where the training of some of these units is kept."""
-        if self.checkpoints is None:
-            return None
-        return Checkpoint(Path(self.checkpoints), [self.units[p].key for p in members], be)
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
@@ -120,7 +104,7 @@ class _TaskWork:
         self.results: list[Result] = []
         self.failures: dict[str, str] = {}  # by the key of the unit
         self.arrays: list[NDArray[Any]] = []  # of the clean network, if the task is to train one
-        self.recorder = Recorder(be, task.units, lambda members: task.checkpoint(be, members))
+        self.recorder = Recorder(be, task.units, task.checkpoints)
 
     def compute(self) -> None:
         """Compute all units."""
@@ -164,7 +148,7 @@ class _TaskWork:
                     self.arrays, reason = [], "use a smaller learning rate, or float64"
                     levels.fail(members, WnError(f"the trained network is not finite: {reason}"))
                     continue
-            layers = weight_layers(setup.network, population.params)
+            layers = tuple(setup.network.weights(population.params))
             for p in members:
                 weights = WeightStatistics(layers, recorder.weights[:, p])
                 self.results.append(_result(units[p], levels.correct[p], power.of_member(p), setup, weights))
@@ -179,9 +163,9 @@ class _TaskWork:
             curves.append((curve, self._levels(curve, setup, power), power))
             for unit in curve:
                 self.failures.pop(unit.key, None)  # of an attempt with others
-        trained = members_at_once(setup.network, setup.train, setup.dtype, self.be.room)
+        members = members_at_once(setup.network, setup.train, setup.dtype, self.be.room)
         places = [levels for _, levels, _ in curves]
-        count_at_inference(self.be, setup, population, places, EVALUATED_PER_TRAINED * trained, Monitor())
+        count_at_inference(self.be, setup, population, places, members, Monitor())
         for curve, levels, power in curves:
             for p, unit in enumerate(curve):
                 if unit.key not in self.failures:

@@ -6,6 +6,7 @@ times as large.
 
 import hashlib
 import sqlite3
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,17 +21,11 @@ class Curves:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._ids: dict[tuple[bytes, int], int] = {}  # by spec and classes
+        self._id = lru_cache(REMEMBERED)(self._curve)
 
     def id_of(self, row: UnitRow) -> int:
         """Return the id of the curve that a unit belongs to."""
-        known = self._ids.get((row.spec, row.classes))
-        if known is not None:
-            return known
-        if len(self._ids) >= REMEMBERED:
-            self._ids.clear()
-        new = self._ids[row.spec, row.classes] = self._curve(row.spec, row.classes)
-        return new
+        return self._id(row.spec, row.classes)
 
     def _curve(self, text: bytes, classes: int) -> int:
         spec = {name: value for name, value in msgspec.json.decode(text).items() if name not in OF_UNIT}

@@ -214,16 +214,13 @@ def _check_size(path: Path) -> None:
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
     """Raise WnError if the file is no study, or one of another version."""
-    application, version = (_pragma(db, name) for name in ("application_id", "user_version"))
+    names = ("application_id", "user_version")
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     if application != APPLICATION:
         raise WnError(f"{path}: is no study: it is empty, or was made by another program")
     if version != VERSION:
         raise WnError(f"{path}: its format has version {version}; this wn reads version {VERSION}")
     _check_size(path)
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _make(path: Path) -> None:
