@@ -162,7 +162,8 @@ def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
     entry = entry_of(chosen.dataset)
     network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
-    where, factors, advice = chosen.where, chosen.factors, f"; or write {ALLOWED}"
+    where: str | Sequence[int | str] = chosen.where
+    factors, advice = chosen.factors, f"; or write {ALLOWED}"
     if not isinstance(where, str):
         where = numbered(network, where, advice)
     if factors is not None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from wn.engine.groups import group_sizes
+from wn.study.store.reader import Reader
 from wn.study.store.rows import Environment, Result, UnitRow, WeightStatistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import read_table
@@ -134,6 +135,12 @@ def counts(folder: Path) -> tuple[int, int, int]:
     with Store.read(folder) as store:
         status = store.status()
     return sum(s.pending for s in status), sum(s.done for s in status), sum(s.failed for s in status)
+
+
+def done_keys(store: Reader) -> list[str]:
+    """The keys of all units that are done, also of those that the study has no more."""
+    query = "SELECT lower(hex(key)) FROM units WHERE status = 'done' ORDER BY id"
+    return [key for (key,) in store.rows(query)]
 
 
 def whole(folder: Path) -> bool:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.study.execution.processes import output
-from tests.study.store.stores import HERE, counts, finish, finished_study, result, rows, study, whole
+from tests.study.store.stores import (
+    HERE,
+    counts,
+    done_keys,
+    finish,
+    finished_study,
+    result,
+    rows,
+    study,
+    whole,
+)
 from wn.basics.errors import WnError
 from wn.study.store.file import FILE, one_line
 from wn.study.store.lock import LOCK
@@ -168,7 +178,7 @@ os._exit(0)
     assert "nothing that was finished is lost" in error
     assert 0 < len(done.split()) < len(units) - 20
     with Store.create_or_open(tmp_path) as store:
-        assert set(done.split()) <= set(store.done_keys())
+        assert set(done.split()) <= set(done_keys(store))
         finish(store, units)
     assert whole(tmp_path)
     assert counts(tmp_path) == (0, len(units), 0)

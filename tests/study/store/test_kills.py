@@ -16,6 +16,7 @@ from tests.study.execution.processes import output, started
 from tests.study.store.stores import (
     HERE,
     counts,
+    done_keys,
     finish,
     finished_study,
     result,
@@ -126,7 +127,7 @@ while units:
             process.kill()
             said |= set(process.stdout.read().rpartition("\n")[0].split())
         with Store.read(tmp_path / "killed") as reader:
-            done = set(reader.done_keys())
+            done = set(done_keys(reader))
             assert said <= done
             assert len(done) % 5 == 0  # whole tasks
             weights = {key.hex() for (key,) in reader.rows("SELECT key FROM units JOIN weights ON unit = id")}
@@ -242,10 +243,10 @@ def test_readers_see_what_is_committed(tmp_path: Path) -> None:
         assert seen == [0] * 9
         assert sum(s.done for s in reader.status()) == 9
         with reader.snapshot():
-            before = list(reader.done_keys())
+            before = done_keys(reader)
             finish(store, units)
-            assert list(reader.done_keys()) == before
-        assert len(list(reader.done_keys())) == len(units)
+            assert done_keys(reader) == before
+        assert len(done_keys(reader)) == len(units)
         with pytest.raises(WnError, match="can't be written"):
             list(reader.rows("DELETE FROM units"))
 

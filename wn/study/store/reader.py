@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from wn.study.store import file as store_file
-from wn.study.store.rows import Failure, StatusCount, Waiting, key_bytes
+from wn.study.store.rows import StatusCount, Unfinished, key_bytes
 
 AT_ONCE = 5000  # rows in memory
 FETCHED = 500
@@ -67,10 +67,9 @@ class Reader:
         )
         return [StatusCount(*row) for row in counts]
 
-    def pending(self) -> Iterator[Waiting]:
+    def pending(self) -> Iterator[Unfinished]:
         """Yield the units that are pending, in the order of the study; meanwhile units may be finished."""
-        for key, clean_key, spec, _ in self._units("pending", "NULL"):
-            yield Waiting(key, clean_key, spec)
+        return self._units("pending")
 
     def pending_counts(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the spec of each curve with pending units, with one σ and repeat, and the number of units."""
@@ -86,25 +85,15 @@ class Reader:
         for settings, curve, sigma, repeat, number in counts:
             yield _spec(settings, curve, sigma, repeat), number
 
-    def failures(self) -> Iterator[Failure]:
+    def failures(self) -> Iterator[Unfinished]:
         """Yield the units that failed, in the order of the study."""
-        traceback = "(SELECT traceback FROM failures WHERE failures.id = units.failure)"
-        for key, _, spec, text in self._units("failed", traceback):
-            yield Failure(key, spec, text)
+        return self._units("failed")
 
     def backends(self) -> list[str]:
         """Return with which backends units were computed, that of most units first."""
         query = """SELECT backend FROM units JOIN environments ON environments.id = units.environment
                    GROUP BY backend ORDER BY count(*) DESC, backend"""
         return [backend for (backend,) in self.rows(query)]
-
-    def done_keys(self) -> Iterator[str]:
-        """Yield the keys of all units that are done, also of those that the study has no more."""
-        query = "SELECT id, key FROM units WHERE id > ? AND status = 'done' ORDER BY id LIMIT ?"
-        last = 0
-        while page := list(self.rows(query, (last, AT_ONCE))):
-            yield from (key.hex() for _, key in page)
-            last = page[-1][0]
 
     def status_of(self, keys: Iterable[str]) -> dict[str, str]:
         """Return "pending", "done" or "failed" for those of the keys that the store knows."""
@@ -132,13 +121,14 @@ class Reader:
         with store_file.one_line(self.path):
             return cursor.fetchmany(FETCHED)
 
-    def _units(self, status: str, column: str) -> Iterator[tuple[str, str | None, Any, Any]]:
-        """Yield key, clean key, spec and a column of the units of a status, page by page.
+    def _units(self, status: str) -> Iterator[Unfinished]:
+        """Yield the units of a status, page by page.
 
         Between the pages no query is open: under an open one the log of the writer only grows.
         """
-        query = f"""SELECT study.position, units.key, units.clean_key, units.sigma, units.repeat, {column},
-                           settings.spec, curves.spec
+        query = """SELECT study.position, units.key, units.clean_key, units.sigma, units.repeat,
+                          (SELECT traceback FROM failures WHERE failures.id = units.failure),
+                          settings.spec, curves.spec
                     FROM study CROSS JOIN units ON units.id = study.unit
                         CROSS JOIN curves ON curves.id = units.curve
                         CROSS JOIN settings ON settings.id = curves.settings
@@ -146,9 +136,9 @@ class Reader:
                     ORDER BY study.position LIMIT ?"""
         last = -1
         while page := list(self.rows(query, (last, status, AT_ONCE))):
-            for _, key, clean_key, sigma, repeat, value, settings, curve in page:
+            for _, key, clean_key, sigma, repeat, traceback, settings, curve in page:
                 spec = _spec(settings, curve, sigma, repeat)
-                yield key.hex(), clean_key.hex() if clean_key else None, spec, value
+                yield Unfinished(key.hex(), clean_key.hex() if clean_key else None, spec, traceback or "")
             last = page[-1][0]
 
 

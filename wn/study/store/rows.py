@@ -69,12 +69,13 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     by_group: tuple[int, ...] = ()
 
 
-class Waiting(NamedTuple):
-    """A unit that is not done: its keys and its spec, as JSON gives it."""
+class Unfinished(NamedTuple):
+    """A unit that is not done: its keys, its spec, as JSON gives it, and the traceback if it failed."""
 
     key: str
     clean_key: str | None
     spec: dict[str, Any]
+    traceback: str
 
 
 class StatusCount(NamedTuple):
@@ -88,14 +89,6 @@ class StatusCount(NamedTuple):
     done: int
     failed: int
     seconds: float
-
-
-class Failure(NamedTuple):
-    """A unit that failed: its key and spec, and the traceback."""
-
-    key: str
-    spec: dict[str, Any]
-    traceback: str
 
 
 def key_bytes(key: str | None) -> bytes | None:

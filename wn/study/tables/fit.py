@@ -19,20 +19,9 @@ from wn.walking.results import FIT
 NO_CLEAN = "the clean network is not finished"
 NO_UNIT = "nothing is finished"
 
-MIDPOINTS = (
-    CURVE
-    | FIT
-    | {
-        "chance": "f8",
-        "reason": "U",
-        "repeats": "i8",
-        "units": "i8",
-        "missing": "i8",
-        "curve": "U",
-        "measured_crossing": "f8",
-        "interval": "U",
-    }
-)
+_COUNTS = dict.fromkeys(("repeats", "units", "missing"), "i8")
+_REST = {"curve": "U", "measured_crossing": "f8", "interval": "U"}
+MIDPOINTS = CURVE | FIT | {"chance": "f8", "reason": "U"} | _COUNTS | _REST
 
 _ROW = "units.sigma, units.repeat, units.correct, units.total, {groups}, units.clean_key, units.status"
 _UNITS = f"""
