@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wn.engine.backends.plain.base import Backend
 from wn.engine.halving import Members
+from wn.engine.layers.base import has_weights
 from wn.engine.training import Monitor, TrainingState
 from wn.study.execution.checkpoints import Checkpoint
-from wn.study.execution.statistics import weight_statistics
 from wn.study.unit import Unit
 
 
@@ -58,3 +59,17 @@ class Recorder(Monitor):
             shape = (self.units[0].epochs, len(self.units), *values.shape[1:])
             self.weights = np.full(shape, np.nan)
         self.weights[epoch, self.members] = values
+
+
+def weight_statistics(be: Backend, params: tuple[Any, ...]) -> NDArray[np.float64]:
+    """Return mean |w|, standard deviation and 2-norm of each layer's weights: (P, L, 3), in float64.
+
+    The layers are those that `Network.weights` names.
+    """
+    layers = [be.to_numpy(layer.w) for layer in params if has_weights(layer)]
+    return np.stack([np.stack([_of_weights(w[p]) for w in layers]) for p in range(len(layers[0]))])
+
+
+def _of_weights(w: NDArray[Any]) -> NDArray[np.float64]:
+    wide = w.astype(np.float64)
+    return np.array([np.abs(wide).mean(), wide.std(), np.sqrt((wide * wide).sum())])
