@@ -11,7 +11,18 @@ from scipy.stats import t as student
 from wn.fit.intervals import measured_crossing, with_measured_crossing, with_repeats
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_FALL, Midpoint
 
-FIT = Midpoint(1.0, 0.99, 1.01, 2.0, 1.0, 0.1, 0.9, True, "", 1.0)
+FIT = Midpoint(
+    midpoint=1.0,
+    ci_low=0.99,
+    ci_high=1.01,
+    slope=2.0,
+    location=1.0,
+    floor=0.1,
+    clean_accuracy=0.9,
+    reached=True,
+    reason="",
+    dispersion=1.0,
+)
 
 
 def at(midpoint: float) -> Midpoint:

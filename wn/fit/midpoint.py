@@ -42,7 +42,7 @@ JOINT, INDEPENDENT = "joint", "independent"  # what an interval takes the counts
 FEWEST_WITH_OUTLIER = 5  # entries: with one left out a curve and its scatter can still be told from a level
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Midpoint:
     """The fitted curve acc(σ) = floor + (clean_accuracy − floor) / (1 + (σ/location)^slope) and its midpoint.
 
@@ -55,16 +55,16 @@ class Midpoint:
     σ at which the measured accuracies cross half-way with no model between them; NaN if unknown.
     """
 
-    midpoint: float
-    ci_low: float
-    ci_high: float
-    slope: float
-    location: float
+    midpoint: float = math.nan
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    slope: float = math.nan
+    location: float = math.nan
     floor: float
     clean_accuracy: float
-    reached: bool
+    reached: bool = False
     reason: str
-    dispersion: float
+    dispersion: float = math.nan
     interval: str = ""
     standard_error: float = math.nan
     measured_crossing: float = math.nan
@@ -72,18 +72,7 @@ class Midpoint:
     @classmethod
     def not_reached(cls, reason: str, floor: float, clean_accuracy: float) -> "Midpoint":
         """A curve that has no midpoint, and why; `floor` is chance where nothing was fitted."""
-        return cls(
-            midpoint=math.nan,
-            ci_low=math.nan,
-            ci_high=math.nan,
-            slope=math.nan,
-            location=math.nan,
-            floor=float(floor),
-            clean_accuracy=float(clean_accuracy),
-            reached=False,
-            reason=reason,
-            dispersion=math.nan,
-        )
+        return cls(floor=float(floor), clean_accuracy=float(clean_accuracy), reason=reason)
 
     def accuracy(self, sigma: ArrayLike) -> Floats:
         """Fitted accuracy at each σ ≥ 0, any shape (NaN where the midpoint is not reached)."""

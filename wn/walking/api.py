@@ -63,7 +63,8 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
-    walked = walk_of(chosen, Setup(network, dataset, train_settings, chosen.dtype), be)
+    setup = Setup(network, dataset, train_settings, chosen.dtype, chosen.evaluation_batch)
+    walked = walk_of(chosen, setup, be)
     jobs = walked.jobs()
     epochs = train_settings.epochs
     report = _counted(progress, sum(members for members, _ in jobs) * epochs)
@@ -231,7 +232,7 @@ def out_folder(folder: Path, chosen: WalkSettings, overwrite: bool) -> Iterator[
 def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
     """The walk of settings; all its parts are checked here, before anything is trained."""
     walked = Walk(
-        setup=setup._replace(evaluation_batch=chosen.evaluation_batch),
+        setup=setup,
         operator=noise_factory(chosen),
         places=places(setup.network, chosen.where, chosen.factors),
         phases=phases(chosen),
