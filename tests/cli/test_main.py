@@ -378,7 +378,7 @@ def test_errors_of_a_walk_are_one_line_and_other_errors_are_not_hidden(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(error: Exception) -> Callable[..., Any]:
-        def walk(**_: Any) -> None:
+        def walk(*_: Any) -> None:
             raise error
 
         return walk

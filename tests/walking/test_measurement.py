@@ -107,7 +107,7 @@ def levels_of(walk: Walk) -> list[Levels]:
 def inference(walk: Walk, population: Population) -> list[list[int]]:
     """Correct answers by place and σ."""
     places = levels_of(walk)
-    count_at_inference(BE, walk.setup, population, places, 1, training.Monitor())
+    count_at_inference(BE, walk.setup, population, places, 2, training.Monitor())
     return [levels.correct.sum(axis=1).tolist() for levels in places]
 
 

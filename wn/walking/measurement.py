@@ -34,8 +34,6 @@ from wn.engine.training import (
 from wn.walking.signal import SignalPower
 
 ON_A_CPU = Room()
-# Members side by side at inference, for each that is trained: no activation is kept for a backward pass
-EVALUATED_PER_TRAINED = 2
 
 Floats = NDArray[np.float64]
 Begin = Callable[[Members, TrainingState | None], TrainingState]
@@ -145,16 +143,14 @@ def count_at_inference(
     setup: Setup,
     population: Population,
     places: Sequence[Levels],
-    members: int,
+    at_once: int,
     monitor: Monitor,
 ) -> None:
     """Count the right answers of one network, trained without noise, under noise at each place and σ.
 
     Its activations without noise are computed once per batch: each σ starts from the one at its first noisy
-    site. At most twice as many σ are side by side as networks may be trained (`members`). `monitor` is told
-    of a step after each batch and place.
+    site. At most `at_once` σ are side by side. `monitor` is told of a step after each batch and place.
     """
-    at_once = EVALUATED_PER_TRAINED * members
     parts = [[levels.members] for levels in places]
     batches = evaluation_batches(
         be, setup.dataset, population.seeds, {}, 0, setup.evaluation_batch, setup.dtype
@@ -167,9 +163,9 @@ def count_at_inference(
             done: list[Members] = []
             for part in (some for whole in parts[place] for some in even_parts(whole, at_once)):
                 pieces: list[Members] = []
-                for piece, hits in in_parts(be, part, Monitor(), batch, levels.fail):
-                    levels.count(piece, hits)
-                    pieces.append(piece)
+                for members, hits in in_parts(be, part, Monitor(), batch, levels.fail):
+                    levels.count(members, hits)
+                    pieces.append(members)
                 if len(pieces) > 1:  # for the places and batches to come as well
                     at_once = max(map(len, pieces))
                 done += pieces

@@ -30,6 +30,9 @@ from wn.walking.measurement import (
 )
 from wn.walking.places import INFERENCE, TRAINING, Place
 
+# Members side by side at inference, for each that is trained: no activation is kept for a backward pass
+EVALUATED_PER_TRAINED = 2
+
 Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbers in a walk
 
 
@@ -111,7 +114,8 @@ class Walk:
     def count_at_inference(self, be: Backend, population: Population, repeat: int, monitor: Monitor) -> None:
         """Walk noise through the clean network of a repeat."""
         places = [self._levels(INFERENCE, place, repeat) for place in range(len(self.places))]
-        count_at_inference(be, self.setup, population, places, self.members, monitor)
+        at_once = EVALUATED_PER_TRAINED * self.members
+        count_at_inference(be, self.setup, population, places, at_once, monitor)
 
     def _fail_at_inference(self, repeat: int) -> None:
         """Without its clean network all points of a repeat fail."""

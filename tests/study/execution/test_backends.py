@@ -295,7 +295,7 @@ def test_a_plan_times_no_more_side_by_side_than_a_curve_has(monkeypatch: pytest.
 @needs_compiler
 @pytest.mark.usefixtures("gpu")
 def test_at_inference_a_gpu_takes_whole_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 40 σ of a place at once, where a CPU takes 32."""
+    """All 20 σ of a place at once, where a CPU takes 16."""
     sizes: dict[str, set[int]] = {}
     count = measurement.count_correct
 
@@ -304,10 +304,10 @@ def test_at_inference_a_gpu_takes_whole_curves(tmp_path: Path, monkeypatch: pyte
         return count(be, logits, *rest)
 
     monkeypatch.setattr(measurement, "count_correct", noted)
-    text = 'phases = "inference"' + SHORT.replace("sigma = [1]", 'sigma = "0.1:10:40"')
+    text = 'phases = "inference"' + SHORT.replace("sigma = [1]", 'sigma = "0.1:10:20"')
     for name in ("numpy", "cupy"):
-        assert run(tmp_path / name, text, backend=name).finished == 81
-    assert sizes == {"numpy": {20}, "cupy": {40}}
+        assert run(tmp_path / name, text, backend=name).finished == 41
+    assert sizes == {"numpy": {10}, "cupy": {20}}
 
 
 # ---- provenance -------------------------------------------------------------------------------------------

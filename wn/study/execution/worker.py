@@ -35,7 +35,7 @@ from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
 from wn.study.store.rows import Environment, Result, WeightStatistics
 from wn.study.unit import CLEAN, NUMERICS, Unit
-from wn.walking.measurement import Levels, Setup, count_at_inference, count_trained, members_at_once
+from wn.walking.measurement import ON_A_CPU, Levels, Setup, count_at_inference, count_trained, members_at_once
 from wn.walking.places import INFERENCE
 from wn.walking.signal import SignalPower
 
@@ -163,9 +163,10 @@ class _TaskWork:
             curves.append((curve, self._levels(curve, setup, power), power))
             for unit in curve:
                 self.failures.pop(unit.key, None)  # of an attempt with others
-        members = members_at_once(setup.network, setup.train, setup.dtype, self.be.room)
+        # On a CPU always these: it would plan with fewer where gradients have to be kept as well
+        room = members_at_once(setup.network, setup.train, setup.dtype, self.be.room)
         places = [levels for _, levels, _ in curves]
-        count_at_inference(self.be, setup, population, places, members, Monitor())
+        count_at_inference(self.be, setup, population, places, max(ON_A_CPU.members, room), Monitor())
         for curve, levels, power in curves:
             for p, unit in enumerate(curve):
                 if unit.key not in self.failures:
