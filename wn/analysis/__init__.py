@@ -1,0 +1,1 @@
+"""What the paper's claims are about: weight growth, signal and noise, binarisation, repetitions."""
