@@ -141,7 +141,7 @@ def _reflected(of: Weights) -> Weights:
 
     def weights(mu: Floats) -> Floats:
         values = of(mu)
-        return values.max() + values.min() - values
+        return np.asarray(values.max() + values.min() - values)
 
     return weights
 
