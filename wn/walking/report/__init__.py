@@ -1,0 +1,1 @@
+"""Reports: one HTML file with tables and pictures, readable without a network."""
