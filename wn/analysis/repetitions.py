@@ -41,10 +41,10 @@ def strength(midpoints: ArrayLike, repetitions: Sequence[int]) -> float:
 def optimal(midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
     """The map of integers R_i ≥ 1 with Σ R_i = budget that has the least strength E.
 
-    Each execution beyond the first goes to the site where it lowers E most, by 1/(μ² R (R + 1)). Since E is
-    a sum of convex functions of one R_i each, that is optimal (B. Fox, Oper. Res. 14:210, 1966). The earlier
-    site wins where two are equal. Without rounding R ∝ 1/μ. midpoints: (S,) > 0 or inf; budget ≥ S. Raises
-    WnError on others.
+    Each execution beyond the first goes to the site where it lowers E most, by 1/(μ² R (R + 1)). Since E is a
+    sum of convex functions of one R_i each, that is optimal (B. Fox, Management Science 13:210, 1966). The
+    earlier site wins where two are equal. Without rounding R ∝ 1/μ. midpoints: (S,) > 0 or inf; budget ≥ S.
+    Raises WnError on others.
     """
     mu = _checked(midpoints)
     spare = _checked_budget(budget, mu.size) - mu.size

@@ -1,4 +1,4 @@
-"""Binarisation measured: activations at a site of a trained network, and accuracies with their pattern alone."""
+"""Binarisation measured: the activations of a trained network at a site, and accuracy with their pattern."""
 
 from collections.abc import Callable, Iterator
 from math import sqrt

@@ -89,7 +89,24 @@ sigma_add = "0.1:1:2"
 where = "global"
 models = "mlp"
 batch_norm = "none"
+label = "up and down"
 repetition_maps = [[1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 2, 1]]
+[[noise]]
+kind = "additive"
+sigma = "1:100:3"
+phases = "inference"
+[[noise]]
+kind = "additive"
+sigma = "midpoint"
+where = "global"
+phases = "inference"
+allocation = ["uniform", "optimal"]
+budget = ["2x", 40]
+[[noise]]
+kind = "additive"
+sigma = "1:100:3"
+where = "global"
+phases = "inference"
 """
 
 
@@ -108,6 +125,7 @@ def test_a_file_with_every_key_is_read() -> None:
         "multiplicative",
         "mixed",
         "mixed-direct",
+        *["additive"] * 3,
     ]
     assert spec.noise[2].factors == {"0": 0.5, "relu1": 2.0, "logits": 1.0}
     used = [

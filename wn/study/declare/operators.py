@@ -12,7 +12,7 @@ import msgspec
 from wn.basics.errors import WnError
 from wn.engine import noise as noises
 from wn.engine.noise_spec import KINDS, OPTIONS, RULES, NoiseSpec, check_choice, check_option, specified
-from wn.study.declare.schema import NoiseKeys, as_axis, at
+from wn.study.declare.schema import NoiseKeys, as_axis, at, is_derived
 from wn.walking.grids import sigma_grid
 
 MOST_OPERATORS = 20_000  # of an entry
@@ -21,7 +21,16 @@ _SIGMA_OF = {  # the kinds that a σ grid goes with
     "sigma_mul": ("mixed-direct",),
     "sigma_add": ("mixed-direct",),
 }
-_OF_NOISE = ("where", "factors", "phases", "repetition_maps", *OPTIONS)  # what clean networks have not
+_OF_NOISE = (
+    "where",
+    "factors",
+    "phases",
+    "repetition_maps",
+    "allocation",
+    "budget",
+    "label",
+    *OPTIONS,
+)  # what clean networks have not
 
 
 def check_kind(path: str, keys: NoiseKeys) -> None:
@@ -45,8 +54,8 @@ def check_kind(path: str, keys: NoiseKeys) -> None:
 
 
 def sigma(path: str, keys: NoiseKeys) -> tuple[float, ...]:
-    """Return the σ values of an entry: those of σ_add for mixed-direct noise, none without noise."""
-    if keys.kind == "none":
+    """The σ values of an entry: those of σ_add for mixed-direct noise; none without noise or midpoints."""
+    if keys.kind == "none" or is_derived(keys):
         return ()
     return _grid(path, keys, "sigma_add" if keys.kind == "mixed-direct" else "sigma")
 
@@ -57,8 +66,8 @@ def _grid(path: str, keys: NoiseKeys, name: str) -> tuple[float, ...]:
 
 
 def resolved(path: str, keys: NoiseKeys) -> tuple[NoiseSpec, ...]:
-    """Return the operators of an entry, σ_mul × the options that are axes; none without noise."""
-    if keys.kind == "none":
+    """The operators of an entry, σ_mul × the options that are axes; none without noise or midpoints."""
+    if keys.kind == "none" or is_derived(keys):
         return ()
     values = {name: _values(path, keys, name) for name in OPTIONS}
     for name, some in values.items():  # each alone, so that what is wrong gets the path of its key

@@ -14,6 +14,7 @@ from wn.engine.noise_spec import FIELDS, OPTIONS, RULES
 from wn.walking.grids import MOST
 
 Sigma = str | float | list[float]
+AT_MIDPOINT = "midpoint"  # a σ: the midpoint that the study finds at the place
 
 
 class TomlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,11 +79,16 @@ else:
 class NoiseKeys(_Operator, frozen=True, kw_only=True):
     """[[noise]]: a noise kind with its σ grid and axes, the places it goes to, and for which networks.
 
-    The options of the operator are those of `wn.engine.noise_spec`. `phases`, `repeats` and `clamp_weights`
-    override those of the study; `data`, `models` and `batch_norm` restrict the entry to some of its networks.
+    The options of the operator are those of `wn.engine.noise_spec`. `allocation` and `budget` make maps of
+    repetitions of the study's own midpoints; `label` names the entry in tables and pictures. `phases`,
+    `repeats` and `clamp_weights` override those of the study; `data`, `models` and `batch_norm` restrict the
+    entry to some of its networks.
     """
 
+    label: str | None = None
     repetition_maps: list[list[int]] | None = None
+    allocation: str | list[str] | None = None
+    budget: str | int | list[str | int] | None = None
     where: str | list[int | str] | None = None
     factors: dict[str, float] | None = None
     phases: str | list[str] | None = None
@@ -91,6 +97,11 @@ class NoiseKeys(_Operator, frozen=True, kw_only=True):
     data: str | list[str] | None = None
     models: str | list[str] | None = None
     batch_norm: str | list[str] | None = None
+
+
+def is_derived(keys: NoiseKeys) -> bool:
+    """Whether an entry waits for midpoints that the study has to find first."""
+    return keys.sigma == AT_MIDPOINT or keys.allocation is not None or keys.budget is not None
 
 
 class StudySpec(TomlTable, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from wn.basics.errors import WnError
 from wn.engine.models import check_name
 from wn.files.whole import StrPath
-from wn.study.declare import resolve
+from wn.study.declare import derived, resolve
 from wn.study.declare.schema import NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
@@ -47,8 +47,16 @@ def parse_study(text: str, source: str = "study", name: str = "study") -> StudyS
         except ValueError as error:  # no TOML, or a number of too many digits
             raise WnError(_not_toml(str(error), text)) from None
         spec = decode({"name": name} | document)
-        resolve.check(spec)
+        check(spec)
     return spec
+
+
+def check(spec: StudySpec) -> None:
+    """Raise WnError, with the path of the key, for everything in a study that can be seen to be wrong."""
+    resolve.check(spec)
+    if derived.has_derived(spec):
+        derived.check(spec)
+        resolve.check(derived.planned(spec))
 
 
 def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = None) -> StudySpec:
@@ -84,7 +92,7 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
         noise=entries,
     )
     with at(part.name):
-        resolve.check(part)
+        check(part)
     return part
 
 

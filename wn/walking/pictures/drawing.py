@@ -53,7 +53,7 @@ def style(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def bytes_of(figure: Figure, kind: str) -> bytes:
-    """The picture as a file of a kind ("png", "svg", …), the same byte for byte each time, but for kinds with dates."""
+    """The picture as a file of a kind ("png", …): the same bytes each time, but for kinds with a date."""
     options: dict[str, Any] = {"metadata": _METADATA[kind]} if kind in _METADATA else {}
     data = io.BytesIO()
     figure.savefig(data, format=kind, dpi=DOTS_PER_INCH, facecolor="white", **options)
@@ -61,7 +61,7 @@ def bytes_of(figure: Figure, kind: str) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture whole or not at all; the suffix chooses the format. Raises WnError for another suffix."""
+    """Write a picture, whole or not at all, in the format of the suffix; WnError for another suffix."""
     kind = path.suffix.lower().removeprefix(".")
     kinds = figure.canvas.get_supported_filetypes()
     if kind not in kinds:

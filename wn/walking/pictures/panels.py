@@ -118,7 +118,7 @@ def lines(
     level: float | None = None,
     log_x: bool | None = None,
 ) -> Figure:
-    """Lines by series in a panel for each key; `level` is a horizontal rule, x on σ's scale unless `log_x` says."""
+    """Lines by series in a panel for each key; x is σ unless `log_x` says, `level` is a horizontal rule."""
     names = _series(panels)
     figure, grid = _grid(list(panels), x_label, y_label)
     styles = series_style(names)

@@ -1,0 +1,127 @@
+"""Entries that wait for midpoints: what they become, and one clear error for what can't be served."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from wn.analysis.repetitions import allocate
+from wn.basics.errors import WnError
+from wn.study.declare.derived import explicit, has_derived, planned
+from wn.study.declare.resolve import StudyNetwork, noise_entries
+from wn.study.declare.schema import NoiseKeys
+from wn.study.declare.spec import narrowed, parse_study, to_toml
+from wn.study.units import count, planned_facts
+
+BASE = """
+[data]
+names = "fashion-mini"
+
+[[models]]
+name = "mlp"
+batch_norm = ["sites", "none"]
+"""
+WALK = """
+[[noise]]
+kind = "additive"
+sigma = "0.1:100:4"
+phases = "inference"
+"""
+AT_ALL = WALK + 'where = "global"\n'
+MAPS = """
+[[noise]]
+kind = "additive"
+sigma = "midpoint"
+where = "global"
+phases = "inference"
+allocation = ["uniform", "optimal", "inverse_sqrt"]
+budget = ["2x", "3x"]
+"""
+
+
+def midpoints(network: StudyNetwork, clamp: bool, keys: NoiseKeys) -> Mapping[str, float]:
+    scale = 2.0 if network.batch_norm == "sites" else 1.0
+    found = {name: scale * (1 + site) for site, name in enumerate(network.network.site_names)}
+    return found | {"global": 0.25 * scale}
+
+
+def test_an_entry_becomes_one_per_network_and_scheme_with_maps_of_its_midpoints() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    assert has_derived(spec)
+    made = explicit(spec, midpoints)
+    assert made.noise[:2] == spec.noise[:2]
+    assert [(keys.batch_norm, keys.label) for keys in made.noise[2:]] == [
+        (kind, scheme) for kind in ("sites", "none") for scheme in ("uniform", "optimal", "inverse_sqrt")
+    ]
+    best = made.noise[6]
+    assert (best.sigma, best.data, best.models, best.clamp_weights) == (0.25, "fashion-mini", "mlp-64", False)
+    assert best.repetition_maps == [list(allocate("optimal", range(1, 9), total)) for total in (16, 24)]
+    again = parse_study(to_toml(made))
+    assert again.noise == made.noise
+    assert not has_derived(again)
+
+
+def test_before_midpoints_are_known_such_an_entry_is_clean_networks_alone() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    assert [len(entry.operators) for entry in noise_entries(spec)] == [1, 1, 0]
+    facts = planned_facts(spec)
+    first = sum(found.inference for found in count(spec, facts))
+    assert sum(found.inference for found in count(planned(spec), facts)) == first + 2 * 3 * 2
+
+
+def test_sigma_alone_may_be_the_midpoint() -> None:
+    text = '[[noise]]\nkind = "additive"\nsigma = "midpoint"\nwhere = "global"\nrepetitions = [1, 2]\n'
+    made = explicit(parse_study(BASE + AT_ALL + text), midpoints)
+    assert [(keys.sigma, keys.repetitions, keys.label) for keys in made.noise[1:]] == [
+        (0.5, [1, 2], None),
+        (0.25, [1, 2], None),
+    ]
+
+
+def test_part_of_a_study_keeps_its_derived_entries() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    assert has_derived(narrowed(spec, model="mlp"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (WALK + MAPS, r"noise\[1\].sigma: needs midpoints of fashion-mini mlp-64 batch norm sites: an entry"),
+        (AT_ALL + MAPS, r'noise\[1\].allocation: needs midpoints .* where = "each", the phase inference'),
+        (WALK + AT_ALL + MAPS + "clamp_weights = true\n", r"noise\[2\].sigma: needs midpoints"),
+        (WALK + 'batch_norm = "none"\n' + AT_ALL + MAPS, r"noise\[2\].allocation: needs midpoints"),
+        (WALK + "mean = 1.0\n" + AT_ALL + MAPS, r"noise\[2\].allocation: needs midpoints"),
+        (WALK + "repetitions = 3\n" + AT_ALL + MAPS, r"noise\[2\].allocation: needs midpoints"),
+        (WALK + AT_ALL + MAPS.replace('"optimal"', '"best"'), "unknown scheme of repetitions 'best'"),
+        (WALK + AT_ALL + MAPS.replace('"2x"', '"0.5x"'), "a budget of"),
+        (WALK + AT_ALL + MAPS.replace('"2x"', '"many"'), "budget 'many'"),
+        (WALK + AT_ALL + MAPS.replace('"2x", ', '"3x", '), "listed twice"),
+        (
+            WALK + AT_ALL + MAPS.replace('budget = ["2x", "3x"]', ""),
+            r"noise\[2\].budget: allocation and budget go",
+        ),
+        (
+            WALK + AT_ALL + MAPS.replace('allocation = ["uniform", "optimal", "inverse_sqrt"]', ""),
+            "go together",
+        ),
+        (WALK + AT_ALL + MAPS.replace('where = "global"', ""), r'noise\[2\].where: .* where = "global"'),
+        (WALK + AT_ALL + MAPS + "repetitions = 2\n", r"noise\[2\].repetitions: leave it out"),
+        (WALK + AT_ALL + MAPS.replace('"additive"', '"none"'), "goes with the kinds"),
+    ],
+)
+def test_what_a_study_can_not_serve(text: str, message: str) -> None:
+    with pytest.raises(WnError, match=message):
+        parse_study(BASE + text)
+
+
+def test_midpoints_that_were_not_found_and_those_that_are_never_reached() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    with pytest.raises(WnError, match=r"noise\[2\].sigma: .* no midpoint was found at global: its grid"):
+        explicit(spec, lambda *_: {})
+    with pytest.raises(WnError, match=r"noise\[2\].sigma: .* never falls half-way"):
+        explicit(spec, lambda *_: midpoints(*_) | {"global": float("inf")})
+    with pytest.raises(
+        WnError, match=r"fashion-mini mlp-64 batch norm sites: no midpoint was found at relu2"
+    ):
+        explicit(spec, lambda *_: {name: mu for name, mu in midpoints(*_).items() if name != "relu2"})
+    harmless = explicit(spec, lambda *_: midpoints(*_) | {"logits": float("inf")}).noise[3]
+    assert [numbers[-1] for numbers in harmless.repetition_maps or []] == [1, 1]

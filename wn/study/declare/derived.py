@@ -1,0 +1,161 @@
+"""Noise entries that wait for the study's own midpoints: maps of repetitions, and σ at the midpoint.
+
+A study with such entries is run twice: first everything else, then, with the midpoints found, the entries
+that `explicit` makes of them. Before that they stand for clean networks alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from wn.analysis.repetitions import allocate, budget_of
+from wn.basics.errors import WnError
+from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
+from wn.study.declare.schema import AT_MIDPOINT, NoiseKeys, StudySpec, as_axis, at, is_derived
+from wn.walking.places import INFERENCE, Spread
+
+GLOBAL = "global"
+
+# The midpoints of a network at inference by the name of the place, those of the sites and "global": for the
+# network, with or without clamping, and the kind of noise. inf: accuracy never falls half-way.
+MidpointsOf = Callable[[StudyNetwork, bool, NoiseKeys], Mapping[str, float]]
+
+
+def has_derived(spec: StudySpec) -> bool:
+    """Whether a study has entries that wait for midpoints."""
+    return any(is_derived(keys) for keys in spec.noise)
+
+
+def explicit(spec: StudySpec, midpoints: MidpointsOf) -> StudySpec:
+    """The study with explicit maps and σ in place of entries that wait for midpoints, all others as they are.
+
+    Each such entry becomes one for each network, clamping and scheme, labelled by the scheme, with a map for
+    each budget. Raises WnError, with the path of the key, where a midpoint is missing or a scheme has no
+    weights.
+    """
+    study, found = networks(spec), list[NoiseKeys]()
+    for entry in noise_entries(spec):
+        if not is_derived(entry.keys):
+            found.append(entry.keys)
+            continue
+        for network in study:
+            if entry.covers(network):
+                for clamp in entry.clampings:
+                    found += _explicit(entry, network, clamp, midpoints(network, clamp, entry.keys))
+    return msgspec.structs.replace(spec, noise=found)
+
+
+def planned(spec: StudySpec) -> StudySpec:
+    """The explicit study with made-up midpoints: as many units, unless real maps coincide."""
+    return explicit(spec, _made_up)
+
+
+def _made_up(network: StudyNetwork, _clamp: bool, _keys: NoiseKeys) -> dict[str, float]:
+    midpoints = {name: 1.7 + 0.9 * site for site, name in enumerate(network.network.site_names)}
+    return midpoints | {GLOBAL: 1.0}
+
+
+def _explicit(
+    entry: StudyNoise, network: StudyNetwork, clamp: bool, midpoints: Mapping[str, float]
+) -> Iterator[NoiseKeys]:
+    keys = entry.keys
+    sigma = keys.sigma
+    if sigma == AT_MIDPOINT:
+        with at(f"{entry.path}.sigma"):
+            sigma = _midpoint(network, midpoints, GLOBAL)
+            if sigma == float("inf"):
+                raise WnError(f"{_named(network)}: accuracy never falls half-way: there is no midpoint")
+    keys = msgspec.structs.replace(
+        keys,
+        sigma=sigma,
+        allocation=None,
+        budget=None,
+        data=network.dataset,
+        models=network.model,
+        batch_norm=network.batch_norm,
+        clamp_weights=clamp,
+    )
+    if entry.keys.allocation is None:
+        yield keys
+        return
+    sites = network.network.site_names
+    mu = [_midpoint(network, midpoints, name) for name in sites]
+    budgets = [budget_of(text, len(sites)) for text in as_axis("budget", entry.keys.budget)]
+    for scheme in as_axis("allocation", entry.keys.allocation):
+        with at(f"{entry.path}.allocation"):
+            maps = [list(allocate(scheme, mu, budget)) for budget in dict.fromkeys(budgets)]
+        yield msgspec.structs.replace(keys, label=keys.label or scheme, repetition_maps=maps)
+
+
+def _midpoint(network: StudyNetwork, midpoints: Mapping[str, float], place: str) -> float:
+    if place not in midpoints:
+        raise WnError(f"{_named(network)}: no midpoint was found at {place}: its grid of σ may be too short")
+    return midpoints[place]
+
+
+def _named(network: StudyNetwork) -> str:
+    return f"{network.dataset} {network.model} batch norm {network.batch_norm}"
+
+
+def check(spec: StudySpec) -> None:
+    """Raise WnError, with the path of the key, for derived entries that the study can't serve.
+
+    Each needs, for every network and clamping, entries of the same kind of noise at inference: at each site
+    for an allocation, at all sites for σ at the midpoint.
+    """
+    entries, study = noise_entries(spec), networks(spec)
+    for entry in entries:
+        if not is_derived(entry.keys):
+            continue
+        _check_keys(entry)
+        wanted = [(GLOBAL, "sigma")] if entry.keys.sigma == AT_MIDPOINT else []
+        wanted += [("each", "allocation")] if entry.keys.allocation is not None else []
+        for where, key in wanted:
+            for network in study:
+                if entry.covers(network) and not _is_served(entry, entries, network, where):
+                    raise WnError(
+                        f"{entry.path}.{key}: needs midpoints of {_named(network)}: an entry with "
+                        f'kind = "{entry.keys.kind}", where = "{where}", the phase inference, and else alike'
+                    )
+
+
+def _check_keys(entry: StudyNoise) -> None:
+    keys = entry.keys
+    for name in ("allocation", "budget"):
+        if (keys.allocation is None) != (keys.budget is None) and getattr(keys, name) is None:
+            raise WnError(
+                f'{entry.path}.{name}: allocation and budget go together: ["optimal"] and ["3x"], say'
+            )
+    if keys.where != GLOBAL:
+        raise WnError(f'{entry.path}.where: entries made of midpoints go with where = "{GLOBAL}"')
+    for name in ("repetitions", "repetition_maps"):
+        if keys.allocation is not None and getattr(keys, name) is not None:
+            raise WnError(
+                f"{entry.path}.{name}: leave it out: the allocation says how often each site is executed"
+            )
+    if keys.sigma is None or keys.kind in ("none", "mixed-direct"):
+        raise WnError(f"{entry.path}.kind: allocation goes with additive, multiplicative and mixed noise")
+
+
+def _is_served(entry: StudyNoise, entries: tuple[StudyNoise, ...], network: StudyNetwork, where: str) -> bool:
+    """Whether the study measures the midpoints that a derived entry needs of a network."""
+    clampings = set(entry.clampings)
+    for other in entries:
+        keys = other.keys
+        if is_derived(keys) or not other.covers(network) or keys.kind != entry.keys.kind:
+            continue
+        if (keys.where or "each") == where and INFERENCE in other.phases and _alike(keys, entry.keys):
+            clampings -= set(other.clampings)
+    return not clampings
+
+
+def _alike(keys: NoiseKeys, derived: NoiseKeys) -> bool:
+    """Whether an entry has the operator of a derived one, executed once."""
+    once = keys.repetitions in (None, 1) and keys.repetition_maps is None
+    names = ("mean", "mean_mul", "mean_add", "ratio", "order", "normalize_to_input_size", "distribution")
+    return once and all(getattr(keys, name) == getattr(derived, name) for name in names)
+
+
+def place_name(site: int, name: str) -> str:
+    """The name of a place as `MidpointsOf` has it."""
+    return GLOBAL if site == Spread.GLOBAL else name
