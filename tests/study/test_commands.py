@@ -55,7 +55,7 @@ def test_from_a_file_to_tables_and_pictures(tiny: Path, tmp_path: Path, whole: P
     assert again.out == f"{folder}: 0 units finished, {UNITS} of {UNITS} are there\n"
 
     wrote = study("export", folder, "--tables", "all")
-    names = ("results", "provenance", "settings", "signal", "weights", "groups", "midpoints")
+    names = ("results", "provenance", "settings", "signal", "weights", "groups", "binarisation", "midpoints")
     assert wrote.out.splitlines() == [f"Wrote {folder}/export/{name}.csv" for name in names]
     drawn = study("plot", folder)
     stem = f"Wrote {folder}/plots/fashion-mini-mlp-8-bn-none-additive"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from wn.analysis.weights import STATISTICS
 from wn.data.dataset import Dataset, Split
 from wn.data.sets.entries import entry_of
 from wn.engine import backends, noise
@@ -16,7 +17,6 @@ from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, eval
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.executors import resolved_backend
 from wn.study.execution.worker import network_of, train_settings_of
-from wn.study.store.rows import STATISTICS
 from wn.study.unit import Unit
 from wn.study.units import Facts, NetworkCount, count, planned_facts, sigma_grids
 from wn.walking.measurement import members_at_once

@@ -4,6 +4,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wn.engine import noise as noises
 from wn.engine.noise import FloatOrMembers, SiteNoise
@@ -15,6 +16,8 @@ from wn.walking.places import Spread
 NUMERICS = 2
 
 CLEAN = "clean"  # the phase of a training without noise
+BINARISATION = "binarisation"
+OBSERVABLES = (BINARISATION,)
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     A "clean" unit is a training without noise; an "inference" unit evaluates the clean network under noise, a
     "training" unit trains and evaluates a network of its own under it. Nothing is left open for a recipe to
     decide. `site` is numbered as in results (−1 global, −2 mapped; −3 for clean units), `factors` are the
-    noisy sites in order with the factor on σ at each.
+    noisy sites in order with the factor on σ at each. What is added here has UNSET as default, which leaves
+    the keys of finished units as they are.
     """
 
     phase: str
@@ -46,6 +50,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     site_name: str = CLEAN
     factors: tuple[tuple[int, float], ...] = ()
     sigma: float = 0.0
+    observe: tuple[str, ...] | UnsetType = UNSET  # quantities besides those of every unit
 
     @property
     def key(self) -> str:

@@ -14,7 +14,7 @@ from wn.data.sets.entries import entry_of
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import check_last_batch
-from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
+from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries, observed
 from wn.study.declare.schema import StudySpec, as_axis, at
 from wn.study.unit import CLEAN, Unit
 from wn.walking.places import Place
@@ -215,6 +215,7 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
         class_weights=facts.class_weights,
         seed=spec.seed,
         repeat=0,
+        observe=observed(spec),
     )
 
 

@@ -31,7 +31,7 @@ from wn.engine.training import (
     evaluation_batches,
     train,
 )
-from wn.walking.signal import SignalPower
+from wn.walking.observed.signal import SignalPower
 
 ON_A_CPU = Room()
 

@@ -19,18 +19,19 @@ from wn.random import member_seed
 from wn.study.execution.recorder import weight_statistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import weights as weights_table
-from wn.walking.signal import SignalPower
+from wn.walking.observed.signal import SignalPower
 
 BE = backends.get("numpy")
 
 
-def direct(w: NDArray[Any]) -> tuple[float, float, float]:
-    """Mean |w|, standard deviation and 2-norm, number by number."""
+def direct(w: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Mean |w|, standard deviation, 2-norm and share of |w| ≥ 1, number by number."""
     values = [float(value) for value in w.ravel()]
     mean = math.fsum(values) / len(values)
     spread = math.fsum((value - mean) ** 2 for value in values) / len(values)
     norm = math.sqrt(math.fsum(value * value for value in values))
-    return math.fsum(map(abs, values)) / len(values), math.sqrt(spread), norm
+    large = sum(abs(value) >= 1 for value in values) / len(values)
+    return math.fsum(map(abs, values)) / len(values), math.sqrt(spread), norm, large
 
 
 @given(seed=st.integers(0, 2**32 - 1), members=st.integers(1, 3), scale=st.sampled_from([1e-20, 1.0, 1e20]))
@@ -40,7 +41,7 @@ def test_weight_statistics_are_direct_ones(seed: int, members: int, scale: float
     layers = [(rng.standard_normal(shape) * scale + 0.5 * scale).astype(np.float32) for shape in shapes]
     params = ((), LinearParams(layers[0], np.zeros((members, 3))), (), LinearParams(layers[1], np.zeros(4)))
     found = weight_statistics(BE, params)
-    assert found.shape == (members, 2, 3)
+    assert found.shape == (members, 2, 4)
     assert found.dtype == np.float64
     for p in range(members):
         for place, w in enumerate(layers):
@@ -58,7 +59,7 @@ def test_layers_with_weights_have_names(model: str, batch_norm: str, names: tupl
     network = models.build(model, (1, 28, 28), 10, batch_norm)
     params = network.initial_parameters(BE, (1, 2), np.float32)
     assert tuple(network.weights(params)) == names
-    assert weight_statistics(BE, params).shape == (2, len(names), 3)
+    assert weight_statistics(BE, params).shape == (2, len(names), 4)
 
 
 # ---- in a study -------------------------------------------------------------------------------------------
@@ -112,9 +113,9 @@ def test_every_training_of_a_study_has_its_statistics(tmp_path: Path) -> None:
         spec = ("clean", repeat, 0.0) if sigma is None else ("training", repeat, sigma)
         for epoch in range(2):
             for place, layer in enumerate(("fc1", "fc2", "fc3", "logits")):
-                *statistics, norm = direct(own[epoch][place])
+                *statistics, norm, large = direct(own[epoch][place])
                 relative = norm / direct(clean[epoch][place])[2]
-                expected = (*statistics, norm, relative)
+                expected = (*statistics, norm, large, relative)
                 np.testing.assert_allclose(found[spec, layer, epoch + 1], expected, rtol=1e-6)
                 assert sigma is not None or found[spec, layer, epoch + 1][-1] == 1
 

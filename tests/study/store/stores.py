@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from wn.analysis.binarisation import Binarisation
 from wn.engine.groups import group_sizes
 from wn.study.store.reader import Reader
-from wn.study.store.rows import Environment, Result, UnitRow, WeightStatistics
+from wn.study.store.rows import Environment, PlaceBinarisation, Result, UnitRow, WeightStatistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import read_table
 from wn.study.unit import NoiseSpec, Unit
@@ -84,7 +85,11 @@ def result(unit: Unit) -> Result:
     correct = round(TOTAL * (0.1 + 0.8 * share))
     signal = tuple((site, math.sqrt(1 + site) * (1 + unit.repeat)) for site, _ in unit.factors)
     trained = None if unit.phase == "inference" else WeightStatistics(LAYERS, statistics(unit))
-    return Result(unit.key, correct, TOTAL, 0.25, signal, trained)
+    found = Result(unit.key, correct, TOTAL, 0.25, signal, trained)
+    values = Binarisation(share, 1 - share, math.nan, share / 2)
+    return msgspec.structs.replace(
+        found, binarisation=(PlaceBinarisation("relu1", values, share),) if trained else ()
+    )
 
 
 def grouped(unit: Unit) -> Result:
@@ -95,8 +100,8 @@ def grouped(unit: Unit) -> Result:
 
 
 def statistics(unit: Unit) -> Any:
-    """Statistics of the weights, (epochs, layers, 3): they grow with σ and epoch."""
-    number = 1 + np.arange(unit.epochs * len(LAYERS) * 3).reshape(unit.epochs, len(LAYERS), 3)
+    """Statistics of the weights, (epochs, layers, 4): they grow with σ and epoch."""
+    number = 1 + np.arange(unit.epochs * len(LAYERS) * 4).reshape(unit.epochs, len(LAYERS), 4)
     return number / 7 * (1 + unit.sigma)
 
 

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import math
 import random
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,9 @@ from tests.study.store.stores import (
     statistics,
     study,
 )
+from wn.analysis.binarisation import Binarisation
 from wn.basics.errors import WnError
+from wn.study.store.rows import PlaceBinarisation
 from wn.study.store.writer import Store
 from wn.study.tables import export as table_export
 from wn.study.tables.export import TABLES, export
@@ -313,7 +317,7 @@ def test_weights_are_compared_with_the_clean_network(tmp_path: Path) -> None:
             for epoch in range(unit.epochs):
                 row = next(found)
                 assert (row["key"], row["layer"], row["epoch"]) == (unit.key, name, str(epoch + 1))
-                numbers = [np.float32(row[word]) for word in ("mean_abs", "std", "norm")]
+                numbers = [np.float32(row[word]) for word in ("mean_abs", "std", "norm", "at_bound")]
                 assert numbers == values[epoch, layer].tolist()
                 assert float(row["relative_norm"]) == pytest.approx(1 + unit.sigma, rel=1e-6)
                 assert len(row["norm"]) <= 12  # float32 needs no more
@@ -327,7 +331,7 @@ def test_weights_of_wrong_shape_are_refused(tmp_path: Path) -> None:
     wrong = msgspec.structs.replace(found.weights, layers=("fc1",))
     with Store.create_or_open(tmp_path) as store:
         store.add_units(rows([unit]))
-        with pytest.raises(ValueError, match=r"have shape \(3, 2, 3\), not \(epochs, 1, 3\)"):
+        with pytest.raises(ValueError, match=r"have shape \(3, 2, 4\), not \(epochs, 1, 4\)"):
             store.finish([msgspec.structs.replace(found, weights=wrong)], HERE)
 
 
@@ -340,3 +344,35 @@ def test_a_twin_of_another_length_is_no_twin(tmp_path: Path) -> None:
     (path,) = export(tmp_path, tmp_path, tables=["weights"])
     found = [row["relative_norm"] for row in cells(path)]
     assert found == ["1.0"] * 8 + [""] * 6
+
+
+def test_files_of_older_versions_have_three_statistics_and_no_binarisation(tmp_path: Path) -> None:
+    unit = study(repeats=1)[0]
+    with Store.create_or_open(tmp_path) as store:
+        store.add_units(rows([unit]))
+        finish(store, [unit])
+    db = sqlite3.connect(tmp_path / "study.sqlite")
+    old = statistics(unit)[:, :, :3].astype("<f4")
+    db.execute("UPDATE weights SET layers = ?, statistics = ?", (json.dumps(LAYERS), old.tobytes()))
+    db.execute("DROP TABLE binarisation")
+    db.commit()
+    db.close()
+    weights, binarisation = export(tmp_path, tmp_path, tables=["weights", "binarisation"])
+    found = cells(weights)
+    assert [np.float32(row["norm"]) for row in found] == old[:, :, 2].T.ravel().tolist()
+    assert {row["at_bound"] for row in found} == {""}
+    assert cells(binarisation) == []
+
+
+def test_binarisation_is_a_table_of_its_own(tmp_path: Path) -> None:
+    unit = study(repeats=1)[0]
+    values = Binarisation(0.25, 0.5, math.nan, 0.375)
+    places = (PlaceBinarisation("relu1", values, 0.5, 0.75), PlaceBinarisation("fc1.weight", values))
+    with Store.create_or_open(tmp_path) as store:
+        store.add_units(rows([unit]))
+        store.finish([msgspec.structs.replace(result(unit), binarisation=places)], HERE)
+    (path,) = export(tmp_path, tmp_path, tables=["binarisation"])
+    assert [list(row.values()) for row in cells(path)] == [
+        [unit.key, "fc1.weight", "0.25", "0.5", "", "0.375", "", ""],
+        [unit.key, "relu1", "0.25", "0.5", "", "0.375", "0.5", "0.75"],
+    ]

@@ -151,7 +151,7 @@ def _is_served(entry: StudyNoise, entries: tuple[StudyNoise, ...], network: Stud
 
 def _alike(keys: NoiseKeys, derived: NoiseKeys) -> bool:
     """Whether an entry has the operator of a derived one, executed once."""
-    once = keys.repetitions in (None, 1) and keys.repetition_maps is None
+    once = all(getattr(keys, name) in (None, 1) for name in ("repetitions", "repetition_maps"))
     names = ("mean", "mean_mul", "mean_add", "ratio", "order", "normalize_to_input_size", "distribution")
     return once and all(getattr(keys, name) == getattr(derived, name) for name in names)
 

@@ -7,6 +7,8 @@ from math import prod
 from operator import itemgetter
 from typing import NamedTuple
 
+from msgspec import UNSET, UnsetType
+
 from wn.basics.errors import WnError
 from wn.data.sets.entries import entry_of
 from wn.engine import models
@@ -18,6 +20,7 @@ from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.study.declare import operators
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
+from wn.study.unit import OBSERVABLES
 from wn.walking import places as walking
 from wn.walking.grids import MOST
 from wn.walking.places import INFERENCE, TRAINING, Place, numbered, read_where
@@ -86,6 +89,7 @@ def check(spec: StudySpec) -> None:
     _check_recipe(spec)
     _check_number("repeats", spec.repeats, MOST)
     _phases("phases", spec.phases)
+    observed(spec)
     study = networks(spec)
     units = 0
     for entry in noise_entries(spec):
@@ -96,6 +100,17 @@ def check(spec: StudySpec) -> None:
             units += _check_places(spec, entry, covered)
     if units > MOST_UNITS:
         raise WnError(f"noise: {units:,} units: a study has at most {MOST_UNITS:,}")
+
+
+def observed(spec: StudySpec) -> tuple[str, ...] | UnsetType:
+    """The quantities that a study observes besides those of every unit; UNSET for none."""
+    if spec.observe is None:
+        return UNSET
+    names = as_axis("observe", spec.observe)
+    for name in names:
+        if name not in OBSERVABLES:
+            raise WnError(f"observe: unknown quantity {name!r}: allowed are {', '.join(OBSERVABLES)}")
+    return tuple(sorted(names))
 
 
 # ---- networks -------------------------------------------------------------------------------------------

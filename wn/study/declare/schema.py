@@ -112,6 +112,7 @@ class StudySpec(TomlTable, frozen=True, kw_only=True):
     seed: int = 0
     repeats: int = 1
     phases: str | list[str] | None = None  # both
+    observe: str | list[str] | None = None  # nothing besides what every unit has
     data: DataKeys
     models: list[ModelKeys]
     recipe: RecipeKeys = RecipeKeys()

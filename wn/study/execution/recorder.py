@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.weights import STATISTICS
 from wn.engine.backends.plain.base import Backend
 from wn.engine.halving import Members
-from wn.engine.layers.base import has_weights
 from wn.engine.training import Monitor, TrainingState
 from wn.study.execution.checkpoints import Checkpoint
 from wn.study.unit import Unit
+from wn.walking.observed.weights import weight_statistics
 
 
 class Recorder(Monitor):
-    """Keeps the statistics of the weights after each epoch, (E, P, L, 3), and writes checkpoints.
+    """Keeps the statistics of the weights after each epoch, (E, P, L, S), and writes checkpoints.
 
     It follows the training of all units of a task or, after `begin`, of some of them. `folder` is that of the
     checkpoints, None for none.
@@ -56,20 +56,7 @@ class Recorder(Monitor):
 
     def _record(self, epoch: int, values: NDArray[np.float64]) -> None:
         if not self.weights.size:
-            shape = (self.units[0].epochs, len(self.units), *values.shape[1:])
+            shape = (self.units[0].epochs, len(self.units), values.shape[1], len(STATISTICS))
             self.weights = np.full(shape, np.nan)
-        self.weights[epoch, self.members] = values
-
-
-def weight_statistics(be: Backend, params: tuple[Any, ...]) -> NDArray[np.float64]:
-    """Return mean |w|, standard deviation and 2-norm of each layer's weights: (P, L, 3), in float64.
-
-    The layers are those that `Network.weights` names.
-    """
-    layers = [be.to_numpy(layer.w) for layer in params if has_weights(layer)]
-    return np.stack([np.stack([_of_weights(w[p]) for w in layers]) for p in range(len(layers[0]))])
-
-
-def _of_weights(w: NDArray[Any]) -> NDArray[np.float64]:
-    wide = w.astype(np.float64)
-    return np.array([np.abs(wide).mean(), wide.std(), np.sqrt((wide * wide).sum())])
+        # A checkpoint of an older version has fewer statistics: those that are missing stay NaN
+        self.weights[epoch, self.members, :, : values.shape[-1]] = values

@@ -33,11 +33,12 @@ from wn.random import member_seed
 from wn.study.execution.environment import environment
 from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
-from wn.study.store.rows import Environment, Result, WeightStatistics
+from wn.study.store.rows import Environment, PlaceBinarisation, Result, WeightStatistics
 from wn.study.unit import CLEAN, NUMERICS, Unit
 from wn.walking.measurement import ON_A_CPU, Levels, Setup, count_at_inference, count_trained, members_at_once
+from wn.walking.observed.binarised import member_of, of_layers, of_site
+from wn.walking.observed.signal import SignalPower
 from wn.walking.places import INFERENCE
-from wn.walking.signal import SignalPower
 
 Units = tuple[Unit, ...]
 _ONE_AT_A_TIME = Lock()
@@ -151,7 +152,12 @@ class _TaskWork:
             layers = tuple(setup.network.weights(population.params))
             for p in members:
                 weights = WeightStatistics(layers, recorder.weights[:, p])
-                self.results.append(_result(units[p], levels.correct[p], power.of_member(p), setup, weights))
+                result = _result(units[p], levels.correct[p], power.of_member(p), setup, weights)
+                if units[p].observe:
+                    network = member_of(population, members.index(p))
+                    found = _binarisation(be, setup, network, units[p])
+                    result = msgspec.structs.replace(result, binarisation=found)
+                self.results.append(result)
             del population  # or it would be kept while others are trained
 
     def _at_inference(self, setup: Setup, population: Population, units: Sequence[Unit]) -> None:
@@ -204,6 +210,22 @@ def _result(
     noise, by_group = unit.site_noise(), tuple(correct.tolist())
     signal = tuple((site, value) for site, value in power if noise[site].active(training=False))
     return Result(unit.key, sum(by_group), len(setup.dataset.test), 0.0, signal, weights, by_group)
+
+
+def _binarisation(
+    be: Backend, setup: Setup, network: Population, unit: Unit
+) -> tuple[PlaceBinarisation, ...]:
+    """The binarisation of a unit's network: at its noisy site, or at each of a clean one, and of all weights.
+
+    Under noise at several sites activations are not observed, since they are noisy themselves.
+    """
+    noise, names = unit.site_noise(), setup.network.site_names
+    sites = range(len(names)) if unit.phase == CLEAN else noise if len(noise) == 1 else ()
+    activations = (of_site(be, setup, network, site, noise) for site in sites)
+    return (
+        *(PlaceBinarisation(names[x.site], x.binarisation, x.pattern, x.signs) for x in activations),
+        *(PlaceBinarisation(f"{layer}.weight", w) for layer, w in of_layers(be, setup, network).items()),
+    )
 
 
 def _leave(text: str) -> NoReturn:

@@ -7,6 +7,7 @@
     signal     mean of y² before the noise, per unit and noisy site
     weights    statistics of the weights, per unit with a training of its own
     groups     correct answers by group of test images, per unit; files of older versions have none
+    binarisation  of activations and weights, per unit with a training of its own, if it was asked for
     results    (a view) all of it by name, for every program that reads SQLite
 
 Every change is one transaction in a write-ahead log (WAL). A commit is on disk before work goes on
@@ -48,6 +49,10 @@ FROM {units}
 _GROUPS = """CREATE TABLE IF NOT EXISTS groups (
     unit INTEGER PRIMARY KEY REFERENCES units, correct BLOB NOT NULL)"""
 
+_BINARISATION = """CREATE TABLE IF NOT EXISTS binarisation (
+    unit INTEGER REFERENCES units, place TEXT, zeros REAL, decided REAL, spread REAL, bimodality REAL,
+    pattern REAL, signs REAL, PRIMARY KEY (unit, place)) WITHOUT ROWID"""
+
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     # seed is TEXT since SQLite's integers end at 2⁶³; repetitions are one number, or one per noisy site
@@ -81,6 +86,7 @@ _TABLES = (
     """CREATE TABLE weights (
         unit INTEGER PRIMARY KEY REFERENCES units, layers TEXT NOT NULL, statistics BLOB NOT NULL)""",
     _GROUPS,
+    _BINARISATION,
     _VIEW.format(name="results", units="study CROSS JOIN units ON units.id = study.unit"),
     _VIEW.format(name="all_results", units="units LEFT JOIN study ON study.unit = units.id"),
 )
@@ -157,7 +163,8 @@ def open_to_write(folder: Path) -> sqlite3.Connection:
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT INTO meta VALUES ('', '')")
             db.execute("ROLLBACK")
-            db.execute(_GROUPS)
+            for table in (_GROUPS, _BINARISATION):  # files of older versions have none
+                db.execute(table)
         except BaseException:
             db.close()
             raise

@@ -52,6 +52,11 @@ class Reader:
         """Whether the file can have counts by group of images: those of older versions have no such table."""
         return bool(list(self.rows("SELECT 1 FROM sqlite_master WHERE name = 'groups'")))
 
+    @property
+    def has_binarisation(self) -> bool:
+        """Whether the file can have binarisation: those of older versions have no such table."""
+        return bool(list(self.rows("SELECT 1 FROM sqlite_master WHERE name = 'binarisation'")))
+
     def status(self) -> list[StatusCount]:
         """Count the units that the study has now, in its order."""
         counts = self.rows(

@@ -1,5 +1,6 @@
 """The rows of a study's store, as they are written and read."""
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -7,12 +8,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.binarisation import Binarisation
+from wn.analysis.weights import STATISTICS
 from wn.engine.groups import group_sizes
-
-STATISTICS = ("mean_abs", "std", "norm")  # of the weights of a layer: mean |w|, standard deviation, 2-norm
 
 # A spec is cut in three: what tells the units of one curve apart, what tells the curves of one setting apart,
 # and the setting, which is the rest.
+OLD_STATISTICS = ("mean_abs", "std", "norm")  # of files whose names are those of layers alone
 OF_UNIT = ("sigma", "repeat")
 OF_CURVE = ("phase", "site", "site_name", "factors")
 
@@ -43,13 +45,25 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class WeightStatistics(msgspec.Struct, frozen=True, eq=False):
-    """Statistics of the weights after each epoch: values (E, L, 3) for L named layers, in STATISTICS' order.
+    """Statistics of the weights after each epoch: values (E, L, S) for L named layers, in STATISTICS' order.
 
-    The store keeps them as float32.
+    The store keeps them as float32. Files of older versions have the first three alone.
     """
 
     layers: tuple[str, ...]
     values: NDArray[Any]
+
+
+class PlaceBinarisation(msgspec.Struct, frozen=True):
+    """The binarisation at a place of a trained network: a site by name, or the weights of a layer.
+
+    pattern, signs: accuracies as in `wn.walking.observed.binarised.Binarised`; NaN for weights.
+    """
+
+    place: str
+    values: Binarisation
+    pattern: float = math.nan
+    signs: float = math.nan
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):
@@ -57,7 +71,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
 
     `signal` has the mean of y² before the noise at each noisy site, as pairs (site, power); `weights` are
     there if a network was trained for this unit. `by_group` is `correct` by group of test images
-    (`wn.engine.groups`), nothing if it was not counted so.
+    (`wn.engine.groups`), nothing if it was not counted so; `binarisation` is there if it was asked for.
     """
 
     key: str
@@ -67,6 +81,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
     signal: tuple[tuple[int, float], ...] = ()
     weights: WeightStatistics | None = None
     by_group: tuple[int, ...] = ()
+    binarisation: tuple[PlaceBinarisation, ...] = ()
 
 
 class Unfinished(NamedTuple):
@@ -97,21 +112,26 @@ def key_bytes(key: str | None) -> bytes | None:
 
 
 def packed(statistics: WeightStatistics) -> tuple[str, bytes]:
-    """Return the names of the layers as JSON, and the values as little-endian float32."""
+    """The names of layers and statistics as JSON, and the values as little-endian float32."""
     values = np.asarray(statistics.values)
     wanted = (len(statistics.layers), len(STATISTICS))
     if values.ndim != 3 or values.shape[1:] != wanted:
         raise ValueError(
             f"weight statistics have shape {values.shape}, not (epochs, {wanted[0]}, {wanted[1]})"
         )
+    names = {"layers": statistics.layers, "statistics": STATISTICS}
     with np.errstate(over="ignore"):
-        return msgspec.json.encode(statistics.layers).decode(), values.astype("<f4").tobytes()
+        return msgspec.json.encode(names).decode(), values.astype("<f4").tobytes()
 
 
-def unpacked(layers: str, values: bytes) -> WeightStatistics:
-    """Return the statistics that `packed` packed."""
-    names = msgspec.json.decode(layers, type=tuple[str, ...])
-    return WeightStatistics(names, np.frombuffer(values, "<f4").reshape(-1, len(names), len(STATISTICS)))
+def unpacked(names: str, values: bytes) -> WeightStatistics:
+    """Return the statistics that `packed` packed; NaN for those that older versions did not have."""
+    said = msgspec.json.decode(names)
+    layers, statistics = (said, OLD_STATISTICS) if isinstance(said, list) else map(tuple, said.values())
+    there = np.frombuffer(values, "<f4").reshape(-1, len(layers), len(statistics))
+    found = np.full((*there.shape[:2], len(STATISTICS)), np.nan, np.float32)
+    found[:, :, [STATISTICS.index(name) for name in statistics]] = there
+    return WeightStatistics(tuple(layers), found)
 
 
 def packed_groups(result: Result) -> bytes:

@@ -5,6 +5,7 @@
 The tables: `wn.study.store.file`.
 """
 
+import math
 import platform
 import sqlite3
 import time
@@ -209,6 +210,11 @@ class Store(Reader):
             self._db.execute("INSERT INTO weights VALUES (?, ?, ?)", (unit, *packed(result.weights)))
         if result.by_group:
             self._db.execute("INSERT INTO groups VALUES (?, ?)", (unit, packed_groups(result)))
+        places = (
+            (unit, found.place, *map(_number, (*found.values, found.pattern, found.signs)))
+            for found in result.binarisation
+        )
+        self._db.executemany(f"INSERT INTO binarisation VALUES ({', '.join('?' * 8)})", places)
         return True
 
     def _fail(self, key: str, failure: int | None) -> bool:
@@ -218,3 +224,8 @@ class Store(Reader):
             return False
         self._db.execute("UPDATE units SET status = 'failed', failure = ? WHERE id = ?", (failure, unit))
         return True
+
+
+def _number(value: float) -> float | None:
+    """A number, None for NaN: SQLite has no NaN."""
+    return None if math.isnan(value) else value

@@ -24,6 +24,7 @@ _MAKERS: dict[str, Callable[..., Table]] = {
     "signal": table.signal,
     "weights": table.weights,
     "groups": table.groups,
+    "binarisation": table.binarisation,
     "midpoints": fit.midpoints,
 }
 TABLES = tuple(_MAKERS)

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.binarisation import Binarisation
+from wn.analysis.weights import STATISTICS, growth
 from wn.basics.errors import WnError
 from wn.study.store.reader import AT_ONCE, CURVES, Reader, Row
-from wn.study.store.rows import STATISTICS, unpacked, unpacked_groups
+from wn.study.store.rows import unpacked, unpacked_groups
 from wn.study.store.writer import Store
 from wn.walking.results import POINT
 
@@ -38,6 +40,7 @@ PROVENANCE = dict.fromkeys(("key", "backend", "machine", "versions", "commit"), 
 SETTINGS = {"curve": "U", "spec": "U"}
 SIGNAL = {"key": "U", "site": "i8", "power": "f8"}
 GROUPS = {"key": "U", "correct_by_group": "U"}
+BINARISATION = {"key": "U", "place": "U"} | dict.fromkeys((*Binarisation._fields, "pattern", "signs"), "f8")
 WEIGHTS = {"key": "U", "layer": "U", "epoch": "i8"} | dict.fromkeys((*STATISTICS, "relative_norm"), "f8")
 COLUMNS = RESULTS | PROVENANCE
 
@@ -181,6 +184,20 @@ def groups(store: Reader) -> Table:
     )
 
 
+def binarisation(store: Reader) -> Table:
+    """The binarisation of trained networks, one row per network and place: a site, or a layer's weights."""
+    names = ", ".join(f"binarisation.{name}" for name in list(BINARISATION)[1:])
+    rows = store.rows(
+        f"""SELECT lower(hex(units.key)), {names}
+            FROM study CROSS JOIN units ON units.id = study.unit
+                CROSS JOIN binarisation ON binarisation.unit = units.id
+            ORDER BY study.position, place"""
+        if store.has_binarisation
+        else "SELECT 0 WHERE false"
+    )
+    return Table(BINARISATION, rows)
+
+
 def weights(store: Reader) -> Table:
     """Statistics of the weights, one row per trained network, layer and epoch (from 1).
 
@@ -199,17 +216,17 @@ def weights(store: Reader) -> Table:
 
 
 def _weight_rows(
-    key: bytes, layers: str, packed: bytes, clean_layers: str | None, clean_packed: bytes | None
+    key: bytes, names: str, packed: bytes, clean_names: str | None, clean_packed: bytes | None
 ) -> Iterator[Row]:
-    values = unpacked(layers, packed).values  # (E, L, 3)
-    norm = values[:, :, STATISTICS.index("norm")]
-    relative = np.full(norm.shape, np.nan, norm.dtype)
-    if clean_packed is not None and clean_layers == layers and len(clean_packed) == len(packed):
-        clean_norm = unpacked(layers, clean_packed).values[:, :, STATISTICS.index("norm")]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = norm / clean_norm
-    numbers = np.concatenate([values, relative[:, :, None]], axis=2)  # (E, L, 4)
+    own = unpacked(names, packed)
+    values, norm = own.values, own.values[:, :, STATISTICS.index("norm")]  # (E, L, S) and (E, L)
+    relative = np.full(norm.shape, np.nan)
+    if clean_names is not None and clean_packed is not None:
+        clean = unpacked(clean_names, clean_packed)
+        if clean.layers == own.layers and clean.values.shape == values.shape:
+            relative = growth(norm, clean.values[:, :, STATISTICS.index("norm")])
+    numbers = np.concatenate([values, relative[:, :, None].astype(np.float32)], axis=2)  # (E, L, S + 1)
     numbers = numbers.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
-    for layer, name in enumerate(unpacked(layers, packed).layers):
+    for layer, name in enumerate(own.layers):
         for epoch, row in enumerate(numbers[:, layer].tolist(), 1):
             yield key.hex(), name, epoch, *(None if value != value else value for value in row)

@@ -218,7 +218,7 @@ def _grid(
     columns = min(len(titles), most_columns)
     rows = math.ceil(len(titles) / columns)
     figure = figure_of(0.4 + columns * width, 0.7 + rows * HEIGHT)
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    axes: Any = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for row, column in np.ndindex(rows, columns):
         style(axes[row, column], x_label if row == rows - 1 else "", y_label if column == 0 else "")
     flat = axes.ravel().tolist()

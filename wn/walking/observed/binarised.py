@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.analysis.binarisation import Binarisation, Sums, of_weights
+from wn.engine import optim
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.layers.noise import DrawKey, Draws
 from wn.engine.network import Conditions
@@ -32,6 +33,13 @@ class Binarised(NamedTuple):
     binarisation: Binarisation
     pattern: float
     signs: float
+
+
+def member_of(population: Population, p: int) -> Population:
+    """One network of a population."""
+    tree = (population.params, population.states)
+    params, states = optim.with_arrays(tree, (array[p : p + 1] for array in optim.arrays(tree)))
+    return Population(params, states, population.seeds[p : p + 1])
 
 
 def of_site(be: Backend, setup: Setup, network: Population, site: int, noise: SiteNoise) -> Binarised:
