@@ -17,7 +17,7 @@ MOST_FILES = 13  # in a folder
 ORDER: dict[str, tuple[str, ...]] = {
     "wn": (
         "basics",
-        "files random theory",
+        "analysis files random theory",
         "data",
         "engine",
         "fit",

@@ -14,7 +14,7 @@ from wn.engine import backends, models, noise
 from wn.engine import loss as losses
 from wn.engine.optim import arrays
 from wn.engine.training import TrainSettings, count_correct, evaluate, train
-from wn.walking.measurement import Setup
+from wn.walking.setup import Setup
 from wn.walking.walk import Walk
 
 RNG = np.random.default_rng(0)

@@ -14,8 +14,8 @@ from wn.engine.backends.plain.base import Backend
 from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.training import Population, TrainSettings
 from wn.walking.jobs import run_jobs
-from wn.walking.measurement import Setup
 from wn.walking.places import PHASES, places
+from wn.walking.setup import Setup
 from wn.walking.walk import Walk
 
 BE = backends.get("auto")

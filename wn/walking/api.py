@@ -36,7 +36,7 @@ from wn.random import member_seed
 from wn.walking import tables
 from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings
 from wn.walking.jobs import JobMonitor, run_jobs
-from wn.walking.measurement import Setup, members_at_once
+from wn.walking.measurement import members_at_once
 from wn.walking.places import check_range, places
 from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
 from wn.walking.settings import (
@@ -46,6 +46,7 @@ from wn.walking.settings import (
     single_noise,
     walk_sigma,
 )
+from wn.walking.setup import Setup
 from wn.walking.walk import Walk
 
 log = logging.getLogger("wn")

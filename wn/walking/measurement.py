@@ -8,20 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn.data.dataset import Dataset
 from wn.engine.backends.plain.base import Array, Backend, Room
-from wn.engine.groups import group_sizes
 from wn.engine.halving import Fail, Keeper, Members, alone, in_parts
 from wn.engine.models import parameter_count
 from wn.engine.network import Conditions, Network, Watch
 from wn.engine.noise import SiteNoise
 from wn.engine.training import (
-    EVALUATION_BATCH,
     Monitor,
     Population,
     TrainingState,
@@ -32,26 +28,12 @@ from wn.engine.training import (
     train,
 )
 from wn.walking.observed.signal import SignalPower
+from wn.walking.setup import Setup
 
 ON_A_CPU = Room()
 
 Floats = NDArray[np.float64]
 Begin = Callable[[Members, TrainingState | None], TrainingState]
-
-
-class Setup(NamedTuple):
-    """A network, the data and settings of its training, and the batch size of its evaluation."""
-
-    network: Network
-    dataset: Dataset
-    train: TrainSettings
-    dtype: DTypeLike = np.float32
-    evaluation_batch: int = EVALUATION_BATCH
-
-    @property
-    def groups(self) -> int:
-        """Groups of test images, G."""
-        return len(group_sizes(len(self.dataset.test)))
 
 
 class Levels:

@@ -23,12 +23,12 @@ from wn.walking.measurement import (
     ON_A_CPU,
     Floats,
     Levels,
-    Setup,
     count_at_inference,
     count_trained,
     even_parts,
 )
 from wn.walking.places import INFERENCE, TRAINING, Place
+from wn.walking.setup import Setup
 
 # Members side by side at inference, for each that is trained: no activation is kept for a backward pass
 EVALUATED_PER_TRAINED = 2

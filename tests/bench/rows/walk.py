@@ -13,8 +13,9 @@ from tests.bench.timing import Side
 from wn.engine import models
 from wn.engine.noise import additive
 from wn.engine.training import Monitor, Population, TrainSettings
-from wn.walking.measurement import Setup, members_at_once
+from wn.walking.measurement import members_at_once
 from wn.walking.places import places
+from wn.walking.setup import Setup
 from wn.walking.walk import Walk
 
 MODEL, BATCH_NORM = "lenet5", "sites"

@@ -6,9 +6,9 @@ import pytest
 
 from wn.analysis.repetitions import allocate
 from wn.basics.errors import WnError
+from wn.engine.noise_spec import NoiseSpec
 from wn.study.declare.derived import explicit, has_derived, planned
 from wn.study.declare.resolve import StudyNetwork, noise_entries
-from wn.study.declare.schema import NoiseKeys
 from wn.study.declare.spec import narrowed, parse_study, to_toml
 from wn.study.units import count, planned_facts
 
@@ -38,7 +38,7 @@ budget = ["2x", "3x"]
 """
 
 
-def midpoints(network: StudyNetwork, clamp: bool, keys: NoiseKeys) -> Mapping[str, float]:
+def midpoints(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mapping[str, float]:
     scale = 2.0 if network.batch_norm == "sites" else 1.0
     found = {name: scale * (1 + site) for site, name in enumerate(network.network.site_names)}
     return found | {"global": 0.25 * scale}

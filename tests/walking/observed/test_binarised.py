@@ -8,8 +8,8 @@ from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.engine import backends, models, noise
 from wn.engine.training import Population, TrainSettings, evaluate, train
-from wn.walking.measurement import Setup
 from wn.walking.observed.binarised import of_layers, of_site
+from wn.walking.setup import Setup
 
 DATA = catalogue.load("fashion-mini").limited(600, 300)
 NETWORK = models.build("mlp-16", DATA.image_shape, 10, "none")

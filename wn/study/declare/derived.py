@@ -10,15 +10,17 @@ import msgspec
 
 from wn.analysis.repetitions import allocate, budget_of
 from wn.basics.errors import WnError
+from wn.engine.noise_spec import NoiseSpec
+from wn.study.declare.operators import resolved
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.declare.schema import AT_MIDPOINT, NoiseKeys, StudySpec, as_axis, at, is_derived
-from wn.walking.places import INFERENCE, Spread
+from wn.walking.places import INFERENCE
 
 GLOBAL = "global"
 
 # The midpoints of a network at inference by the name of the place, those of the sites and "global": for the
-# network, with or without clamping, and the kind of noise. inf: accuracy never falls half-way.
-MidpointsOf = Callable[[StudyNetwork, bool, NoiseKeys], Mapping[str, float]]
+# network, with or without clamping, and the operator, executed once. inf: accuracy never falls half-way.
+MidpointsOf = Callable[[StudyNetwork, bool, NoiseSpec], Mapping[str, float]]
 
 
 def has_derived(spec: StudySpec) -> bool:
@@ -41,7 +43,7 @@ def explicit(spec: StudySpec, midpoints: MidpointsOf) -> StudySpec:
         for network in study:
             if entry.covers(network):
                 for clamp in entry.clampings:
-                    found += _explicit(entry, network, clamp, midpoints(network, clamp, entry.keys))
+                    found += _explicit(entry, network, clamp, midpoints(network, clamp, _operator(entry)))
     return msgspec.structs.replace(spec, noise=found)
 
 
@@ -50,7 +52,7 @@ def planned(spec: StudySpec) -> StudySpec:
     return explicit(spec, _made_up)
 
 
-def _made_up(network: StudyNetwork, _clamp: bool, _keys: NoiseKeys) -> dict[str, float]:
+def _made_up(network: StudyNetwork, _clamp: bool, _operator: NoiseSpec) -> dict[str, float]:
     midpoints = {name: 1.7 + 0.9 * site for site, name in enumerate(network.network.site_names)}
     return midpoints | {GLOBAL: 1.0}
 
@@ -139,23 +141,20 @@ def _check_keys(entry: StudyNoise) -> None:
 
 def _is_served(entry: StudyNoise, entries: tuple[StudyNoise, ...], network: StudyNetwork, where: str) -> bool:
     """Whether the study measures the midpoints that a derived entry needs of a network."""
-    clampings = set(entry.clampings)
+    clampings, operator = set(entry.clampings), _operator(entry)
     for other in entries:
-        keys = other.keys
-        if is_derived(keys) or not other.covers(network) or keys.kind != entry.keys.kind:
-            continue
-        if (keys.where or "each") == where and INFERENCE in other.phases and _alike(keys, entry.keys):
+        there = (other.keys.where or "each") == where and INFERENCE in other.phases and other.covers(network)
+        if there and operator in other.operators:
             clampings -= set(other.clampings)
     return not clampings
 
 
-def _alike(keys: NoiseKeys, derived: NoiseKeys) -> bool:
-    """Whether an entry has the operator of a derived one, executed once."""
-    once = all(getattr(keys, name) in (None, 1) for name in ("repetitions", "repetition_maps"))
-    names = ("mean", "mean_mul", "mean_add", "ratio", "order", "normalize_to_input_size", "distribution")
-    return once and all(getattr(keys, name) == getattr(derived, name) for name in names)
-
-
-def place_name(site: int, name: str) -> str:
-    """The name of a place as `MidpointsOf` has it."""
-    return GLOBAL if site == Spread.GLOBAL else name
+def _operator(entry: StudyNoise) -> NoiseSpec:
+    """The operator of a derived entry, executed once. Raises WnError if there are several."""
+    once = msgspec.structs.replace(
+        entry.keys, sigma=0.0, allocation=None, budget=None, repetitions=None, repetition_maps=None
+    )
+    found = resolved(entry.path, once)
+    if len(found) > 1:
+        raise WnError(f"{entry.path}: entries made of midpoints have one operator: give one ratio, order, …")
+    return found[0]

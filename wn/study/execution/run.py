@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,20 +13,25 @@ from wn.basics.installed import __version__
 from wn.data import catalogue
 from wn.engine import backends
 from wn.files.whole import StrPath
+from wn.study.declare.derived import explicit, has_derived
 from wn.study.declare.schema import StudySpec, as_axis
-from wn.study.declare.spec import to_toml
+from wn.study.declare.spec import parse_study, to_toml
 from wn.study.execution.driver import BACKEND, Driver, Progress
 from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
 from wn.study.store.rows import UnitRow
 from wn.study.store.writer import Store
+from wn.study.tables.fit import midpoints_of
 from wn.study.unit import NUMERICS
 from wn.study.units import Facts, facts_of, sigma_grids
 
 log = logging.getLogger("wn")
 
-UNITS = "units"  # the entry of the store's record that says which units it has
-NUMBERS = "numerics"  # and the one that says with which version of the numerics
+# Entries of the store's record
+DECLARED = "declared"  # the fingerprint of the study as it is declared
+EXPLICIT = "explicit"  # the study with maps and σ in place of what waits for midpoints, once they are known
+UNITS = "units"  # the fingerprint of the units
+NUMBERS = "numerics"  # the version of the numerics
 
 
 def run_study(
@@ -48,13 +54,13 @@ def run_study(
     facts = load_facts(spec, where)
     with Store.create_or_open(folder) as store:
         name = chosen_backend(store, backend)
-        meta = {"name": spec.name, "spec": to_toml(spec), "data_dir": where or "", NUMBERS: str(NUMERICS)}
-        units = {UNITS: fingerprint(spec, facts)}
-        if store.meta.get(UNITS) == units[UNITS]:
-            store.write_meta(meta)
-        else:
-            store.add_units(unit_rows(spec, facts), meta | units)
-        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
+        declared = {"name": spec.name, "spec": to_toml(spec), DECLARED: fingerprint(spec, facts)}
+        begun = spec
+        if store.meta.get(DECLARED) == declared[DECLARED] and EXPLICIT in store.meta:
+            begun = parse_study(store.meta[EXPLICIT])
+        _set_units(store, begun, facts, declared | {"data_dir": where or "", NUMBERS: str(NUMERICS)})
+        run = _Run(store, make_workers, name, where, report)
+        return run.whole(spec, facts)
 
 
 def retry_study(
@@ -79,7 +85,52 @@ def retry_study(
         name = chosen_backend(store, backend)
         where = _absolute(data_dir or store.meta.get("data_dir"))
         store.retry_failed()
-        return Driver(store, make_workers, backend=name, data_dir=where, report=report).run()
+        run = _Run(store, make_workers, name, where, report)
+        spec = parse_study(store.meta["spec"])
+        return run.whole(spec, load_facts(spec, where) if has_derived(spec) else {})
+
+
+class _Run(NamedTuple):
+    """A run of the units of a store, in two parts if some of them wait for midpoints."""
+
+    store: Store
+    make_workers: MakeWorkers
+    backend: str
+    data_dir: str | None
+    report: Callable[[Progress], None]
+
+    def whole(self, spec: StudySpec, facts: dict[str, Facts]) -> Progress:
+        """Compute what is pending, then what waits for midpoints of that, if the study has such entries."""
+        first = self._pending()
+        if not has_derived(spec) or EXPLICIT in self.store.meta:
+            return first
+        if first.failed or any(self.store.failures()):
+            log.warning(
+                "%s: maps of repetitions wait for units that failed: wn study retry", self.store.folder
+            )
+            return first
+        made = explicit(spec, midpoints_of(self.store))
+        _set_units(self.store, made, facts, {EXPLICIT: to_toml(made)})
+        second = self._pending()
+        counts = (first.finished + second.finished, first.failed + second.failed, first.total + second.total)
+        return Progress(*counts, second.share)
+
+    def _pending(self) -> Progress:
+        driver = Driver(
+            self.store, self.make_workers, backend=self.backend, data_dir=self.data_dir, report=self.report
+        )
+        return driver.run()
+
+
+def _set_units(store: Store, spec: StudySpec, facts: dict[str, Facts], meta: dict[str, str]) -> None:
+    """Make the units of a study those of the store, unless they are, and write its record."""
+    units = {UNITS: fingerprint(spec, facts)}
+    if meta.get(DECLARED, store.meta.get(DECLARED)) != store.meta.get(DECLARED):
+        store.forget_meta(EXPLICIT)  # the maps of another study
+    if store.meta.get(UNITS) == units[UNITS]:
+        store.write_meta(meta)
+    else:
+        store.add_units(unit_rows(spec, facts), meta | units)
 
 
 def chosen_backend(store: Reader, asked: str) -> str:

@@ -35,10 +35,11 @@ from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
 from wn.study.store.rows import Environment, PlaceBinarisation, Result, WeightStatistics
 from wn.study.unit import CLEAN, NUMERICS, Unit
-from wn.walking.measurement import ON_A_CPU, Levels, Setup, count_at_inference, count_trained, members_at_once
+from wn.walking.measurement import ON_A_CPU, Levels, count_at_inference, count_trained, members_at_once
 from wn.walking.observed.binarised import member_of, of_layers, of_site
 from wn.walking.observed.signal import SignalPower
 from wn.walking.places import INFERENCE
+from wn.walking.setup import Setup
 
 Units = tuple[Unit, ...]
 _ONE_AT_A_TIME = Lock()

@@ -160,6 +160,11 @@ class Store(Reader):
         with self._transaction():
             self._write_meta(meta)
 
+    def forget_meta(self, name: str) -> None:
+        """Take an entry out of the record of the study, if it is there."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM meta WHERE name = ?", (name,))
+
     # ---- parts of transactions ----------------------------------------------------------------------------
 
     @contextmanager

@@ -3,17 +3,22 @@
 import math
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wn.engine.groups import group_sizes
+from wn.engine.noise_spec import NoiseSpec
 from wn.files.whole import StrPath
 from wn.fit.intervals import Counts, fit_curve
-from wn.fit.midpoint import Midpoint
+from wn.fit.midpoint import NEVER_FALLS, Midpoint
+from wn.study.declare.derived import MidpointsOf
+from wn.study.declare.resolve import StudyNetwork
 from wn.study.store.reader import CURVES, Reader, Row
 from wn.study.store.rows import unpacked_groups
 from wn.study.store.writer import Store
 from wn.study.tables.results import CURVE, CURVE_CELLS, Table, as_array
+from wn.walking.places import INFERENCE
 from wn.walking.results import FIT
 
 NO_CLEAN = "the clean network is not finished"
@@ -28,6 +33,7 @@ _UNITS = f"""
 SELECT {_ROW} FROM units JOIN study ON study.unit = units.id WHERE units.curve = ? ORDER BY study.position
 """
 _CLEAN = f"SELECT {_ROW} FROM units WHERE key = ? AND status = 'done'"
+_SPECS = "SELECT id, spec FROM settings"
 _GROUPS = "(SELECT groups.correct FROM groups WHERE groups.unit = units.id)"
 
 
@@ -115,6 +121,32 @@ def study_curves(store: Reader) -> list[StudyCurve]:
             {CURVES} WHERE settings.noise != 'none' ORDER BY found.position"""
     )
     return [StudyCurve(*row) for row in rows]
+
+
+def midpoints_of(store: Reader) -> MidpointsOf:
+    """The midpoints that a study has found at inference, for the entries that wait for them.
+
+    inf where accuracy never falls half-way; places whose curve gives no midpoint for another reason are left
+    out.
+    """
+    settings = {number: msgspec.json.decode(text) for number, text in store.rows(_SPECS)}
+    curves = [curve for curve in study_curves(store) if curve.phase == INFERENCE]
+
+    def midpoints(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> dict[str, float]:
+        key, noise = (
+            (network.dataset, network.model, network.batch_norm, clamp),
+            msgspec.to_builtins(operator),
+        )
+        found = {}
+        for curve in curves:
+            of_network = (curve.dataset, curve.model, curve.batch_norm, bool(curve.clamp_weights))
+            if of_network == key and settings[curve.settings]["noise"] == noise:
+                fit = fitted(store, curve).midpoint
+                if fit.reached or fit.reason == NEVER_FALLS:
+                    found[curve.site_name] = fit.midpoint if fit.reached else math.inf
+        return found
+
+    return midpoints
 
 
 def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:

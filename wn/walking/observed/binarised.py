@@ -16,7 +16,7 @@ from wn.engine.noise import SiteNoise
 from wn.engine.ranges import OutOfRange
 from wn.engine.training import Population, count_correct, evaluation_batches
 from wn.random import Purpose
-from wn.walking.measurement import Setup
+from wn.walking.setup import Setup
 
 COINS = 0xC0175  # the evaluation id of the random signs: draws of no other evaluation
 
