@@ -336,8 +336,16 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert code == 1
     assert " ".join(err.splitlines()[-1].split()) == f"wn: {tmp_path}/curves.png: No space left on device"
     assert "Midpoint σ" in out  # what was found is not lost
-    assert out.endswith(f"Wrote curves.csv, midpoints.csv, run.json to {tmp_path}/\n")
-    assert sorted(os.listdir(tmp_path)) == ["curves.csv", "midpoints.csv", "run.json"]
+    assert out.endswith(
+        f"Wrote curves.csv, midpoints.csv, weights.csv, signal.csv, run.json to {tmp_path}/\n"
+    )
+    assert sorted(os.listdir(tmp_path)) == [
+        "curves.csv",
+        "midpoints.csv",
+        "run.json",
+        "signal.csv",
+        "weights.csv",
+    ]
 
 
 @pytest.mark.usefixtures("_no_pictures")

@@ -245,7 +245,10 @@ def test_a_walk_whose_disk_is_full_is_written_elsewhere(full_disk: Path, tempora
         f"wn: {full_disk}/out/curves.csv: No space left on device; written to {place} instead"
     )
     assert sorted(os.listdir(place)) == FILES
-    assert out.endswith(f"Wrote curves.csv, midpoints.csv, run.json, curves.png, midpoints.png to {place}/\n")
+    assert out.endswith(
+        "Wrote curves.csv, midpoints.csv, weights.csv, signal.csv, run.json, curves.png, midpoints.png "
+        f"to {place}/\n"
+    )
     assert os.listdir(full_disk) == []
 
 

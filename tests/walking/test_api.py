@@ -52,7 +52,7 @@ def test_three_runs_write_the_same_bits(
 ) -> None:
     """Also with other threads and batches of test images, and by the settings that run.json holds."""
     first = csv_files(walked, tmp_path / "first", monkeypatch)
-    assert set(first) == {"curves.csv", "midpoints.csv"}
+    assert set(first) == {"curves.csv", "midpoints.csv", "signal.csv", "weights.csv"}
     other = wn.walk(**SMALL, threads=2, evaluation_batch=256)
     assert csv_files(other, tmp_path / "other", monkeypatch) == first
     asked = json.loads((tmp_path / "other" / "run.json").read_text())["asked"]

@@ -33,7 +33,7 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
     network, population = example("mlp-8", "none")
     shape = ",".join(map(str, network.input_shape))
     net, member = kind(tmp_path / "net"), kind(tmp_path / "member")
-    assert len(result().save(kind(tmp_path / "out"))) == 5
+    assert len(result().save(kind(tmp_path / "out"))) == 7
     plots.plot_curves(to_draw(result()), kind(tmp_path / "new" / "curves.svg"))
     plots.plot_midpoints(to_draw(result()), kind(tmp_path / "new" / "midpoints.pdf"))
     api.Trained(network, population, {}, 1, {}).save(net)

@@ -24,8 +24,8 @@ from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 RUN_HEADER = "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name"
 CURVE_HEADER = f"{RUN_HEADER},sigma,repeat,correct,total,accuracy"
 MIDPOINT_HEADER = f"{RUN_HEADER},midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
-TABLES = ["curves.csv", "midpoints.csv", "run.json"]
-FILES = ["curves.csv", "curves.png", "midpoints.csv", "midpoints.png", "run.json"]
+TABLES = ["curves.csv", "midpoints.csv", "run.json", "signal.csv", "weights.csv"]
+FILES = sorted([*TABLES, "curves.png", "midpoints.png"])
 
 
 def result(correct: int = 50) -> WalkResult:
@@ -335,4 +335,4 @@ def test_run_json_is_the_last_of_the_tables(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "replace", record)
     result().save(tmp_path)
     assert sorted(order) == FILES
-    assert order[2] == "run.json"
+    assert order[len(TABLES) - 1] == "run.json"

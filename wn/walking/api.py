@@ -90,6 +90,8 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
         reasons=tuple(fit.reason for _, _, fit in fits),
         run=run,
         failures=tables.failure_table(of_run, walked),
+        weights=tables.weight_table(of_run, walked),
+        signal=tables.signal_table(of_run, walked),
     )
 
 

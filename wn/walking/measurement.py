@@ -33,7 +33,7 @@ from wn.walking.setup import Setup
 ON_A_CPU = Room()
 
 Floats = NDArray[np.float64]
-Begin = Callable[[Members, TrainingState | None], TrainingState]
+Begin = Callable[[Members, TrainingState | None], TrainingState | None]
 
 
 class Levels:

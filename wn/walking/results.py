@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.weights import STATISTICS
 from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
@@ -44,14 +45,19 @@ def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
 _RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
 CURVE_COLUMNS = columns(_RUN, POINT)
 MIDPOINT_COLUMNS = columns(_RUN, FIT)
+_POINT = _RUN | {"sigma": "f8", "repeat": "i8"}
+WEIGHT_COLUMNS = columns(
+    _POINT, {"layer": "U32", "epoch": "i8"}, dict.fromkeys((*STATISTICS, "relative_norm"), "f8")
+)
+SIGNAL_COLUMNS = columns(_POINT, {"at_site": "i8", "at_name": "U32", "power": "f8"})
 
 
 def failure_columns(longest: int) -> np.dtype[Any]:
     """The columns of failures, whose reasons have at most `longest` letters."""
-    return columns(_RUN, {"sigma": "f8", "repeat": "i8", "reason": f"U{longest}"})
+    return columns(_POINT, {"reason": f"U{longest}"})
 
 
-TABLES = ("curves.csv", "midpoints.csv", "run.json")
+TABLES = ("curves.csv", "midpoints.csv", "weights.csv", "signal.csv", "run.json")
 PICTURES = ("curves.png", "midpoints.png")
 FILES = (*TABLES, *PICTURES)
 CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
@@ -65,13 +71,15 @@ Writer = Callable[[Path], object]
 class WalkResult:
     """The result of a walk as NumPy structured arrays: one field per column of the csv files.
 
-    `curves`: one row per phase, site, σ and repeat; accuracy = correct/total.
-    `midpoints`: one row per phase and site; midpoint, ci_low and ci_high (95 %) in units of σ, NaN where the
-    midpoint is not reached; clean_accuracy is the pooled accuracy of the networks trained without noise.
-    `reasons`: for each row of `midpoints` why it is not reached, "" if it is.
-    `run`: everything needed to repeat the run.
-    `failures`: one row per point without a result, which `curves` does not have, and the reason: its numbers
-    left the range of the type.
+    `curves`: one row per phase, site, σ and repeat; accuracy = correct/total. `midpoints`: one row per phase
+    and site; midpoint, ci_low and ci_high (95 %) in units of σ, NaN where the midpoint is not reached;
+    clean_accuracy is the pooled accuracy of the networks trained without noise. `reasons`: for each row of
+    `midpoints` why it is not reached, "" if it is. `run`: everything needed to repeat the run. `failures`:
+    one row per point without a result, which `curves` does not have, and the reason: its numbers left the
+    range of the type. `weights`: statistics of the weights, one row per trained network (phase "clean":
+    without noise), layer and epoch (from 1): mean |w|, standard deviation, norm, share of |w| ≥ 1, and the
+    norm relative to that of the clean network of the same repeat. `signal`: the mean of y² before the noise,
+    one row per point and noisy site.
     """
 
     curves: NDArray[Any]
@@ -79,6 +87,8 @@ class WalkResult:
     reasons: tuple[str, ...]
     run: dict[str, Any] = field(repr=False)
     failures: NDArray[Any] = field(default_factory=lambda: np.zeros(0, failure_columns(1)))
+    weights: NDArray[Any] = field(default_factory=lambda: np.zeros(0, WEIGHT_COLUMNS))
+    signal: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SIGNAL_COLUMNS))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
         """Write the tables, then the pictures; the folder is made if need be. Returns the paths.
@@ -92,7 +102,7 @@ class WalkResult:
             return write_tables(self, place) + write_pictures(self, place)
 
     def save_tables(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
-        """Write curves.csv, midpoints.csv and run.json as `save` does."""
+        """Write the csv files and run.json as `save` does."""
         with place_for(self, as_path(folder), overwrite) as place:
             return write_tables(self, place)
 
@@ -132,6 +142,8 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
     writers: list[Writer] = [
         lambda path: path.write_text(csv_of_curves(result), encoding="utf-8"),
         lambda path: path.write_text(csv_of(result.midpoints), encoding="utf-8"),
+        lambda path: path.write_text(csv_of(result.weights), encoding="utf-8"),
+        lambda path: path.write_text(csv_of(result.signal), encoding="utf-8"),
         lambda path: _write_json(path, result.run),
     ]
     stale = [folder / name for name in ("run.json", *PICTURES)]

@@ -6,12 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.weights import STATISTICS, growth
 from wn.fit.midpoint import Midpoint
-from wn.walking.places import Place
-from wn.walking.results import CURVE_COLUMNS, FIT, MIDPOINT_COLUMNS, failure_columns
+from wn.walking.places import TRAINING, Place, Spread
+from wn.walking.results import (
+    CURVE_COLUMNS,
+    FIT,
+    MIDPOINT_COLUMNS,
+    SIGNAL_COLUMNS,
+    WEIGHT_COLUMNS,
+    failure_columns,
+)
 from wn.walking.walk import Walk
 
 RunCells = tuple[str | int, ...]  # cells that all rows of a run begin with: data set to backend
+CLEAN = "clean"  # the phase and the name of the place of networks that are trained without noise
 Fits = Sequence[tuple[str, Place, Midpoint]]
 
 
@@ -41,6 +50,37 @@ def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)
+
+
+def weight_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
+    """A row for each trained network, layer and epoch: clean networks first."""
+    norm, clean_norm = STATISTICS.index("norm"), walk.clean_weights[..., STATISTICS.index("norm")]
+    nowhere = (CLEAN, int(Spread.NOWHERE), CLEAN, 0.0)
+    networks = [((*nowhere, repeat), walk.clean_weights[repeat]) for repeat in range(walk.repeats)]
+    for place, repeat, s in np.ndindex(walk.weights.shape[:3]):
+        where, sigma = walk.places[place], float(walk.sigma[s])
+        head = (TRAINING, where.site, where.name, sigma, repeat)
+        networks.append((head, walk.weights[place, repeat, s]))
+    rows = []
+    for (*of_point, repeat), values in networks:  # values: (E, L, S)
+        relative = growth(values[..., norm], clean_norm[repeat])  # (E, L)
+        rows += [
+            (*cells, *of_point, repeat, layer, epoch + 1, *values[epoch, number], relative[epoch, number])
+            for number, layer in enumerate(walk.layers)
+            for epoch in range(len(values))
+            if not np.isnan(values[epoch, number, norm])
+        ]
+    return np.array(rows, WEIGHT_COLUMNS)
+
+
+def signal_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
+    """A row for each point and noisy site."""
+    names, rows = walk.setup.network.site_names, []
+    for (phase, place, repeat, s), pairs in sorted(walk.power.items()):
+        where = walk.places[place]
+        head = (walk.phases[phase], where.site, where.name, float(walk.sigma[s]), repeat)
+        rows += [(*cells, *head, site, names[site], power) for site, power in pairs]
+    return np.array(rows, SIGNAL_COLUMNS)
 
 
 def by_group(walk: Walk) -> dict[str, list[str]]:

@@ -3,12 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.weights import STATISTICS
 from wn.basics.errors import WnError
+from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
 from wn.engine.groups import totals
 from wn.engine.halving import Fail, Members
@@ -27,12 +30,15 @@ from wn.walking.measurement import (
     count_trained,
     even_parts,
 )
+from wn.walking.observed.signal import SignalPower
+from wn.walking.observed.weights import WeightRecorder
 from wn.walking.places import INFERENCE, TRAINING, Place
 from wn.walking.setup import Setup
 
 # Members side by side at inference, for each that is trained: no activation is kept for a backward pass
 EVALUATED_PER_TRAINED = 2
 
+SitePower = tuple[tuple[int, float], ...]  # pairs (site, power)
 Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbers in a walk
 
 
@@ -44,6 +50,10 @@ class Walk:
     (repeats, G): those of the networks trained without noise. `failures` and `clean_failures` say why points
     and clean networks (by repeat) have no result: their numbers left the range of the type. At most `members`
     networks are trained side by side.
+
+    weights (places, repeats, S, E, L, 4) and clean_weights (repeats, E, L, 4): statistics of the weights of
+    L layers after each of E epochs (`wn.analysis.weights`), NaN where there are none. power: the signal's at
+    the noisy sites, by phase, place, repeat and σ as `failures` are, in pairs (site, power).
     """
 
     setup: Setup
@@ -58,11 +68,24 @@ class Walk:
     clean: NDArray[np.int64] = field(init=False)
     failures: dict[Point, str] = field(init=False, default_factory=dict)
     clean_failures: dict[int, str] = field(init=False, default_factory=dict)
+    weights: Floats = field(init=False)
+    clean_weights: Floats = field(init=False)
+    power: dict[Point, SitePower] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         axes = (len(self.phases), len(self.places), self.repeats, len(self.sigma), self.setup.groups)
         self.correct = np.zeros(axes, np.int64)
         self.clean = np.zeros((self.repeats, self.setup.groups), np.int64)
+        of_network = (self.setup.train.epochs, len(self.layers), len(STATISTICS))
+        trained = axes[1:-1] if TRAINING in self.phases else (0, *axes[2:-1])
+        self.weights = np.full((*trained, *of_network), np.nan)
+        self.clean_weights = np.full((self.repeats, *of_network), np.nan)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers with weights."""
+        network = self.setup.network
+        return tuple(network.weights(network.template(backends.get("numpy"))[0]))
 
     # ---- work -------------------------------------------------------------------------------------------
 
@@ -85,9 +108,16 @@ class Walk:
         """Train and evaluate a network per σ of a part, under noise at one place."""
 
         def job(be: Backend, monitor: Monitor) -> None:
-            levels = self._levels(TRAINING, place, repeat, slice(part[0], part[-1] + 1))
-            trained = count_trained(be, self.setup, member_seed(self.seed, repeat), levels, monitor)
+            some = slice(part[0], part[-1] + 1)
+            power = SignalPower(be, len(part))
+            levels = self._levels(TRAINING, place, repeat, power, some)
+            recorder = WeightRecorder(be, self.setup.train.epochs, len(part), monitor)
+            seed = member_seed(self.seed, repeat)
+            trained = count_trained(be, self.setup, seed, levels, recorder, recorder.begin)
             deque(trained, maxlen=0)  # no network is kept while others are trained
+            if recorder.weights.size:
+                self.weights[place, repeat, some] = np.moveaxis(recorder.weights, 0, 1)
+            self._keep_power(power, levels.members, (self.phases.index(TRAINING), place, repeat), some.start)
 
         return job
 
@@ -101,7 +131,11 @@ class Walk:
 
         def job(be: Backend, monitor: Monitor) -> None:
             clean = Levels(np.zeros(1), lambda sigma: {}, self.clean[repeat : repeat + 1], fail)
-            trained = list(count_trained(be, self.setup, member_seed(self.seed, repeat), clean, monitor))
+            recorder = WeightRecorder(be, self.setup.train.epochs, 1, monitor)
+            seed = member_seed(self.seed, repeat)
+            trained = list(count_trained(be, self.setup, seed, clean, recorder, recorder.begin))
+            if recorder.weights.size:
+                self.clean_weights[repeat] = recorder.weights[:, 0]
             if INFERENCE not in self.phases:
                 return
             for _, population in trained:
@@ -113,9 +147,12 @@ class Walk:
 
     def count_at_inference(self, be: Backend, population: Population, repeat: int, monitor: Monitor) -> None:
         """Walk noise through the clean network of a repeat."""
-        places = [self._levels(INFERENCE, place, repeat) for place in range(len(self.places))]
+        powers = [SignalPower(be, len(self.sigma)) for _ in self.places]
+        places = [self._levels(INFERENCE, place, repeat, power) for place, power in enumerate(powers)]
         at_once = EVALUATED_PER_TRAINED * self.members
         count_at_inference(be, self.setup, population, places, at_once, monitor)
+        for place, power in enumerate(powers):
+            self._keep_power(power, places[place].members, (self.phases.index(INFERENCE), place, repeat))
 
     def _fail_at_inference(self, repeat: int) -> None:
         """Without its clean network all points of a repeat fail."""
@@ -123,7 +160,9 @@ class Walk:
         for place, sigma in np.ndindex(len(self.places), len(self.sigma)):
             self.failures[phase, place, repeat, sigma] = reason
 
-    def _levels(self, phase: str, place: int, repeat: int, part: slice = slice(0, None)) -> Levels:
+    def _levels(
+        self, phase: str, place: int, repeat: int, power: SignalPower, part: slice = slice(0, None)
+    ) -> Levels:
         """The noise levels of a part of a curve."""
         curve = (self.phases.index(phase), place, repeat)
         where = self.places[place]
@@ -132,7 +171,19 @@ class Walk:
             lambda sigma: where.noise(self.operator(sigma)),
             self.correct[curve][part],
             self._fail(curve, part),
+            power,
         )
+
+    def _keep_power(
+        self, power: SignalPower, members: Members, curve: tuple[int, int, int], first: int = 0
+    ) -> None:
+        """Keep the signal's power that was seen, but at sites without noise and for failed points."""
+        for p in members:
+            point = (*curve, first + p)
+            noise = self.places[curve[1]].noise(self.operator(float(self.sigma[first + p])))
+            pairs = power.of_member(p)
+            if point not in self.failures:
+                self.power[point] = tuple(pair for pair in pairs if noise[pair[0]].active(training=False))
 
     def _fail(self, curve: tuple[int, int, int], part: slice) -> Fail:
         """Numbers out of range are the failure of a point; other errors end the walk, and say where."""

@@ -16,10 +16,10 @@ from wn.engine import backends, models, noise
 from wn.engine.layers.linear import LinearParams
 from wn.engine.training import Monitor, TrainingState, TrainSettings, train
 from wn.random import member_seed
-from wn.study.execution.recorder import weight_statistics
 from wn.study.store.writer import Store
 from wn.study.tables.results import weights as weights_table
 from wn.walking.observed.signal import SignalPower
+from wn.walking.observed.weights import weight_statistics
 
 BE = backends.get("numpy")
 

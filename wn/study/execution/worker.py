@@ -141,7 +141,7 @@ class _TaskWork:
 
         def begin(members: Members, state: TrainingState | None) -> TrainingState:
             fresh = first_state(be, setup.network, (seed,) * len(members), setup.dtype)
-            return recorder.begin(members, fresh, state)
+            return recorder.resume(members, fresh, state)
 
         for members, population in count_trained(be, setup, seed, levels, recorder, begin):
             if units[0].phase == CLEAN:
