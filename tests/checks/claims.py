@@ -1,0 +1,259 @@
+"""Run the short forms of the presets c1 … c6, and see that their tables show the claims:
+
+    python -m tests.checks.claims [--out DIR] [c1 c2 …]
+
+Each study is run, its tables exported and its report written; then the direction of the claim is looked for
+in the exported tables, with its interval. Prints what was found; exit code 1 if a claim does not show.
+"""
+
+import argparse
+import csv
+import math
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+Rows = list[dict[str, str]]
+Tables = dict[str, Rows]
+
+# What the short forms do not show; the pages of the claims say why.
+NO_GAIN = {("mixed", "logits")}  # C1: the multiplicative part swaps logits, whatever their size
+NOISE_IN_FRONT = ("input",)  # C2: no weights before the noise
+
+
+class Finding(NamedTuple):
+    """A statement about tables, and whether they show it."""
+
+    holds: bool
+    text: str
+
+
+def interval(values: Iterable[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval of numbers by Student's t; without bounds for a single one."""
+    x = np.array(list(values))
+    mean = float(x.mean())
+    if x.size < 2:
+        return mean, -math.inf, math.inf
+    half = float(stdtrit(x.size - 1, 0.975)) * float(x.std(ddof=1)) / math.sqrt(x.size)
+    return mean, mean - half, mean + half
+
+
+def number(row: dict[str, str], name: str) -> float:
+    """A cell as a number, NaN if it is empty."""
+    return float(row[name]) if row[name] else math.nan
+
+
+def places(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
+    """Rows of midpoints by model, batch norm, noise and site, then by phase."""
+    found: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(dict)
+    for row in rows:
+        found[row["model"], row["batch_norm"], row["noise"], row["site_name"]][row["phase"]] = row
+    return found
+
+
+def c1(tables: Tables) -> list[Finding]:
+    """Every midpoint is higher after training under noise, beyond both intervals; none is undecided."""
+    findings = []
+    for (model, _, noise, site), phases in places(tables["midpoints"]).items():
+        before, after = phases["inference"], phases["training"]
+        never = after["reason"] == "never falls half-way"
+        low = math.inf if never else number(after, "ci_low")
+        gains = low > number(before, "ci_high")
+        same = number(after, "ci_high") >= number(before, "ci_low")
+        expected = same if (noise, site) in NO_GAIN else gains
+        text = "never falls" if never else f"{number(after, 'midpoint'):.3g}"
+        findings.append(
+            Finding(expected, f"{model} {noise} {site}: {number(before, 'midpoint'):.3g} → {text}")
+        )
+    return findings
+
+
+def _growth(tables: Tables, layers: Callable[[str], Sequence[str]]) -> dict[Any, list[float]]:
+    """ln of the product of relative norms after the last epoch, of some layers by site.
+
+    By clamping, site and σ: a number for each repeat.
+    """
+    units = {row["key"]: row for row in tables["results"]}
+    last = max(int(row["epoch"]) for row in tables["weights"])
+    found: dict[Any, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in tables["weights"]:
+        unit = units[row["key"]]
+        trained = int(row["epoch"]) == last and unit["phase"] == "training"
+        if trained and row["layer"] in layers(unit["site_name"]):
+            key = unit["clamp_weights"], unit["site_name"], float(unit["sigma"])
+            found[key][unit["repeat"]] += math.log(number(row, "relative_norm"))
+    return {key: list(by_repeat.values()) for key, by_repeat in found.items()}
+
+
+def layers_before(site: str) -> tuple[str, ...]:
+    """The layers of an MLP between the input and a site: fc1 and fc2 for fc2 and relu2."""
+    layers = ("fc1", "fc2", "fc3", "logits")
+    last = site.replace("relu", "fc")
+    return layers[: layers.index(last) + 1] if last in layers else ()
+
+
+def c2(tables: Tables) -> list[Finding]:
+    """At the σ next below the midpoint in training, the weights before the noise have grown, as a product."""
+    growth, findings = _growth(tables, layers_before), []
+    for (model, _, _, site), phases in places(tables["midpoints"]).items():
+        if site in NOISE_IN_FRONT:
+            continue
+        midpoint = number(phases["training"], "midpoint")
+        levels = sorted(sigma for _, at, sigma in growth if at == site)
+        sigma = max(s for s in levels if not s > midpoint)
+        mean, low, high = (math.exp(x) for x in interval(growth["false", site, sigma]))
+        text = f"{model} {site}, σ {sigma:.3g}: ‖w‖ × {mean:.2f} [{low:.2f}, {high:.2f}]"
+        findings.append(Finding(low > 1, text))
+    return findings
+
+
+def c3(tables: Tables) -> list[Finding]:
+    """With batch norm ReLUs pass what is far above chance at σ = 1e10, without it nothing; zeros grow."""
+    accuracies, zeros = defaultdict(list), defaultdict(list)
+    units = {row["key"]: row for row in tables["results"]}
+    for row in tables["results"]:
+        accuracies[row["batch_norm"], row["phase"], row["site_name"]].append(number(row, "accuracy"))
+    for row in tables["binarisation"]:
+        unit = units[row["key"]]
+        zeros[unit["batch_norm"], unit["phase"], row["place"]].append(number(row, "zeros"))
+    findings = []
+    for site in ("relu1", "relu2"):  # behind the last ReLU no batch norm takes the scale away
+        mean, low, _ = interval(accuracies["sites", "training", site])
+        findings.append(
+            Finding(low > 0.4, f"with batch norm {site}: accuracy {mean:.3f}, at least {low:.3f}")
+        )
+        mean, _, high = interval(accuracies["none", "training", site])
+        findings.append(
+            Finding(high < 0.2, f"without batch norm {site}: accuracy {mean:.3f}, at most {high:.3f}")
+        )
+        before, after = (zeros["sites", phase, site] for phase in ("clean", "training"))
+        gain, low, high = interval(b - a for a, b in zip(before, after, strict=True))
+        findings.append(Finding(low > 0, f"zeros at {site}: {gain:+.3f} [{low:+.3f}, {high:+.3f}]"))
+    return findings
+
+
+def c4(tables: Tables) -> list[Finding]:
+    """At σ near the midpoint clamped weights have grown less, and accuracy is lower, in pairs by repeat."""
+    growth = _growth(tables, lambda site: (site,))
+    accuracy: dict[Any, list[float]] = defaultdict(list)
+    for row in tables["results"]:
+        if row["phase"] == "training":
+            accuracy[row["clamp_weights"], row["site_name"], float(row["sigma"])].append(
+                number(row, "accuracy")
+            )
+    midpoint = min(number(row, "midpoint") for row in tables["midpoints"])
+    sigma = max(s for _, _, s in growth if s <= midpoint)
+    findings = []
+    pairs = zip(growth["false", "fc1", sigma], growth["true", "fc1", sigma], strict=True)
+    mean, low, high = interval(free - clamped for free, clamped in pairs)
+    ends = f"[{math.exp(low):.2f}, {math.exp(high):.2f}]"
+    text = f"fc1, σ {sigma:.3g}: ‖w‖ free / clamped {math.exp(mean):.2f} {ends}"
+    findings.append(Finding(low > 0, text))
+    free, clamped = accuracy["false", "fc1", sigma], accuracy["true", "fc1", sigma]
+    mean, low, high = interval(a - b for a, b in zip(free, clamped, strict=True))
+    text = f"fc1, σ {sigma:.3g}: accuracy free − clamped {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    findings.append(Finding(low > 0, text))
+    return findings
+
+
+def c5(tables: Tables) -> list[Finding]:
+    """In LeNet-5 sites differ by an order of magnitude, and the lowest is among the first three."""
+    findings = []
+    for batch_norm, times in (("sites", 10.0), ("none", 4.0)):
+        rows = [
+            row for row in tables["midpoints"] if (row["model"], row["batch_norm"]) == ("lenet5", batch_norm)
+        ]
+        mu = [number(row, "midpoint") for row in rows]
+        lowest, highest = min(mu), max(mu)
+        first = int(rows[mu.index(lowest)]["site"])
+        text = f"lenet5, batch norm {batch_norm}: {lowest:.3g} (site {first}) … {highest:.3g}"
+        findings.append(Finding(highest >= times * lowest and first <= 3, text))
+    return findings
+
+
+def c6(tables: Tables) -> list[Finding]:
+    """At each budget tailored maps beat uniform ones, and no scheme of the authors beats the optimal one."""
+    by_map: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in tables["results"]:
+        if row["site_name"] == "global" and row["label"]:
+            by_map[row["batch_norm"], row["repetitions"]].append(number(row, "accuracy"))
+    findings = []
+    for batch_norm, scheme, budget, theirs, best in _schemes(tables):
+        pairs = zip(by_map[batch_norm, best], by_map[batch_norm, theirs], strict=True)
+        mean, low, high = interval(a - b for a, b in pairs)
+        text = f"batch norm {batch_norm}, budget {budget}: optimal − {scheme} {mean:+.4f}"
+        holds = mean > 0 if scheme == "uniform" else high >= 0
+        findings.append(Finding(holds, f"{text} [{low:+.4f}, {high:+.4f}]"))
+    return findings
+
+
+def _schemes(tables: Tables) -> list[tuple[str, str, int, str, str]]:
+    """Batch norm, scheme, budget, its map and the optimal one, for each map that is not the optimal one."""
+    maps: dict[tuple[str, str, int], str] = {}
+    for row in tables["results"]:
+        sites = {"sites": 11, "none": 8}[row["batch_norm"]]
+        for label in filter(None, row["label"].split(", ")):
+            numbers = [int(n) for n in row["repetitions"].split()]
+            budget = numbers[0] * sites if len(numbers) == 1 else sum(numbers)
+            maps[row["batch_norm"], label, budget] = row["repetitions"]
+    return [
+        (batch_norm, label, budget, theirs, maps[batch_norm, "optimal", budget])
+        for (batch_norm, label, budget), theirs in maps.items()
+        if theirs != maps[batch_norm, "optimal", budget]
+    ]
+
+
+CLAIMS: dict[str, Callable[[Tables], list[Finding]]] = {
+    "c1": c1, "c2": c2, "c3": c3, "c4": c4, "c5": c5, "c6": c6,
+}  # fmt: skip
+
+
+def tables_of(folder: Path) -> Tables:
+    """The exported tables of a study."""
+    found = {}
+    for path in folder.glob("*.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            found[path.stem] = list(csv.DictReader(file))
+    return found
+
+
+def wn(*arguments: str) -> None:
+    """Run a command of wn; CalledProcessError if it fails."""
+    subprocess.run([sys.executable, "-m", "wn", *arguments], check=True)
+
+
+def shown(claim: str, out: Path) -> bool:
+    """Run the short form of a claim's preset, and print what its tables show."""
+    folder = out / claim
+    wn("study", "run", f"{claim}-quick", "--out", str(folder))
+    wn("study", "export", str(folder), "--out", str(folder / "tables"), "--tables", "all")
+    wn("study", "report", str(folder))
+    findings = CLAIMS[claim](tables_of(folder / "tables"))
+    for finding in findings:
+        print(f"{claim} {'ok ' if finding.holds else 'NOT'} {finding.text}", flush=True)
+    return bool(findings) and all(finding.holds for finding in findings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show the claims that are asked for, all by default."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("claims", nargs="*", choices=[*CLAIMS, []], help="some of them; all by default")
+    parser.add_argument("--out", type=Path, help="where the studies go; by default a temporary folder")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        out = chosen.out or Path(temporary)
+        failed = [claim for claim in chosen.claims or CLAIMS if not shown(claim, out)]
+    if failed:
+        print(f"not shown: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
