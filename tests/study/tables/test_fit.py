@@ -25,7 +25,7 @@ from wn.study.store.writer import Store
 from wn.study.tables.fit import NO_CLEAN, NO_UNIT, fit, fitted, study_curves
 from wn.study.tables.plot import pictures, plot, tables_of
 from wn.study.unit import NoiseSpec, Unit
-from wn.walking.plots import curves_figure, midpoints_figure
+from wn.walking.pictures.plots import curves_figure, midpoints_figure
 
 MULTIPLICATIVE = NoiseSpec(kind="multiplicative")
 

@@ -13,7 +13,7 @@ from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
 from wn.study.store.writer import Store
 from wn.study.tables.fit import FittedCurve, StudyCurve, fitted, study_curves
-from wn.walking import plots
+from wn.walking.pictures import plots
 from wn.walking.places import Spread
 from wn.walking.results import FIT, PLACE, POINT, columns
 

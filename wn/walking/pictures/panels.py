@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from wn.walking.pictures.drawing import GREY, LEGEND, RULE, TEXT, figure_of, style
-from wn.walking.scales import log_ticks, numbers, sigma_scale
+from wn.walking.pictures.scales import log_ticks, numbers, sigma_scale
 
 Floats = NDArray[np.float64]
 
