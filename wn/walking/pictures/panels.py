@@ -176,12 +176,15 @@ def by_category(
 def heat_maps(
     panels: Mapping[str, Floats],
     x: Sequence[float],
-    y: Sequence[float],
+    y: Sequence[str],
     x_label: str,
     y_label: str,
     what: str,
 ) -> Figure:
-    """A map of values in [0, 1] for each key, (len(y), len(x)); NaN is left white. Colour bar: `what`."""
+    """A map of values in [0, 1] for each key, (len(y), len(x)); NaN is left white. Colour bar: `what`.
+
+    x are numbers, and y texts of them.
+    """
     figure, grid = _grid(list(panels), x_label, y_label)
     colours = matplotlib.colormaps["viridis"]
     image = None
@@ -190,7 +193,7 @@ def heat_maps(
         axes.grid(False)
         image = axes.imshow(values, origin="lower", aspect="auto", vmin=0, vmax=1, cmap=colours)
         _few_ticks(axes.set_xticks, numbers(list(x)), 45)
-        _few_ticks(axes.set_yticks, numbers(list(y)), 0)
+        _few_ticks(axes.set_yticks, list(y), 0)
     if image is not None:
         bar = figure.colorbar(image, ax=[axes for _, axes in grid], shrink=0.8)
         bar.set_label(what, fontsize=TEXT)
@@ -255,5 +258,6 @@ def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=name, **look) for name, look in styles.items()]
-    columns = max(1, min(len(handles), int(figure.get_figwidth() // 1.9)))
+    width = 0.7 + 0.075 * max(map(len, styles))  # inches, of the longest
+    columns = max(1, min(len(handles), int(figure.get_figwidth() // width)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=GREY, **LEGEND)
