@@ -1,14 +1,18 @@
 """What a study has found, as the sections of its report take it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from wn.engine.noise_spec import MIXED
 from wn.study.store.reader import Reader
 from wn.study.tables.fit import FittedCurve, StudyCurve, by_setting, fitted, study_curves
 from wn.study.tables.plot import sites_of
 from wn.study.tables.words import Words, with_labels_of
-from wn.walking.report.curves import Curve
+from wn.walking.pictures.panels import Line
+from wn.walking.places import TRAINING
+from wn.walking.report.curves import Curve, label
 
 
 class Setting(NamedTuple):
@@ -60,6 +64,28 @@ def _setting(store: Reader, words: Words, group: list[StudyCurve]) -> Setting:
         if fit.points
     ]
     return Setting(first, words.network(first), words.noise(first), fits, curves)
+
+
+def trained(setting: Setting) -> Iterator[tuple[str, FittedCurve]]:
+    """The curves of networks trained under noise, with their places as titles have them, in their order."""
+    yield from of_phase(setting, TRAINING)
+
+
+def of_phase(setting: Setting, phase: str) -> Iterator[tuple[str, FittedCurve]]:
+    """The curves of a phase with their places as titles have them, in the order of the network."""
+    sites = sites_of([fit.curve for fit in setting.fits])
+    pairs = zip(sites, setting.fits, strict=True)
+    for (site, name), fit in sorted(pairs, key=lambda pair: (pair[0][0] < 0, abs(pair[0][0]))):
+        if fit.curve.phase == phase:
+            yield label(site, name), fit
+
+
+def mean_line(levels: Mapping[float, Sequence[float]]) -> Line:
+    """Means of the values at each σ, with the lowest and highest where there are several."""
+    sigma = sorted(levels)
+    columns = [np.array([of(levels[value]) for value in sigma]) for of in (np.mean, np.min, np.max)]
+    several = any(len(values) > 1 for values in levels.values())
+    return Line(np.array(sigma), *(columns if several else columns[:1]))
 
 
 def by_network(settings: Iterable[Setting]) -> Mapping[str, list[Setting]]:

@@ -44,7 +44,7 @@ def run_section(found: Found) -> Section:
     if meta.get(SPEC) and meta.get(EXPLICIT) is None and spec is not None and has_derived(spec):
         text.append("Missing: entries that wait for midpoints of this study, which are not all known yet.")
     names = ("backend", "machine", "versions", "commit", "units", "seconds")
-    columns = [[*row[:5], round(row[5], 1)] for row in store.rows(_ENVIRONMENTS)]
+    columns = [[*row[:4], f"{row[4]:,}", f"{row[5]:,.1f}"] for row in store.rows(_ENVIRONMENTS)]
     computed = Table(
         "Where it was computed; seconds are those of all workers together",
         ("", *(f"environment {number}" for number in range(1, len(columns) + 1))),

@@ -6,8 +6,11 @@ from pathlib import Path
 from wn.basics.errors import WnError
 from wn.files.outputs import make_folder
 from wn.files.whole import StrPath, as_path, write_text
-from wn.study.report import accuracies, run
+from wn.study.report import accuracies, budgets, run
+from wn.study.report.binary import binarisation_section
 from wn.study.report.found import Found, found_in
+from wn.study.report.growth import growth_sections
+from wn.study.report.signal import signal_section
 from wn.study.store.writer import Store
 from wn.walking.report.page import Section, page
 
@@ -43,14 +46,19 @@ _LEAD = (
 
 
 def _sections(found: Found) -> Iterator[Section]:
-    told: set[int] = set()
+    of_budgets, told = budgets.budget_section(found)
     parts = [
         run.run_section(found),
+        budgets.published_section(found),
         run.clean_section(found),
         accuracies.midpoint_section(found),
         *accuracies.curve_sections(found),
         *accuracies.point_sections(found, told),
+        of_budgets,
         *accuracies.heat_sections(found),
+        *growth_sections(found),
+        signal_section(found),
+        binarisation_section(found),
         run.spec_section(found),
     ]
     yield from (part for part in parts if part is not None)

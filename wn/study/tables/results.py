@@ -18,7 +18,7 @@ from wn.analysis.binarisation import Binarisation
 from wn.analysis.weights import STATISTICS, growth
 from wn.basics.errors import WnError
 from wn.study.store.reader import AT_ONCE, CURVES, Reader, Row
-from wn.study.store.rows import unpacked, unpacked_groups
+from wn.study.store.rows import WeightStatistics, unpacked, unpacked_groups
 from wn.study.store.views import NOISE_CELLS, query
 from wn.study.store.writer import Store
 from wn.study.tables.labels import with_labels
@@ -231,9 +231,13 @@ def weights(store: Reader) -> Table:
     return Table(WEIGHTS, (row for unit in rows for row in _weight_rows(*unit)))
 
 
-def _weight_rows(
-    key: bytes, names: str, packed: bytes, clean_names: str | None, clean_packed: bytes | None
-) -> Iterator[Row]:
+def with_growth(
+    names: str, packed: bytes, clean_names: str | None, clean_packed: bytes | None
+) -> WeightStatistics:
+    """Packed statistics and, as the last of each layer, the norm relative to that of the clean twin.
+
+    NaN where there is no twin, or one of other layers and epochs.
+    """
     own = unpacked(names, packed)
     values, norm = own.values, own.values[:, :, STATISTICS.index("norm")]  # (E, L, S) and (E, L)
     relative = np.full(norm.shape, np.nan)
@@ -241,8 +245,13 @@ def _weight_rows(
         clean = unpacked(clean_names, clean_packed)
         if clean.layers == own.layers and clean.values.shape == values.shape:
             relative = growth(norm, clean.values[:, :, STATISTICS.index("norm")])
-    numbers = np.concatenate([values, relative[:, :, None].astype(np.float32)], axis=2)  # (E, L, S + 1)
-    numbers = numbers.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
+    together = np.concatenate([values, relative[:, :, None].astype(np.float32)], axis=2)  # (E, L, S + 1)
+    return WeightStatistics(own.layers, together)
+
+
+def _weight_rows(key: bytes, *packed: Any) -> Iterator[Row]:
+    own = with_growth(*packed)
+    numbers = own.values.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
     for layer, name in enumerate(own.layers):
         for epoch, row in enumerate(numbers[:, layer].tolist(), 1):
             yield key.hex(), name, epoch, *(None if value != value else value for value in row)
