@@ -53,7 +53,7 @@ class Contenders:
 def _serve(end: Connection, barrier: Any) -> None:
     from wn.cli import main as cli
     from wn.data import catalogue
-    from wn.walking import plots
+    from wn.walking.pictures import plots
 
     catalogue.load = lru_cache(catalogue.load)  # the same few files again and again
     for name in ("plot_curves", "plot_midpoints"):  # pictures that say whose they are, in no time

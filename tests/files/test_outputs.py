@@ -23,7 +23,8 @@ from wn.files import outputs
 from wn.files import whole as files
 from wn.files.claims import NAME
 from wn.files.outputs import AlreadyThere
-from wn.walking import api, plots
+from wn.walking import api
+from wn.walking.pictures import plots
 from wn.walking.results import WalkResult
 
 LINE = "--train-limit 200 --test-limit 100 --epochs 1 --sigma 1.0,10.0 --where 7 --phase inference"

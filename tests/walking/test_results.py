@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wn.files.whole import whole_file
-from wn.walking import plots, results
+from wn.walking import results
+from wn.walking.pictures import plots
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
 RUN_HEADER = "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name"

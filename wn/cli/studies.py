@@ -1,4 +1,4 @@
-"""The commands of studies: plan, run, retry, status, export, fit, plot, presets, import-seml."""
+"""The commands of studies: plan, run, retry, status, export, fit, plot, report, presets, import-seml."""
 
 from collections.abc import Callable
 from functools import partial
@@ -199,7 +199,30 @@ def plot(
     """Draw the curves and midpoints of a study, as far as it is finished."""
     from wn.study.tables.plot import plot as draw
 
-    say_written(draw(folder, out or folder / "plots"))
+    plotted = draw(folder, out or folder / "plots")
+    say_written(plotted.paths)
+    if plotted.points_alone:
+        say(
+            output,
+            f"{plotted.points_alone} settings have one σ for each place, and no curve to draw: `wn study fit "
+            f"{folder}` prints their accuracies, `wn study report {folder}` draws them",
+        )
+
+
+@study.command()
+def report(
+    folder: Annotated[Path, _FOLDER],
+    out: Annotated[Path | None, out_flag("File for the page", "FOLDER/report.html")] = None,
+) -> None:
+    """Write a page about a study, as far as it is finished: one HTML file with all tables and pictures.
+
+    What was run, midpoints, curves, accuracies, growth of weights, signal-to-noise ratios, binarisation,
+    budgets of repetitions, and published figures beside ours, each where the study has it. The file needs no
+    network and runs no scripts; what is there is replaced. The study may be running meanwhile.
+    """
+    from wn.study.report.whole import write_report
+
+    say_written([write_report(folder, out or folder / "report.html")])
 
 
 @study.command("import-seml")

@@ -1,11 +1,11 @@
 """What the commands of studies print."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskProgressColumn, TextColumn
@@ -19,7 +19,12 @@ from wn.study.plan import Plan, PlannedNetwork
 from wn.study.store.lock import holder
 from wn.study.store.writer import Store
 
+if TYPE_CHECKING:  # drawing and fitting are slow to import
+    from wn.study.tables.fit import FittedCurve
+    from wn.study.tables.words import Words
+
 LINE_EVERY = 30.0  # seconds, where the output is no terminal
+MOST_COLUMNS = 7  # of accuracies, in a table
 
 
 # ---- progress ---------------------------------------------------------------------------------------------
@@ -148,32 +153,32 @@ def _of(spec: dict[str, Any]) -> str:
 
 # ---- midpoints --------------------------------------------------------------------------------------------
 
-_SETTING = ("dataset", "model", "batch_norm", "clamp_weights", "noise", "ratio", "repetitions")
-
 
 def print_fit(console: Console, folder: Path) -> None:
-    """Print the midpoints of a study: a table for each network and noise, of sites and phases."""
-    from wn.fit.midpoint import INDEPENDENT
-    from wn.study.tables.fit import fit
+    """Print the midpoints of a study, a table of sites and phases for each network and noise.
 
-    tables: dict[str, list[Any]] = {}
-    midpoints = fit(folder)
-    for row in midpoints:
-        tables.setdefault(_setting(row), []).append(row)
-    if not tables:
+    Where there is one σ for each place, accuracies stand in place of midpoints, all noise of a network and
+    kind in one table.
+    """
+    from wn.fit.midpoint import INDEPENDENT
+    from wn.study.tables.fit import by_setting, fitted, study_curves
+    from wn.study.tables.words import Words
+
+    with Store.read(folder) as store, store.snapshot():
+        curves = study_curves(store)
+        groups = [[fitted(store, curve) for curve in group] for group in by_setting(curves)]
+    words, alone = Words(curves), dict[str, list[Any]]()
+    if not groups:
         say(console, f"{folder}: nothing with noise is in this study")
-    for title, rows in tables.items():
-        phases = list(dict.fromkeys(str(row["phase"]) for row in rows))
-        table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
-        table.add_numbers("site")
-        table.add_column("name")
-        table.add_numbers(*phases)
-        for site, name in dict.fromkeys((int(row["site"]), str(row["site_name"])) for row in rows):
-            here = [row for row in rows if row["site"] == site]
-            cells = ("\n".join(_midpoint(row) for row in here if row["phase"] == phase) for phase in phases)
-            table.add_row(str(site) if site >= 0 else "", name, *cells)
-        console.print(table)
-    too_narrow = int((midpoints["interval"] == INDEPENDENT).sum())
+    for fits in groups:
+        curve = fits[0].curve
+        if all(len(found.levels) == 1 for found in fits):
+            alone.setdefault(f"{words.network(curve)}, {curve.noise} noise", []).append(fits)
+        else:
+            console.print(_midpoint_table(fits, f"{words.network(curve)}, {words.noise(curve)}"))
+    for title, together in alone.items():
+        _print_accuracies(console, together, title, words)
+    too_narrow = sum(found.midpoint.interval == INDEPENDENT for fits in groups for found in fits)
     if too_narrow:
         say(
             console,
@@ -182,20 +187,72 @@ def print_fit(console: Console, folder: Path) -> None:
         )
 
 
-def _setting(row: Any) -> str:
-    """Return the network and the noise of a midpoint in words."""
-    dataset, model, batch_norm, clamped, noise, ratio, repetitions = (row[name] for name in _SETTING)
-    parts = [f"{dataset}, {model}, batch norm {batch_norm}", *(["clamped"] if clamped else [])]
-    parts += [f"{noise} noise" + (f" of ratio {ratio:g}" if ratio == ratio else "")]
-    parts += [f"repetitions {repetitions}"] if repetitions != "1" else []
-    return ", ".join(parts)
+def _midpoint_table(fits: "Sequence[FittedCurve]", title: str) -> PlainTable:
+    """The midpoints of one setting: a row for each place, a column for each phase."""
+    phases = list(dict.fromkeys(found.curve.phase for found in fits))
+    table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
+    table.add_numbers("site")
+    table.add_column("name")
+    table.add_numbers(*phases)
+    for site, name in dict.fromkeys((found.curve.site, found.curve.site_name) for found in fits):
+        here = [found for found in fits if (found.curve.site, found.curve.site_name) == (site, name)]
+        cells = ("\n".join(_midpoint(found) for found in here if found.curve.phase == p) for p in phases)
+        table.add_row(str(site) if site >= 0 else "", name, *cells)
+    return table
 
 
-def _midpoint(row: Any) -> str:
-    missing = f" ({row['missing']} missing)" if row["missing"] else ""
-    if not row["reached"]:
+def _midpoint(found: "FittedCurve") -> str:
+    missing = f" ({found.missing} missing)" if found.missing else ""
+    fit = found.midpoint
+    if not fit.reached:
         return f"not reached{missing}"
-    return f"{row['midpoint']:.3g} {interval(row['ci_low'], row['ci_high'])}{missing}"
+    return f"{fit.midpoint:.3g} {interval(fit.ci_low, fit.ci_high)}{missing}"
+
+
+def _print_accuracies(console: Console, groups: Sequence[Any], title: str, words: "Words") -> None:
+    """Accuracies at the one σ of each curve: places × settings, the fewer of them as columns."""
+    from wn.study.tables.plot import sites_of
+
+    cells: dict[str, dict[str, str]] = {}  # by place, by setting
+    levels = {found.levels[0] for fits in groups for found in fits}
+    phases = dict.fromkeys(found.curve.phase for fits in groups for found in fits)
+    all_fits = [found for fits in groups for found in fits]
+    for found, (_, place) in zip(all_fits, sites_of([found.curve for found in all_fits]), strict=True):
+        curve = found.curve
+        said = [*words.options(curve), *words.executions(curve)]
+        said += [curve.phase] if len(phases) > 1 else []
+        said += [f"σ {found.levels[0]:.4g}"] if len(levels) > 1 else []
+        row, setting = cells.setdefault(place, {}), ", ".join(said) or curve.noise
+        row[f"{setting} ({curve.digest})" if setting in row else setting] = _accuracy(found)
+    settings = dict.fromkeys(setting for row in cells.values() for setting in row)
+    corner = "site"
+    if len(settings) > len(cells):
+        corner = "noise"
+        cells, settings = (
+            {name: {place: row.get(name, "") for place, row in cells.items()} for name in settings},
+            dict.fromkeys(cells),
+        )
+    at = f"σ = {min(levels):.4g}" if len(levels) == 1 else "one σ each"
+    for columns in batched(settings, MOST_COLUMNS):
+        table = PlainTable(title=f"Accuracy at {at}: {title}, {' and '.join(phases)}")
+        table.add_column(corner)
+        table.add_numbers(*columns)
+        for name, row in cells.items():
+            table.add_row(name, *(row.get(column, "") for column in columns))
+        console.print(table)
+
+
+def batched(names: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Names in lists of at most so many."""
+    left = iter(names)
+    while part := list(islice(left, most)):
+        yield part
+
+
+def _accuracy(found: "FittedCurve") -> str:
+    if not found.points:
+        return "missing"
+    return f"{sum(point[-1] for point in found.points) / len(found.points):.3f}"
 
 
 # ---- plans ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from wn.files.claims import Claimed
 from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
 
 if TYPE_CHECKING:
-    from wn.walking.plots import Tables
+    from wn.walking.pictures.plots import Tables
 
 # Columns of tables, those of studies too, with their NumPy types
 WORDS = {"dataset": "U32", "model": "U32", "batch_norm": "U16", "noise": "U16"}
@@ -152,7 +152,7 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
 
 def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
     """Draw the pictures into a claimed folder: both or none, short of a crash of the machine."""
-    from wn.walking import plots  # matplotlib is slow to import and needed here only
+    from wn.walking.pictures import plots  # matplotlib is slow to import and needed here only
 
     tables = to_draw(result)
     writers = [partial(draw, tables) for draw in (plots.plot_curves, plots.plot_midpoints)]
@@ -160,8 +160,8 @@ def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
 
 
 def to_draw(result: WalkResult) -> "Tables":
-    """The tables of a walk as `wn.walking.plots` draws them."""
-    from wn.walking import plots
+    """The tables of a walk as `wn.walking.pictures.plots` draws them."""
+    from wn.walking.pictures import plots
 
     run = result.midpoints[list(WORDS)][:1].tolist()
     return plots.Tables(

@@ -24,8 +24,9 @@ from wn.fit.midpoint import NEVER_FALLS
 from wn.study.store.writer import Store
 from wn.study.tables.fit import NO_CLEAN, NO_UNIT, fit, fitted, study_curves
 from wn.study.tables.plot import pictures, plot, tables_of
+from wn.study.tables.words import Words
 from wn.study.unit import NoiseSpec, Unit
-from wn.walking.plots import curves_figure, midpoints_figure
+from wn.walking.pictures.plots import curves_figure, midpoints_figure
 
 MULTIPLICATIVE = NoiseSpec(kind="multiplicative")
 
@@ -111,7 +112,7 @@ def test_a_curve_that_never_falls(tmp_path: Path) -> None:
 def test_a_study_without_noise_has_no_midpoints(tmp_path: Path) -> None:
     finished_study(tmp_path, [CLEAN])
     assert len(fit(tmp_path)) == 0
-    assert plot(tmp_path, tmp_path / "out") == []
+    assert plot(tmp_path, tmp_path / "out") == ([], 0)
     assert not (tmp_path / "out").exists()
 
 
@@ -127,7 +128,8 @@ def test_a_pair_of_pictures_per_network_and_noise(tmp_path: Path) -> None:
     with Store.create_or_open(tmp_path) as store:
         store.add_units(rows(units + study(model="lenet5")))
         finish(store, units)
-    paths = plot(tmp_path, tmp_path / "new" / "folder")
+    paths, points_alone = plot(tmp_path, tmp_path / "new" / "folder")
+    assert points_alone == 0
     assert [path.name for path in paths] == [
         "mnist-mlp-bn-none-additive-curves.png",
         "mnist-mlp-bn-none-additive-midpoints.png",
@@ -144,12 +146,29 @@ def test_names_of_pictures_differ(tmp_path: Path) -> None:
     studies = [study(repeats=1, sites=1, phases=["inference"], **changes) for changes in CHANGES]
     finished_study(tmp_path, [unit for units in studies for unit in units])
     with Store.read(tmp_path) as store:
-        names = [picture.name for picture in pictures(study_curves(store))]
+        curves = study_curves(store)
+        names = [picture.name for picture in pictures(curves, Words(curves))]
     assert len(set(names)) == len(CHANGES)
     assert names[1] == "mnist-mlp-bn-none-additive-weights-clamped"
     assert names[2] == "mnist-mlp-bn-sites-additive"
     assert names[0].startswith("mnist-mlp-bn-none-additive-")  # another learning rate has the same name
-    assert names[5].startswith("mnist-mlp-bn-none-mixed-ratio-0.1-")
+    assert names[5:] == [
+        "mnist-mlp-bn-none-mixed-ratio-0.1",
+        "mnist-mlp-bn-none-mixed-ratio-0.1-add-mul",
+        "mnist-mlp-bn-none-additive-executions-3",
+        "mnist-mlp-bn-none-additive-executions-3-as-single-draws",
+    ]
+
+
+def test_a_point_alone_has_no_picture(tmp_path: Path) -> None:
+    units = study(sites=2) + study(sites=2, sigma=(1e10,), noise=MULTIPLICATIVE)[1:]
+    finished_study(tmp_path, units)
+    found = plot(tmp_path, tmp_path / "out")
+    assert found.points_alone == 1
+    assert [path.name for path in found.paths] == [
+        "mnist-mlp-bn-none-additive-curves.png",
+        "mnist-mlp-bn-none-additive-midpoints.png",
+    ]
 
 
 def test_maps_and_global_noise_stand_beside_the_walk(tmp_path: Path) -> None:
@@ -166,8 +185,9 @@ def test_maps_and_global_noise_stand_beside_the_walk(tmp_path: Path) -> None:
     ]
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
-        (picture,) = pictures(study_curves(store))
-        found = tables_of([fitted(store, curve) for curve in picture.curves])
+        words = Words(study_curves(store))
+        (picture,) = pictures(study_curves(store), words)
+        found = tables_of([fitted(store, curve) for curve in picture.curves], words)
     sites = {(int(row["site"]), str(row["site_name"])) for row in found.curves}
     assert sites == {(0, "site0"), (1, "site1"), (-1, "global"), (-2, "mapped 1"), (-2, "mapped 2")}
     assert len(found.curves) == 5 * 2 * len(SIGMA)
@@ -192,7 +212,8 @@ def test_pictures_say_what_is_special(tmp_path: Path) -> None:
     units: list[Unit] = study(repeats=1, noise=noise, clamp_weights=True)
     finished_study(tmp_path, units)
     with Store.read(tmp_path) as store:
-        found = tables_of([fitted(store, curve) for curve in study_curves(store)])
+        curves = study_curves(store)
+        found = tables_of([fitted(store, curve) for curve in curves], Words(curves))
     assert "mlp · weights clamped · ratio 0.1 · executions 3" in found.words
     assert found.curves["accuracy"].tolist() == [
         result(unit).correct / TOTAL for unit in units if unit.phase != "clean"

@@ -124,6 +124,12 @@ def test_the_cells_of_a_csv_file(tmp_path: Path) -> None:
         "noise": "mixed",
         "ratio": "0.1",
         "repetitions": "1",
+        "order": "mul_add",
+        "sigma_mul": "",
+        "mean_mul": "1.0",
+        "mean_add": "0.0",
+        "distribution": "normal",
+        "label": "",
         "phase": "inference",
         "site": "3",
         "site_name": "site3",
@@ -166,7 +172,7 @@ def test_rows_are_those_of_the_views(tmp_path: Path, whole: bool) -> None:
         order = "position IS NULL, position, key"
         for make in (results, provenance):
             table = make(store, whole)
-            columns = ", ".join(f'"{name}"' for name in table.columns)
+            columns = ", ".join("''" if name == "label" else f'"{name}"' for name in table.columns)
             found = list(store.rows(f"SELECT {columns} FROM {view} ORDER BY {order}"))
             assert list(table.rows) == found
             assert len(found) == (len(units) if whole else 40)

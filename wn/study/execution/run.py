@@ -19,7 +19,7 @@ from wn.study.declare.spec import parse_study, to_toml
 from wn.study.execution.driver import BACKEND, Driver, Progress
 from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
-from wn.study.store.rows import UnitRow
+from wn.study.store.rows import EXPLICIT, SPEC, UnitRow
 from wn.study.store.writer import Store
 from wn.study.tables.fit import midpoints_of
 from wn.study.unit import NUMERICS
@@ -29,7 +29,6 @@ log = logging.getLogger("wn")
 
 # Entries of the store's record
 DECLARED = "declared"  # the fingerprint of the study as it is declared
-EXPLICIT = "explicit"  # the study with maps and σ in place of what waits for midpoints, once they are known
 UNITS = "units"  # the fingerprint of the units
 NUMBERS = "numerics"  # the version of the numerics
 
@@ -54,7 +53,7 @@ def run_study(
     facts = load_facts(spec, where)
     with Store.create_or_open(folder) as store:
         name = chosen_backend(store, backend)
-        declared = {"name": spec.name, "spec": to_toml(spec), DECLARED: fingerprint(spec, facts)}
+        declared = {"name": spec.name, SPEC: to_toml(spec), DECLARED: fingerprint(spec, facts)}
         begun = spec
         if store.meta.get(DECLARED) == declared[DECLARED] and EXPLICIT in store.meta:
             begun = parse_study(store.meta[EXPLICIT])
@@ -86,7 +85,7 @@ def retry_study(
         where = _absolute(data_dir or store.meta.get("data_dir"))
         store.retry_failed()
         run = _Run(store, make_workers, name, where, report)
-        spec = parse_study(store.meta["spec"])
+        spec = parse_study(store.meta[SPEC])
         return run.whole(spec, load_facts(spec, where) if has_derived(spec) else {})
 
 

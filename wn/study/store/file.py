@@ -22,6 +22,7 @@ from pathlib import Path
 
 from wn.basics.errors import WnError
 from wn.files.whole import whole_file
+from wn.study.store.views import renew
 
 FILE = "study.sqlite"
 APPLICATION = 0x776E7374  # "wnst": marks an SQLite file as a study's
@@ -29,22 +30,6 @@ VERSION = 1  # of the tables
 CACHE = 32 * 2**20  # bytes of the file in memory
 LOG = 64 * 2**20  # bytes of the write-ahead log that stay after a larger transaction
 PATIENCE = 30.0  # seconds: for another program's transaction, or the recovery after a crash, to end
-
-_VIEW = """
-CREATE VIEW {name} AS SELECT
-    study.position, settings.dataset, settings.model, settings.batch_norm, settings.clamp_weights,
-    settings.noise, settings.ratio, settings.repetitions, curves.phase, curves.site, curves.site_name,
-    units.sigma, units.repeat, units.correct, units.total, units.correct * 1.0 / units.total AS accuracy,
-    signal.power AS signal_power, settings.seed, settings.epochs, settings.classes, curves.digest AS curve,
-    lower(hex(units.key)) AS "key", lower(hex(units.clean_key)) AS clean_key, units.status,
-    environments.backend, environments.machine, environments.versions, environments."commit", units.seconds,
-    strftime('%Y-%m-%dT%H:%M:%SZ', units.finished, 'unixepoch') AS finished
-FROM {units}
-    CROSS JOIN curves ON curves.id = units.curve
-    CROSS JOIN settings ON settings.id = curves.settings
-    LEFT JOIN environments ON environments.id = units.environment
-    LEFT JOIN signal ON signal.unit = units.id AND signal.site = curves.site
-"""
 
 _GROUPS = """CREATE TABLE IF NOT EXISTS groups (
     unit INTEGER PRIMARY KEY REFERENCES units, correct BLOB NOT NULL)"""
@@ -87,8 +72,6 @@ _TABLES = (
         unit INTEGER PRIMARY KEY REFERENCES units, layers TEXT NOT NULL, statistics BLOB NOT NULL)""",
     _GROUPS,
     _BINARISATION,
-    _VIEW.format(name="results", units="study CROSS JOIN units ON units.id = study.unit"),
-    _VIEW.format(name="all_results", units="units LEFT JOIN study ON study.unit = units.id"),
 )
 
 _SAFE = "; nothing that was finished is lost"
@@ -163,8 +146,11 @@ def open_to_write(folder: Path) -> sqlite3.Connection:
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT INTO meta VALUES ('', '')")
             db.execute("ROLLBACK")
+            db.execute("BEGIN IMMEDIATE")
             for table in (_GROUPS, _BINARISATION):  # files of older versions have none
                 db.execute(table)
+            renew(db)
+            db.execute("COMMIT")
         except BaseException:
             db.close()
             raise
@@ -242,6 +228,7 @@ def _make(path: Path) -> None:
             try:
                 for table in _TABLES:
                     db.execute(table)
+                renew(db)
                 db.execute(f"PRAGMA application_id = {APPLICATION}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
             finally:

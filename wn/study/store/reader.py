@@ -1,7 +1,7 @@
 """The store of a study as everybody may read it, also while its driver writes it."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +111,10 @@ class Reader:
             cursor = self._db.execute(query, values)
         while page := self._fetched(cursor):
             yield from page
+
+    def define(self, name: str, function: Callable[[Any], Any]) -> None:
+        """Let queries of this reader call a function of one value."""
+        self._db.create_function(name, 1, function, deterministic=True)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -12,6 +12,10 @@ from wn.analysis.binarisation import Binarisation
 from wn.analysis.weights import STATISTICS
 from wn.engine.groups import group_sizes
 
+# Entries of the record of a study as a whole
+SPEC = "spec"  # the study as it is declared, in TOML
+EXPLICIT = "explicit"  # the study with maps and σ in place of what waits for midpoints, once they are known
+
 # A spec is cut in three: what tells the units of one curve apart, what tells the curves of one setting apart,
 # and the setting, which is the rest.
 OLD_STATISTICS = ("mean_abs", "std", "norm")  # of files whose names are those of layers alone

@@ -1,6 +1,7 @@
 """Midpoints of a study: one per curve, that is per setting, phase and place, over its repeats and σ."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ from wn.study.declare.resolve import StudyNetwork
 from wn.study.store.reader import CURVES, Reader, Row
 from wn.study.store.rows import unpacked_groups
 from wn.study.store.writer import Store
+from wn.study.tables.labels import with_labels
 from wn.study.tables.results import CURVE, CURVE_CELLS, Table, as_array
 from wn.walking.places import INFERENCE
 from wn.walking.results import FIT
@@ -50,12 +52,13 @@ class _Unit(NamedTuple):
 
 
 class StudyCurve(NamedTuple):
-    """A curve of the study: its id and that of its settings, digest, spec, classes, and where it is."""
+    """A curve of the study: its id and that of its settings, digest, specs, classes, and where it is."""
 
     id: int
     settings: int
     digest: str
     spec: str
+    settings_spec: str
     classes: int
     dataset: str
     model: str
@@ -64,6 +67,12 @@ class StudyCurve(NamedTuple):
     noise: str
     ratio: float | None
     repetitions: str
+    order: str
+    sigma_mul: float | None
+    mean_mul: float | None
+    mean_add: float | None
+    distribution: str
+    label: str
     phase: str
     site: int
     site_name: str
@@ -75,12 +84,16 @@ class StudyCurve(NamedTuple):
 
 
 class FittedCurve(NamedTuple):
-    """A curve with its midpoint, from finished units with these points; `missing` more are not finished."""
+    """A curve with its midpoint, from finished units with these points; `missing` more are not finished.
+
+    `levels` are the σ of all its units, ascending.
+    """
 
     curve: StudyCurve
     midpoint: Midpoint
     points: list[Row]  # the columns of POINT
     missing: int
+    levels: tuple[float, ...]
 
     @property
     def row(self) -> Row:
@@ -116,8 +129,10 @@ def midpoints(store: Reader) -> Table:
 
 def study_curves(store: Reader) -> list[StudyCurve]:
     """Return the curves under noise, in the order of the study."""
+    with_labels(store)
     rows = store.rows(
-        f"""SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.classes, {CURVE_CELLS}
+        f"""SELECT curves.id, curves.settings, curves.digest, curves.spec, settings.spec, settings.classes,
+                   {CURVE_CELLS}
             {CURVES} WHERE settings.noise != 'none' ORDER BY found.position"""
     )
     return [StudyCurve(*row) for row in rows]
@@ -168,7 +183,16 @@ def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
     chance, missing = 1 / curve.classes, NO_UNIT if clean else NO_CLEAN
     found = fit_curve(repeats, _counts(clean, grouped), chance, curve.phase, curve.noise, missing)
     points: list[Row] = [(*unit[:4], unit.correct / unit.total) for unit in done]
-    return FittedCurve(curve, found, points, len(units) - len(done))
+    levels = sorted({unit.sigma for unit in units})
+    return FittedCurve(curve, found, points, len(units) - len(done), tuple(levels))
+
+
+def by_setting(curves: Sequence[StudyCurve]) -> list[list[StudyCurve]]:
+    """Curves of the same settings together, settings in the order of their first curve."""
+    found: dict[int, list[StudyCurve]] = {}
+    for curve in curves:
+        found.setdefault(curve.settings, []).append(curve)
+    return list(found.values())
 
 
 def _counts(units: list[_Unit], grouped: bool) -> Counts:

@@ -18,8 +18,10 @@ from wn.analysis.binarisation import Binarisation
 from wn.analysis.weights import STATISTICS, growth
 from wn.basics.errors import WnError
 from wn.study.store.reader import AT_ONCE, CURVES, Reader, Row
-from wn.study.store.rows import unpacked, unpacked_groups
+from wn.study.store.rows import WeightStatistics, unpacked, unpacked_groups
+from wn.study.store.views import NOISE_CELLS, query
 from wn.study.store.writer import Store
+from wn.study.tables.labels import with_labels
 from wn.walking.results import POINT
 
 # Columns with their NumPy types; text, "U", is as wide as the longest
@@ -28,10 +30,19 @@ _SETTING = dict.fromkeys(("dataset", "model", "batch_norm"), "U") | {
     "noise": "U",
     "ratio": "f8",
     "repetitions": "U",
+    "order": "U",
+    "sigma_mul": "f8",
+    "mean_mul": "f8",
+    "mean_add": "f8",
+    "distribution": "U",
+    "label": "U",
 }
 _PLACE = {"phase": "U", "site": "i8", "site_name": "U"}
 CURVE = _SETTING | _PLACE
-CURVE_CELLS = ", ".join([f"settings.{name}" for name in _SETTING] + [f"curves.{name}" for name in _PLACE])
+LABEL = "label(curves.id)"  # a function that `with_labels` defines
+_CELLS = {name: f"settings.{name}" for name in _SETTING} | NOISE_CELLS | {"label": LABEL}
+_CELLS |= {name: f"curves.{name}" for name in _PLACE}
+CURVE_CELLS = ", ".join(_CELLS[name] for name in CURVE)
 RESULTS = CURVE | POINT | {"signal_power": "f8", "seed": "u8", "epochs": "i8", "curve": "U", "key": "U"}
 PROVENANCE = dict.fromkeys(("key", "backend", "machine", "versions", "commit"), "U") | {
     "seconds": "f8",
@@ -88,9 +99,11 @@ def _selected(
     where = " AND ".join(["status = 'done'", *(f'"{name}" IS ?' for name in equal)])
     values = [str(value) if COLUMNS[name] in ("U", "u8") else value for name, value in equal.items()]
     with Store.read(folder) as store, store.snapshot():
-        ((size,),) = store.rows(f"SELECT count(*) FROM results WHERE {where}", values)
+        with_labels(store)
+        view = f"({query('results', LABEL)})"
+        ((size,),) = store.rows(f"SELECT count(*) FROM {view} WHERE {where}", values)
         dtype = np.dtype([(name, _dtype(store, name)) for name in names])
-        rows = store.rows(f"SELECT {_quoted(names)} FROM results WHERE {where} ORDER BY position", values)
+        rows = store.rows(f"SELECT {_quoted(names)} FROM {view} WHERE {where} ORDER BY position", values)
         places = [place for place, name in enumerate(names) if COLUMNS[name] == "u8"]
         yield size, dtype, (_with_integers(row, places) for row in rows)
 
@@ -102,10 +115,10 @@ def _dtype(store: Reader, column: str) -> str:
         return kind
     if column in ("key", "finished"):
         return {"key": "U64", "finished": "U20"}[column]
-    table = "curves" if column in (*_PLACE, "curve") else "settings"
+    table = "curves" if column in (*_PLACE, "curve", "label") else "settings"
     table = "environments" if column in PROVENANCE else table
-    name = "digest" if column == "curve" else column
-    ((longest,),) = store.rows(f'SELECT max(length("{name}")) FROM {table}')
+    cell = "digest" if column == "curve" else _CELLS.get(column, f'"{column}"')
+    ((longest,),) = store.rows(f"SELECT max(length({cell})) FROM {table}")
     return f"U{max(longest or 1, 1)}"
 
 
@@ -145,9 +158,12 @@ def provenance(store: Reader, whole: bool = False) -> Table:
 
 def _of_units(store: Reader, columns: dict[str, str], whole: bool) -> Table:
     """Some columns of the finished units, in the order of the study; at the end those that it has no more."""
-    query = f"SELECT {_quoted(list(columns))} FROM {{}} WHERE status = 'done' ORDER BY {{}}"
+    with_labels(store)
     view, order = ("all_results", 'position IS NULL, position, "key"') if whole else ("results", "position")
-    return Table(columns, store.rows(query.format(view, order)))
+    rows = (
+        f"SELECT {_quoted(list(columns))} FROM ({query(view, LABEL)}) WHERE status = 'done' ORDER BY {order}"
+    )
+    return Table(columns, store.rows(rows))
 
 
 def settings(store: Reader) -> Table:
@@ -215,9 +231,13 @@ def weights(store: Reader) -> Table:
     return Table(WEIGHTS, (row for unit in rows for row in _weight_rows(*unit)))
 
 
-def _weight_rows(
-    key: bytes, names: str, packed: bytes, clean_names: str | None, clean_packed: bytes | None
-) -> Iterator[Row]:
+def with_growth(
+    names: str, packed: bytes, clean_names: str | None, clean_packed: bytes | None
+) -> WeightStatistics:
+    """Packed statistics and, as the last of each layer, the norm relative to that of the clean twin.
+
+    NaN where there is no twin, or one of other layers and epochs.
+    """
     own = unpacked(names, packed)
     values, norm = own.values, own.values[:, :, STATISTICS.index("norm")]  # (E, L, S) and (E, L)
     relative = np.full(norm.shape, np.nan)
@@ -225,8 +245,13 @@ def _weight_rows(
         clean = unpacked(clean_names, clean_packed)
         if clean.layers == own.layers and clean.values.shape == values.shape:
             relative = growth(norm, clean.values[:, :, STATISTICS.index("norm")])
-    numbers = np.concatenate([values, relative[:, :, None].astype(np.float32)], axis=2)  # (E, L, S + 1)
-    numbers = numbers.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
+    together = np.concatenate([values, relative[:, :, None].astype(np.float32)], axis=2)  # (E, L, S + 1)
+    return WeightStatistics(own.layers, together)
+
+
+def _weight_rows(key: bytes, *packed: Any) -> Iterator[Row]:
+    own = with_growth(*packed)
+    numbers = own.values.astype(str).astype(np.float64)  # the shortest decimals that give the same float32
     for layer, name in enumerate(own.layers):
         for epoch, row in enumerate(numbers[:, layer].tolist(), 1):
             yield key.hex(), name, epoch, *(None if value != value else value for value in row)

@@ -1,0 +1,1 @@
+"""Pictures: walks, and small multiples for reports."""

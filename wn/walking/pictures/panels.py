@@ -1,6 +1,7 @@
 """Small multiples: a panel for each site or setting, of one shape each, on shared axes."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wn.walking.pictures.drawing import GREY, LEGEND, RULE, TEXT, figure_of, style
-from wn.walking.scales import log_ticks, numbers, sigma_scale
+from wn.walking.pictures.drawing import GREY, LEGEND, RULE, TEXT, figure_of, literal, style
+from wn.walking.pictures.scales import log_ticks, numbers, sigma_scale
 
 Floats = NDArray[np.float64]
 
@@ -117,10 +118,11 @@ def lines(
     log_y: bool = False,
     level: float | None = None,
     log_x: bool | None = None,
+    width: float = WIDTH,
 ) -> Figure:
     """Lines by series in a panel for each key; x is σ unless `log_x` says, `level` is a horizontal rule."""
     names = _series(panels)
-    figure, grid = _grid(list(panels), x_label, y_label)
+    figure, grid = _grid(list(panels), x_label, y_label, width, most_columns=max(1, int(12 // width)))
     styles = series_style(names)
     values = [line.y[np.isfinite(line.y)] for of_panel in panels.values() for line in of_panel.values()]
     for (title, axes), of_panel in zip(grid, panels.values(), strict=True):
@@ -128,7 +130,10 @@ def lines(
         if log_x is None:
             _sigma_axis(axes, [line.x for line in of_panel.values()])
         elif log_x:
+            x = np.concatenate([line.x for line in of_panel.values()])
             axes.set_xscale("log")
+            axes.set_xlim(x.min() / 1.1, x.max() * 1.1)
+            log_ticks(axes.xaxis, *axes.get_xlim())
         for name, line in of_panel.items():
             axes.plot(line.x, line.y, **styles[name], zorder=3)
             if line.low is not None and line.high is not None:
@@ -176,12 +181,15 @@ def by_category(
 def heat_maps(
     panels: Mapping[str, Floats],
     x: Sequence[float],
-    y: Sequence[float],
+    y: Sequence[str],
     x_label: str,
     y_label: str,
     what: str,
 ) -> Figure:
-    """A map of values in [0, 1] for each key, (len(y), len(x)); NaN is left white. Colour bar: `what`."""
+    """A map of values in [0, 1] for each key, (len(y), len(x)); NaN is left white. Colour bar: `what`.
+
+    x are numbers, and y texts of them.
+    """
     figure, grid = _grid(list(panels), x_label, y_label)
     colours = matplotlib.colormaps["viridis"]
     image = None
@@ -190,7 +198,7 @@ def heat_maps(
         axes.grid(False)
         image = axes.imshow(values, origin="lower", aspect="auto", vmin=0, vmax=1, cmap=colours)
         _few_ticks(axes.set_xticks, numbers(list(x)), 45)
-        _few_ticks(axes.set_yticks, numbers(list(y)), 0)
+        _few_ticks(axes.set_yticks, list(y), 0)
     if image is not None:
         bar = figure.colorbar(image, ax=[axes for _, axes in grid], shrink=0.8)
         bar.set_label(what, fontsize=TEXT)
@@ -220,16 +228,18 @@ def _grid(
     figure = figure_of(0.4 + columns * width, 0.7 + rows * HEIGHT)
     axes: Any = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for row, column in np.ndindex(rows, columns):
-        style(axes[row, column], x_label if row == rows - 1 else "", y_label if column == 0 else "")
+        lowest = (row + 1) * columns + column >= len(titles)
+        style(axes[row, column], x_label if lowest else "", y_label if column == 0 else "")
     flat = axes.ravel().tolist()
     for unused in flat[len(titles) :]:
         unused.set_visible(False)
-    return figure, list(_titled(titles, flat))
+    return figure, list(_titled(titles, flat, int(width * 14)))
 
 
-def _titled(titles: Sequence[str], axes: Sequence[Axes]) -> Iterator[tuple[str, Axes]]:
+def _titled(titles: Sequence[str], axes: Sequence[Axes], letters: int) -> Iterator[tuple[str, Axes]]:
+    """Titles as text that fits the panel, which has room for so many letters."""
     for title, one in zip(titles, axes, strict=False):
-        yield title.replace("$", r"\$"), one
+        yield literal("\n".join(textwrap.wrap(title, letters))), one
 
 
 def _sigma_axis(axes: Axes, sigma: Sequence[Floats]) -> None:
@@ -255,5 +265,6 @@ def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=name, **look) for name, look in styles.items()]
-    columns = max(1, min(len(handles), int(figure.get_figwidth() // 1.9)))
+    width = 0.7 + 0.075 * max(map(len, styles))  # inches, of the longest
+    columns = max(1, min(len(handles), int(figure.get_figwidth() // width)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=GREY, **LEGEND)

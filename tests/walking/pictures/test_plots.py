@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE
-from wn.walking import plots
-from wn.walking.plots import Tables, in_words
+from wn.walking.pictures import plots
+from wn.walking.pictures.plots import Tables, in_words
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, failure_columns
 
 MLP = ["input", "fc1", "relu1", "fc2", "relu2", "fc3", "relu3", "logits"]

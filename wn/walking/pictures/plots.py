@@ -4,18 +4,15 @@ Figures are built without pyplot and without changing global settings, so that t
 the same result gives the same bytes. Exponents are Unicode: matplotlib's formula parser is not thread-safe.
 """
 
-import io
 import math
 import re
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -24,20 +21,27 @@ from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.files.outputs import make_folder
-from wn.files.whole import StrPath, as_path, whole_file
+from wn.files.whole import StrPath, as_path
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
-from wn.walking.scales import log_ticks, numbers, sigma_scale
+from wn.walking.pictures.drawing import (
+    GREY,
+    LEGEND,
+    RULE,
+    SHADE,
+    TEXT,
+    TITLE,
+    figure_of,
+    literal,
+    save,
+    style,
+)
+from wn.walking.pictures.scales import log_ticks, numbers, sigma_scale
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # of a structured array
 Sites = dict[str, int]  # the number of each site by its label
 
-DOTS_PER_INCH = 150
-TEXT, TITLE = 9, 10  # font sizes in points
-GREY, RULE, GRID, SHADE = "0.25", "0.45", "0.9", "0.93"  # of words, levels, grid and strips
 STRIP = 0.08  # height of the strip of sites not reached, of the axis
-LEGEND: dict[str, Any] = {"fontsize": TEXT, "title_fontsize": TEXT, "frameon": False}
 BARS: dict[str, Any] = {"linestyle": "none", "markersize": 5, "elinewidth": 1.3, "capsize": 3, "zorder": 3}
 
 
@@ -62,12 +66,6 @@ LINEAR = "s -"  # and convolution
 LINE: dict[str, Any] = {"linewidth": 1.2, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
 
 FAILED: dict[str, Any] = {"marker": "x", "linestyle": "none", "markersize": 5, "zorder": 4}
-
-_METADATA: dict[str, dict[str, None]] = {  # what would carry a date or a version
-    "png": {"Software": None},
-    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    "svg": {"Creator": None, "Date": None},
-}
 
 
 class Tables(NamedTuple):
@@ -99,7 +97,7 @@ def plot_curves(tables: Tables, path: StrPath) -> None:
     is the same byte for byte every time, except in formats that carry the date (.ps, .eps, .svgz). Raises
     WnError for another suffix and for tables without curves.
     """
-    _save(curves_figure(tables), as_path(path))
+    save(curves_figure(tables), as_path(path))
 
 
 def plot_midpoints(tables: Tables, path: StrPath) -> None:
@@ -108,7 +106,7 @@ def plot_midpoints(tables: Tables, path: StrPath) -> None:
     Sites whose midpoint is not reached are hollow markers in a strip at the edge beyond which it lies.
     Formats and errors as for `plot_curves`.
     """
-    _save(midpoints_figure(tables), as_path(path))
+    save(midpoints_figure(tables), as_path(path))
 
 
 # --- accuracy against σ ----------------------------------------------------------------------------------
@@ -128,11 +126,11 @@ def curves_figure(tables: Tables) -> Figure:
     columns = math.ceil(len(sites) / 16)
     legend = columns * (0.75 + 0.075 * max(map(len, sites)))
     panel = 4.4 + 0.04 * len(sites)
-    figure = _figure(1.6 + len(phases) * panel + legend, 0.6 + panel)
+    figure = figure_of(1.6 + len(phases) * panel + legend, 0.6 + panel)
     panels: list[Axes] = list(figure.subplots(1, len(phases), sharey=True, squeeze=False)[0])
     for axes, phase in zip(panels, phases, strict=True):
         in_phase, lost = rows["phase"] == phase, failed["phase"] == phase
-        _style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
+        style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
         axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
         sigma_scale(axes, np.unique([*rows["sigma"][in_phase], *failed["sigma"][lost]]))
         for index, (label, site) in enumerate(sites.items()):
@@ -152,7 +150,7 @@ def curves_figure(tables: Tables) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, Any]) -> None:
+def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, look: dict[str, Any]) -> None:
     """Draw mean and range over repeats at one site; on dense grids not every point has a marker."""
     if not rows.size:
         return
@@ -160,10 +158,10 @@ def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, style: dict[str, 
     repeats = [rows["accuracy"][rows["sigma"] == value] for value in sigma]
     low, mean, high = (np.array([of(values) for values in repeats]) for of in (np.min, np.mean, np.max))
     if rows.size > sigma.size:
-        axes.fill_between(sigma, low, high, color=style["color"], alpha=0.15, linewidth=0, zorder=2)
+        axes.fill_between(sigma, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=2)
     every = max(1, sigma.size // 12) if sigma.size > 25 else 1
     marked = slice(index % every, None, every)  # neighbours are marked at different σ
-    axes.plot(sigma, mean, **style, markevery=marked, gid=f"site{site}", zorder=3)
+    axes.plot(sigma, mean, **look, markevery=marked, gid=f"site{site}", zorder=3)
 
 
 def _draw_failed(axes: Axes, rows: Rows, site: int, height: float, colour: Any) -> None:
@@ -200,8 +198,8 @@ def _draw_levels(panels: list[Axes], tables: Tables) -> None:
         for axes in panels:
             axes.axhline(level, color=RULE, linestyle=line, linewidth=1, zorder=1, gid=name)
         y = max(level, y + 0.04)
-        style: dict[str, Any] = {"transform": beside, "va": "center", "color": GREY, "fontsize": TEXT - 1}
-        panels[-1].text(1.015, y, f"{name} {level:.3f}", **style)
+        look: dict[str, Any] = {"transform": beside, "va": "center", "color": GREY, "fontsize": TEXT - 1}
+        panels[-1].text(1.015, y, f"{name} {level:.3f}", **look)
 
 
 # --- midpoints by site -----------------------------------------------------------------------------------
@@ -228,9 +226,9 @@ def midpoints_figure(tables: Tables) -> Figure:
     up_to = "" if tables.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
     missing = {reason: _missing(reason, sigma, up_to) for reason in dict.fromkeys(reasons[~rows["reached"]])}
     places = _places(sites)
-    figure = _figure(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites)))
+    figure = figure_of(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites)))
     axes = figure.subplots()
-    _style(axes, "noise site", "midpoint noise level σ")
+    style(axes, "noise site", "midpoint noise level σ")
     edges = {mark.edge for mark in missing.values()}
     ends = _midpoint_ends(rows, sigma)
     axes.set_yscale("log")
@@ -279,8 +277,8 @@ def _draw_missing(axes: Axes, x: Floats, mark: _EdgeMarker, phase: str) -> None:
 
 
 def _hollow(mark: _EdgeMarker, colour: str) -> dict[str, Any]:
-    style = {"color": colour, "marker": mark.marker, "linestyle": "none"}
-    return style | {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.3}
+    look = {"color": colour, "marker": mark.marker, "linestyle": "none"}
+    return look | {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.3}
 
 
 def _missing(reason: str, sigma: Floats, up_to: str) -> _EdgeMarker:
@@ -288,7 +286,7 @@ def _missing(reason: str, sigma: Floats, up_to: str) -> _EdgeMarker:
         return _EdgeMarker("^", 1, f"not reached: never falls half-way{up_to}")
     if reason == ALREADY_BELOW:
         return _EdgeMarker("v", 0, f"not reached: already below half-way at σ = {numbers(sigma.tolist())[0]}")
-    return _EdgeMarker("X", 0, f"not reached: {_literal(reason)}")
+    return _EdgeMarker("X", 0, f"not reached: {literal(reason)}")
 
 
 def _midpoint_ends(rows: Rows, sigma: Floats) -> tuple[float, float]:
@@ -333,7 +331,7 @@ def _site_ticks(axes: Axes, places: dict[str, float], width: float) -> None:
 def _labels(rows: Rows) -> NDArray[np.str_]:
     """The label of each row's site: its number and name, or just its name for global and mapped noise."""
     pairs = zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)
-    return np.array([_literal(f"{site} {name}" if site >= 0 else name) for site, name in pairs], np.str_)
+    return np.array([literal(f"{site} {name}" if site >= 0 else name) for site, name in pairs], np.str_)
 
 
 def _sites(labels: NDArray[np.str_], numbers: NDArray[np.int64]) -> Sites:
@@ -344,51 +342,9 @@ def _sites(labels: NDArray[np.str_], numbers: NDArray[np.int64]) -> Sites:
     return dict(sorted(sites.items(), key=lambda item: (item[1] < 0, abs(item[1]))))
 
 
-def _literal(text: str) -> str:
-    """Keep dollar signs out of the formula parser."""
-    return text.replace("$", r"\$")
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure((width, height), DOTS_PER_INCH, facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label, fontsize=TEXT)
-    axes.set_ylabel(y_label, fontsize=TEXT)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=TEXT)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _head(figure: Figure, title: str, words: Sequence[str], repeats: int) -> None:
     """Write the title, and below it the run in words, broken to the width of the figure."""
     words = [*words, "1 repeat" if repeats == 1 else f"{repeats} repeats"]
     text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # no line breaks within
     lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
-    figure.suptitle(_literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    kind = path.suffix.lower().removeprefix(".")
-    kinds = figure.canvas.get_supported_filetypes()
-    if kind not in kinds:
-        allowed = ", ".join(f".{name}" for name in sorted(kinds))
-        raise WnError(f"can't draw {path.name}: the suffix must be one of {allowed}")
-    options: dict[str, Any] = {"metadata": _METADATA[kind]} if kind in _METADATA else {}
-    data = io.BytesIO()
-    figure.savefig(data, format=kind, dpi=DOTS_PER_INCH, facecolor="white", **options)
-    make_folder(path.parent)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(_stable_ids(data.getvalue()) if kind == "svg" else data.getvalue())
-
-
-def _stable_ids(svg: bytes) -> bytes:
-    """Number the random names in an svg file; matplotlib's own way is a global setting."""
-    for number, name in enumerate(dict.fromkeys(re.findall(rb'id="(\w*[0-9a-f]{10})"', svg))):
-        svg = re.sub(rb'(?<=["#])' + name + rb'(?=[")])', b"n%d" % number, svg)
-    return svg
+    figure.suptitle(literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)

@@ -1,0 +1,101 @@
+"""What a study has found, as the sections of its report take it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wn.engine.noise_spec import MIXED
+from wn.study.store.reader import Reader
+from wn.study.tables.fit import FittedCurve, StudyCurve, by_setting, fitted, study_curves
+from wn.study.tables.plot import sites_of
+from wn.study.tables.words import Words, with_labels_of
+from wn.walking.pictures.panels import Line
+from wn.walking.places import TRAINING
+from wn.walking.report.curves import Curve, label
+
+
+class Setting(NamedTuple):
+    """A network under an operator of noise: words, curves with fits, and what reports draw."""
+
+    curve: StudyCurve  # the first, with the labels of all
+    network: str
+    noise: str
+    fits: list[FittedCurve]
+    curves: list[Curve]
+
+    @property
+    def title(self) -> str:
+        """Network and noise."""
+        return f"{self.network}: {self.noise}"
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess."""
+        return 1 / self.curve.classes
+
+    @property
+    def is_point(self) -> bool:
+        """Whether each place has one σ."""
+        return all(len(fit.levels) == 1 for fit in self.fits)
+
+
+class Found(NamedTuple):
+    """A study that is read, and its settings in their order."""
+
+    store: Reader
+    words: Words
+    settings: list[Setting]
+
+
+def found_in(store: Reader) -> Found:
+    """Read and fit the curves of a study."""
+    curves = study_curves(store)
+    words = Words(curves)
+    return Found(store, words, [_setting(store, words, group) for group in by_setting(curves)])
+
+
+def _setting(store: Reader, words: Words, group: list[StudyCurve]) -> Setting:
+    first = with_labels_of(group)
+    fits = [fitted(store, curve) for curve in group]
+    curves = [
+        Curve(fit.curve.phase, site, place, fit.points, fit.midpoint)
+        for fit, (site, place) in zip(fits, sites_of(group), strict=True)
+        if fit.points
+    ]
+    return Setting(first, words.network(first), words.noise(first), fits, curves)
+
+
+def trained(setting: Setting) -> Iterator[tuple[str, FittedCurve]]:
+    """The curves of networks trained under noise, with their places as titles have them, in their order."""
+    yield from of_phase(setting, TRAINING)
+
+
+def of_phase(setting: Setting, phase: str) -> Iterator[tuple[str, FittedCurve]]:
+    """The curves of a phase with their places as titles have them, in the order of the network."""
+    sites = sites_of([fit.curve for fit in setting.fits])
+    pairs = zip(sites, setting.fits, strict=True)
+    for (site, name), fit in sorted(pairs, key=lambda pair: (pair[0][0] < 0, abs(pair[0][0]))):
+        if fit.curve.phase == phase:
+            yield label(site, name), fit
+
+
+def mean_line(levels: Mapping[float, Sequence[float]]) -> Line:
+    """Means of the values at each σ, with the lowest and highest where there are several."""
+    sigma = sorted(levels)
+    columns = [np.array([of(levels[value]) for value in sigma]) for of in (np.mean, np.min, np.max)]
+    several = any(len(values) > 1 for values in levels.values())
+    return Line(np.array(sigma), *(columns if several else columns[:1]))
+
+
+def by_network(settings: Iterable[Setting]) -> Mapping[str, list[Setting]]:
+    """Settings by network, in words."""
+    found: dict[str, list[Setting]] = {}
+    for setting in settings:
+        found.setdefault(setting.network, []).append(setting)
+    return found
+
+
+def is_mixed(setting: Setting) -> bool:
+    """Whether its noise has an amplitude and a ratio."""
+    return setting.curve.noise in MIXED and setting.curve.ratio is not None
