@@ -98,7 +98,7 @@ def network(row: dict[str, str]) -> str:
 
 
 def midpoints(name: str, page: "Page", *_: str) -> str:
-    """A picture and a table of midpoints by site, for each network and noise, trained clean and under noise."""
+    """A picture and a table of midpoints by site for each network and noise, clean and trained under it."""
     groups: dict[str, dict[str, dict[str, dict[str, str]]]] = defaultdict(lambda: defaultdict(dict))
     for row in gathered(name)["midpoints"]:
         if row["site"] != "-1":
