@@ -12,12 +12,14 @@ from msgspec import UNSET, UnsetType
 
 from wn.basics.errors import WnError
 from wn.basics.options import Option, annotation
+from wn.random import DISTRIBUTIONS
 
 KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 MIXED = ("mixed", "mixed-direct")
+ADDING = ("additive", *MIXED)  # the kinds that have a D,
+MULTIPLYING = ("multiplicative", *MIXED)  # and those that have an M
 ORDERS = ("mul_add", "add_mul")
 EXECUTIONS = ("single", "each")
-DISTRIBUTIONS = ("normal", "uniform", "laplace")
 DEFAULT_RATIO = 0.5
 
 

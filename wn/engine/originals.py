@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -9,10 +10,14 @@ KINDS = (FunctionType, type, staticmethod, classmethod, property)
 
 
 class Originals:
-    """The functions and classes of modules, and the methods of these classes, as they are now."""
+    """The functions and classes of modules, and the methods of these classes, as they are now.
+
+    Modules that are not there, as an engine without fusion has none, have no parts.
+    """
 
     def __init__(self, modules: Sequence[str]) -> None:
-        self._parts = [part for name in modules for part in _parts(import_module(name))]
+        there = [import_module(name) for name in modules if find_spec(name)]
+        self._parts = [part for module in there for part in _parts(module)]
 
     def replaced(self) -> str:
         """The name of the first of them that is another one today, "" if all are the same."""

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import prod
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numba
 import numpy as np
 
-from wn.engine.backends.numba import fused, layers
+from wn.engine.backends.numba import layers
 from wn.engine.backends.numba.kernel_calls import KernelCalls
 from wn.engine.backends.numba.kernels import draws, elementwise, loss, noise, small
 from wn.engine.backends.numba.pace import Pace
@@ -18,10 +20,22 @@ from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep,
 from wn.engine.backends.plain.base import Array, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
 from wn.engine.layers.cross_entropy import check_labels
 from wn.engine.ranges import not_finite
+
+
+def _fused() -> ModuleType | None:
+    """The pairs for neighbours at once. Without one of these files layers are run one by one, slower."""
+    if not all(map(find_spec, ("wn.engine.fusion", "wn.engine.backends.numba.fused"))):
+        return None
+    from wn.engine.backends.numba import fused
+
+    return fused
+
+
+FUSED = _fused()
 
 
 class NumbaBackend(KernelCalls):
@@ -34,7 +48,13 @@ class NumbaBackend(KernelCalls):
 
     name = "numba"
     libraries = ("numba",)
-    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | fused.OWN
+    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | (FUSED.OWN if FUSED else {})
+
+    @staticmethod
+    def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+        """See `Backend.rewritten`: neighbours become one layer, with the same bits."""
+        found: list[tuple[Runnable, int]] = (FUSED or KernelCalls).rewritten(layers, quiet)
+        return found
 
     @property
     def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]

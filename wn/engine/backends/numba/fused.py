@@ -3,7 +3,7 @@
 What is negative is cut off while it is in the cache, and masked where the gradient is read anyway.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from wn.engine.backends.numba import layers
 from wn.engine.backends.numba.kernel_calls import KernelCalls
 from wn.engine.backends.numba.kernels import batch_norm, convolution, products
 from wn.engine.backends.numba.recorded_calls import primitive
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics, rows
 from wn.engine.layers.convolution import ConvolutionParams
 from wn.engine.layers.linear import LinearParams
@@ -135,3 +135,8 @@ OWN = {
     fusion.INFERENCE_RELU: Formula(inference_relu_forward, _masked_first(layers.inference_backward)),
     fusion.INFERENCE_RELU_POOLING: Formula(inference_relu_pooling_forward, inference_relu_pooling_backward),
 }
+
+
+def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+    """The layers in order, with one in the place of neighbours that have a pair here."""
+    return fusion.fused(layers, quiet, OWN)

@@ -6,7 +6,6 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from math import prod
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -14,9 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 from wn import random
 from wn.engine.backends.plain import crops
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.fusion import RULES
 from wn.engine.layers import batch_norm
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import BatchStatistics, RunningStatistics
 from wn.engine.layers.cross_entropy import check_labels
 from wn.engine.layers.noise import DrawKey, Draws
@@ -67,10 +65,14 @@ class Backend:
             return layer.backward(self.xp, dy, cache, **static)
         return own.backward(self, dy, cache, **static)
 
-    @cached_property
-    def fuses(self) -> frozenset[Formula]:
-        """The formulas of `wn.engine.fusion` that it has pairs of its own for."""
-        return frozenset(rule.formula for rule in RULES if rule.formula in self.own)
+    @staticmethod
+    def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+        """The layers of a network in order as this backend runs them, each with how many it stands for.
+
+        A backend may put one layer in the place of neighbours that it does at once (`wn.engine.fusion`), but
+        never across noise. quiet: for each layer, whether no noise is active at its output.
+        """
+        return [(layer, 1) for layer in layers]
 
     def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
         """Return the running statistics of a batch norm after a batch, see `layers.batch_norm`."""
@@ -296,7 +298,7 @@ class Backend:
         second: Array,
         constants: Sequence[float] | Array,
     ) -> None:
-        """Update one parameter and its two moments in place; see `engine.optim.adam_step` for the formula."""
+        """Update one parameter and its two moments in place; see `optim.adam_update` for the formula."""
         step_size, beta1, beta2, second_correction, epsilon = constants
         first *= beta1
         first += (1 - beta1) * gradient

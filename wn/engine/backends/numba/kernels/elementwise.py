@@ -85,7 +85,7 @@ def adam(parameter: Array, gradient: Array, first: Array, second: Array, constan
 
     m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − step·m / (√v·correction + ε).
 
-    Arrays: flat, of the same size; constants: (step, β1, β2, correction, ε), see `wn.engine.optim.adam_step`.
+    Arrays: flat, of the same size; constants: (step, β1, β2, correction, ε), see `optim.adam_constants`.
     """
     size = len(parameter)
     if size <= ALONE:
