@@ -248,26 +248,20 @@ class Network:
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool = False
     ) -> tuple[Array | None, tuple[Any, ...]]:
         """Return (dx or None, gradients in the structure of the parameters)."""
-        with single_threaded_blas():
-            return self._backward(be, dlogits, cache, need_dx)
-
-    def _backward(
-        self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
-    ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
         grads: list[Any] = [()] * len(self.nodes)
         first_learning = next((i for i, node in enumerate(self.nodes) if node.layer.learns), 0)
-        for stage, kept, noise in zip(
-            *map(reversed, (cache.stages, cache.layers, cache.noise[1:])), strict=True
-        ):
-            dy = _noise_backward(be, dy, noise)
-            needed = need_dx or stage.node > first_learning
-            dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
-            if dy is not None and dy.dtype != dlogits.dtype:
-                raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
-            if not needed:  # the layers before have no parameters
-                return None, tuple(grads)
-        return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
+        backwards = map(reversed, (cache.stages, cache.layers, cache.noise[1:]))
+        with single_threaded_blas():
+            for stage, kept, noise in zip(*backwards, strict=True):
+                dy = _noise_backward(be, dy, noise)
+                needed = need_dx or stage.node > first_learning
+                dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
+                if dy is not None and dy.dtype != dlogits.dtype:
+                    raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
+                if not needed:  # the layers before have no parameters
+                    return None, tuple(grads)
+            return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
 
     def _forward(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine import own_layers
-from tests.engine.backends.recording import Anew, Watched
+from tests.engine.backends.numba.recording import Anew, Watched
 from tests.engine.backends.test_recordable import DATA, assert_same, network_of, trained
 from tests.walking.small_walks import small_data
 from wn.engine import loss as losses

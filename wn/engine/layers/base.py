@@ -84,7 +84,7 @@ def has_weights(params: Any) -> bool:
 
 
 def declares(thing: Any, name: str) -> bool:
-    """Return whether the class of a layer, or of another part of a step, itself says `name = True`.
+    """Whether the class of a layer, or of another part of a step, itself says `name = True`.
 
     What a class inherits does not count: it may well do something else in its forward and backward than the
     class that said so. Neither does an object that has a method of its own in place of its class's.

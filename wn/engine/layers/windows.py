@@ -71,7 +71,7 @@ def even_pieces(count: int, most: int) -> Iterator[slice]:
 
 
 def of_members(array: Array, members: slice) -> Array:
-    """Return what these members see of an array (P, …) or (1, …)."""
+    """The part of an array (P, …) or (1, …) that belongs to these members."""
     return array if array.shape[0] == 1 else array[members]
 
 
@@ -87,7 +87,7 @@ def pad(xp: ModuleType, x: Array, padding: Pair) -> Array:
 
 
 def seen(xp: ModuleType, padded: Array, sliding: Sliding) -> Array:
-    """Return what each place of the kernel sees at each place of the output, as a view without copies.
+    """The pixels under each place of the kernel at each place of the output, as a view without copies.
 
     seen[p,c,i,j,u,v,n] = x[p, c, u·SH + i, v·SW + j, n]; padded: (P|1, C, H, W, B);
     seen: (P|1, C, KH, KW, H', W', B), whose elements overlap in memory: read only.

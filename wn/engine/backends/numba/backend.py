@@ -23,6 +23,7 @@ from wn.engine.backends.threads import single_threaded_blas
 from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
 from wn.engine.layers.cross_entropy import check_labels
+from wn.engine.layers.noise import members
 from wn.engine.ranges import not_finite
 
 
@@ -202,38 +203,28 @@ class NumbaBackend(KernelCalls):
         second: list[Array],
         constants: Sequence[float],
     ) -> None:
-        """See `Backend.adam_updates`."""
-        recording = self._local.recording
-        if recording is None or not parameters:
-            super().adam_updates(parameters, gradients, first, second, np.array(constants, np.float64))
+        """See `Backend.adam_updates`: the same bits, in one call."""
+        recording, kinds = self._local.recording, (parameters, gradients, first, second)
+        if not parameters:
             return
-        if constants is not recording.constants:  # else the kernel would find others than it is given
-            recording.refuse("constants of Adam that are not the step's")
-        kinds = parameters, gradients, first, second
+        if recording is not None and constants is not recording.constants:
+            recording.refuse("constants of Adam that are not the step's")  # the kernel would find the step's
+        misfit = ""
         if len({array.dtype for kind in kinds for array in kind}) > 1:
-            recording.refuse("parameters and gradients of several types")
+            misfit = "parameters and gradients of several types"
+        elif not all(array.flags.c_contiguous for array in (*parameters, *first, *second)):
+            misfit = "parameters in another layout"  # a copy would be updated in their place
+        if misfit:
+            self.not_repeatable(misfit)
+            super().adam_updates(*kinds, list(map(float, constants)))
+            return
         arrays = [self.contiguous(*kind) for kind in kinds]
         addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
         sizes = np.array([array.size for array in parameters], np.int64)
-        recording.keep(arrays)
-        self.run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
-
-    @primitive
-    def adam_update(
-        self,
-        parameter: Array,
-        gradient: Array,
-        first: Array,
-        second: Array,
-        constants: Sequence[float] | Array,
-    ) -> None:
-        """See `Backend.adam_update`: the same bits."""
-        if not all(array.flags.c_contiguous for array in (parameter, first, second)):  # reshape would copy
-            self.not_repeatable("parameters in another layout")
-            super().adam_update(parameter, gradient, first, second, list(map(float, constants)))
-            return
-        flat = (array.reshape(-1) for array in (parameter, gradient, first, second))
-        self.run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
+        if recording is not None:
+            recording.keep(arrays)
+        like, numbers = parameters[0].reshape(-1), np.asarray(constants, np.float64)
+        self.run_last(elementwise.adam, addresses, sizes, like, numbers)
 
     @primitive
     def clip(self, w: Array, limit: float) -> None:
@@ -262,8 +253,8 @@ class NumbaBackend(KernelCalls):
             return x, None
         (x,) = self.contiguous(x)
         shape = (prod(x.shape[1:-1]), x.shape[-1])  # features, samples
-        kept = noise.members(multiplier)
-        y = self.empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
+        kept = members(multiplier)
+        y = self.empty((max(len(x), kept, members(offset)), *x.shape[1:]), x.dtype)
         m = self.empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
         recording = self._local.recording
         if recording is not None:

@@ -81,7 +81,7 @@ class Backend:
     # ---- evaluation -------------------------------------------------------------------------------------
 
     def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
-        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
+        """The number of labels (B,) that are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
 
         With `groups` G, by group of samples, n mod G: (P, G).
         """
@@ -113,7 +113,7 @@ class Backend:
         return array
 
     def all_finite(self, array: Array) -> bool:
-        """Return whether all elements are finite, as far as that is known at once.
+        """Whether all elements are finite, as far as that is known at once.
 
         A device that would have to be waited for says yes, and makes NaN of what follows.
         """
@@ -155,7 +155,7 @@ class Backend:
         return Room()
 
     def recorded(self, step: TrainingStep) -> TrainingStep:
-        """Return what does the same as `step`; it may repeat a recording of what `step` did before.
+        """A step that does the same as `step`; it may repeat a recording of what `step` did before.
 
         So it is for steps whose parts all say that they are `recordable`: whatever differs from step to step
         has to be in the arguments, and every array is computed and changed by primitives of the backend. What
@@ -210,7 +210,7 @@ class Backend:
         seed: int,
         epoch: int,
     ) -> Array:
-        """Return what `gather` does, of images that are cropped and flipped first: see `crops.augment`."""
+        """The result of `gather` for images that are cropped and flipped first: see `crops.augment`."""
         x = crops.augment(self.xp, images, samples, padding, flip, seed, epoch)
         return self.standardise(x, scale, mean, std, dtype)
 

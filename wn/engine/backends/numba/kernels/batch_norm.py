@@ -65,6 +65,8 @@ def forward_training(
 @parallel(FUSED)
 def backward_training(
     drows: Array,
+    y: Array,
+    masked: Array,
     rows: Array,
     gamma: Array,
     mean: Array,
@@ -78,37 +80,19 @@ def backward_training(
 
     x̂ = (rows − mean − residual)·inverse. As Σ_n x̂ = 0, dgamma is summed from differences of drows too.
     drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, residual, inverse: (P|1, F); dgamma, dbeta: (P, F).
+    Before a ReLU with output y they are those of masked, (P, F, N), which is drows where y > 0, else 0;
+    without one y and masked are (0, F, N).
     """
     members, features, _ = drows.shape
     for item in numba.prange(members * features):
         p, f = item // features, item % features
+        drow = drows[p, f]
+        if len(masked) > 0:
+            mask_to(masked[p, f], drow, y[p, f])
+            drow = masked[p, f]
         statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
         row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
-        dgamma[p, f], dbeta[p, f] = _backward(drows[p, f], row, factor, *statistics, dx[p, f])
-
-
-@parallel(FUSED)
-def backward_training_relu(
-    drows: Array,
-    y: Array,
-    masked: Array,
-    rows: Array,
-    gamma: Array,
-    mean: Array,
-    residual: Array,
-    inverse: Array,
-    dx: Array,
-    dgamma: Array,
-    dbeta: Array,
-) -> None:
-    """Write `backward_training` of masked, which is drows where y > 0, else 0: (P, F, N) all three."""
-    members, features, _ = drows.shape
-    for item in numba.prange(members * features):
-        p, f = item // features, item % features
-        mask_to(masked[p, f], drows[p, f], y[p, f])
-        statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
-        row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
-        dgamma[p, f], dbeta[p, f] = _backward(masked[p, f], row, factor, *statistics, dx[p, f])
+        dgamma[p, f], dbeta[p, f] = _backward(drow, row, factor, *statistics, dx[p, f])
 
 
 # ---- the primitives of a backend ---------------------------------------------------------------------
