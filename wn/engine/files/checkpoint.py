@@ -327,11 +327,7 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
 
 
 def metadata_of(
-    kind: Format,
-    network: Network,
-    seeds: tuple[int, ...],
-    tensors: Tensors,
-    record: Mapping[str, Any],
+    kind: Format, network: Network, seeds: tuple[int, ...], tensors: Tensors, record: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the metadata of a file; WnError for a record that is no JSON or a network not of `models`."""
     channels, height, width = network.input_shape

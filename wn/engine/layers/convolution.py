@@ -27,11 +27,7 @@ class ConvolutionCache(NamedTuple):
 
 
 def forward(
-    xp: ModuleType,
-    params: ConvolutionParams,
-    x: Array,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
+    xp: ModuleType, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
 ) -> tuple[Array, ConvolutionCache]:
     """Slide O kernels over every image.
 

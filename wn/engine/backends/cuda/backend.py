@@ -85,11 +85,6 @@ class CuPyBackend(Device):
         """True without looking, which would stop the device: `batch_norm` makes NaN of what is infinite."""
         return True
 
-    @property
-    def _kept(self) -> dict[Any, Array]:
-        """What `constant` keeps for this thread."""
-        return self._own.kept
-
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
         """Work in a stream of its own, in which steps can be recorded; at the end give free memory back."""

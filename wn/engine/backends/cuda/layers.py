@@ -95,11 +95,7 @@ def relu_backward(be: Device, dy: Array, cache: ReluCache) -> tuple[Array, tuple
 
 
 def cross_entropy_forward(
-    be: Device,
-    params: tuple[()],
-    logits: Array,
-    labels: Array,
-    class_weights: Sequence[float] | None = None,
+    be: Device, params: tuple[()], logits: Array, labels: Array, class_weights: Sequence[float] | None = None
 ) -> tuple[Array, CrossEntropyCache]:
     """Labels are not looked at, which would stop the device: the loss of those that are none is NaN."""
     if class_weights is None:
