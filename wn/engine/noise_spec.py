@@ -12,7 +12,6 @@ from msgspec import UNSET, UnsetType
 
 from wn.basics.errors import WnError
 from wn.basics.options import Option, annotation
-from wn.random import DISTRIBUTIONS
 
 KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 MIXED = ("mixed", "mixed-direct")
@@ -20,6 +19,7 @@ ADDING = ("additive", *MIXED)  # the kinds that have a D,
 MULTIPLYING = ("multiplicative", *MIXED)  # and those that have an M
 ORDERS = ("mul_add", "add_mul")
 EXECUTIONS = ("single", "each")
+DISTRIBUTIONS = ("normal", "uniform", "laplace")  # those of wn.random, which needs NumPy: --help does not
 DEFAULT_RATIO = 0.5
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.random import DISTRIBUTIONS
+from wn.engine.noise_spec import DISTRIBUTIONS
 
 try:
     from hypothesis import strategies as st
