@@ -219,7 +219,8 @@ class NumbaBackend(KernelCalls):
             super().adam_updates(*kinds, list(map(float, constants)))
             return
         arrays = [self.contiguous(*kind) for kind in kinds]
-        addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
+        rows = zip(*arrays, strict=True)
+        addresses = np.array([[array.ctypes.data for array in row] for row in rows], np.int64)
         sizes = np.array([array.size for array in parameters], np.int64)
         if recording is not None:
             recording.keep(arrays)

@@ -84,7 +84,7 @@ def adam(*parameters: list[Any]) -> None:
     """Update parameters, each with its gradient and its moments."""
     addresses = np.array([[array.ctypes.data for array in arrays] for arrays in parameters], np.int64)
     sizes = np.array([arrays[0].size for arrays in parameters])
-    elementwise.adam(addresses.T.copy(), sizes, parameters[0][0], ADAM)
+    elementwise.adam(addresses, sizes, parameters[0][0], ADAM)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -93,7 +93,7 @@ def adam(addresses: Array, sizes: Array, like: Array, constants: Array) -> None:
 
     m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − step·m / (√v·correction + ε).
 
-    addresses: (4, K), of parameters, gradients, first and second moments, arrays of the dtype of `like`;
+    addresses: (K, 4), of parameters, gradients, first and second moments, arrays of the dtype of `like`;
     sizes: (K,); constants: (step, β1, β2, correction, ε), see `optim.adam_constants`. The chunks of all
     arrays are items of one loop.
     """
@@ -106,10 +106,10 @@ def adam(addresses: Array, sizes: Array, like: Array, constants: Array) -> None:
             first -= -(-sizes[k] // CHUNK) * CHUNK
             k += 1
         part = slice(first, min(first + CHUNK, sizes[k]))
-        parameter = array_at(addresses[0, k], sizes[k], like)[part]
-        gradient = array_at(addresses[1, k], sizes[k], like)[part]
-        moment = array_at(addresses[2, k], sizes[k], like)[part]
-        second = array_at(addresses[3, k], sizes[k], like)[part]
+        parameter = array_at(addresses[k, 0], sizes[k], like)[part]
+        gradient = array_at(addresses[k, 1], sizes[k], like)[part]
+        moment = array_at(addresses[k, 2], sizes[k], like)[part]
+        second = array_at(addresses[k, 3], sizes[k], like)[part]
         _adam(parameter, gradient, moment, second, constants)
 
 
