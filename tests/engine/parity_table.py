@@ -217,7 +217,8 @@ def compare(pair: Pair, steps: int = STEPS, batch: int = BATCH) -> Differences:
     first = pass_differences(pair, found)
     for step in range(1, steps + 1):
         found = found if step == 1 else one_pass(pair, step, batch)
-        optim.adam_step(BE, pair.population.params, found.gradients, adam, step=step, learning_rate=RATE)
+        constants = optim.adam_constants(step, RATE)
+        optim.adam_update(BE, pair.population.params, found.gradients, adam, constants)
         optimiser.step()
     return first._replace(**state_differences(pair), inference=inference_difference(pair, batch))
 

@@ -1,5 +1,7 @@
 """Neighbours that are done at once: the bits of one after the other, and of an engine without fusion."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -12,9 +14,9 @@ from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.data.dataset import batch
 from wn.engine import backends, fusion, models
-from wn.engine import network as networks
 from wn.engine import noise as noises
 from wn.engine.backends.numba.backend import NumbaBackend
+from wn.engine.backends.plain.base import Backend
 from wn.engine.layers import batch_norm, convolution, linear, max_pooling, relu
 from wn.engine.layers.base import Formula
 from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics
@@ -189,7 +191,7 @@ def test_nan_infinity_and_negative_zero() -> None:
 
 def without_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks that are prepared from now on run their layers one by one."""
-    monkeypatch.setattr(networks, "fused", lambda layers, quiet, _: [(layer, 1) for layer in layers])
+    monkeypatch.setattr(NumbaBackend, "rewritten", staticmethod(Backend.rewritten))
 
 
 @pytest.mark.parametrize("noisy", ["nothing", "before", "after", "everything"])
@@ -229,11 +231,56 @@ def test_an_engine_without_fusion_makes_the_same_bits(
         assert same_bits(array, value)
     fewer = stages[1] - stages[0]
     assert stages[1] == len(network.nodes)
-    assert fewer >= len(relus) if be.fuses and noisy in ("nothing", "after") else fewer == 0
+    assert fewer >= len(relus) if backend == "numba" and noisy in ("nothing", "after") else fewer == 0
+
+
+WITHOUT_FILES = """
+import sys
+
+if "without" in sys.argv:  # as if the files were deleted
+    sys.modules["wn.engine.fusion"] = sys.modules["wn.engine.backends.numba.fused"] = None
+
+from hashlib import sha256
+
+import numpy as np
+
+from tests.walking.small_walks import small_data
+from wn.engine import backends, models
+from wn.engine import noise as noises
+from wn.engine.optim import arrays
+from wn.engine.training import TrainSettings, evaluate, train
+
+data = small_data(64, 10)
+for name in ("numpy", "numba"):
+    be = backends.get(name)
+    for batch_norm in ("none", "sites"):
+        network = models.build("lenet5", data.image_shape, 10, batch_norm)
+        noise = {2: noises.mixed(0.3, 0.5)}
+        population = train(be, network, data, TrainSettings(1, 32), seeds=(1, 2), noise=noise)
+        found = [*arrays(population[:2]), evaluate(be, network, population, data, noise=noise)]
+        bits = sha256(b"".join(array.tobytes() for array in found)).hexdigest()
+        print(name, batch_norm, bits, file=sys.stderr)
+        count = len(network.stages(be, True, frozenset()))
+        print(name, batch_norm, len(network.nodes) - count)
+"""
+
+
+def test_an_engine_whose_files_of_fusion_are_deleted_makes_the_same_bits() -> None:
+    """On both backends of the CPU, in processes of their own; only how many layers are run differs."""
+    fewer, bits = {}, {}
+    for way in ("with", "without"):
+        ran = subprocess.run(
+            [sys.executable, "-c", WITHOUT_FILES, way], capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        fewer[way], bits[way] = ran.stdout.splitlines(), ran.stderr
+    assert bits["with"] == bits["without"]
+    assert fewer["without"] == ["numpy none 0", "numpy sites 0", "numba none 0", "numba sites 0"]
+    assert fewer["with"] == ["numpy none 0", "numpy sites 0", "numba none 6", "numba sites 6"]
 
 
 def kinds(network: Network, training: bool, noisy: set[int]) -> list[str]:
-    stages = network.stages(NUMBA.fuses, training, frozenset(noisy))
+    stages = network.stages(NUMBA, training, frozenset(noisy))
     return ["+".join(type(layer).__name__ for layer in parts(stage.layer)) for stage in stages]
 
 

@@ -363,8 +363,8 @@ def test_a_network_knows_its_shapes_kind_and_weights():
         *models.BATCH_NORM
     ]
     assert [tuple(place) for place in dense.placed[:2]] == [
-        ("flatten", Flatten(), False, (1, 28, 28), (784,)),
-        ("fc1", Linear(8), True, (784,), (8,)),
+        ("flatten", Flatten(), (1, 28, 28), (784,)),
+        ("fc1", Linear(8), (784,), (8,)),
     ]
     params, states = lenet.template(BE, 3)
     assert list(lenet.weights(params)) == ["conv1", "conv2", "fc1", "fc2", "logits"]

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from reference import naive_training
 from tests.engine.populations import check_error
 from tests.engine.twin import BE, CONVOLUTIONAL, DENSE, by_name, random_network, same_bits
-from wn.engine.optim import Adam, AdamState, adam_start, adam_step, arrays, clamp_weights, cosine_annealing
+from wn.engine.optim import (
+    Adam,
+    AdamState,
+    adam_constants,
+    adam_start,
+    adam_update,
+    arrays,
+    clamp_weights,
+    cosine_annealing,
+)
 from wn.testing import strategies
 
 
@@ -66,7 +75,7 @@ def test_twenty_steps_equal_the_naive_ones(seed, learning_rate, beta1, beta2, ep
         grads = (Pair(*(scale * rng.standard_normal(array.shape) for array in arrays(params))), ())
         kept = [gradient.copy() for gradient in arrays(grads)]
         adam = Adam(beta1, beta2, epsilon)
-        adam_step(BE, params, grads, state, step=step, learning_rate=learning_rate, adam=adam)
+        adam_update(BE, params, grads, state, adam_constants(step, learning_rate, adam))
         expected = [
             naive_training.adam_step(p, g, m, v, step, learning_rate, beta1, beta2, epsilon)
             for g, (p, m, v) in zip(kept, expected, strict=True)
@@ -82,9 +91,9 @@ def test_twenty_steps_equal_the_naive_ones(seed, learning_rate, beta1, beta2, ep
 def test_the_constants_of_the_study_are_the_defaults():
     params, again = (Pair(np.ones((1, 3)), np.zeros((1, 2))) for _ in range(2))
     grads = Pair(np.array([[0.5, -2e3, 0.0]]), np.ones((1, 2)))
-    adam_step(BE, params, grads, adam_start(BE, params), step=1, learning_rate=0.1)
+    adam_update(BE, params, grads, adam_start(BE, params), adam_constants(1, 0.1))
     constants = Adam(0.9, 0.999, 1e-8)
-    adam_step(BE, again, grads, adam_start(BE, again), step=1, learning_rate=0.1, adam=constants)
+    adam_update(BE, again, grads, adam_start(BE, again), adam_constants(1, 0.1, constants))
     np.testing.assert_array_equal(params.w, again.w)
     # the first step is η·g/(|g| + ε): the learning rate times the sign
     np.testing.assert_allclose(params.w, [[0.9, 1.1, 1.0]], rtol=1e-8)
@@ -99,7 +108,7 @@ def test_members_and_dtypes_keep_to_themselves():
         state = adam_start(BE, params)
         for step in (1, 2, 3):
             grads = Pair(g[part] / step, g[part, 0])
-            adam_step(BE, params, grads, state, step=step, learning_rate=0.01)
+            adam_update(BE, params, grads, state, adam_constants(step, 0.01))
         return params
 
     together, alone = trained(slice(None)), trained(slice(1, 2))
@@ -111,17 +120,12 @@ def test_members_and_dtypes_keep_to_themselves():
 def test_gradients_of_another_structure_are_refused():
     params = Pair(np.ones((1, 2)), np.ones((1, 2)))
     with pytest.raises(ValueError, match="zip"):
-        adam_step(BE, params, (np.ones((1, 2)),), adam_start(BE, params), step=1, learning_rate=1.0)
+        adam_update(BE, params, (np.ones((1, 2)),), adam_start(BE, params), adam_constants(1, 1.0))
 
 
 @pytest.mark.parametrize("step", [0, -1])
 def test_steps_count_from_one(step):
-    params = Pair(np.ones((1, 2)), np.ones((1, 2)))
-    state = adam_start(BE, params)
-    check_error(
-        lambda: adam_step(BE, params, params, state, step=step, learning_rate=1.0),
-        f"step is {step}: steps count from 1",
-    )
+    check_error(lambda: adam_constants(step, 1.0), f"step is {step}: steps count from 1")
 
 
 @pytest.mark.parametrize("name", ["beta1", "beta2"])

@@ -1,16 +1,17 @@
 """Fusion: neighbours that a backend can do at once become one layer, with the bits of one after the other.
 
 A fused layer has a formula, that of one layer after the other; a backend that does them at once has a pair of
-its own for it. Without fusion a network runs its layers one by one, slower. What pays: docs/backends.md.
+its own for it, and calls `fused` in its `rewritten`. Without this file networks run their layers one by one,
+slower. What pays: docs/backends.md.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from wn.engine.layers import batch_norm, convolution, linear, max_pooling, relu
-from wn.engine.layers.base import Formula, Runnable, own_methods
+from wn.engine.layers.base import Formula, OfFormula, OfWeights, Runnable, own_methods
 from wn.engine.layers.batch_norm import BatchNormInference, BatchNormTraining
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.linear import Linear
@@ -20,36 +21,37 @@ from wn.engine.layers.windows import Array, Pair
 
 
 def fused(
-    layers: Sequence[Runnable], quiet: Sequence[bool], formulas: Set[Formula]
+    layers: Sequence[Runnable], quiet: Sequence[bool], formulas: Container[Formula]
 ) -> list[tuple[Runnable, int]]:
     """The layers in order, some replaced by one that stands for several; each with how many it stands for.
 
     quiet: for each layer, whether no noise is active at its output. Noise is never taken into a fused layer.
-    formulas: those of fused layers that a backend can do at once, see `RULES`.
+    formulas: those of fused layers that a backend can do at once, see `NEIGHBOURS`.
     """
-    rules = [rule for rule in RULES if rule.formula in formulas]
+    possible = [neighbours for neighbours in NEIGHBOURS if neighbours.formula in formulas]
     found, start = list[tuple[Runnable, int]](), 0
     while start < len(layers):
-        rule = next((rule for rule in rules if _fits(rule, layers[start:], quiet[start:])), None)
-        count = 1 if rule is None else len(rule.kinds)
+        fitting = (some for some in possible if _begin(layers[start:], quiet[start:], some.kinds))
+        first = next(fitting, None)
+        count = 1 if first is None else len(first.kinds)
         group = layers[start : start + count]
-        found.append((group[0] if rule is None else Fused(rule.formula, tuple(group)), count))
+        found.append((group[0] if first is None else Fused(first.formula, tuple(group)), count))
         start += count
     return found
 
 
-class Rule(NamedTuple):
-    """The formula that stands for neighbours of these kinds."""
+class Neighbours(NamedTuple):
+    """Neighbours of these kinds, and the formula that stands for them."""
 
     kinds: tuple[type, ...]
     formula: Formula
 
 
-def _fits(rule: Rule, layers: Sequence[Runnable], quiet: Sequence[bool]) -> bool:
-    """Whether layers begin with those of a rule: of exactly its types, as a subclass of ReLU may be leaky."""
-    count = len(rule.kinds)
-    kinds = tuple(type(layer) for layer in layers[:count])
-    return kinds == rule.kinds and all(quiet[: count - 1]) and not any(map(own_methods, layers[:count]))
+def _begin(layers: Sequence[Runnable], quiet: Sequence[bool], kinds: tuple[type, ...]) -> bool:
+    """Whether layers begin with those: of exactly these types, as a subclass of ReLU may be leaky."""
+    count = len(kinds)
+    same = tuple(type(layer) for layer in layers[:count]) == kinds
+    return same and all(quiet[: count - 1]) and not any(map(own_methods, layers[:count]))
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ class Fused:
 
     @cached_property
     def static(self) -> tuple[Pair, ...]:
-        """The settings that the formula takes."""
+        """The settings that the formula takes: a window, and those of the first layer."""
         first, last = self.layers[0], self.layers[-1]
-        window = (last.window,) if isinstance(last, MaxPooling) else ()
-        return (*window, first.stride, first.padding) if isinstance(first, Convolution) else window
+        window = last.static if isinstance(last, MaxPooling) else ()
+        return (*window, *first.static) if isinstance(first, OfFormula) else window
 
     def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See the layers."""
@@ -76,7 +78,7 @@ class Fused:
 
     def backward(self, be: Any, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See the layers."""
-        static = {"need_dx": need_dx} if isinstance(self.layers[0], Linear | Convolution) else {}
+        static = {"need_dx": need_dx} if isinstance(self.layers[0], OfWeights) else {}
         found: tuple[Array | None, Any] = be.backward(self.formula, dy, cache, **static)
         return found
 
@@ -124,12 +126,12 @@ CONVOLUTION_RELU_POOLING = _then_max_pooling(CONVOLUTION_RELU)
 TRAINING_RELU_POOLING = _then_max_pooling(TRAINING_RELU)
 INFERENCE_RELU_POOLING = _then_max_pooling(INFERENCE_RELU)
 
-RULES = (  # the longest first
-    Rule((Convolution, Relu, MaxPooling), CONVOLUTION_RELU_POOLING),
-    Rule((BatchNormTraining, Relu, MaxPooling), TRAINING_RELU_POOLING),
-    Rule((BatchNormInference, Relu, MaxPooling), INFERENCE_RELU_POOLING),
-    Rule((Linear, Relu), LINEAR_RELU),
-    Rule((Convolution, Relu), CONVOLUTION_RELU),
-    Rule((BatchNormTraining, Relu), TRAINING_RELU),
-    Rule((BatchNormInference, Relu), INFERENCE_RELU),
+NEIGHBOURS = (  # the longest first
+    Neighbours((Convolution, Relu, MaxPooling), CONVOLUTION_RELU_POOLING),
+    Neighbours((BatchNormTraining, Relu, MaxPooling), TRAINING_RELU_POOLING),
+    Neighbours((BatchNormInference, Relu, MaxPooling), INFERENCE_RELU_POOLING),
+    Neighbours((Linear, Relu), LINEAR_RELU),
+    Neighbours((Convolution, Relu), CONVOLUTION_RELU),
+    Neighbours((BatchNormTraining, Relu), TRAINING_RELU),
+    Neighbours((BatchNormInference, Relu), INFERENCE_RELU),
 )

@@ -13,9 +13,8 @@ from wn.basics.numbers import is_integer
 from wn.engine.backends.plain.base import Array, Backend
 from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.fusion import fused
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Formula, Layer, Runnable, Shape, declares, has_weights
+from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.noise import SiteNoise
 from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
@@ -26,6 +25,7 @@ PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
 MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
 Watch = Callable[[int, Array], None]
+Rewritten = Callable[[Sequence[Runnable], Sequence[bool]], list[tuple[Runnable, int]]]  # of a backend
 
 
 class Node(NamedTuple):
@@ -42,7 +42,6 @@ class Placed(NamedTuple):
 
     name: str
     layer: Layer
-    is_site: bool
     input_shape: Shape
     output_shape: Shape
 
@@ -119,7 +118,7 @@ class Network:
                     f"{self.name}: layer {node.name!r} does not fit: its input has shape {shape} "
                     f"(the network's input {self.input_shape}): {error}"
                 ) from None
-            found.append(Placed(node.name, node.layer, node.site, shape, after))
+            found.append(Placed(node.name, node.layer, shape, after))
             shape = after
         return tuple(found)
 
@@ -239,7 +238,7 @@ class Network:
         """Return the activation at every site in inference without noise; the last are the logits."""
         activations = [x]
         with single_threaded_blas():
-            for stage in self.stages(be.fuses, False, frozenset(range(len(self.site_names)))):
+            for stage in self.stages(be, False, frozenset(range(len(self.site_names)))):
                 x, _, _ = stage.layer.forward(be, params[stage.node], stage.given(x), states[stage.node])
                 if stage.site is not None:
                     activations.append(x)
@@ -249,26 +248,20 @@ class Network:
         self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool = False
     ) -> tuple[Array | None, tuple[Any, ...]]:
         """Return (dx or None, gradients in the structure of the parameters)."""
-        with single_threaded_blas():
-            return self._backward(be, dlogits, cache, need_dx)
-
-    def _backward(
-        self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool
-    ) -> tuple[Array | None, tuple[Any, ...]]:
         dy: Array | None = dlogits
         grads: list[Any] = [()] * len(self.nodes)
         first_learning = next((i for i, node in enumerate(self.nodes) if node.layer.learns), 0)
-        for stage, kept, noise in zip(
-            *map(reversed, (cache.stages, cache.layers, cache.noise[1:])), strict=True
-        ):
-            dy = _noise_backward(be, dy, noise)
-            needed = need_dx or stage.node > first_learning
-            dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
-            if dy is not None and dy.dtype != dlogits.dtype:
-                raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
-            if not needed:  # the layers before have no parameters
-                return None, tuple(grads)
-        return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
+        backwards = map(reversed, (cache.stages, cache.layers, cache.noise[1:]))
+        with single_threaded_blas():
+            for stage, kept, noise in zip(*backwards, strict=True):
+                dy = _noise_backward(be, dy, noise)
+                needed = need_dx or stage.node > first_learning
+                dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
+                if dy is not None and dy.dtype != dlogits.dtype:
+                    raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
+                if not needed:  # the layers before have no parameters
+                    return None, tuple(grads)
+            return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
 
     def _forward(
         self,
@@ -280,7 +273,7 @@ class Network:
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
-        stages = self.stages(be.fuses, conditions.training, conditions.noisy_sites(), first_site)
+        stages = self.stages(be, conditions.training, conditions.noisy_sites(), first_site)
         dtype, new_states, caches = x.dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
@@ -297,10 +290,10 @@ class Network:
         return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
     def stages(
-        self, fuses: frozenset[Formula], training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
+        self, be: Backend, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
     ) -> tuple[Stage, ...]:
-        """The layers behind a site as they are run in a phase, with noise at some sites."""
-        key = fuses, training, noisy, first_site
+        """The layers behind a site as a backend runs them in a phase, with noise at some sites."""
+        key = be.rewritten, training, noisy, first_site
         if key not in self._stages:
             self._stages[key] = self._prepared(*key)
         return self._stages[key]
@@ -310,14 +303,14 @@ class Network:
         return {}
 
     def _prepared(
-        self, fuses: frozenset[Formula], training: bool, noisy: frozenset[int], first_site: int
+        self, rewritten: Rewritten, training: bool, noisy: frozenset[int], first_site: int
     ) -> tuple[Stage, ...]:
         start = self.site_depths[first_site]
         sites = {count - 1: site for site, count in enumerate(self.site_depths)}  # by the node before them
         quiet = [sites.get(index) not in noisy for index in range(start, len(self.nodes))]
         layers = [node.layer.for_phase(training) for node in self.nodes[start:]]
         stages, index = [], start
-        for layer, count in fused(layers, quiet, fuses):
+        for layer, count in rewritten(layers, quiet):
             reads_only = count > 1 or declares(self.nodes[index].layer, "recordable")
             stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
             index += count

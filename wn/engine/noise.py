@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.basics.numbers import is_integer
-from wn.engine.noise_spec import DEFAULT_RATIO, MIXED, NoiseSpec, check_choice, check_option, may_be_single
+from wn.engine.noise_spec import (
+    ADDING,
+    DEFAULT_RATIO,
+    MULTIPLYING,
+    RULES,
+    NoiseSpec,
+    check_choice,
+    check_option,
+    may_be_single,
+)
 
 MOST_DRAWS = 4096  # repetitions with draws of their own: as many as the addresses of wn.random hold
 
@@ -279,11 +288,11 @@ def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:
 
 
 def _check_kind(noise: Noise) -> None:
-    if noise.kind in ("none", "additive") and noise.has_multiplier:
+    if noise.kind not in MULTIPLYING and noise.has_multiplier:
         raise WnError(f"{noise.kind} noise does not multiply: sigma_mul must be 0 and mean_mul 1")
-    if noise.kind in ("none", "multiplicative") and noise.has_offset:
+    if noise.kind not in ADDING and noise.has_offset:
         raise WnError(f"{noise.kind} noise does not add: sigma_add and mean_add must be 0")
-    if noise.kind not in MIXED and noise.order != "mul_add":
+    if noise.kind not in RULES["order"].kinds and noise.order != "mul_add":
         raise WnError(f"{noise.kind} noise has no order {noise.order}: an order goes with mixed noise")
 
 

@@ -15,9 +15,11 @@ from wn.basics.options import Option, annotation
 
 KINDS = ("none", "additive", "multiplicative", "mixed", "mixed-direct")
 MIXED = ("mixed", "mixed-direct")
+ADDING = ("additive", *MIXED)  # the kinds that have a D,
+MULTIPLYING = ("multiplicative", *MIXED)  # and those that have an M
 ORDERS = ("mul_add", "add_mul")
 EXECUTIONS = ("single", "each")
-DISTRIBUTIONS = ("normal", "uniform", "laplace")
+DISTRIBUTIONS = ("normal", "uniform", "laplace")  # those of wn.random, which needs NumPy: --help does not
 DEFAULT_RATIO = 0.5
 
 

@@ -59,27 +59,6 @@ def adam_start(be: Backend, params: Any) -> AdamState:
     return AdamState(first, second)
 
 
-def adam_step(
-    be: Backend,
-    params: Any,
-    grads: Any,
-    state: AdamState,
-    *,
-    step: int,
-    learning_rate: float,
-    adam: Adam | None = None,
-) -> None:
-    """Update `params` and `state` in place; `step` t counts from 1.
-
-    m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,
-    θ ← θ − η/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + ε).
-
-    Every member of the population has its own parameters and moments; η is shared. Source: Kingma & Ba
-    (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses. Raises WnError for t < 1.
-    """
-    adam_update(be, params, grads, state, adam_constants(step, learning_rate, adam))
-
-
 def adam_constants(step: int, learning_rate: float, adam: Adam | None = None) -> tuple[float, ...]:
     """The constants of step t of Adam: η/(1−β1ᵗ), β1, β2, 1/√(1−β2ᵗ), ε; WnError for t < 1."""
     if step < 1:
@@ -95,7 +74,14 @@ def adam_constants(step: int, learning_rate: float, adam: Adam | None = None) ->
 
 
 def adam_update(be: Backend, params: Any, grads: Any, state: AdamState, constants: Sequence[float]) -> None:
-    """Update `params` and `state` in place with the constants of a step."""
+    """Update `params` and `state` in place with the constants of step t, see `adam_constants`.
+
+    m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,
+    θ ← θ − η/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + ε).
+
+    Every member of the population has its own parameters and moments; η is shared. Source: Kingma & Ba
+    (arXiv 1412.6980), Algorithm 1, in the order of operations that PyTorch uses.
+    """
     moments = arrays(state.first), arrays(state.second)
     be.adam_updates(arrays(params), arrays(grads), *moments, constants)
 

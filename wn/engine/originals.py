@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -9,23 +10,35 @@ KINDS = (FunctionType, type, staticmethod, classmethod, property)
 
 
 class Originals:
-    """The functions and classes of modules, and the methods of these classes, as they are now."""
+    """The functions and classes of modules, and the methods of these classes, as they are now.
+
+    Modules that are not there, as an engine without fusion has none, have no parts.
+    """
 
     def __init__(self, modules: Sequence[str]) -> None:
-        self._parts = [part for name in modules for part in _parts(import_module(name))]
+        there = [import_module(name) for name in modules if find_spec(name)]
+        self._parts = [(owner, _parts(owner)) for module in there for owner in _owners(module)]
 
     def replaced(self) -> str:
         """The name of the first of them that is another one today, "" if all are the same."""
-        for owner, name, original in self._parts:
-            if vars(owner).get(name) is not original:
-                return f"{owner.__name__}.{name}"
+        for owner, originals in self._parts:
+            now = _parts(owner)
+            # A class may have got a method in the place of one that it inherits.
+            names = originals | now if isinstance(owner, type) else originals
+            for name in names:
+                if now.get(name) is not originals.get(name):
+                    return f"{owner.__name__}.{name}"
         return ""
 
 
-def _parts(module: ModuleType) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, name, value) of the module's functions, classes, and attributes of these classes."""
-    for name, value in vars(module).items():
-        if isinstance(value, KINDS):
-            yield module, name, value
+def _owners(module: ModuleType) -> Iterator[Any]:
+    """Yield the module and its own classes."""
+    yield module
+    for value in vars(module).values():
         if isinstance(value, type) and value.__module__ == module.__name__:
-            yield from ((value, key, item) for key, item in vars(value).items() if isinstance(item, KINDS))
+            yield value
+
+
+def _parts(owner: Any) -> dict[str, Any]:
+    """The functions and classes of a module, or the methods and properties of a class, by name."""
+    return {name: value for name, value in vars(owner).items() if isinstance(value, KINDS)}

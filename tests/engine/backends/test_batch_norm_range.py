@@ -234,7 +234,7 @@ def test_the_running_mean_lies_between_numbers_of_the_dtype(dtype: Any, backend:
 
 def normalised_relu(be: Any, params: Any, running: Any, x: Any) -> tuple[Any, Any]:
     """The ReLU of a batch norm at inference, at once where the backend can."""
-    if fusion.INFERENCE_RELU in be.fuses:
+    if fusion.INFERENCE_RELU in be.own:
         return be.forward(fusion.INFERENCE_RELU, params, x, running)
     y, cache = norms.forward_inference(be, params, running, x)
     return relu.forward(be, (), y)[0], cache
@@ -242,7 +242,7 @@ def normalised_relu(be: Any, params: Any, running: Any, x: Any) -> tuple[Any, An
 
 def pooled_relu(be: Any, params: Any, running: Any, x: Any, window: tuple[int, int]) -> Any:
     """The largest values of that ReLU, at once where the backend can."""
-    if fusion.INFERENCE_RELU_POOLING in be.fuses:
+    if fusion.INFERENCE_RELU_POOLING in be.own:
         return be.forward(fusion.INFERENCE_RELU_POOLING, params, x, window, running)[0]
     return max_pooling.forward(be, (), normalised_relu(be, params, running, x)[0], window)[0]
 

@@ -16,7 +16,7 @@ import pytest
 from tests.engine import own_layers
 from tests.engine.backends.cuda import needs_compiler
 from tests.engine.backends.cuda.fake_cupy import backend as cuda
-from tests.engine.backends.recording import Anew, Watched
+from tests.engine.backends.numba.recording import Anew, Watched
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.engine import backends, models, noise, optim, training

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from tests.engine import own_layers
-from tests.engine.backends.recording import Anew, Watched
+from tests.engine.backends.numba.recording import Anew, Watched
 from tests.engine.backends.test_recordable import DATA, assert_same, network_of, trained
 from tests.walking.small_walks import small_data
 from wn.engine import loss as losses
 from wn.engine import models, optim, training
 from wn.engine.layers import relu
+from wn.engine.layers.base import OfFormula
+from wn.engine.layers.batch_norm import BatchNormTraining
 from wn.engine.layers.linear import Linear
+from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.training import TrainSettings, train
 from wn.testing import check_recorded
@@ -69,14 +72,16 @@ def test_what_counts_in_place_of_a_part_of_the_package_is_not_recorded(
     assert_same(*found)
 
 
+@pytest.mark.parametrize("layer", [Relu, BatchNormTraining, MaxPooling, OfFormula])
 def test_a_method_of_a_layer_of_the_package_that_was_replaced_is_found(
-    monkeypatch: pytest.MonkeyPatch,
+    layer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its own, or one in the place of an inherited one."""
     assert training.ORIGINALS.replaced() == ""
-    forward = Relu.forward
-    monkeypatch.setattr(Relu, "forward", lambda *arguments, **named: forward(*arguments, **named))
-    assert training.ORIGINALS.replaced() == "Relu.forward"
-    with pytest.raises(AssertionError, match=r"another Relu\.forward than the package's"):
+    forward = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda *arguments, **named: forward(*arguments, **named))
+    assert training.ORIGINALS.replaced() == f"{layer.__name__}.forward"
+    with pytest.raises(AssertionError, match=rf"another {layer.__name__}\.forward than the package's"):
         check_recorded(Linear(3), (4,))
 
 

@@ -139,11 +139,13 @@ def load(path: StrPath) -> Loaded:
 
 def describe(network: Network, population: Population) -> str:
     """Return a network and its population in one line."""
-    members, shape = len(population.seeds), "×".join(map(str, network.input_shape))
-    return (
-        f"{network.name} (batch norm {network.batch_norm}, input {shape}, {network.classes} classes), "
-        f"{members} member{'s' if members > 1 else ''}"
-    )
+    members = len(population.seeds)
+    return f"{_in_words(network)}, {members} member{'s' if members > 1 else ''}"
+
+
+def _in_words(network: Network) -> str:
+    shape = "×".join(map(str, network.input_shape))
+    return f"{network.name} (batch norm {network.batch_norm}, input {shape}, {network.classes} classes)"
 
 
 # ---- names and trees --------------------------------------------------------------------------------------
@@ -239,11 +241,7 @@ def check_specs(
     }
     texts = [f"{problem}: {_some(names)}" for problem, names in problems.items() if names]
     if texts:
-        shape = "×".join(map(str, network.input_shape))
-        raise WnError(
-            f"{what} does not fit {network.name} (batch norm {network.batch_norm}, input {shape}, "
-            f"{network.classes} classes): {'; '.join(texts)}"
-        )
+        raise WnError(f"{what} does not fit {_in_words(network)}: {'; '.join(texts)}")
 
 
 def check_values(what: str, tensors: Tensors) -> None:
@@ -329,11 +327,7 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
 
 
 def metadata_of(
-    kind: Format,
-    network: Network,
-    seeds: tuple[int, ...],
-    tensors: Tensors,
-    record: Mapping[str, Any],
+    kind: Format, network: Network, seeds: tuple[int, ...], tensors: Tensors, record: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the metadata of a file; WnError for a record that is no JSON or a network not of `models`."""
     channels, height, width = network.input_shape

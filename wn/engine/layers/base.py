@@ -84,7 +84,7 @@ def has_weights(params: Any) -> bool:
 
 
 def declares(thing: Any, name: str) -> bool:
-    """Return whether the class of a layer, or of another part of a step, itself says `name = True`.
+    """Whether the class of a layer, or of another part of a step, itself says `name = True`.
 
     What a class inherits does not count: it may well do something else in its forward and backward than the
     class that said so. Neither does an object that has a method of its own in place of its class's.
@@ -116,12 +116,41 @@ class Stateless:
         return self
 
 
+class OfFormula(Stateless):
+    """A layer in a network that is one formula, the same in both phases."""
+
+    formula: ClassVar[Formula]
+
+    @property
+    def static(self) -> tuple[Any, ...]:
+        """The settings that the formula's forward takes after x."""
+        return ()
+
+    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+        """See `forward` of the layer's module."""
+        y, cache = be.forward(self.formula, params, x, *self.static)
+        return y, cache, state
+
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward` of the layer's module."""
+        return be.backward(self.formula, dy, cache)
+
+
+class OfWeights(OfFormula):
+    """A layer that is one formula with weights: its backward leaves dx out where nothing needs it."""
+
+    learns: ClassVar[bool] = True
+
+    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
+        """See `backward` of the layer's module."""
+        return be.backward(self.formula, dy, cache, need_dx=need_dx)
+
+
 @dataclass(frozen=True)
-class Pooling(Stateless):
+class Pooling(OfFormula):
     """A pooling with stride = window (height, width) in a network; a kind gives its name and formula."""
 
     kind: ClassVar[str]  # with its article
-    formula: ClassVar[Formula]
     window: Pair
 
     def __post_init__(self) -> None:
@@ -131,11 +160,7 @@ class Pooling(Stateless):
         """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
         return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
 
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
-        """See `forward` of the kind's module."""
-        y, cache = be.forward(self.formula, params, x, self.window)
-        return y, cache, state
-
-    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """See `backward` of the kind's module."""
-        return be.backward(self.formula, dy, cache)
+    @property
+    def static(self) -> tuple[Pair]:
+        """The window."""
+        return (self.window,)

@@ -1,4 +1,4 @@
-"""Batch norm: y = γ (x − mean) / √(variance + ε) + β. Derived in docs/layers/batch_norm.md."""
+"""Batch norm: y = γ (x − μ) / √(v + ε) + β. Derived in docs/layers/batch_norm.md."""
 
 from dataclasses import dataclass
 from math import prod
@@ -52,14 +52,14 @@ class RunningStatistics(_Statistics):
 
 
 class BatchNormCache(NamedTuple):
-    """What backward needs: input, gamma, and mean, its residual, variance and 1/√(variance + ε), (P|1, F)."""
+    """What backward needs: input, γ, and of each feature, (P|1, F): the mean μ, its residual, v and s."""
 
     x: Array
     gamma: Array
     mean: Array
     residual: Array
-    variance: Array
-    inverse: Array
+    variance: Array  # v
+    inverse: Array  # s = 1/√(v + ε)
 
 
 # ---- in training ------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ class BatchNormCache(NamedTuple):
 def forward(xp: ModuleType, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
-    mean = Σ_n x_n / N, variance = Σ_n (x_n − mean)² / N, y = γ (x − mean)/√(variance + ε) + β, ε = 1e-5.
+    μ = Σ_n x_n / N, v = Σ_n (x_n − μ)² / N, s = 1/√(v + ε), x̂ = (x − μ) s, y = γ x̂ + β, ε = 1e-5.
     Backends compute the mean with a residual, and variances up to the end of the dtype's range; where it is
     beyond that (in float32 above 3.4e38, as of values ±1.8e19), it is infinite and y = β.
 
@@ -78,30 +78,30 @@ def forward(xp: ModuleType, params: BatchNormParams, x: Array) -> tuple[Array, B
     """
     check_count(x)
     x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)  # (P|1, F, N), (P, F, 1)
-    mean = x_n.mean(axis=2, keepdims=True)  # (P|1, F, 1)
-    variance = ((x_n - mean) ** 2).mean(axis=2, keepdims=True)
-    inverse = (variance + EPSILON) ** -0.5
-    x_hat = (x_n - mean) * inverse  # (P|1, F, N)
+    mu = x_n.mean(axis=2, keepdims=True)  # (P|1, F, 1)
+    v = ((x_n - mu) ** 2).mean(axis=2, keepdims=True)
+    s = (v + EPSILON) ** -0.5
+    x_hat = (x_n - mu) * s  # (P|1, F, N)
     y = gamma * x_hat + beta  # (P, F, N)
-    statistics = (array[:, :, 0] for array in (mean, mean * 0, variance, inverse))
+    statistics = (array[:, :, 0] for array in (mu, mu * 0, v, s))
     return y.reshape(-1, *x.shape[1:]), BatchNormCache(x, params.gamma, *statistics)
 
 
 def backward(xp: ModuleType, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
     """The gradients, through the batch's mean and variance too.
 
-    With x̂ = (x − mean)·inverse: dgamma = Σ_n dy x̂, dbeta = Σ_n dy,
-    dx = γ·inverse·(dy − dbeta/N − x̂·dgamma/N); 0 where the variance is infinite.
+    With x̂ = (x − μ) s: dgamma = Σ_n dy x̂, dbeta = Σ_n dy,
+    dx = γ s (dy − dbeta/N − x̂·dgamma/N); 0 where v is infinite.
 
     dy, dx: (P, F, B) or (P, C, H, W, B); dgamma, dbeta: (P, F).
     """
     x_n, dy_n = rows(cache.x), rows(dy)  # (P|1, F, N), (P, F, N)
-    gamma, mean, residual, _, inverse = (array[:, :, None] for array in cache[1:])
+    gamma, mu, residual, _, s = (array[:, :, None] for array in cache[1:])
     count = x_n.shape[2]
-    x_hat = (x_n - mean - residual) * inverse  # (P|1, F, N)
+    x_hat = (x_n - mu - residual) * s  # (P|1, F, N)
     dbeta = dy_n.sum(axis=2, keepdims=True)  # (P, F, 1)
     dgamma = (dy_n * x_hat).sum(axis=2, keepdims=True)
-    dx = gamma * inverse * (dy_n - dbeta / count - x_hat * dgamma / count)  # (P, F, N)
+    dx = gamma * s * (dy_n - dbeta / count - x_hat * dgamma / count)  # (P, F, N)
     return dx.reshape(dy.shape), BatchNormParams(dgamma[:, :, 0], dbeta[:, :, 0])
 
 
@@ -113,29 +113,29 @@ def forward_inference(
 ) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
-    y = γ (x − mean)/√(variance + ε) + β with the running mean and variance; β where the variance is infinite.
-    Shapes as `forward`.
+    s = 1/√(variance + ε), y = γ (x − mean) s + β with the running mean and variance; β where the variance is
+    infinite. Shapes as `forward`.
     """
     x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)
     mean, variance, residual = (array[:, :, None] for array in running)  # (P, F, 1)
-    inverse = (variance + EPSILON) ** -0.5
-    x_hat = (x_n - mean - residual) * inverse  # (P, F, N)
+    s = (variance + EPSILON) ** -0.5
+    x_hat = (x_n - mean - residual) * s  # (P, F, N)
     y = gamma * x_hat + beta
-    statistics = running.mean, running.residual, running.variance, inverse[:, :, 0]
+    statistics = running.mean, running.residual, running.variance, s[:, :, 0]
     return y.reshape(-1, *x.shape[1:]), BatchNormCache(x, params.gamma, *statistics)
 
 
 def backward_inference(xp: ModuleType, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
     """The gradients where the statistics are constants.
 
-    dx = γ·inverse·dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward`.
+    dx = γ s dy, dgamma = Σ_n dy x̂, dbeta = Σ_n dy. Shapes as `backward`.
     """
     x_n, dy_n = rows(cache.x), rows(dy)
-    gamma, mean, residual, _, inverse = (array[:, :, None] for array in cache[1:])
-    x_hat = (x_n - mean - residual) * inverse  # (P|1, F, N)
+    gamma, mean, residual, _, s = (array[:, :, None] for array in cache[1:])
+    x_hat = (x_n - mean - residual) * s  # (P|1, F, N)
     dbeta = dy_n.sum(axis=2)  # (P, F)
     dgamma = (dy_n * x_hat).sum(axis=2)
-    dx = gamma * inverse * dy_n  # (P, F, N)
+    dx = gamma * s * dy_n  # (P, F, N)
     return dx.reshape(dy.shape), BatchNormParams(dgamma, dbeta)
 
 

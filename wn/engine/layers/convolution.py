@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from itertools import product
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 from wn.basics.errors import WnError
-from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
+from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape
 from wn.engine.layers.windows import Array, Pair, Sliding, check_pair, pad
 
 
@@ -27,11 +27,7 @@ class ConvolutionCache(NamedTuple):
 
 
 def forward(
-    xp: ModuleType,
-    params: ConvolutionParams,
-    x: Array,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
+    xp: ModuleType, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
 ) -> tuple[Array, ConvolutionCache]:
     """Slide O kernels over every image.
 
@@ -100,19 +96,19 @@ FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
-class Convolution(Stateless):
+class Convolution(OfWeights):
     """A convolution with `channels` output channels in a network.
 
     kernel, stride and padding are (height, width). Raises WnError unless channels, kernel and stride are
     positive and padding is not negative.
     """
 
+    formula = FORMULA
+    recordable = True
     channels: int
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
-    recordable: ClassVar[bool] = True
-    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if type(self.channels) is not int or self.channels < 1:
@@ -141,11 +137,7 @@ class Convolution(Stateless):
         w = draw(0, (self.channels, shape[0], *self.kernel), bound)
         return ConvolutionParams(w, draw(1, (self.channels,), bound))
 
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
-        """See `forward` of this module."""
-        y, cache = be.forward(FORMULA, params, x, self.stride, self.padding)
-        return y, cache, state
-
-    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return be.backward(FORMULA, dy, cache, need_dx=need_dx)
+    @property
+    def static(self) -> tuple[Pair, Pair]:
+        """Stride and padding."""
+        return self.stride, self.padding

@@ -10,7 +10,7 @@ from wn.engine.layers.windows import Array
 
 
 class CrossEntropyCache(NamedTuple):
-    """What backward needs: log-probabilities, labels, and each sample's share of the mean."""
+    """What backward needs: log q (P, K, B), labels ℓ (B,), and each sample's share a (B,) of the mean."""
 
     log_probabilities: Array
     labels: Array
@@ -26,35 +26,35 @@ def forward(
 ) -> tuple[Array, CrossEntropyCache]:
     """Each member's mean cross-entropy.
 
-    loss[p] = −Σ_n a_n log softmax(logits[p, :, n])[label_n] with a_n = 1/B, or with class weights
-    a_n = weight[label_n] / Σ_m weight[label_m] (PyTorch's weighted mean).
+    loss[p] = −Σ_n a_n log q[p, ℓ_n, n] with q = softmax(z) of the logits z and a_n = 1/B, or with class
+    weights v a_n = v[ℓ_n] / Σ_m v[ℓ_m] (PyTorch's weighted mean).
 
     logits: (P, K, B); labels: (B,) integers in 0…K−1; class_weights: (K,) or None; loss: (P,).
     Raises WnError for other labels. Derived in docs/layers/cross_entropy.md.
     """
     check_labels(labels, logits.shape[1])
-    shares = xp.full(len(labels), 1 / len(labels), logits.dtype)  # a: (B,)
+    a = xp.full(len(labels), 1 / len(labels), logits.dtype)  # (B,)
     if class_weights is not None:
         check_labels(labels, len(class_weights))
-        weights = xp.asarray(class_weights, logits.dtype)[labels]  # (B,)
-        shares = weights / weights.sum()
+        v = xp.asarray(class_weights, logits.dtype)[labels]  # (B,)
+        a = v / v.sum()
     shifted = logits - logits.max(axis=1, keepdims=True)  # so that nothing overflows
-    log_probabilities = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (P, K, B)
-    picked = log_probabilities[:, labels, xp.arange(len(labels))]  # (P, B)
-    loss = -(picked * shares).sum(axis=1)  # (P,)
-    return loss, CrossEntropyCache(log_probabilities, labels, shares)
+    log_q = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (P, K, B)
+    picked = log_q[:, labels, xp.arange(len(labels))]  # (P, B)
+    loss = -(picked * a).sum(axis=1)  # (P,)
+    return loss, CrossEntropyCache(log_q, labels, a)
 
 
 def backward(xp: ModuleType, dloss: None, cache: CrossEntropyCache) -> tuple[Array, tuple[()]]:
-    """dlogits[p, k, n] = a_n (softmax(logits)[p, k, n] − [k = label_n]): (P, K, B).
+    """dz[p, k, n] = a_n (q[p, k, n] − [k = ℓ_n]): (P, K, B).
 
     The gradient of each member's own loss: dloss is 1, and not given.
     """
-    log_probabilities, labels, shares = cache
-    dlogits = xp.exp(log_probabilities)
-    dlogits[:, labels, xp.arange(len(labels))] -= 1
-    dlogits *= shares
-    return dlogits, ()
+    log_q, labels, a = cache
+    dz = xp.exp(log_q)
+    dz[:, labels, xp.arange(len(labels))] -= 1
+    dz *= a
+    return dz, ()
 
 
 def check_labels(labels: Array, classes: int) -> None:

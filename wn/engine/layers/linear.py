@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 from wn.basics.errors import WnError
-from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape, Stateless
+from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape
 from wn.engine.layers.windows import Array
 
 
@@ -56,12 +56,12 @@ FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
-class Linear(Stateless):
+class Linear(OfWeights):
     """A linear layer with `features` outputs in a network."""
 
+    formula = FORMULA
+    recordable = True
     features: int
-    recordable: ClassVar[bool] = True
-    learns: ClassVar[bool] = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """(I,) → (O,)."""
@@ -73,12 +73,3 @@ class Linear(Stateless):
         """Draw w and b from U(−1/√I, 1/√I), as PyTorch does."""
         bound = shape[0] ** -0.5
         return LinearParams(draw(0, (self.features, shape[0]), bound), draw(1, (self.features,), bound))
-
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
-        """See `forward` of this module."""
-        y, cache = be.forward(FORMULA, params, x)
-        return y, cache, state
-
-    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return be.backward(FORMULA, dy, cache, need_dx=need_dx)

@@ -27,6 +27,14 @@ class Draws(NamedTuple):
     distribution: str = "normal"  # of z, see `wn.random`
 
 
+def members(draws: Draws | None) -> int:
+    """For how many members the draws are different: 1 if all share them."""
+    if draws is None:
+        return 1
+    seeds = draws.key.seeds
+    return max(len(draws.scale), len(draws.shift), len(seeds) if len(set(seeds)) > 1 else 1)
+
+
 class NoiseDraws(NamedTuple):
     """The two streams of a site: for the additive and for the multiplicative part."""
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
-from wn.engine.layers.base import Formula, Runner, Shape, Stateless
+from wn.engine.layers.base import Formula, OfFormula, Shape
 from wn.engine.layers.windows import Array
 
 
@@ -37,20 +37,12 @@ FORMULA = Formula(forward, backward)
 
 
 @dataclass(frozen=True)
-class Relu(Stateless):
+class Relu(OfFormula):
     """A ReLU in a network."""
 
-    recordable: ClassVar[bool] = True
+    formula = FORMULA
+    recordable = True
 
     def output_shape(self, shape: Shape) -> Shape:
         """Any shape stays as it is."""
         return shape
-
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
-        """See `forward` of this module."""
-        y, cache = be.forward(FORMULA, params, x)
-        return y, cache, state
-
-    def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
-        """See `backward` of this module."""
-        return be.backward(FORMULA, dy, cache)

@@ -29,9 +29,9 @@ def test_adam_of_all_parameters_has_the_bits_of_one_by_one(count: int, dtype: An
     theirs = [[array.copy() for array in arrays] for arrays in ours]
     for step in (1, 2):
         constants = (1e-3 / (1 - 0.9**step), 0.9, 0.999, (1 - 0.999**step) ** -0.5, 1e-8)
-        before = len(CUDA.be._kept)
+        before = len(CUDA.be._own.kept)
         CUDA.adam_updates(*ours, constants)
-        assert len(CUDA.be._kept) == before
+        assert len(CUDA.be._own.kept) == before
         for arrays in zip(*theirs, strict=True):
             Backend.adam_update(NUMPY, *arrays, constants)
     for pair in zip(chain(*ours), chain(*theirs), strict=True):

@@ -12,12 +12,13 @@ import numpy as np
 from wn import random
 from wn.engine.backends.cuda import device as cuda_device
 from wn.engine.backends.cuda import layers
-from wn.engine.backends.cuda.graph import RecordedStep
+from wn.engine.backends.cuda.graph import GraphStep
 from wn.engine.backends.cuda.kernels import FLAT, FLAT_BLOCKS, by_element, by_sample, memory_errors, packed
 from wn.engine.backends.cuda.launches import Device
 from wn.engine.backends.plain.base import Array, DrawKey, Draws, Room, TrainingStep
 from wn.engine.backends.sealed import NotRecordable
 from wn.engine.layers.base import Formula
+from wn.engine.layers.noise import members as members_of
 from wn.random import Purpose
 
 ABSENT = 0xFFFFFFFF  # the stream word of a part of a noise operator that is not there
@@ -81,13 +82,8 @@ class CuPyBackend(Device):
         return self._resident[key]
 
     def all_finite(self, array: Array) -> bool:
-        """Say yes without a look, which would stop the device: `batch_norm` makes NaN of what is infinite."""
+        """True without looking, which would stop the device: `batch_norm` makes NaN of what is infinite."""
         return True
-
-    @property
-    def _kept(self) -> dict[Any, Array]:
-        """What `constant` keeps for this thread."""
-        return self._own.kept
 
     @contextmanager
     def working(self, threads: int = 1) -> Iterator[None]:
@@ -162,7 +158,7 @@ class CuPyBackend(Device):
 
     def recorded(self, step: TrainingStep) -> TrainingStep:
         """Return a function that does what `step` does, in one launch once it knows the step."""
-        return RecordedStep(self, step)
+        return GraphStep(self, step)
 
     @property
     def records(self) -> bool:
@@ -305,8 +301,8 @@ class CuPyBackend(Device):
         if some is None:
             return x, None
         (x,), key, number = self.contiguous(x), some.key, random.of_distribution(some.distribution)
-        features, batch, kept = prod(x.shape[1:-1]), x.shape[-1], _members(multiplier)
-        population = max(len(x), kept, _members(offset))
+        features, batch, kept = prod(x.shape[1:-1]), x.shape[-1], members_of(multiplier)
+        population = max(len(x), kept, members_of(offset))
         y = self.xp.empty((population, *x.shape[1:]), x.dtype)
         m = self.xp.empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
         if y.size:
@@ -367,10 +363,8 @@ class CuPyBackend(Device):
         """See `Backend.adam_update`: the same bits."""
         if all(array.flags.c_contiguous for array in (parameter, first, second)):
             self.adam_updates([parameter], [gradient], [first], [second], constants)
-        else:
-            super().adam_update(
-                parameter, gradient, first, second, constants
-            )  # in place, whatever the layout
+        else:  # in place, whatever the layout
+            super().adam_update(parameter, gradient, first, second, constants)
 
     def clip(self, w: Array, limit: float) -> None:
         """See `Backend.clip`: the same bits. (CuPy's own makes 0 of the smallest numbers.)"""
@@ -379,14 +373,6 @@ class CuPyBackend(Device):
         elif w.size:
             launch = self.kernel("clip", w.dtype, *by_element(w.size, 1))
             launch(w, w.dtype.type(limit), np.int64(w.size))
-
-
-def _members(draws: Draws | None) -> int:
-    """Return for how many members the draws are different: 1 if all share them."""
-    if draws is None:
-        return 1
-    seeds = draws.key.seeds
-    return max(len(draws.scale), len(draws.shift), len(seeds) if len(set(seeds)) > 1 else 1)
 
 
 def _word(draws: Draws | None) -> int:

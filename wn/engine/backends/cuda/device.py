@@ -49,7 +49,7 @@ def gpu_count() -> int:
 
 
 def distributions() -> tuple[str, ...]:
-    """Return under which name CuPy is installed: it has one for each version of CUDA."""
+    """The names under which CuPy is installed: it has one for each version of CUDA."""
     found = []
     for name in DISTRIBUTIONS:
         with suppress(PackageNotFoundError):

@@ -21,7 +21,7 @@ WARM_UP = 2  # steps that are launched one by one first: kernels are compiled, a
 log = logging.getLogger("wn")
 
 
-class RecordedStep(local):
+class GraphStep(local):
     """A step that does what `step` does; from its third call with so many samples on, as a graph.
 
     Each thread has graphs of its own, as it has the places in memory that they read.

@@ -23,9 +23,8 @@ class Device(Backend):
             np.dtype(np.float32): (runtime.CUDA_R_32F, single),
             np.dtype(np.float64): (runtime.CUDA_R_64F, blas.CUBLAS_COMPUTE_64F),
         }
-        self._factors = {
-            dtype: np.array([1, 0], dtype=str(dtype)) for dtype in self._types
-        }  # of a product, and of what was
+        # c ← 1·product + 0·c: cuBLAS reads both factors from the host's memory
+        self._factors = {dtype: np.array([1, 0], dtype=str(dtype)) for dtype in self._types}
 
     def contiguous(self, *arrays: Array) -> list[Array]:
         """Return the arrays in the layout that kernels take, copied where they have another one."""

@@ -29,7 +29,7 @@ from wn.engine.layers.cross_entropy import CrossEntropyCache
 from wn.engine.layers.linear import LinearCache, LinearParams
 from wn.engine.layers.max_pooling import MaxPoolingCache
 from wn.engine.layers.relu import ReluCache
-from wn.engine.layers.windows import Array, Pair, Sliding
+from wn.engine.layers.windows import Array, Pair, Sliding, tiled
 
 OUTPUTS, ACROSS = 8, 4  # of a convolution's result, that one thread computes (kernels.cu)
 ENTRIES = 8  # places of a convolution's kernel whose gradient one warp computes
@@ -95,11 +95,7 @@ def relu_backward(be: Device, dy: Array, cache: ReluCache) -> tuple[Array, tuple
 
 
 def cross_entropy_forward(
-    be: Device,
-    params: tuple[()],
-    logits: Array,
-    labels: Array,
-    class_weights: Sequence[float] | None = None,
+    be: Device, params: tuple[()], logits: Array, labels: Array, class_weights: Sequence[float] | None = None
 ) -> tuple[Array, CrossEntropyCache]:
     """Labels are not looked at, which would stop the device: the loss of those that are none is NaN."""
     if class_weights is None:
@@ -202,7 +198,7 @@ def max_pooling_forward(
 def max_pooling_backward(be: Device, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
     """The same bits."""
     dy, x, y = be.contiguous(dy, cache.x, cache.y)
-    dx = _unpooled(be, dy, x.shape[2:4], cache.window)
+    dx = tiled(be.xp, (len(dy), *x.shape[1:]), cache.window, dy.dtype)
     _pooling(be, "max_pool_backward", dx, cache.window, len(x))(dy, x, y, dx)
     return dx, ()
 
@@ -223,7 +219,7 @@ def average_pooling_backward(be: Device, dy: Array, cache: AveragePoolingCache) 
     if cache.window == (1, 1):
         return dy, ()
     (dy,) = be.contiguous(dy)
-    dx = _unpooled(be, dy, *cache)
+    dx = tiled(be.xp, (*dy.shape[:2], *cache.size, dy.shape[4]), cache.window, dy.dtype)
     _pooling(be, "average_pool_backward", dx, cache.window, len(dx))(dy, dx)
     return dx, ()
 
@@ -234,12 +230,6 @@ def _pooled(be: Device, name: str, x: Array, window: Pair) -> Array:
     y = be.xp.empty((members, channels, height // window[0], width // window[1], batch), x.dtype)
     _pooling(be, name, x, window, members)(x, y)
     return y
-
-
-def _unpooled(be: Device, dy: Array, size: Pair, window: Pair) -> Array:
-    """An array for dx, with 0 where there is no window."""
-    covered = size[0] % window[0] == 0 and size[1] % window[1] == 0
-    return (be.xp.empty if covered else be.xp.zeros)((*dy.shape[:2], *size, dy.shape[4]), dy.dtype)
 
 
 def _pooling(be: Device, name: str, image: Array, window: Pair, x_members: int) -> Any:

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import prod
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numba
 import numpy as np
 
-from wn.engine.backends.numba import fused, layers
+from wn.engine.backends.numba import layers
 from wn.engine.backends.numba.kernel_calls import KernelCalls
 from wn.engine.backends.numba.kernels import draws, elementwise, loss, noise, small
 from wn.engine.backends.numba.pace import Pace
@@ -18,10 +20,23 @@ from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep,
 from wn.engine.backends.plain.base import Array, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
 from wn.engine.layers.cross_entropy import check_labels
+from wn.engine.layers.noise import members
 from wn.engine.ranges import not_finite
+
+
+def _fused() -> ModuleType | None:
+    """The pairs for neighbours at once. Without one of these files layers are run one by one, slower."""
+    if not all(map(find_spec, ("wn.engine.fusion", "wn.engine.backends.numba.fused"))):
+        return None
+    from wn.engine.backends.numba import fused
+
+    return fused
+
+
+FUSED = _fused()
 
 
 class NumbaBackend(KernelCalls):
@@ -34,7 +49,13 @@ class NumbaBackend(KernelCalls):
 
     name = "numba"
     libraries = ("numba",)
-    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | fused.OWN
+    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | (FUSED.OWN if FUSED else {})
+
+    @staticmethod
+    def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+        """See `Backend.rewritten`: neighbours become one layer, with the same bits."""
+        found: list[tuple[Runnable, int]] = (FUSED or KernelCalls).rewritten(layers, quiet)
+        return found
 
     @property
     def takes_jobs_side_by_side(self) -> bool:  # type: ignore[override]
@@ -182,38 +203,29 @@ class NumbaBackend(KernelCalls):
         second: list[Array],
         constants: Sequence[float],
     ) -> None:
-        """See `Backend.adam_updates`."""
-        recording = self._local.recording
-        if recording is None or not parameters:
-            super().adam_updates(parameters, gradients, first, second, np.array(constants, np.float64))
+        """See `Backend.adam_updates`: the same bits, in one call."""
+        recording, kinds = self._local.recording, (parameters, gradients, first, second)
+        if not parameters:
             return
-        if constants is not recording.constants:  # else the kernel would find others than it is given
-            recording.refuse("constants of Adam that are not the step's")
-        kinds = parameters, gradients, first, second
+        if recording is not None and constants is not recording.constants:
+            recording.refuse("constants of Adam that are not the step's")  # the kernel would find the step's
+        misfit = ""
         if len({array.dtype for kind in kinds for array in kind}) > 1:
-            recording.refuse("parameters and gradients of several types")
-        arrays = [self.contiguous(*kind) for kind in kinds]
-        addresses = np.array([[array.ctypes.data for array in kind] for kind in arrays], np.int64)
-        sizes = np.array([array.size for array in parameters], np.int64)
-        recording.keep(arrays)
-        self.run_last(elementwise.adam_all, addresses, sizes, parameters[0].reshape(-1), recording.constants)
-
-    @primitive
-    def adam_update(
-        self,
-        parameter: Array,
-        gradient: Array,
-        first: Array,
-        second: Array,
-        constants: Sequence[float] | Array,
-    ) -> None:
-        """See `Backend.adam_update`: the same bits."""
-        if not all(array.flags.c_contiguous for array in (parameter, first, second)):  # reshape would copy
-            self.not_repeatable("parameters in another layout")
-            super().adam_update(parameter, gradient, first, second, list(map(float, constants)))
+            misfit = "parameters and gradients of several types"
+        elif not all(array.flags.c_contiguous for array in (*parameters, *first, *second)):
+            misfit = "parameters in another layout"  # a copy would be updated in their place
+        if misfit:
+            self.not_repeatable(misfit)
+            super().adam_updates(*kinds, list(map(float, constants)))
             return
-        flat = (array.reshape(-1) for array in (parameter, gradient, first, second))
-        self.run_last(elementwise.adam, *flat, np.asarray(constants, np.float64))
+        arrays = [self.contiguous(*kind) for kind in kinds]
+        rows = zip(*arrays, strict=True)
+        addresses = np.array([[array.ctypes.data for array in row] for row in rows], np.int64)
+        sizes = np.array([array.size for array in parameters], np.int64)
+        if recording is not None:
+            recording.keep(arrays)
+        like, numbers = parameters[0].reshape(-1), np.asarray(constants, np.float64)
+        self.run_last(elementwise.adam, addresses, sizes, like, numbers)
 
     @primitive
     def clip(self, w: Array, limit: float) -> None:
@@ -242,8 +254,8 @@ class NumbaBackend(KernelCalls):
             return x, None
         (x,) = self.contiguous(x)
         shape = (prod(x.shape[1:-1]), x.shape[-1])  # features, samples
-        kept = noise.members(multiplier)
-        y = self.empty((max(len(x), kept, noise.members(offset)), *x.shape[1:]), x.dtype)
+        kept = members(multiplier)
+        y = self.empty((max(len(x), kept, members(offset)), *x.shape[1:]), x.dtype)
         m = self.empty((kept, *x.shape[1:]), x.dtype) if keep and multiplier is not None else None
         recording = self._local.recording
         if recording is not None:

@@ -1,112 +1,52 @@
 """Neighbouring layers at once on a CPU, see `wn.engine.fusion`: the bits of one after the other.
 
-What is negative is cut off while it is in the cache, and masked where the gradient is read anyway.
+The pairs of `layers` take a ReLU behind them: what is negative is cut off while it is in the cache, and the
+gradient is masked where it is read anyway.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from wn.engine import fusion
 from wn.engine.backends.numba import layers
 from wn.engine.backends.numba.kernel_calls import KernelCalls
-from wn.engine.backends.numba.kernels import batch_norm, convolution, products
-from wn.engine.backends.numba.recorded_calls import primitive
-from wn.engine.layers.base import Formula
-from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics, rows
-from wn.engine.layers.convolution import ConvolutionParams
-from wn.engine.layers.linear import LinearParams
+from wn.engine.backends.numba.kernels import batch_norm
+from wn.engine.layers import batch_norm as batch_norm_layer
+from wn.engine.layers import convolution, linear
+from wn.engine.layers.base import Formula, Runnable
+from wn.engine.layers.batch_norm import BatchNormParams, RunningStatistics
 from wn.engine.layers.relu import ReluCache
 from wn.engine.layers.windows import Array, Pair
 
 
-@primitive
-def linear_relu_forward(be: KernelCalls, params: LinearParams, x: Array) -> tuple[Array, Any]:
-    """The products, cut off."""
-    y, cache = layers.affine(be, params, x, relu=True)
-    return y, (ReluCache(y), cache)
+def _with_relu(pair: Formula) -> Formula:
+    """A pair with a ReLU behind, which the pair itself takes."""
 
+    def forward(be: KernelCalls, params: Any, x: Array, *static: Any) -> tuple[Array, Any]:
+        y, cache = pair.forward(be, params, x, *static, relu=True)
+        return y, (ReluCache(y), cache)
 
-@primitive
-def linear_relu_backward(
-    be: KernelCalls, dy: Array, cache: Any, need_dx: bool = True
-) -> tuple[Array | None, LinearParams]:
-    """Masked in the call that takes the products."""
-    dy, y, x, w = be.contiguous(dy, cache[0].y, *cache[1])
-    masked, (dx, *grads) = be.empty(dy.shape, dy.dtype), layers.linear_gradients(be, dy, x, need_dx)
-    given, parts = (dy, y, x, w, masked, dx, *grads), (layers.part(dy.shape[2]), layers.INPUTS)
-    be.run_blas(products.linear_relu_backward, be.gemm[dy.dtype], *given, *parts)
-    return (dx if need_dx else None), LinearParams(*grads)
-
-
-@primitive
-def convolution_relu_forward(
-    be: KernelCalls, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
-) -> tuple[Array, Any]:
-    """Cut off where the sums are taken; products of columns are cut off in a pass."""
-    direct = convolution.prefers_direct(params.w.shape[1], stride[1])
-    y, cache = layers.convolved(be, params, x, stride, padding, relu=direct)
-    y = y if direct else layers.relu_forward(be, (), y)[0]
-    return y, (ReluCache(y), cache)
-
-
-@primitive
-def training_relu_forward(be: KernelCalls, params: BatchNormParams, x: Array) -> tuple[Array, Any]:
-    """Cut off row by row."""
-    y, cache = layers.normalised_by_batch(be, params, x, relu=True)
-    return y, (ReluCache(y), cache)
-
-
-@primitive
-def training_relu_backward(be: KernelCalls, dy: Array, cache: Any) -> tuple[Array, BatchNormParams]:
-    """A row is masked before the two passes over it."""
-    dy, y, x, gamma, mean, residual, _, inverse = be.contiguous(dy, cache[0].y, *cache[1])
-    masked, dx = (be.empty(dy.shape, dy.dtype) for _ in range(2))
-    grads = [np.empty(dy.shape[:2], dy.dtype) for _ in range(2)]
-    given = *map(rows, (dy, y, masked, x)), gamma, mean, residual, inverse
-    be.run(batch_norm.backward_training_relu, *given, rows(dx), *grads)
-    return dx, BatchNormParams(*grads)
-
-
-def inference_relu_forward(
-    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
-) -> tuple[Array, Any]:
-    """Cut off while it is in the cache."""
-    y, cache = layers.normalised_by_running(be, params, x, running, relu=True)
-    return y, (ReluCache(y), cache)
-
-
-def _masked_first(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward that masks dy in a pass of its own."""
-
-    @primitive
-    def masked_backward(be: KernelCalls, dy: Array, cache: Any, **static: Any) -> Any:
+    def backward(be: KernelCalls, dy: Array, cache: Any, **static: Any) -> Any:
         mask, before = cache
-        return backward(be, layers.relu_backward(be, dy, mask)[0], before, **static)
+        return pair.backward(be, dy, before, relu=mask.y, **static)
 
-    return masked_backward
-
-
-# ---- with a max pooling -----------------------------------------------------------------------------------
+    return Formula(forward, backward)
 
 
-def _pooled(forward: Callable[..., Any], first_backward: Callable[..., Any]) -> Formula:
-    """The pair with a max pooling behind: backwards the pooling masks what it sends to the pixels."""
+def _with_pooling(pair: Formula) -> Formula:
+    """A pair with ReLU and max pooling behind: backwards the pooling masks what it sends to the pixels."""
 
-    def pooled_forward(
-        be: KernelCalls, params: Any, x: Array, window: Pair, *static: Any
-    ) -> tuple[Array, Any]:
-        made, (mask, before) = forward(be, params, x, *static)
+    def forward(be: KernelCalls, params: Any, x: Array, window: Pair, *static: Any) -> tuple[Array, Any]:
+        made, cache = pair.forward(be, params, x, *static, relu=True)
         y, largest = layers.max_pooling_forward(be, (), made, window)
-        return y, (largest, mask, before)
+        return y, (largest, cache)
 
-    @primitive
-    def pooled_backward(be: KernelCalls, dy: Array, cache: Any, **static: Any) -> Any:
-        largest, _, before = cache
-        return first_backward(be, layers.unpooled(be, dy, largest, relu=True), before, **static)
+    def backward(be: KernelCalls, dy: Array, cache: Any, **static: Any) -> Any:
+        largest, before = cache
+        dmade, _ = layers.max_pooling_backward(be, dy, largest, relu=True)
+        return pair.backward(be, dmade, before, **static)
 
-    return Formula(pooled_forward, pooled_backward)
+    return Formula(forward, backward)
 
 
 def inference_relu_pooling_forward(
@@ -122,16 +62,25 @@ def inference_relu_pooling_forward(
 def inference_relu_pooling_backward(be: KernelCalls, dy: Array, cache: Any) -> tuple[Array, BatchNormParams]:
     """All of it is computed."""
     _, whole = INFERENCE_WHOLE.forward(be, *cache)
-    return INFERENCE_WHOLE.backward(be, dy, whole)
+    found: tuple[Array, BatchNormParams] = INFERENCE_WHOLE.backward(be, dy, whole)
+    return found
 
 
-INFERENCE_WHOLE = _pooled(inference_relu_forward, layers.inference_backward)
+CONVOLUTION = layers.OWN[convolution.FORMULA]
+TRAINING = layers.OWN[batch_norm_layer.TRAINING]
+INFERENCE = layers.OWN[batch_norm_layer.INFERENCE]
+INFERENCE_WHOLE = _with_pooling(INFERENCE)
 OWN = {
-    fusion.LINEAR_RELU: Formula(linear_relu_forward, linear_relu_backward),
-    fusion.CONVOLUTION_RELU: Formula(convolution_relu_forward, _masked_first(layers.convolution_backward)),
-    fusion.CONVOLUTION_RELU_POOLING: _pooled(convolution_relu_forward, layers.convolution_backward),
-    fusion.TRAINING_RELU: Formula(training_relu_forward, training_relu_backward),
-    fusion.TRAINING_RELU_POOLING: _pooled(training_relu_forward, layers.training_backward),
-    fusion.INFERENCE_RELU: Formula(inference_relu_forward, _masked_first(layers.inference_backward)),
+    fusion.LINEAR_RELU: _with_relu(layers.OWN[linear.FORMULA]),
+    fusion.CONVOLUTION_RELU: _with_relu(CONVOLUTION),
+    fusion.CONVOLUTION_RELU_POOLING: _with_pooling(CONVOLUTION),
+    fusion.TRAINING_RELU: _with_relu(TRAINING),
+    fusion.TRAINING_RELU_POOLING: _with_pooling(TRAINING),
+    fusion.INFERENCE_RELU: _with_relu(INFERENCE),
     fusion.INFERENCE_RELU_POOLING: Formula(inference_relu_pooling_forward, inference_relu_pooling_backward),
 }
+
+
+def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+    """The layers in order, with one in the place of neighbours that have a pair here."""
+    return fusion.fused(layers, quiet, OWN)

@@ -58,8 +58,6 @@ class KernelCalls(Backend):
         recording = self._local.recording
         if recording is not None:
             recording.run(function, arguments)
-        elif PROCESS.plain:
-            function(*arguments)
         else:
             PROCESS.call(function, arguments)
 
@@ -76,8 +74,6 @@ class KernelCalls(Backend):
         recording = self._local.recording
         if recording is not None:
             recording.run_last(function, arguments)
-        elif PROCESS.plain:
-            function(*arguments)
         else:
             PROCESS.call(function, arguments)
 

@@ -1,6 +1,8 @@
 """The layers on a CPU: loops compiled by Numba, matrix products by BLAS.
 
-Each pair of functions computes what the formula of its layer says, see `wn/engine/layers`.
+Each pair of functions computes what the formula of its layer says, see `wn/engine/layers`. Some take a ReLU
+behind the layer too: with `relu` their forward cuts off what is negative, and their backward, whose `relu` is
+what came out of that, masks dy first.
 """
 
 from collections.abc import Sequence
@@ -47,13 +49,10 @@ INPUTS = 392  # columns of dw: half of an MNIST image
 
 
 @primitive
-def linear_forward(be: KernelCalls, params: LinearParams, x: Array) -> tuple[Array, LinearCache]:
+def linear_forward(
+    be: KernelCalls, params: LinearParams, x: Array, relu: bool = False
+) -> tuple[Array, LinearCache]:
     """Products in parts of so many samples."""
-    return affine(be, params, x, relu=False)
-
-
-def affine(be: KernelCalls, params: LinearParams, x: Array, relu: bool) -> tuple[Array, LinearCache]:
-    """y = W x + b, or its ReLU."""
     w, b, x = be.contiguous(*params, x)
     y = be.empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
     be.run_blas(products.linear, be.gemm[x.dtype], w, x, b, y, part(x.shape[2]), relu)
@@ -62,22 +61,24 @@ def affine(be: KernelCalls, params: LinearParams, x: Array, relu: bool) -> tuple
 
 @primitive
 def linear_backward(
-    be: KernelCalls, dy: Array, cache: LinearCache, need_dx: bool = True
+    be: KernelCalls, dy: Array, cache: LinearCache, need_dx: bool = True, relu: Array | None = None
 ) -> tuple[Array | None, LinearParams]:
-    """dx in parts of so many samples, dw of so many inputs."""
+    """dx in parts of so many samples, dw of so many inputs; dy is masked in the same call."""
     dy, x, w = be.contiguous(dy, *cache)
-    dx, *grads = linear_gradients(be, dy, x, need_dx)
-    parts = part(dy.shape[2]), INPUTS
-    be.run_blas(products.linear_backward, be.gemm[dy.dtype], dy, x, w, dx, *grads, *parts)
-    return (dx if need_dx else None), LinearParams(*grads)
-
-
-def linear_gradients(be: KernelCalls, dy: Array, x: Array, need_dx: bool) -> tuple[Array, Array, Array]:
-    """Arrays for dx, of no members unless it is needed, dw and db."""
     (members, outputs, batch), inputs = dy.shape, x.shape[1]
     dx = be.empty((members if need_dx else 0, inputs, batch), dy.dtype)
-    dw = be.empty((members, outputs, inputs), dy.dtype)
-    return dx, dw, np.empty((members, outputs), dy.dtype)
+    dw, db = be.empty((members, outputs, inputs), dy.dtype), np.empty((members, outputs), dy.dtype)
+    given, parts = (dy, *mask_arrays(be, dy, relu), x, w, dx, dw, db), (part(batch), INPUTS)
+    be.run_blas(products.linear_backward, be.gemm[dy.dtype], *given, *parts)
+    return (dx if need_dx else None), LinearParams(dw, db)
+
+
+def mask_arrays(be: KernelCalls, dy: Array, relu: Array | None) -> tuple[Array, Array]:
+    """What a kernel masks dy by, and where it puts that; arrays of no members where there is no ReLU."""
+    if relu is None:
+        return dy[:0], dy[:0]
+    (y,) = be.contiguous(relu)
+    return y, be.empty(dy.shape, dy.dtype)
 
 
 def part(samples: int) -> int:
@@ -90,33 +91,32 @@ def part(samples: int) -> int:
 
 @primitive
 def convolution_forward(
-    be: KernelCalls, params: ConvolutionParams, x: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
+    be: KernelCalls,
+    params: ConvolutionParams,
+    x: Array,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    relu: bool = False,
 ) -> tuple[Array, ConvolutionCache]:
-    """Sums of slices where there are few outputs, else products of columns."""
-    return convolved(be, params, x, stride, padding, relu=False)
-
-
-def convolved(
-    be: KernelCalls, params: ConvolutionParams, x: Array, stride: Pair, padding: Pair, relu: bool
-) -> tuple[Array, ConvolutionCache]:
-    """y = w ∗ x + b, or, where `prefers_direct`, its ReLU."""
+    """Sums of slices where there are few outputs, else products of columns, cut off by a pass of its own."""
     w, b, x = be.contiguous(*params, x)
     places = Sliding(w.shape[3:], stride, padding).places(*x.shape[2:4])
     y = be.empty((max(len(x), len(w)), w.shape[1], *places, x.shape[4]), x.dtype)
     if convolution.prefers_direct(w.shape[1], stride[1]):
-        be.run(convolution.convolution, x, w, b, y, *stride, *padding, relu)
+        be.run(convolution.convolution, x, w, b, y, stride, padding, relu)
     else:
-        be.run_blas(convolution_columns.convolution, be.gemm[x.dtype], x, w, b, y, *stride, *padding)
+        be.run_blas(convolution_columns.convolution, be.gemm[x.dtype], x, w, b, y, stride, padding)
+        y = relu_forward(be, (), y)[0] if relu else y
     return y, ConvolutionCache(x, w, stride, padding)
 
 
 @primitive
 def convolution_backward(
-    be: KernelCalls, dy: Array, cache: ConvolutionCache, need_dx: bool = True
+    be: KernelCalls, dy: Array, cache: ConvolutionCache, need_dx: bool = True, relu: Array | None = None
 ) -> tuple[Array | None, ConvolutionParams]:
     """Each gradient by sums of slices or by columns, whichever is faster."""
-    dy, x, w = be.contiguous(dy, cache.x, cache.w)
-    stride, sliding = cache.stride, (*cache.stride, *cache.padding)
+    dy, x, w = be.contiguous(masked(be, dy, relu), cache.x, cache.w)
+    stride, sliding = cache.stride, (cache.stride, cache.padding)
     dw, db = be.empty((len(dy), *w.shape[1:]), dy.dtype), np.empty(dy.shape[:2], dy.dtype)
     if convolution.prefers_direct(dy.shape[1], stride[1]):
         be.run(convolution.convolution_gradients, dy, x, dw, db, *sliding)
@@ -153,6 +153,11 @@ def relu_backward(be: KernelCalls, dy: Array, cache: ReluCache) -> tuple[Array, 
     return dx, ()
 
 
+def masked(be: KernelCalls, dy: Array, relu: Array | None) -> Array:
+    """The gradient before a ReLU by a pass of its own, or dy where there is no ReLU."""
+    return dy if relu is None else relu_backward(be, dy, ReluCache(relu))[0]
+
+
 @primitive
 def max_pooling_forward(
     be: KernelCalls, params: tuple[()], x: Array, window: Pair
@@ -165,17 +170,14 @@ def max_pooling_forward(
 
 
 @primitive
-def max_pooling_backward(be: KernelCalls, dy: Array, cache: MaxPoolingCache) -> tuple[Array, tuple[()]]:
-    """The same bits."""
-    return unpooled(be, dy, cache, relu=False), ()
-
-
-def unpooled(be: KernelCalls, dy: Array, cache: MaxPoolingCache, relu: bool) -> Array:
-    """dx; with `relu` 0 where x is, of an x that a ReLU has made."""
+def max_pooling_backward(
+    be: KernelCalls, dy: Array, cache: MaxPoolingCache, relu: bool = False
+) -> tuple[Array, tuple[()]]:
+    """The same bits; with `relu` x came out of a ReLU, and dx is what goes into that."""
     dy, x, y = be.contiguous(dy, cache.x, cache.y)
     dx = be.empty((len(dy), *x.shape[1:]), dy.dtype)
     be.run(pooling.max_pool_backward, dy, x, y, dx, *cache.window, relu)
-    return dx
+    return dx, ()
 
 
 @primitive
@@ -215,15 +217,10 @@ def pooled(be: KernelCalls, population: int, x: Array, window: Pair) -> Array:
 
 
 @primitive
-def training_forward(be: KernelCalls, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
-    """Row by row, in the cache."""
-    return normalised_by_batch(be, params, x, relu=False)
-
-
-def normalised_by_batch(
-    be: KernelCalls, params: BatchNormParams, x: Array, relu: bool
+def training_forward(
+    be: KernelCalls, params: BatchNormParams, x: Array, relu: bool = False
 ) -> tuple[Array, BatchNormCache]:
-    """The batch norm, or its ReLU."""
+    """Row by row, in the cache."""
     batch_norm_layer.check_count(x)
     x, gamma, beta = be.contiguous(x, *params)
     y = be.empty((max(len(x), len(gamma)), *x.shape[1:]), x.dtype)
@@ -234,26 +231,21 @@ def normalised_by_batch(
 
 
 @primitive
-def training_backward(be: KernelCalls, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
-    """Row by row, in the cache."""
+def training_backward(
+    be: KernelCalls, dy: Array, cache: BatchNormCache, relu: Array | None = None
+) -> tuple[Array, BatchNormParams]:
+    """Row by row, in the cache; a row of dy is masked before the two passes over it."""
     dy, x, gamma, mean, residual, _, inverse = be.contiguous(dy, *cache)
     dx, grads = be.empty(dy.shape, dy.dtype), [np.empty(dy.shape[:2], dy.dtype) for _ in range(2)]
-    statistics = mean, residual, inverse
-    be.run(batch_norm.backward_training, rows(dy), rows(x), gamma, *statistics, rows(dx), *grads)
+    given, statistics = map(rows, (dy, *mask_arrays(be, dy, relu), x)), (mean, residual, inverse)
+    be.run(batch_norm.backward_training, *given, gamma, *statistics, rows(dx), *grads)
     return dx, BatchNormParams(*grads)
 
 
 def inference_forward(
-    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
+    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics, relu: bool = False
 ) -> tuple[Array, BatchNormCache]:
     """One pass over the rows."""
-    return normalised_by_running(be, params, x, running, relu=False)
-
-
-def normalised_by_running(
-    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics, relu: bool
-) -> tuple[Array, BatchNormCache]:
-    """The batch norm, or its ReLU."""
     (x, centre, scale, shift), inverse = normalising(be, params, x, running)
     y = be.empty((max(map(len, (x, centre, scale, shift))), *x.shape[1:]), x.dtype)
     be.run(batch_norm.normalise, rows(x), centre, scale, shift, relu, rows(y))
@@ -271,10 +263,12 @@ def normalising(
     return be.contiguous(x, *given), inverse
 
 
-def inference_backward(be: KernelCalls, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
+def inference_backward(
+    be: KernelCalls, dy: Array, cache: BatchNormCache, relu: Array | None = None
+) -> tuple[Array, BatchNormParams]:
     """The sums by a kernel."""
     be.not_repeatable("batch norm at inference")
-    dy, x, gamma, mean, residual, _, inverse = be.contiguous(dy, *cache)
+    dy, x, gamma, mean, residual, _, inverse = be.contiguous(masked(be, dy, relu), *cache)
     grads = BatchNormParams(*(np.empty(dy.shape[:2], dy.dtype) for _ in range(2)))
     be.run(batch_norm.normalise_sums, rows(dy), rows(x), mean, residual, inverse, *grads)
     dx = rows(dy) * (gamma * inverse)[:, :, None]

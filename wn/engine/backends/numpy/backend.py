@@ -40,12 +40,7 @@ class NumpyBackend(Backend):
         return out
 
     def adam_update(
-        self,
-        parameter: Array,
-        gradient: Array,
-        first: Array,
-        second: Array,
-        constants: Sequence[float],
+        self, parameter: Array, gradient: Array, first: Array, second: Array, constants: Sequence[float]
     ) -> None:
         """Apply the base class's update block by block, so that each block is read from memory once."""
         if not all(array.flags.c_contiguous for array in (parameter, first, second)):

@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
+from wn.engine.backends.numpy.columns import (
+    Block,
+    add_columns,
+    blocks,
+    columns_of,
+    flat_kernels,
+    of_members,
+    part_of_output,
+    seen,
+)
 from wn.engine.backends.plain.base import SAMPLE_TILE
-from wn.engine.layers import windows
 from wn.engine.layers.base import Formula
 from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
-from wn.engine.layers.windows import Array, Block, Pair, Sliding
+from wn.engine.layers.windows import Array, Pair, Sliding, pad
 
 # About so many values are laid out as columns at a time: 4 MiB in float32 stay in a third-level cache.
 COLUMNS = 1 << 20
@@ -21,11 +30,11 @@ def forward(
     sliding = Sliding(w.shape[3:], stride, padding)
     height, width = sliding.places(*x.shape[2:4])
     y = be.xp.empty((max(len(x), len(w)), w.shape[1], height, width, x.shape[4]), x.dtype)
-    kernels, bias = windows.flat_kernels(w), b[:, :, None, None, None]
+    kernels, bias = flat_kernels(w), b[:, :, None, None, None]
     for block, columns in _columns(be.xp, x, sliding):
         part = y[block.members, :, block.rows, :, block.samples]
-        _product_into(be.xp, part, windows.of_members(kernels, block.members), columns)
-        part += windows.of_members(bias, block.members)
+        _product_into(be.xp, part, of_members(kernels, block.members), columns)
+        part += of_members(bias, block.members)
     return y, ConvolutionCache(x, w, stride, padding)
 
 
@@ -34,9 +43,9 @@ def backward(
 ) -> tuple[Array | None, ConvolutionParams]:
     """See `layers.convolution`."""
     x, w, stride, padding = cache
-    dw = be.xp.zeros((len(dy), *windows.flat_kernels(w).shape[1:]), dy.dtype)
+    dw = be.xp.zeros((len(dy), *flat_kernels(w).shape[1:]), dy.dtype)
     for block, columns in _columns(be.xp, x, Sliding(w.shape[3:], stride, padding)):
-        part = windows.part_of_output(dy, block)
+        part = part_of_output(dy, block)
         dw[block.members] += be.xp.matmul(part, columns.transpose(0, 2, 1))
     grads = ConvolutionParams(dw.reshape(-1, *w.shape[1:]), dy.sum(axis=(2, 3, 4)))
     return (input_gradient(be.xp, dy, *cache) if need_dx else None), grads
@@ -49,12 +58,12 @@ def input_gradient(xp: Any, dy: Array, x: Array, w: Array, stride: Pair, padding
     height, width = (length + 2 * zeros for length, zeros in zip(x.shape[2:4], padding, strict=True))
     dx = xp.zeros((population, channels, height, width, batch), dy.dtype)
     per_row = channels * kernel_w * columns
-    for block in windows.blocks(population, rows, batch, per_row, COLUMNS, SAMPLE_TILE):
-        part, dpart = dx[block.members, ..., block.samples], windows.part_of_output(dy, block)
+    for block in blocks(population, rows, batch, per_row, COLUMNS, SAMPLE_TILE):
+        part, dpart = dx[block.members, ..., block.samples], part_of_output(dy, block)
         for i in range(kernel_h):  # one row of the kernel at a time: its columns stay in the cache
-            kernel_row = windows.of_members(windows.flat_kernels(w[:, :, :, i]), block.members)
+            kernel_row = of_members(flat_kernels(w[:, :, :, i]), block.members)
             dcolumns = xp.matmul(kernel_row.transpose(0, 2, 1), dpart)  # (members, C·KW, rows·W'·samples)
-            windows.add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
+            add_columns(part, dcolumns, i, kernel_w, stride, block.rows)
     return dx[:, :, padding[0] : height - padding[0], padding[1] : width - padding[1]]
 
 
@@ -69,12 +78,12 @@ def _product_into(xp: Any, part: Array, w: Array, x: Array) -> None:
 
 def _columns(xp: Any, x: Array, sliding: Sliding) -> Iterator[tuple[Block, Array]]:
     """Yield the columns of x block by block; where x is shared, a block is for all members."""
-    view = windows.seen(xp, windows.pad(xp, x, sliding.padding), sliding)
+    view = seen(xp, pad(xp, x, sliding.padding), sliding)
     members, channels, kernel_h, kernel_w, height, width, batch = view.shape
     per_row = channels * kernel_h * kernel_w * width
-    for block in windows.blocks(members, height, batch, per_row, COLUMNS, SAMPLE_TILE):
+    for block in blocks(members, height, batch, per_row, COLUMNS, SAMPLE_TILE):
         everyone = block if members > 1 else block._replace(members=slice(None))
-        yield everyone, windows.columns(view, block)
+        yield everyone, columns_of(view, block)
 
 
 PAIR = Formula(forward, backward)

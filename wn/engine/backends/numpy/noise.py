@@ -110,11 +110,7 @@ def fill_draws(
     `out` is float32 and C-contiguous; `samples` (B,) holds sample ids. Several threads may call at once.
     A wrong `out`, and whatever `normals` refuses, raises WnError.
     """
-    ids = random.checked_samples(np, samples)
-    if out.dtype != np.float32 or out.ndim != 2 or out.shape[1] != len(ids) or not out.flags.c_contiguous:
-        raise WnError(
-            f"out must be a contiguous float32 array (F, {len(ids)}), got {out.dtype} of shape {out.shape}"
-        )
+    ids = ids_for(out, samples)
     features, batch = out.shape
     blocks, whole = (features + 3) // 4, features // 4
     epoch = random.checked_integer("epoch", epoch, 32)
@@ -125,6 +121,16 @@ def fill_draws(
         last = np.empty((1, 4, batch), np.float32)
         _fill_blocks(last, stream, whole, transform)
         out[4 * whole :] = last[0, : features - 4 * whole]
+
+
+def ids_for(out: Floats, samples: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+    """The sample ids (B,), uint32, that `out` (F, B) is filled for; WnError for what does not fit."""
+    ids: npt.NDArray[np.uint32] = random.checked_samples(np, samples)
+    if out.dtype != np.float32 or out.ndim != 2 or out.shape[1] != len(ids) or not out.flags.c_contiguous:
+        raise WnError(
+            f"out must be a contiguous float32 array (F, {len(ids)}), got {out.dtype} of shape {out.shape}"
+        )
+    return ids
 
 
 def _fill_blocks(out: Floats, stream: _Stream, first: int, transform: Transform) -> None:

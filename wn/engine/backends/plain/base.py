@@ -6,7 +6,6 @@ Letters: P population, O/I outputs/inputs of a layer, F features, K classes, B b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from math import prod
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
@@ -14,9 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 from wn import random
 from wn.engine.backends.plain import crops
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.fusion import RULES
 from wn.engine.layers import batch_norm
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import BatchStatistics, RunningStatistics
 from wn.engine.layers.cross_entropy import check_labels
 from wn.engine.layers.noise import DrawKey, Draws
@@ -67,10 +65,14 @@ class Backend:
             return layer.backward(self.xp, dy, cache, **static)
         return own.backward(self, dy, cache, **static)
 
-    @cached_property
-    def fuses(self) -> frozenset[Formula]:
-        """The formulas of `wn.engine.fusion` that it has pairs of its own for."""
-        return frozenset(rule.formula for rule in RULES if rule.formula in self.own)
+    @staticmethod
+    def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:
+        """The layers of a network in order as this backend runs them, each with how many it stands for.
+
+        A backend may put one layer in the place of neighbours that it does at once (`wn.engine.fusion`), but
+        never across noise. quiet: for each layer, whether no noise is active at its output.
+        """
+        return [(layer, 1) for layer in layers]
 
     def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
         """Return the running statistics of a batch norm after a batch, see `layers.batch_norm`."""
@@ -79,7 +81,7 @@ class Backend:
     # ---- evaluation -------------------------------------------------------------------------------------
 
     def count_correct(self, logits: Array, labels: Array, groups: int | None = None) -> Array:
-        """Return how many labels (B,) are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
+        """The number of labels (B,) that are the largest of logits (P, K, ≥B); −1 if one is not finite: (P,).
 
         With `groups` G, by group of samples, n mod G: (P, G).
         """
@@ -111,7 +113,7 @@ class Backend:
         return array
 
     def all_finite(self, array: Array) -> bool:
-        """Return whether all elements are finite, as far as that is known at once.
+        """Whether all elements are finite, as far as that is known at once.
 
         A device that would have to be waited for says yes, and makes NaN of what follows.
         """
@@ -153,7 +155,7 @@ class Backend:
         return Room()
 
     def recorded(self, step: TrainingStep) -> TrainingStep:
-        """Return what does the same as `step`; it may repeat a recording of what `step` did before.
+        """A step that does the same as `step`; it may repeat a recording of what `step` did before.
 
         So it is for steps whose parts all say that they are `recordable`: whatever differs from step to step
         has to be in the arguments, and every array is computed and changed by primitives of the backend. What
@@ -208,7 +210,7 @@ class Backend:
         seed: int,
         epoch: int,
     ) -> Array:
-        """Return what `gather` does, of images that are cropped and flipped first: see `crops.augment`."""
+        """The result of `gather` for images that are cropped and flipped first: see `crops.augment`."""
         x = crops.augment(self.xp, images, samples, padding, flip, seed, epoch)
         return self.standardise(x, scale, mean, std, dtype)
 
@@ -296,7 +298,7 @@ class Backend:
         second: Array,
         constants: Sequence[float] | Array,
     ) -> None:
-        """Update one parameter and its two moments in place; see `engine.optim.adam_step` for the formula."""
+        """Update one parameter and its two moments in place; see `optim.adam_update` for the formula."""
         step_size, beta1, beta2, second_correction, epsilon = constants
         first *= beta1
         first += (1 - beta1) * gradient

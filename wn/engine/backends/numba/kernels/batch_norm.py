@@ -65,6 +65,8 @@ def forward_training(
 @parallel(FUSED)
 def backward_training(
     drows: Array,
+    y: Array,
+    masked: Array,
     rows: Array,
     gamma: Array,
     mean: Array,
@@ -78,37 +80,19 @@ def backward_training(
 
     x̂ = (rows − mean − residual)·inverse. As Σ_n x̂ = 0, dgamma is summed from differences of drows too.
     drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, residual, inverse: (P|1, F); dgamma, dbeta: (P, F).
+    Before a ReLU with output y they are those of masked, (P, F, N), which is drows where y > 0, else 0;
+    without one y and masked are (0, F, N).
     """
     members, features, _ = drows.shape
     for item in numba.prange(members * features):
         p, f = item // features, item % features
+        drow = drows[p, f]
+        if len(masked) > 0:
+            mask_to(masked[p, f], drow, y[p, f])
+            drow = masked[p, f]
         statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
         row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
-        dgamma[p, f], dbeta[p, f] = _backward(drows[p, f], row, factor, *statistics, dx[p, f])
-
-
-@parallel(FUSED)
-def backward_training_relu(
-    drows: Array,
-    y: Array,
-    masked: Array,
-    rows: Array,
-    gamma: Array,
-    mean: Array,
-    residual: Array,
-    inverse: Array,
-    dx: Array,
-    dgamma: Array,
-    dbeta: Array,
-) -> None:
-    """Write `backward_training` of masked, which is drows where y > 0, else 0: (P, F, N) all three."""
-    members, features, _ = drows.shape
-    for item in numba.prange(members * features):
-        p, f = item // features, item % features
-        mask_to(masked[p, f], drows[p, f], y[p, f])
-        statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
-        row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
-        dgamma[p, f], dbeta[p, f] = _backward(masked[p, f], row, factor, *statistics, dx[p, f])
+        dgamma[p, f], dbeta[p, f] = _backward(drow, row, factor, *statistics, dx[p, f])
 
 
 # ---- the primitives of a backend ---------------------------------------------------------------------
@@ -142,26 +126,18 @@ def normalise_relu_pool(
         centre, factor = mean[p % len(mean), c], scale[p % len(scale), c]
         extreme = np.empty(batch, x.dtype)
         for v in range(columns):
-            if factor < 0:
-                _smallest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
-            else:
-                _largest(image[:, v * kernel_w : (v + 1) * kernel_w], extreme)
+            window = image[:, v * kernel_w : (v + 1) * kernel_w]
+            _extreme(window, factor < 0, extreme)
             if factor == 0:  # times 0 an infinity is NaN, be it the largest or not
                 smallest = np.empty_like(extreme)
-                _smallest(image[:, v * kernel_w : (v + 1) * kernel_w], smallest)
+                _extreme(window, True, smallest)
                 extreme += smallest * factor
             _normalise(extreme, centre, factor, shift[p % len(shift), c], True, y[p, c, u, v])
 
 
 @parallel()
 def normalise_sums(
-    drows: Array,
-    rows: Array,
-    mean: Array,
-    residual: Array,
-    inverse: Array,
-    dgamma: Array,
-    dbeta: Array,
+    drows: Array, rows: Array, mean: Array, residual: Array, inverse: Array, dgamma: Array, dbeta: Array
 ) -> None:
     """Write dgamma = Σ_n drows·(rows − mean − residual)·inverse and dbeta = Σ_n drows, (P, F)."""
     members, features, _ = drows.shape
@@ -297,25 +273,18 @@ def _sums(drow: Array, row: Array, pivot: Any, centre: Any, width: Any, tail: An
 
 
 @serial()
-def _largest(window: Array, found: Array) -> None:
-    """Write the largest value of a window (KH, KW, B), NaN if there is one, to (B,)."""
+def _extreme(window: Array, least: bool, found: Array) -> None:
+    """Write the largest or the least value of a window (KH, KW, B), NaN if there is one, to (B,)."""
     found[:] = window[0, 0]
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             pixel = window[i, j]
-            for n in range(len(found)):
-                found[n] = np.maximum(pixel[n], found[n])
-
-
-@serial()
-def _smallest(window: Array, found: Array) -> None:
-    """Write the smallest value of a window (KH, KW, B), NaN if there is one, to (B,)."""
-    found[:] = window[0, 0]
-    for i in range(window.shape[0]):
-        for j in range(window.shape[1]):
-            pixel = window[i, j]
-            for n in range(len(found)):
-                found[n] = np.minimum(pixel[n], found[n])
+            if least:
+                for n in range(len(found)):
+                    found[n] = np.minimum(pixel[n], found[n])
+            else:
+                for n in range(len(found)):
+                    found[n] = np.maximum(pixel[n], found[n])
 
 
 @serial(FUSED)

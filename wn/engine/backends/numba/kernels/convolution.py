@@ -24,6 +24,7 @@ import numba
 import numpy as np
 
 from wn.engine.backends.numba.kernels.compile import FUSED, SUMS, parallel, serial
+from wn.engine.backends.numba.kernels.products import flat_sum
 from wn.engine.backends.numba.kernels.rectifier import cut_off
 
 Array = Any
@@ -63,9 +64,7 @@ def prefers_direct_input_gradient(outputs: int, stride_w: int, kernel_w: int, co
 
 
 @parallel()
-def convolution(
-    x: Array, w: Array, b: Array, y: Array, stride_h: int, stride_w: int, pad_h: int, pad_w: int, relu: bool
-) -> None:
+def convolution(x: Array, w: Array, b: Array, y: Array, stride: Pair, pad: Pair, relu: bool) -> None:
     """Write y[p,o,u,v,n] = b[p,o] + Σ_c,i,j w[p,o,c,i,j] x[p, c, u·SH + i − PH, v·SW + j − PW, n].
 
     x outside the image is 0. x: (P|1, C, H, W, B); w: (P|1, O, C, KH, KW); b: (P|1, O); y: (P, O, U, V, B).
@@ -74,17 +73,14 @@ def convolution(
     members, rows = len(y), y.shape[2]
     for item in numba.prange(members * rows):
         p, u = item // rows, item % rows
-        sliding = (stride_h, stride_w), (pad_h, pad_w)
-        _row_of_outputs(x[p % len(x)], w[p % len(w)], b[p % len(b)], y[p], u, *sliding)
+        _row_of_outputs(x[p % len(x)], w[p % len(w)], b[p % len(b)], y[p], u, stride, pad)
         if relu:
             for o in range(y.shape[1]):
                 cut_off(y[p, o, u].reshape(-1))
 
 
 @parallel()
-def convolution_input_gradient(
-    w: Array, dy: Array, dx: Array, stride_h: int, stride_w: int, pad_h: int, pad_w: int
-) -> None:
+def convolution_input_gradient(w: Array, dy: Array, dx: Array, stride: Pair, pad: Pair) -> None:
     """Write dx[p,c,h,k,n] = Σ_o,i,j w[p,o,c,i,j] dy[p,o,u,v,n] over u·SH + i − PH = h and v·SW + j − PW = k.
 
     w: (P|1, O, C, KH, KW); dy: (P, O, U, V, B); dx: (P, C, H, W, B), 0 where no window covers a pixel.
@@ -92,13 +88,11 @@ def convolution_input_gradient(
     members, height = len(dx), dx.shape[2]
     for item in numba.prange(members * height):
         p, h = item // height, item % height
-        _row_of_pixels(w[p % len(w)], dy[p], dx[p], h, (stride_h, stride_w), (pad_h, pad_w))
+        _row_of_pixels(w[p % len(w)], dy[p], dx[p], h, stride, pad)
 
 
 @parallel()
-def convolution_gradients(
-    dy: Array, x: Array, dw: Array, db: Array, stride_h: int, stride_w: int, pad_h: int, pad_w: int
-) -> None:
+def convolution_gradients(dy: Array, x: Array, dw: Array, db: Array, stride: Pair, pad: Pair) -> None:
     """Write dw[p,o,c,i,j] = Σ_u,v,n dy[p,o,u,v,n] x[p, c, u·SH + i − PH, v·SW + j − PW, n], db = Σ_u,v,n dy.
 
     dy: (P, O, U, V, B); x: (P|1, C, H, W, B), 0 outside the image; dw: (P, O, C, KH, KW); db: (P, O).
@@ -111,8 +105,7 @@ def convolution_gradients(
     for item in numba.prange(members * pairs * parts):
         p, o, first = item // (pairs * parts), item // parts % pairs * 2, item % parts * length
         last = min(first + length, kernel_rows)
-        sliding = (stride_h, stride_w), (pad_h, pad_w)
-        _rows_of_kernels(dy[p], x[p % len(x)], dw[p], db[p], o, first, last, *sliding)
+        _rows_of_kernels(dy[p], x[p % len(x)], dw[p], db[p], o, first, last, stride, pad)
 
 
 # ---- what one thread does at a time: arrays of one member, without the leading axis -----------------------
@@ -175,8 +168,8 @@ def _rows_of_kernels(
                 table = places[:count], weights[:count]
                 _dot(dy0[block], dy1[block], pixels[start:], sums[0], sums[1], *table)
                 if first == 0:
-                    sums[0, taps] += _sum(dy0[block])
-                    sums[1, taps] += _sum(dy1[block])
+                    sums[0, taps] += flat_sum(dy0[block])
+                    sums[1, taps] += flat_sum(dy1[block])
             v += run[0]
     for q in range(o, other + 1):
         dkernel = dw[q].reshape(-1)[first * kernel_w :]
@@ -373,11 +366,3 @@ def _dot_ones(d0: Array, d1: Array, x: Array, s0: Array, s1: Array, places: Arra
             b0 += d1[m] * x0[m]
         s0[weights[k]] += a0
         s1[weights[k]] += b0
-
-
-@serial(SUMS)
-def _sum(values: Array) -> Any:
-    total = values.dtype.type(0)
-    for m in range(len(values)):
-        total += values[m]
-    return total

@@ -17,8 +17,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from wn.engine.backends.numba.kernels.compile import SUMS, parallel, serial
-from wn.engine.backends.numba.kernels.products import NO, YES, gemm
+from wn.engine.backends.numba.kernels.compile import parallel, serial
+from wn.engine.backends.numba.kernels.products import NO, YES, flat_sum, gemm
 
 Array = Any
 Pair = tuple[int, int]
@@ -31,17 +31,7 @@ PARTS = 4  # of the work of a member, at least, if there are so many
 
 
 @parallel()
-def convolution(
-    address: int,
-    x: Array,
-    w: Array,
-    b: Array,
-    y: Array,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-) -> None:
+def convolution(address: int, x: Array, w: Array, b: Array, y: Array, stride: Pair, pad: Pair) -> None:
     """Write y[p,o,u,v,n] = b[p,o] + Σ_c,i,j w[p,o,c,i,j] x[p, c, u·SH + i − PH, v·SW + j − PW, n].
 
     address: of BLAS's gemm; x: (P|1, C, H, W, B), 0 outside the image; w: (P|1, O, C, KH, KW); b: (P|1, O);
@@ -53,21 +43,12 @@ def convolution(
     for item in numba.prange(members * parts * tiles):
         p, q, n = item // (parts * tiles), item // tiles % parts * size, item % tiles * tile
         block = q, min(size, places - q), n, min(tile, y.shape[4] - n)
-        stride, pad = (stride_h, stride_w), (pad_h, pad_w)
         _block_of_outputs(address, x[p % len(x)], w[p % len(w)], b[p % len(b)], y[p], block, stride, pad)
 
 
 @parallel()
 def convolution_gradients(
-    address: int,
-    dy: Array,
-    x: Array,
-    dw: Array,
-    db: Array,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
+    address: int, dy: Array, x: Array, dw: Array, db: Array, stride: Pair, pad: Pair
 ) -> None:
     """Write dw[p,o,c,i,j] = Σ_u,v,n dy[p,o,u,v,n] x[p, c, u·SH + i − PH, v·SW + j − PW, n], db = Σ_u,v,n dy.
 
@@ -80,21 +61,11 @@ def convolution_gradients(
     for item in numba.prange(members * parts):
         p, row = item // parts, item % parts * rows
         last = min(row + rows, channels * kernel_h)
-        stride, pad = (stride_h, stride_w), (pad_h, pad_w)
         _rows_of_kernels(address, dy[p], x[p % len(x)], dw[p], db[p], row, last, stride, pad)
 
 
 @parallel()
-def convolution_input_gradient(
-    address: int,
-    w: Array,
-    dy: Array,
-    dx: Array,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-) -> None:
+def convolution_input_gradient(address: int, w: Array, dy: Array, dx: Array, stride: Pair, pad: Pair) -> None:
     """Write dx[p,c,h,k,n] = Σ_o,i,j w[p,o,c,i,j] dy[p,o,u,v,n] over u·SH + i − PH = h and v·SW + j − PW = k.
 
     address: of BLAS's gemm; w: (P|1, O, C, KH, KW); dy: (P, O, U, V, B); dx: (P, C, H, W, B), 0 where no
@@ -105,7 +76,7 @@ def convolution_input_gradient(
     parts = -(-channels // step)
     for item in numba.prange(members * parts):
         p, c = item // parts, item % parts * step
-        last, stride, pad = min(c + step, channels), (stride_h, stride_w), (pad_h, pad_w)
+        last = min(c + step, channels)
         _channels_of_pixels(address, w[p % len(w)], dy[p], dx[p], c, last, stride, pad)
 
 
@@ -170,7 +141,7 @@ def _rows_of_kernels(
             beta = 1.0
     if row == 0:
         for o in range(outputs):
-            db[o] = _sum(dy[o].reshape(-1))
+            db[o] = flat_sum(dy[o].reshape(-1))
 
 
 @serial()
@@ -252,11 +223,3 @@ def _add_columns(
                     for n in range(len(column)):
                         pixel[n] += column[n]
                 at += samples
-
-
-@serial(SUMS)
-def _sum(values: Array) -> Any:
-    total = values.dtype.type(0)
-    for m in range(len(values)):
-        total += values[m]
-    return total

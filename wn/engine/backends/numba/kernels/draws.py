@@ -12,8 +12,8 @@ import numba
 import numpy as np
 
 from wn import random
-from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels.compile import parallel, serial
+from wn.engine.backends.numpy.noise import ids_for
 from wn.engine.backends.plain.base import Array
 from wn.random import Purpose
 
@@ -213,11 +213,7 @@ def fill_draws(
     `out` is float32 and C-contiguous; `samples` (B,) holds sample ids, best as uint32: others are checked and
     converted. A wrong `out`, and whatever `normals` refuses, raises WnError.
     """
-    ids = random.checked_samples(np, samples)
-    if out.dtype != np.float32 or out.ndim != 2 or out.shape[1] != len(ids) or not out.flags.c_contiguous:
-        raise WnError(
-            f"out must be a contiguous float32 array (F, {len(ids)}), got {out.dtype} of shape {out.shape}"
-        )
+    ids = ids_for(out, samples)
     key0, key1 = random.seed_key(seed)
     number = random.of_distribution(distribution)
     epoch, word = random.checked_integer("epoch", epoch, 32), stream_word(purpose, site, repetition)

@@ -11,6 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from wn.engine.backends.numba.kernels.compile import parallel, serial
+from wn.engine.backends.numba.kernels.rectifier import mask_to
 
 Array = Any
 
@@ -60,40 +61,16 @@ def relu_backward(dy: Array, y: Array, dx: Array) -> None:
     members, size = dy.shape
     if members * size <= ALONE:
         for p in range(members):
-            _relu_backward(dy[p], y[p % len(y)], dx[p])
+            mask_to(dx[p], dy[p], y[p % len(y)])
         return
     chunks = -(-size // CHUNK)
     for item in numba.prange(members * chunks):
         p, chunk = item // chunks, item % chunks
         part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, size))
-        _relu_backward(dy[p, part], y[p % len(y), part], dx[p, part])
-
-
-@serial()
-def _relu_backward(dy: Array, y: Array, dx: Array) -> None:
-    zero = dy.dtype.type(0)
-    for i in range(len(dy)):
-        dx[i] = dy[i] if y[i] > zero else zero
+        mask_to(dx[p, part], dy[p, part], y[p % len(y), part])
 
 
 # ---- optimiser ------------------------------------------------------------------------------------------
-
-
-@parallel()
-def adam(parameter: Array, gradient: Array, first: Array, second: Array, constants: Array) -> None:
-    """Update parameters and their two moments in place, with the bits of `Backend.adam_update`.
-
-    m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − step·m / (√v·correction + ε).
-
-    Arrays: flat, of the same size; constants: (step, β1, β2, correction, ε), see `wn.engine.optim.adam_step`.
-    """
-    size = len(parameter)
-    if size <= ALONE:
-        _adam(parameter, gradient, first, second, constants)
-        return
-    for chunk in numba.prange(-(-size // CHUNK)):
-        part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, size))
-        _adam(parameter[part], gradient[part], first[part], second[part], constants)
 
 
 @serial()
@@ -111,11 +88,14 @@ def _adam(parameter: Array, gradient: Array, first: Array, second: Array, consta
 
 
 @parallel()
-def adam_all(addresses: Array, sizes: Array, like: Array, constants: Array) -> None:
-    """Do what `adam` does with many parameters.
+def adam(addresses: Array, sizes: Array, like: Array, constants: Array) -> None:
+    """Update K parameters and their two moments in place, with the bits of `Backend.adam_update`.
 
-    addresses: (4, K), of parameters, gradients, first and second moments, arrays of the dtype of `like`;
-    sizes: (K,); their chunks are items of one loop.
+    m ← β1 m + (1−β1) g,  v ← β2 v + (1−β2) g²,  θ ← θ − step·m / (√v·correction + ε).
+
+    addresses: (K, 4), of parameters, gradients, first and second moments, arrays of the dtype of `like`;
+    sizes: (K,); constants: (step, β1, β2, correction, ε), see `optim.adam_constants`. The chunks of all
+    arrays are items of one loop.
     """
     chunks = 0
     for size in sizes:
@@ -126,10 +106,10 @@ def adam_all(addresses: Array, sizes: Array, like: Array, constants: Array) -> N
             first -= -(-sizes[k] // CHUNK) * CHUNK
             k += 1
         part = slice(first, min(first + CHUNK, sizes[k]))
-        parameter = array_at(addresses[0, k], sizes[k], like)[part]
-        gradient = array_at(addresses[1, k], sizes[k], like)[part]
-        moment = array_at(addresses[2, k], sizes[k], like)[part]
-        second = array_at(addresses[3, k], sizes[k], like)[part]
+        parameter = array_at(addresses[k, 0], sizes[k], like)[part]
+        gradient = array_at(addresses[k, 1], sizes[k], like)[part]
+        moment = array_at(addresses[k, 2], sizes[k], like)[part]
+        second = array_at(addresses[k, 3], sizes[k], like)[part]
         _adam(parameter, gradient, moment, second, constants)
 
 

@@ -14,6 +14,7 @@ from wn.basics.errors import WnError
 from wn.engine.backends.numba.kernels.compile import parallel, serial
 from wn.engine.backends.numba.kernels.draws import LANES, RUNS, Place, draw, stream_word, tiling
 from wn.engine.backends.plain.base import Array, DrawKey, Draws
+from wn.engine.layers.noise import members
 
 CHUNK = 4096  # values of an element-wise product that are one thread's work
 
@@ -173,14 +174,6 @@ def apply_arguments(
     _check_arrays(x, y, m, len(ids), len(key_of), members(multiplier), (*mul[1:], *add[1:]))
     epoch = np.array([number], np.int64) if epoch is None else epoch
     return x, y, y[:0] if m is None else m, keys, key_of, ids, epoch, mul, add, add_first, distribution
-
-
-def members(draws: Draws | None) -> int:
-    """Return for how many members the draws are different: 1 if all share them."""
-    if draws is None:
-        return 1
-    seeds = draws.key.seeds
-    return max(len(draws.scale), len(draws.shift), len(seeds) if len(set(seeds)) > 1 else 1)
 
 
 def _in_common(multiplier: Draws | None, offset: Draws | None) -> tuple[DrawKey, int]:

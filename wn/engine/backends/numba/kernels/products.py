@@ -104,15 +104,32 @@ def linear(address: int, w: Any, x: Any, b: Any, y: Any, tile: int, relu: bool) 
 
 @parallel()
 def linear_backward(
-    address: int, dy: Any, x: Any, w: Any, dx: Any, dw: Any, db: Any, samples: int, inputs: int
+    address: int,
+    dy: Any,
+    y: Any,
+    masked: Any,
+    x: Any,
+    w: Any,
+    dx: Any,
+    dw: Any,
+    db: Any,
+    samples: int,
+    inputs: int,
 ) -> None:
     """dx[p] = w[p]ᵀ dy[p] in tiles of samples, dw[p] = dy[p] x[p]ᵀ in tiles of inputs, db[p] = Σ_n dy[p].
 
     dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
     dw: (P, O, I); db: (P, O). All tiles are items of one loop: one thread may have those of dx, another
     those of dw.
+    Before a ReLU with output y they are the gradients of masked, (P, O, B), which is dy where y > 0, else 0;
+    without one y and masked are (0, O, B).
     """
-    members = len(dy)
+    members, outputs, _ = dy.shape
+    if len(masked) > 0:
+        for item in prange(members * outputs):
+            p, o = item // outputs, item % outputs
+            mask_to(masked[p, o], dy[p, o], y[p % len(y), o])
+        dy = masked
     dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
     dw_tiles = -(-x.shape[1] // inputs)
     for item in prange((dx_tiles + dw_tiles) * members):  # a tile of a shared x: one member after the other
@@ -123,30 +140,8 @@ def linear_backward(
             start = (tile - dx_tiles) * inputs
             _weight_gradient(address, dy[p], x[p % len(x)], dw[p], start, inputs)
             if start == 0:
-                for o in range(dy.shape[1]):
+                for o in range(outputs):
                     db[p, o] = _sum(dy[p, o])
-
-
-@parallel()
-def linear_relu_backward(
-    address: int,
-    dy: Any,
-    y: Any,
-    x: Any,
-    w: Any,
-    masked: Any,
-    dx: Any,
-    dw: Any,
-    db: Any,
-    samples: int,
-    inputs: int,
-) -> None:
-    """`linear_backward` of masked, which is dy where y > 0, else 0: (P, O, B) all three."""
-    members, outputs, _ = dy.shape
-    for item in prange(members * outputs):
-        p, o = item // outputs, item % outputs
-        mask_to(masked[p, o], dy[p, o], y[p % len(y), o])
-    linear_backward(address, masked, x, w, dx, dw, db, samples, inputs)
 
 
 @serial()
@@ -167,7 +162,17 @@ def _weight_gradient(address: int, dy: Any, x: Any, dw: Any, start: int, inputs:
 
 
 @serial(SUMS)
+def flat_sum(values: Any) -> Any:
+    """The sum of a flat array, in lanes."""
+    total = values.dtype.type(0)
+    for m in range(len(values)):
+        total += values[m]
+    return total
+
+
+@serial(SUMS)
 def _sum(values: Any) -> Any:
+    """The same from the first value on: where the lanes begin decides about the last bit."""
     total = values[0]
     for n in range(1, len(values)):
         total += values[n]

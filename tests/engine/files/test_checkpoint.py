@@ -271,7 +271,7 @@ def test_the_whole_file_of_the_fuzz_tests_loads() -> None:
 def test_example_of_the_book_walks_noise_through_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     code = page.split("<!-- example -->\n```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     wn.train(epochs=1, train_limit=1000).save(Path("network.safetensors"))

@@ -17,7 +17,7 @@ from tests.cli.command_line import run
 from wn.basics.installed import DISTRIBUTION, clash
 from wn.cli import main as cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from tests.engine.backends.recording import Anew, Watched
+from tests.engine.backends.numba.recording import Anew, Watched
 from tests.engine.twin import same_bits
 from wn.data import catalogue
 from wn.data.dataset import Dataset

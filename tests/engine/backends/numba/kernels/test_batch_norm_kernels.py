@@ -30,7 +30,8 @@ def forward(rows: Any, gamma: Any, beta: Any) -> tuple[Any, ...]:
 def backward(drows: Any, rows: Any, gamma: Any, mean: Any, residual: Any, inverse: Any) -> tuple[Any, ...]:
     """(dx, dgamma, dbeta)."""
     dx, dgamma, dbeta = (blank(shape, rows.dtype) for shape in (drows.shape, *2 * [drows.shape[:2]]))
-    batch_norm.backward_training(drows, rows, gamma, mean, residual, inverse, dx, dgamma, dbeta)
+    no_relu, statistics = (drows[:0], drows[:0]), (mean, residual, inverse)
+    batch_norm.backward_training(drows, *no_relu, rows, gamma, *statistics, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import DTypeLike
 
-from tests.engine.backends.recording import Anew, Watched
+from tests.engine.backends.numba.recording import Anew, Watched
 from tests.engine.twin import same_bits
 from tests.walking.small_walks import small_data
 from wn.basics.errors import WnError

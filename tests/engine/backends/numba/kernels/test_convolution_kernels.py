@@ -51,25 +51,24 @@ def problem(shape: ConvolutionShape, seed: int = 0, dtype: Any = np.float32, sha
 
 def forward(way: str, given: Problem) -> Any:
     x, w, b, dy, *sliding = given
-    y, steps = blank(dy.shape, x.dtype), (*sliding[0], *sliding[1])
+    y = blank(dy.shape, x.dtype)
     if way == "direct":
-        convolution.convolution(x, w, b, y, *steps, False)
+        convolution.convolution(x, w, b, y, *sliding, False)
     else:
-        convolution_columns.convolution(GEMM[x.dtype], x, w, b, y, *steps)
+        convolution_columns.convolution(GEMM[x.dtype], x, w, b, y, *sliding)
     return y
 
 
 def compute(way: str, given: Problem) -> Results:
     x, w, _, dy, *sliding = given
-    steps = (*sliding[0], *sliding[1])
     dw, db = blank((len(dy), *w.shape[1:]), x.dtype), blank(dy.shape[:2], x.dtype)
     dx = blank((len(dy), *x.shape[1:]), x.dtype)
     if way == "direct":
-        convolution.convolution_gradients(dy, x, dw, db, *steps)
-        convolution.convolution_input_gradient(w, dy, dx, *steps)
+        convolution.convolution_gradients(dy, x, dw, db, *sliding)
+        convolution.convolution_input_gradient(w, dy, dx, *sliding)
     else:
-        convolution_columns.convolution_gradients(GEMM[x.dtype], dy, x, dw, db, *steps)
-        convolution_columns.convolution_input_gradient(GEMM[x.dtype], w, dy, dx, *steps)
+        convolution_columns.convolution_gradients(GEMM[x.dtype], dy, x, dw, db, *sliding)
+        convolution_columns.convolution_input_gradient(GEMM[x.dtype], w, dy, dx, *sliding)
     return Results(forward(way, given), dw, db, dx)
 
 

@@ -80,12 +80,19 @@ def adam_arrays(size: int, dtype: Any) -> list[Any]:
     return arrays
 
 
+def adam(*parameters: list[Any]) -> None:
+    """Update parameters, each with its gradient and its moments."""
+    addresses = np.array([[array.ctypes.data for array in arrays] for arrays in parameters], np.int64)
+    sizes = np.array([arrays[0].size for arrays in parameters])
+    elementwise.adam(addresses, sizes, parameters[0][0], ADAM)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_adam_is_the_plain_one(size: int, dtype: Any) -> None:
     found, expected = adam_arrays(size, dtype), adam_arrays(size, dtype)
     for _ in range(3):
-        elementwise.adam(*found, ADAM)
+        adam(found)
         BE.adam_update(*expected, ADAM.tolist())
     assert all(same_bits(array, value) for array, value in zip(found, expected, strict=True))
 
@@ -94,10 +101,9 @@ def test_adam_is_the_plain_one(size: int, dtype: Any) -> None:
 def test_adam_of_many_parameters_is_that_of_each(dtype: Any) -> None:
     sizes = [3, elementwise.CHUNK, 1, 2 * elementwise.CHUNK + 5, elementwise.CHUNK - 1]
     found, expected = ([adam_arrays(size, dtype) for size in sizes] for _ in "ab")
-    addresses = np.array([[array.ctypes.data for array in arrays] for arrays in found], np.int64).T.copy()
-    elementwise.adam_all(addresses, np.array(sizes), found[0][0], ADAM)
+    adam(*found)
     for arrays, values in zip(found, expected, strict=True):
-        elementwise.adam(*values, ADAM)
+        adam(values)
         assert all(same_bits(array, value) for array, value in zip(arrays, values, strict=True))
 
 
@@ -105,7 +111,7 @@ def test_adam_of_many_parameters_is_that_of_each(dtype: Any) -> None:
 def test_adam_beyond_the_range(dtype: Any) -> None:
     gradient = np.array([np.nan, np.inf, -np.inf, np.finfo(dtype).max, 0.0, -0.0], dtype)
     found, expected = ([np.ones(6, dtype), gradient, np.zeros(6, dtype), np.zeros(6, dtype)] for _ in "ab")
-    elementwise.adam(*found, ADAM)
+    adam(found)
     with np.errstate(over="ignore", invalid="ignore"):
         BE.adam_update(*expected, ADAM.tolist())
     for array, value in zip(found, expected, strict=True):
@@ -177,7 +183,7 @@ def test_threads_do_not_matter() -> None:
 
     def compute() -> tuple[Any, ...]:
         arrays, w = adam_arrays(len(x), np.float32), x.copy()
-        elementwise.adam(*arrays, ADAM)
+        adam(arrays)
         elementwise.clip(w, 0.5)
         batch = gather(images, samples, 3.0, [0.1, 0.2], [0.3, 0.4], np.float32)
         return relu(x), relu_backward(dy, dy[:1]), *arrays, w, batch

@@ -15,8 +15,9 @@ from wn.engine.backends.numba.kernels import kept
 
 PACKAGE = Path(wn.__file__).parent
 KERNELS = sorted(kept.FOLDER.glob("*.py"))
-# What files of kernels import besides, and no kernel is made from: types, errors, and where things are kept.
-NOT_COMPILED = {"Array", "DrawKey", "Draws", "Purpose", "WnError", "kept"}
+# What files of kernels import besides, and no kernel is made from: types, errors, where things are kept, and
+# functions that are called before a kernel.
+NOT_COMPILED = {"Array", "DrawKey", "Draws", "Purpose", "WnError", "ids_for", "kept", "members"}
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
