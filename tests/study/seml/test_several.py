@@ -157,6 +157,11 @@ def test_a_file_is_given_once_and_the_study_has_a_name(tmp_path: Path) -> None:
     assert "name" not in (tmp_path / "mine.toml").read_text().partition("[data]")[0]
 
 
+def test_an_import_needs_a_file() -> None:
+    with pytest.raises(WnError, match="at least one"):
+        import_seml()
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()

@@ -84,6 +84,8 @@ def import_seml(*paths: StrPath, ignored: Collection[str] = ()) -> Imported:
     are not known are left out, as they may be other experiments. Raises WnError, in one line, if a file is no
     experiment file or given twice, if the files contradict each other, and if nothing is left.
     """
+    if not paths:
+        raise WnError("an import needs at least one experiment file")
     names = _names([Path(path) for path in paths])
     sources = [_Source(Path(path), name, ignored) for path, name in zip(paths, names, strict=True)]
     _check_ignored(ignored, sources)
