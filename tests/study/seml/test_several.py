@@ -139,6 +139,36 @@ def test_repeats_that_are_not_within_each_other_are_left_out(tmp_path: Path) -> 
     assert noisy(together([a, c])[1]) == 7  # repeat 1 is one of 0 and 1: the first
 
 
+def test_a_file_without_repeats_has_the_first(tmp_path: Path) -> None:
+    one = text("[7]").replace("  general.repeat_number: { type: choice, options: [0, 1] }\n", "")
+    paths = write(tmp_path, a=one, b=text("[7, 8]", "[1, 2, 3]"), c=text("[9]", "[2]"))
+    assert noisy(together(paths[:1])[1]) == 1
+    assert noisy(together(paths)[1]) == 2 * 3 + 1
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    """A site that the network does not have: of several files, the one with it."""
+    site = "noise_settings.layer_wise: { noise_type: GaussAdd, layer_index: 99 }\n"
+    paths = write(tmp_path, a=text(), b=f"{HEAD}  {site}")
+    with pytest.raises(WnError, match=r"b\.yaml: as a study: noise\[0\]\.where: .*no site 99"):
+        import_seml(*paths)
+
+
+def test_networks_with_recipes_of_their_own_may_be_in_one_file(tmp_path: Path) -> None:
+    """MNIST: 100 epochs of MLPs and 50 of LeNet-5 are the recipe of the data; 51 are not."""
+    blocks = "mlp: { fixed: { general.experiment_name: x } }\n"
+    for epochs in (50, 51):
+        model = "model: { model_class: LeNet, LeNet.conf_name: LeNet5 }"
+        blocks += f"lenet_{epochs}: {{ fixed: {{ general.num_epochs: {epochs}, {model} }} }}\n"
+    (path,) = write(tmp_path, a=text() + blocks)
+    found, spec = together([path])
+    assert (found.runs, found.left_out, spec.recipe.epochs) == (18, 6, None)
+    assert {(unit.model, unit.epochs) for unit in units(spec, planned_facts(spec))} == {
+        ("mlp-64", 100),
+        ("lenet5", 50),
+    }
+
+
 def test_several_seeds_are_repeats(tmp_path: Path) -> None:
     (path,) = write(tmp_path, a=text().replace("general.repeat_number", "seed"))
     found, spec = together([path])

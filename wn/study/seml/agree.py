@@ -58,7 +58,7 @@ def _setting(case: Case, key: str) -> Any:
 
 
 class _Entry(NamedTuple):
-    """An entry with the numbers of its repeats, and the networks that it is for."""
+    """A case, and the numbers of repeats of all cases with its entry: none if the file has none."""
 
     case: Case
     repeats: set[tuple[Any, ...]]
@@ -68,7 +68,7 @@ class _Entry(NamedTuple):
         mine = self.repeats
         for other in others:
             nested = mine <= other.repeats or mine >= other.repeats
-            if not nested and self._shares_networks(other.case):
+            if mine and other.repeats and not nested and self._shares_networks(other.case):
                 return (
                     f"its repeats, {_listed(mine)}, and those of other noise on the same networks, "
                     f"{_listed(other.repeats)}, are not within each other, and a study numbers both from 0"
@@ -108,7 +108,7 @@ class Repeats:
 
     def of(self, case: Case) -> int:
         """Return the number of repeats of the entry that a case belongs to."""
-        return len(self._entries[self._key(case)].repeats)
+        return len(self._entries[self._key(case)].repeats) or 1
 
     def check(self, case: Case) -> str:
         """Return why the repeats of a case can't be numbered with those before it, "" if they can."""
@@ -120,5 +120,5 @@ class Repeats:
 
 
 def _listed(repeats: set[tuple[Any, ...]]) -> str:
-    names = sorted(("/".join(each) or "one" for each in repeats), key=lambda name: (len(name), name))
+    names = sorted(map("/".join, repeats), key=lambda name: (len(name), name))
     return ", ".join(names if len(names) < 5 else [*names[:2], "…", names[-1]])

@@ -98,17 +98,18 @@ def import_seml(*paths: StrPath, ignored: Collection[str] = ()) -> Imported:
         raise WnError(f"{paths[0]}: nothing is left for a study: {sources[0].reasons[0]}")
     if len(chosen) > MOST_PARTS:
         raise WnError(
-            f"{paths[0]}: its runs come to more than {MOST_PARTS} noise entries: no study has so many"
+            f"{paths[0]}: the runs come to more than {MOST_PARTS} noise entries, the most of a study"
         )
+    several = len(sources) > 1
+    apart = [source.units() for source in sources if several and source.cases]  # first: errors name the file
     files = tuple(source.counted() for source in sources)
-    notes = tuple(dict.fromkeys(note for source in sources for note in source.all_notes(len(sources) > 1)))
+    notes = tuple(dict.fromkeys(note for source in sources for note in source.all_notes(several)))
     heads = tuple(f"{file.name}, an experiment file of seml with {file.runs} runs." for file in files)
-    name = sources[0].study_name if len(sources) == 1 else "study"  # the default: that of the file
-    with at(str(paths[0]) if len(paths) == 1 else "the files together"):
-        toml = to_toml(study_of(name, chosen, recipe, repeats.of), (*heads, *notes))
+    name = "study" if several else sources[0].study_name  # the default: that of the file
+    toml = to_toml(study_of(name, chosen, recipe, repeats.of), (*heads, *notes))
+    with at("the files together" if several else str(paths[0])):
         units = _units(parse_study(toml, "as a study"))
-    apart = [units] if len(sources) == 1 else [source.units() for source in sources if source.cases]
-    return Imported(toml, files, units, Units(*map(sum, zip(*apart, strict=True))), notes)
+    return Imported(toml, files, units, Units(*map(sum, zip(*(apart or [units]), strict=True))), notes)
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -229,9 +230,11 @@ class _Source:
         return [f"{self.name}: {note}" if named else note for note in found]
 
     def units(self) -> Units:
-        """Return the numbers of units in a study of this file alone."""
+        """Return the numbers of units in a study of this file alone. Raises WnError if it can't be one."""
         repeats = Repeats(self.cases)
-        return _units(study_of(self.name, self.cases, shared_recipe(self.cases), repeats.of))
+        spec = study_of(self.study_name, self.cases, shared_recipe(self.cases), repeats.of)
+        with at(str(self.path)):
+            return _units(parse_study(to_toml(spec), "as a study"))
 
 
 def _check_ignored(ignored: Collection[str], sources: list[_Source]) -> None:

@@ -262,10 +262,10 @@ def _networks(read: _ParameterReader) -> tuple[str, list[str]]:
 
 
 def _repeats(read: _ParameterReader) -> tuple[Any, ...]:
-    """Return the repeats of each training, as the file numbers them; several seeds are repeats as well."""
+    """Return the repeats as the file numbers them, () if it does not; several seeds are repeats as well."""
     names = ["general.repeat_number", *(n for n in SEEDS if len(read.parameters.get(n, Axis(())).values) > 1)]
     axes = [map(repr, _distinct(axis.values)) for axis in map(read.axis, names) if axis is not None]
-    return tuple(product(*axes))
+    return tuple(product(*axes)) if axes else ()
 
 
 def _clamping(read: _ParameterReader) -> bool:
