@@ -59,6 +59,16 @@ def test_files_share_clean_networks_and_what_is_in_both(tmp_path: Path) -> None:
     assert spec.name == "study"  # its name is that of the file
 
 
+def test_the_command_says_what_is_shared(tmp_path: Path) -> None:
+    paths = write(tmp_path, a=text(), b=text("[3, 4]", "[0, 1, 2]"))
+    outcome = run("study", "import-seml", *paths, "--out", tmp_path / "both.toml")
+    assert outcome.code == 0
+    assert outcome.out.endswith(
+        "the 2 originals have 12 runs\nThe study has 10 noisy units (2 that are in several files count once) "
+        "and 3 networks trained clean (5 if each file were a study)\n"
+    )
+
+
 def test_the_study_of_several_files_has_the_units_of_each(tmp_path: Path) -> None:
     """Other data, networks and batch norm: entries keep to theirs, whatever the order of the files."""
     paths = write(
