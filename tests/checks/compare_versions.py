@@ -72,9 +72,9 @@ def _train(options: str) -> tuple[str, ...]:
     return (f"train BACKEND --out results/network.safetensors {options}",)
 
 
-def _study(preset: str) -> tuple[str, ...]:
+def _study(study: str) -> tuple[str, ...]:
     return (
-        f"study run {preset} BACKEND --out work/study",
+        f"study run {study} BACKEND --out work/study",
         "study export work/study --tables all --out results/tables",
         "study fit work/study",
     )
@@ -97,7 +97,7 @@ CASES = (
     Case("walk-lenet5-batch-norm", _walk(f"{SMALL} -m lenet5 --batch-norm sites --sigma 0.1:100:3")),
     Case("study-walking-quick", _study("walking-quick") + PLOT),
     Case("study-walking-mnist-mlp-quick", _study("walking-mnist-mlp-quick") + PLOT, mnist=True),
-    Case("study-multi-execution-quick", _study("multi-execution-quick")),
+    Case("study-repetitions", _study(shlex.quote(str(ROOT / "tests" / "checks" / "repetitions.toml")))),
     Case("train-mlp-additive", _train("--noise additive --sigma 0.5") + EXPORT),
     Case(
         "train-mlp-batch-norm-multiplicative",

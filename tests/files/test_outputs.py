@@ -175,7 +175,7 @@ def test_a_place_that_cannot_be_had_is_told_before_the_work(
     source = {"export": "net", "export --all": "net", "import": "member", "study import-seml": "seml.yaml"}
     model = ["--model", "mlp-8"] if command == "import" else []
     if command == "study import-seml":
-        monkeypatch.setattr("wn.study.seml.convert.import_seml", lambda *_: import_seml_of("x"))
+        monkeypatch.setattr("wn.study.seml.convert.import_seml", lambda *_, **__: import_seml_of("x"))
     make, part = PLACES[case]
     out = make(tmp_path)
     before = sorted(os.listdir(tmp_path))
@@ -187,9 +187,10 @@ def test_a_place_that_cannot_be_had_is_told_before_the_work(
 
 
 def import_seml_of(toml: str) -> Any:
-    from wn.study.seml.convert import Imported
+    from wn.study.seml.convert import Imported, ImportedFile, Units
 
-    return Imported(toml, runs=1, duplicates=0, left_out=0, notes=())
+    file = ImportedFile("seml.yaml", runs=1, duplicates=0, left_out=0)
+    return Imported(toml, files=(file,), units=Units(1, 1), apart=Units(1, 1), notes=())
 
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Keys of units: the same for the same result, whatever the study, and another one for every other result."""
 
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -214,9 +215,10 @@ sigma = [3]
 where = "mapped"
 factors = { 0 = 0.5, relu1 = 2 }
 """
+REPETITIONS = str(Path(__file__).parents[1] / "checks" / "repetitions.toml")  # once a preset
 RECORDED = {  # number of units, and the digest of their keys, recorded before noise had one declaration
     "walking-quick": (386, "d20060150dd16eda57172fb0"),
-    "multi-execution-quick": (140, "77ffac5fee4a39e09ac5e112"),
+    REPETITIONS: (140, "77ffac5fee4a39e09ac5e112"),
     "extreme-quick": (178, "f9b34d98181081aeca2f441f"),
     "global-quick": (480, "ed3e5961085be726b80b6b85"),
     "walking-mixed-quick": (241, "525ad75a1b3ac1ebb254959a"),
@@ -225,7 +227,7 @@ RECORDED = {  # number of units, and the digest of their keys, recorded before n
 }
 
 
-@pytest.mark.parametrize("name", RECORDED, ids=lambda name: name.strip().partition("\n")[0])
+@pytest.mark.parametrize("name", RECORDED, ids=lambda name: Path(name.strip().partition("\n")[0]).name)
 def test_the_keys_of_studies_stay_what_they_are(name: str) -> None:
     """Options of noise that came later leave the keys of studies without them as they were."""
     spec = parse_study(name) if name == EVERY_KEY else find_study(name)

@@ -227,8 +227,8 @@ def report(
 
 @study.command("import-seml")
 def import_seml(
-    file: Annotated[Path, typer.Argument(help="A seml experiment file (YAML).", show_default=False)],
-    out: Annotated[Path | None, out_flag("Study file to write", "FILE with .toml")] = None,
+    files: Annotated[list[Path], typer.Argument(help="Experiment files of seml (YAML).", show_default=False)],
+    out: Annotated[Path | None, out_flag("Study file to write", "a single FILE with .toml")] = None,
     ignore: Annotated[
         str,
         typer.Option(
@@ -238,16 +238,28 @@ def import_seml(
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a study of an experiment file of the paper's authors, and print how many runs it had.
+    """Make one study of experiment files of the paper's authors, and print how many runs they have.
 
-    Exit code 1 if runs were left out, because a study can't express them or they may be other experiments.
+    Networks trained clean are shared by all files. Exit code 1 if runs were left out, because a study can't
+    express them or they may be other experiments.
+
+    Examples:
+
+        wn study import-seml mlp_layer_wise_noise_experiment.yaml
+
+        wn study import-seml experiment_configs/MNIST/*.yaml --out mnist.toml
     """
+    from wn.cli import studies_console as study_console
     from wn.files.outputs import AlreadyThere, check_file
     from wn.files.whole import write_text
     from wn.study.seml import convert as seml
 
-    imported = seml.import_seml(file, [name.strip() for name in ignore.split(",") if name.strip()])
-    target = out or file.with_suffix(".toml")
+    if out is None and len(files) > 1:
+        raise WnError(
+            "--out is missing: the study of several files needs a name, for example --out study.toml"
+        )
+    imported = seml.import_seml(*files, ignored=[name.strip() for name in ignore.split(",") if name.strip()])
+    target = out or files[0].with_suffix(".toml")
     check_file(target, overwrite)
     try:
         write_text(target, imported.toml, overwrite)
@@ -255,8 +267,7 @@ def import_seml(
         raise AlreadyThere(target) from None
     for note in imported.notes:
         say(messages, f"note: {note}")
-    left_out = f", {imported.left_out} of them left out" if imported.left_out else ""
-    say(output, f"Wrote {target}: the original has {imported.runs} runs{left_out}")
+    study_console.print_imported(output, target, imported)
     if imported.left_out:
         raise typer.Exit(FAILED)
 

@@ -16,6 +16,7 @@ from wn.cli.console import interval, logged
 from wn.cli.plain import PlainTable, description, printable, say
 from wn.study.execution.driver import Progress
 from wn.study.plan import Plan, PlannedNetwork
+from wn.study.seml.convert import Imported, ImportedFile
 from wn.study.store.lock import holder
 from wn.study.store.writer import Store
 
@@ -295,3 +296,29 @@ def _network(network: PlannedNetwork) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
+# ---- import -----------------------------------------------------------------------------------------------
+
+
+def print_imported(console: Console, target: Path, imported: Imported) -> None:
+    """Print how many runs experiment files have, and for several how many units one study of them has."""
+    if len(imported.files) == 1:
+        say(console, f"Wrote {target}: the original has {_runs(imported)}")
+        return
+    for file in imported.files:
+        say(console, f"{file.name}: {_runs(file)}")
+    say(console, f"Wrote {target}: the {len(imported.files)} originals have {_runs(imported)}")
+    study, apart = imported.units, imported.apart
+    again = apart.noisy - study.noisy
+    twice = f" ({again:,} that are in several files count once)" if again else ""
+    alone = f" ({apart.clean:,} if each file were a study)" if apart.clean > study.clean else ""
+    say(
+        console,
+        f"The study has {study.noisy:,} noisy units{twice} and {study.clean:,} networks trained clean{alone}",
+    )
+
+
+def _runs(imported: Imported | ImportedFile) -> str:
+    left_out = f", {imported.left_out} of them left out" if imported.left_out else ""
+    return f"{imported.runs} runs{left_out}"

@@ -125,8 +125,8 @@ map:
 """
     found, spec = imported(file, text)
     assert (found.runs, found.left_out, noisy(spec), clean(spec)) == (12, 0, 12, 4)
-    assert found.notes == ("general.experiment_name has no place in a study",)
-    assert found.notes[0] in found.toml
+    assert found.notes == ()
+    assert [entry.label for entry in spec.noise] == ["uniform", "x", "map"]
     assert spec.noise[0].repetitions == [1, 2, 3]
     assert spec.noise[1].repetition_maps == [
         [4, 2, 3, 3, 2, 2, 2, 1, 1, 1, 1],
@@ -206,11 +206,11 @@ sub:
     found, spec = grid(file, "type: choice, options: [0.5, 2]", extra)
     assert (found.runs, noisy(spec)) == (24, 8)
     assert found.notes == (
-        "general.experiment_name has no place in a study",
         "model.LeNet.conf_name has no place in a study",
         "loader.workers has no place in a study: its 3 values become one",
     )
     assert all(f"# {note}\n" in found.toml for note in found.notes)
+    assert [entry.label for entry in spec.noise] == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ def file(tmp_path: Path) -> Path:
         "loss.name: focal",
         "optimizer.scheduler.name: step",
         "noise_settings.device: pcm",
+        "optimizer.overwrite: True",
+        "model.seed: 3",
+        "data.notes: rotated",
+        "noise_settings.workers: 3",
     ],
 )
 def test_what_may_be_another_experiment_is_left_out(file: Path, parameter: str) -> None:

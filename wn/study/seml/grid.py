@@ -19,6 +19,7 @@ from wn.study.seml.yaml import INFRASTRUCTURE, REMOVE
 BLOCKS = ("fixed", "grid", "random")
 _MOST_COMPARED = 2_000_000  # runs
 _MOST_LEAVES = 1000
+TOP = "the top level"  # the name of a leaf without sub-configurations
 
 
 class Leaf(NamedTuple):
@@ -125,9 +126,9 @@ def bundles(grid: dict[str, Axis]) -> list[dict[str, Axis]]:
 
 
 def _leaves(path: str, blocks: dict[str, Any], above: _Level | None, notes: list[str]) -> Iterator[Leaf]:
-    with at(path or "the top level"):
+    with at(path or TOP):
         level = _merged(above, _level(blocks))
-    notes += [f"{path or 'the top level'}: {note}" for note in level.notes]
+    notes += [f"{path or TOP}: {note}" for note in level.notes]
     children = {}
     for name, block in blocks.items():
         where = f"{path}.{name}" if path else str(name)
@@ -136,11 +137,11 @@ def _leaves(path: str, blocks: dict[str, Any], above: _Level | None, notes: list
         elif not isinstance(block, dict) and block is not None:
             notes.append(f"{where}: not a block of parameters: seml passes over it")
     if not children:
-        with at(path or "the top level"):
+        with at(path or TOP):
             _check_zips(level.grid)
         unseeded = tuple(name for name, seeded in level.random.items() if not seeded)
         drawn = tuple(level.random)
-        yield Leaf(path or "the top level", level.fixed, level.grid, level.samples or 1, drawn, unseeded)
+        yield Leaf(path or TOP, level.fixed, level.grid, level.samples or 1, drawn, unseeded)
     for where, block in children.items():
         yield from _leaves(where, block, level, notes)
 

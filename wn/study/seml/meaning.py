@@ -10,23 +10,18 @@ from typing import Any
 
 from wn.study.seml.axes import Axis
 
-# Last parts of names that say nothing about what is computed
-BOOKKEEPING = (
-    "experiment_name",
-    "print_debug_output",
-    "index_of_operator",
-    "num_workers",
-    "workers",
-    "db_collection",
-    "overwrite",
-    "seed",
-    "description",
-    "comment",
-    "notes",
-    "tags",
-)
-# Names that say nothing at the top or in general; elsewhere they may choose an optimiser, a loss, a chip
-OF_THE_RUN = ("name", "device")
+_TEXT = ("description", "comment", "notes", "tags")  # also blocks of these names
+SEEDS = ("seed", "general.seed")
+# Names that say nothing about what is computed, by the block that they are in. Elsewhere they may: a name may
+# choose an optimiser or a loss, a device the model of a chip.
+BOOKKEEPING = {
+    "": ("name", "device", "db_collection", "overwrite", "seed", "num_workers", "workers", *_TEXT),
+    "general": ("experiment_name", "name", "device", "overwrite", "seed", "num_workers", "workers", *_TEXT),
+    "data": ("num_workers", "workers"),
+    "loader": ("num_workers", "workers"),
+    "noise_settings.default": ("print_debug_output", "index_of_operator"),
+    "noise_settings.layer_wise": ("print_debug_output", "index_of_operator"),
+}
 # Options of noise operators, which the published code passes over where the operator has none of the name
 NOISE_OPTIONS = (
     "noise_type",
@@ -64,6 +59,7 @@ SWITCHES = (  # what is as in a study while it is off
     "noise_settings.enable_std_per_img",
     "noise_settings.is_mean_of_std",
     "noise_settings.default.GaussStd_in_training",
+    "noise_settings.layer_wise.GaussStd_in_training",
 )
 SWITCHED = {  # by the switch without which they are not read
     "general.sam_rho": "general.enable_sam",
@@ -82,9 +78,8 @@ def changes(name: str, parameters: dict[str, Axis], chosen: Any, ignored: Collec
     `chosen` is the class of networks. A switch with several values is to be asked about one by one.
     """
     parts = name.split(".")
-    if name in ignored or parts[-1] in BOOKKEEPING or parts[0] in BOOKKEEPING:
-        return False
-    if name.removeprefix("general.") in OF_THE_RUN:
+    block, _, last = name.rpartition(".")
+    if name in ignored or last in BOOKKEEPING.get(block, ()) or parts[0] in _TEXT:
         return False
     if parts[0] == "model" and len(parts) > 2 and parts[1] in CLASSES and parts[1] != chosen:
         return False

@@ -1,15 +1,20 @@
 """The parameters of the authors' experiment files, and their counterparts in a study."""
 
 from collections.abc import Collection, Iterator
+from functools import cache
+from itertools import product
 from typing import Any, NamedTuple
 
+from wn.basics.errors import WnError
 from wn.basics.numbers import in_doubt, is_number
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.study.declare.schema import NoiseKeys, RecipeKeys
 from wn.study.seml.axes import Axis
-from wn.study.seml.meaning import SWITCHES, changes
+from wn.study.seml.labels import label_of
+from wn.study.seml.meaning import SEEDS, SWITCHES, changes
 from wn.walking.places import INFERENCE, TRAINING
+from wn.walking.settings import completed
 
 DATASETS = {
     "MNIST": "mnist",
@@ -75,12 +80,17 @@ class _UnsupportedAxis(Exception):
 
 
 class Case(NamedTuple):
-    """One noise entry, with the data set, the networks and the recipe that it is for."""
+    """One noise entry, with the data set, the networks, the recipe and the numbers of repeats that it is for.
+
+    `usual` is the recipe of the data set for the network; `repeats` are as in the file, each once.
+    """
 
     dataset: str
     model: str
     batch_norm: list[str]
     recipe: RecipeKeys
+    usual: RecipeKeys
+    repeats: tuple[Any, ...]
     noise: NoiseKeys
     used: frozenset[str]  # names of parameters
     unused: dict[str, int]  # names of the others, with the number of their values
@@ -88,21 +98,21 @@ class Case(NamedTuple):
 
 
 def cases(
-    parameters: Parameters, ignored: Collection[str] = ()
+    parameters: Parameters, block: str = "", ignored: Collection[str] = ()
 ) -> Iterator[tuple[Parameters, Case | LeftOut]]:
     """Yield the noise entries that parameters come to, each with its part of them, or the reason for none.
 
-    Values that are an axis of noise entries stay together; all others get an entry for each value. `ignored`
-    are names of parameters that change nothing.
+    Values that are an axis of noise entries stay together; all others get an entry for each value. `block` is
+    the sub-configuration; `ignored` are names of parameters that change nothing.
     """
     try:
-        yield parameters, _case(_ParameterReader(parameters), ignored)
+        yield parameters, _case(_ParameterReader(parameters), block, ignored)
     except LeftOut as reason:
         yield parameters, reason
     except _UnsupportedAxis as error:
         name = str(error)
         for value in parameters[name].values:
-            yield from cases(parameters | {name: Axis((value,))}, ignored)
+            yield from cases(parameters | {name: Axis((value,))}, block, ignored)
 
 
 class _ParameterReader:
@@ -175,13 +185,14 @@ class _ParameterReader:
         return {n: len(axis.values) for n, axis in self.parameters.items() if n not in self.used}
 
 
-def _case(read: _ParameterReader, ignored: Collection[str]) -> Case:
+def _case(read: _ParameterReader, block: str, ignored: Collection[str]) -> Case:
     for name, expected in ALWAYS.items():
         value = read.one(name, expected)
         if value != expected:
             raise LeftOut(f"{name} is {value!r}, and a study has {expected}")
     dataset = _dataset(read)
     model, batch_norm = _networks(read)
+    usual = _usual(dataset, model)
     if entry_of(dataset).recipe.weighted_loss and not read.truth("model.weight_criterion", False):
         raise LeftOut(f"model.weight_criterion is off, and a study weighs the classes of {dataset}")
     read.axis("model.weight_criterion")  # for other data the published code builds an error and goes on
@@ -190,9 +201,13 @@ def _case(read: _ParameterReader, ignored: Collection[str]) -> Case:
         learning_rate=read.one("optimizer.lr"),
         batch_size=read.one("data.batch_size", DEFAULT_BATCH_SIZE),
     )
-    noise = NoiseKeys(
-        **_noise(read, dataset, model, batch_norm), repeats=_repeats(read), clamp_weights=_clamping(read)
-    )
+    keys = _noise(read, dataset, model, batch_norm)
+    if keys["kind"] == "none":  # all executions are equal; clean networks are shared, and have no label
+        ignored = {*ignored, *(name for name in read.parameters if ".repetition_config." in name)}
+    else:
+        keys["label"] = label_of(read.one("general.experiment_name"), block, keys)
+    noise = NoiseKeys(**keys, clamp_weights=_clamping(read))
+    repeats = _repeats(read)
     unused = read.unused()
     for name in unused:
         if changes(name, read.parameters, read.one("model.model_class"), ignored):
@@ -206,7 +221,19 @@ def _case(read: _ParameterReader, ignored: Collection[str]) -> Case:
             )
     missing = [name for name in NEEDED if name not in read.parameters]
     read.said += [f"{name} is not given: in the study it is that of its data set" for name in missing]
-    return Case(dataset, model, batch_norm, recipe, noise, frozenset(read.used), unused, tuple(read.said))
+    used = frozenset(read.used)
+    return Case(dataset, model, batch_norm, recipe, usual, repeats, noise, used, unused, tuple(read.said))
+
+
+@cache
+def _usual(dataset: str, model: str) -> RecipeKeys:
+    """The recipe of a data set for a network. Raises LeftOut if the network does not fit its images."""
+    entry = entry_of(dataset)
+    try:
+        network = models.build(model, entry.image_shape, len(entry.classes))
+    except WnError as error:
+        raise LeftOut(f"{model} does not fit {dataset}: {error}") from None
+    return RecipeKeys(**completed(RecipeKeys(), entry.recipe, network))
 
 
 def _dataset(read: _ParameterReader) -> str:
@@ -234,10 +261,11 @@ def _networks(read: _ParameterReader) -> tuple[str, list[str]]:
     return found[0][0], _distinct(batch_norm for _, batch_norm in found)
 
 
-def _repeats(read: _ParameterReader) -> int:
-    """Return the number of repeats: they are numbered from 0, whatever their numbers in the file."""
-    axis = read.axis("general.repeat_number")
-    return 1 if axis is None else len(_distinct(axis.values))
+def _repeats(read: _ParameterReader) -> tuple[Any, ...]:
+    """Return the repeats as the file numbers them, () if it does not; several seeds are repeats as well."""
+    names = ["general.repeat_number", *(n for n in SEEDS if len(read.parameters.get(n, Axis(())).values) > 1)]
+    axes = [map(repr, _distinct(axis.values)) for axis in map(read.axis, names) if axis is not None]
+    return tuple(product(*axes)) if axes else ()
 
 
 def _clamping(read: _ParameterReader) -> bool:
