@@ -14,6 +14,7 @@ from wn.engine.backends.plain.base import Backend
 from wn.engine.models import parameter_count
 from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, evaluate, first_state, train
+from wn.study.declare.derived import has_derived, planned
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.executors import resolved_backend
 from wn.study.execution.worker import network_of, train_settings_of
@@ -66,6 +67,8 @@ def plan_study(spec: StudySpec, backend: str = "auto", workers: int = 1) -> Plan
     The time follows from a few batches of black images per network, on this machine; under load, or with
     noise at many sites at once, a study takes longer.
     """
+    if has_derived(spec):
+        spec = planned(spec)  # what waits for midpoints counts as well
     facts = planned_facts(spec)
     be = backends.get(resolved_backend(backend))
     first: dict[tuple[Any, ...], Unit] = {}  # of each network
