@@ -1,10 +1,11 @@
 """The checks of claims: tables that show a claim, and the same tables with what would refute it."""
 
 import copy
+import math
 
 import pytest
 
-from tests.checks.claims import NO_GAIN, Tables, c1, c2, c3, c4, c5, c6, interval, layers_before
+from tests.checks.claims import NO_GAIN, Tables, c1, c2, c3, c4, c5, c6, gain, interval, layers_before
 
 
 def midpoint(
@@ -28,6 +29,13 @@ def test_interval_is_student_s() -> None:
     assert interval([1.0])[1:] == (-float("inf"), float("inf"))
 
 
+def test_gain_adds_variances() -> None:
+    ratio, low, high = gain(midpoint("inference", 2.0), midpoint("training", 6.0))
+    assert ratio == pytest.approx(3)
+    assert math.log(high / ratio) == pytest.approx(math.log(1.1 / 0.9) / 2 * 2**0.5)
+    assert low * high == pytest.approx(9)
+
+
 def test_c1() -> None:
     tables = {"midpoints": [midpoint("inference", 1.0), midpoint("training", 5.0)]}
     assert holds(c1(tables)) == [True]
@@ -36,6 +44,7 @@ def test_c1() -> None:
     undecided = midpoint("training", None, reason="does not fall significantly")
     assert holds(c1({"midpoints": [midpoint("inference", 1.0), undecided]})) == [False]
     assert holds(c1({"midpoints": [midpoint("inference", 1.0), midpoint("training", 1.1)]})) == [False]
+    assert holds(c1({"midpoints": [midpoint("inference", 1.0), midpoint("training", 1.2)]})) == [True]
     ((noise, site),) = NO_GAIN
     same = [midpoint("inference", 1.0, site, noise=noise), midpoint("training", 1.1, site, noise=noise)]
     assert holds(c1({"midpoints": same})) == [True]
