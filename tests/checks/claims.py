@@ -59,7 +59,7 @@ def places(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
 
 
 def gain(before: dict[str, str], after: dict[str, str]) -> tuple[float, float, float]:
-    """The ratio of two midpoints with its 95 % interval, from their own intervals in ln μ as independent ones.
+    """The ratio of two midpoints with its 95 % interval, from their intervals in ln μ as independent ones.
 
     Both share the test images, which makes the true interval narrower. inf where the second never falls.
     """
