@@ -14,6 +14,7 @@ def midpoint(
     low, high = ("", "") if value is None else (str(0.9 * value), str(1.1 * value))
     head = {"model": "mlp-64", "batch_norm": "none", "noise": "additive", "site_name": site, "phase": phase}
     middle = "" if value is None else str(value)
+    head["clean_accuracy"] = "0.8"
     return head | {"midpoint": middle, "ci_low": low, "ci_high": high, "reason": reason, "site": "1"} | cells
 
 
