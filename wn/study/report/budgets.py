@@ -121,7 +121,7 @@ def _difference(one: _Map, maps: list[_Map]) -> tuple[float, float, float] | Non
 
 
 def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | None]) -> dict[str, Line]:
-    """A line for each scheme over executions per site; uniform last, so that all pictures have the same colours."""
+    """A line for each scheme over executions per site; uniform last: colours stay the same without it."""
     points: dict[str, list[tuple[float, ...]]] = {}
     for one in sorted(maps, key=lambda one: one.budget):
         value = of(one, maps)
