@@ -134,7 +134,7 @@ def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | 
 def _row(one: _Map, maps: list[_Map]) -> list[Any]:
     difference, text = _difference(one, maps), None
     if difference is not None:
-        ends = "" if np.isnan(difference[1]) else f" [{difference[1]:+.2f}, {difference[2]:+.2f}]"
+        ends = "" if np.isnan(difference[1]) else f" [{difference[1]:+.2f},\u00a0{difference[2]:+.2f}]"
         text = f"{difference[0]:+.2f}{ends}"
     return [
         one.budget / one.sites,
