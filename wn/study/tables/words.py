@@ -61,7 +61,9 @@ class Words:
         clamped = ["weights clamped"] if curve.clamp_weights else []
         kind = "" if curve.noise == "none" else curve.noise
         words = [curve.dataset, curve.model, f"bn-{curve.batch_norm}", kind, *clamped]
-        return re.sub(r"[^\w.]+", "-", "-".join([*words, *self.options(curve), *executions]))[:LONGEST_NAME]
+        words += [*self.options(curve), *executions]
+        signed = [re.sub(r" -(?=\d)", " minus ", word) for word in words]
+        return re.sub(r"[^\w.]+", "-", "-".join(signed))[:LONGEST_NAME]
 
 
 def network_words(dataset: str, model: str, batch_norm: str, clamp_weights: bool) -> str:
