@@ -84,6 +84,18 @@ def test_mixed_noise_of_another_order_has_a_map_of_its_own(tmp_path: Path) -> No
     assert "ratio 0.9999999, add→mul" in html
 
 
+def test_one_sigma_is_told_by_ratio_and_order(tmp_path: Path) -> None:
+    specs = [mixed(r, order=order) for order in ("mul_add", "add_mul") for r in (0.1, 0.5, 0.9)]
+    points: Any = {"repeats": 1, "sites": 2, "sigma": (1e10,), "phases": ["training"]}
+    finished_study(tmp_path, [CLEAN, *(u for s in specs for u in study(**points, noise=s)[1:])])
+    there = titles(tmp_path)
+    assert "Mixed noise: ratio, mnist, mlp, without batch norm" in there
+    assert "Mixed noise: amplitude and ratio" not in there
+    found = words(tmp_path)
+    assert "mixed noise, σ = 10¹⁰: accuracy [95 %]" in found
+    assert "mixed noise, add→mul, σ = 10¹⁰: accuracy [95 %]" in found
+
+
 def test_numbers_of_growth_signal_and_binarisation(tmp_path: Path) -> None:
     """The results of the small study have closed forms."""
     finished_study(tmp_path, study(repeats=2, sigma=WIDE), seen)
@@ -145,8 +157,16 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
             write_report(tmp_path / "study", out)
     assert out.read_bytes() == before
     assert os.listdir(out.parent) == ["page.html"]
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(WnError, match="can't be written"):
-        write_report(tmp_path / "study", tmp_path / "new")
+        write_report(tmp_path / "study", tmp_path / "folder.html")
+
+
+def test_no_study_is_replaced(tmp_path: Path) -> None:
+    finished_study(tmp_path, [CLEAN])
+    with pytest.raises(WnError, match=r"suffixes \.html, \.htm"):
+        write_report(tmp_path, tmp_path / "study.sqlite")
+    assert "What was run" in report(tmp_path)
 
 
 def test_names_are_taken_literally(tmp_path: Path) -> None:

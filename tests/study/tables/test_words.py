@@ -67,7 +67,7 @@ def mixed(**options: Any) -> dict[str, Any]:
         ),
         (
             {"noise": NoiseSpec(kind="additive", repetitions=LONG)},
-            f"additive noise, {sum(LONG)} executions",
+            f"additive noise, executions {' '.join(map(str, LONG))}",
             f"additive-{sum(LONG)}-executions",
         ),
     ],
