@@ -84,10 +84,18 @@ def problems(book: Path, chromium: str, widths: tuple[int, ...] = WIDTHS) -> lis
     Raises RuntimeError if the browser does not answer.
     """
     tasks = [{"page": page, "width": width} for page in pages(book) for width in widths]
-    measure = PAGE.format(tasks=json.dumps(tasks), script=SCRIPT.read_text(encoding="utf-8"))
+    return answer(book, tasks, SCRIPT, chromium)
+
+
+def answer(folder: Path, tasks: list[dict[str, Any]], script: Path, chromium: str) -> list[str]:
+    """What a script says of pages in a folder that is served to the browser, one line for each thing.
+
+    Raises RuntimeError if the browser does not answer.
+    """
+    measure = PAGE.format(tasks=json.dumps(tasks), script=script.read_text(encoding="utf-8"))
     found: Queue[Any] = Queue()
     profiles = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # helpers write to the last
-    with served(book, measure, found) as address, profiles as profile:
+    with served(folder, measure, found) as address, profiles as profile:
         command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         command += [
             f"--user-data-dir={profile}",
@@ -100,7 +108,7 @@ def problems(book: Path, chromium: str, widths: tuple[int, ...] = WIDTHS) -> lis
         try:
             lines: list[str] = found.get(timeout=PATIENCE)
         except Empty:
-            raise RuntimeError(f"{chromium} has not measured the book within {PATIENCE:.0f} s") from None
+            raise RuntimeError(f"{chromium} has not measured the pages within {PATIENCE:.0f} s") from None
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # with its helpers: nothing of theirs is kept
             process.wait()

@@ -214,7 +214,7 @@ def binarisation(name: str, page: "Page", *_: str) -> str:
 
 
 def budgets(name: str, page: "Page", *_: str) -> str:
-    """Accuracy against budget by scheme, and differences to uniform in pairs by repeat."""
+    """Accuracy against budget: differences of the schemes to uniform, in points, in pairs by repeat."""
     sites = {"sites": 11, "none": 8}
     found: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in gathered(name)["results"]:
@@ -222,25 +222,40 @@ def budgets(name: str, page: "Page", *_: str) -> str:
         total = numbers[0] * sites[row["batch_norm"]] if len(numbers) == 1 else sum(numbers)
         for label in filter(None, row["label"].split(", ")):
             found[network(row)][label][total].append(number(row, "accuracy"))
-    text = []
-    for number_of, (title, schemes) in enumerate(found.items()):
-        panel = {
-            label: _band(by_budget)._replace(low=None, high=None) for label, by_budget in schemes.items()
-        }
-        figure = lines({title: panel}, "budget: executions of all sites", "accuracy", log_x=True)
-        text.append(page.picture(figure, f"{name}-budgets-{number_of}", f"Accuracy against budget: {title}"))
-        rows = []
-        for total, uniform in schemes["uniform"].items():
-            cells = [str(total), f"{np.mean(uniform):.4f}"]
-            for label in schemes:
-                if label != "uniform":
-                    pairs = zip(schemes[label][total], uniform, strict=True)
-                    mean, low, high = (100 * x for x in interval(a - b for a, b in pairs))
-                    cells.append(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
-            rows.append(cells)
-        others = [label for label in schemes if label != "uniform"]
-        text.append(_table(["budget", "uniform", *others], rows))
-    return "\n\n".join(text)
+    panels: dict[str, dict[str, Line]] = defaultdict(dict)
+    tables = []
+    for title, schemes in found.items():
+        others = sorted(label for label in schemes if label != "uniform")
+        points = {label: _to_uniform(schemes[label], schemes["uniform"]) for label in others}
+        budget = np.array(sorted(schemes["uniform"]), dtype=float)
+        for label, of_scheme in points.items():
+            panels[title][label] = Line(
+                budget, np.array([of_scheme[total][0] for total in sorted(of_scheme)])
+            )
+        rows = [
+            [total, f"{np.mean(schemes['uniform'][total]):.4f}", *(_signed(points[x][total]) for x in others)]
+            for total in sorted(schemes["uniform"])
+        ]
+        tables.append(f"**{title}**\n\n{_table(['budget', 'uniform: accuracy', *others], rows)}")
+    what = "difference to uniform, points"
+    figure = lines(panels, "budget: executions of all sites", what, log_x=True, level=0, width=5.5)
+    picture = page.picture(
+        figure, f"{name}-budgets", "Accuracy against budget, relative to uniform repetitions"
+    )
+    return "\n\n".join([picture, *tables])
+
+
+def _to_uniform(scheme: Any, uniform: Any) -> dict[int, tuple[float, float, float]]:
+    """Differences of accuracies at equal budget in points: mean and interval over pairs by repeat."""
+    return {
+        total: interval(100 * (a - b) for a, b in zip(values, uniform[total], strict=True))
+        for total, values in scheme.items()
+    }
+
+
+def _signed(values: tuple[float, float, float]) -> str:
+    mean, low, high = values
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def findings(name: str, page: "Page", claim: str = "", *_: str) -> str:

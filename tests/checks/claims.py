@@ -150,7 +150,7 @@ def c3(tables: Tables) -> list[Finding]:
 
 
 def c4(tables: Tables) -> list[Finding]:
-    """At the largest σ that every network learns under, clamped weights have grown less, and accuracy is lower.
+    """At the largest σ that all networks learn under, clamped weights have grown less, and accuracy is lower.
 
     In pairs by repeat. Beyond that σ, training collapses for some seeds and not for others.
     """

@@ -20,7 +20,8 @@ from tests.cli.command_line import ROOT, one_line, process, run
 from tests.walking.test_results import FILES
 from wn.basics.errors import WnError
 from wn.cli import main as cli
-from wn.walking import api, plots
+from wn.walking import api
+from wn.walking.pictures import plots
 from wn.walking.settings import SingleSettings, WalkSettings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

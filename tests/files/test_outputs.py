@@ -25,7 +25,8 @@ from wn.files.claims import NAME
 from wn.files.outputs import AlreadyThere
 from wn.walking import api
 from wn.walking.pictures import plots
-from wn.walking.results import WalkResult
+from wn.walking.report import walks
+from wn.walking.results import PICTURES, WalkResult
 
 LINE = "--train-limit 200 --test-limit 100 --epochs 1 --sigma 1.0,10.0 --where 7 --phase inference"
 TINY = LINE.split()
@@ -39,6 +40,7 @@ def _quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("plot_curves", "plot_midpoints"):
         monkeypatch.setattr(plots, name, draw)
+    monkeypatch.setattr(walks, "write_report", lambda tables, run, path: draw(tables, path))
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def seed_in(folder: Path) -> int:
     assert sorted(os.listdir(folder)) == FILES
     seed = json.loads((folder / "run.json").read_text())["asked"]["seed"]
     assert {row.split(",")[11] for row in (folder / "curves.csv").read_text().splitlines()[1:]} == {str(seed)}
-    for name in ("curves.png", "midpoints.png"):
+    for name in PICTURES:
         assert json.loads((folder / name).read_text())["seed"] == seed
     assert isinstance(seed, int)
     return seed
@@ -248,8 +250,8 @@ def test_a_walk_whose_disk_is_full_is_written_elsewhere(full_disk: Path, tempora
     )
     assert sorted(os.listdir(place)) == FILES
     assert out.endswith(
-        "Wrote curves.csv, midpoints.csv, weights.csv, signal.csv, run.json, curves.png, midpoints.png "
-        f"to {place}/\n"
+        "Wrote curves.csv, midpoints.csv, weights.csv, signal.csv, run.json, curves.png, midpoints.png, "
+        f"report.html to {place}/\n"
     )
     assert os.listdir(full_disk) == []
 

@@ -140,13 +140,15 @@ def test_midpoints_are_a_table_per_network_and_noise(tmp_path: Path) -> None:
     assert shown.code == 0
     lines = [line.strip() for line in shown.out.splitlines()]
     assert max(map(len, shown.out.splitlines())) <= 80
-    title = "Midpoint σ [95 % interval]: fashion-mini, mlp-8, batch norm none, additive noise"
+    title = "Midpoint σ [95 % interval]: fashion-mini, mlp-8, without batch norm, additive noise"
     assert title in " ".join(lines)
-    assert "mixed noise of ratio 0.5" in " ".join(lines)
+    title = "Accuracy at σ = 1: fashion-mini, mlp-8, without batch norm, mixed noise, inference and training"
+    assert title in " ".join(lines)
     (row,) = (line for line in lines if "input" in line)
     assert re.fullmatch(r"│ +0 │ input │ +[\d.]+ \[[\d.]+, [\d.]+\] │ .*│", row)
-    (row,) = (line for line in lines if "global" in line)
-    assert row.count("not reached") == 2
+    rows = [line for line in lines if "ratio 0.5" in line]
+    assert [re.split(r"[ ,│]+", row)[3] for row in rows] == ["inference", "training"]
+    assert "not reached" not in "".join(rows)
 
 
 def test_a_study_without_noise_has_no_midpoints(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.files import checkpoint
 from wn.files import outputs
-from wn.walking import api, plots, results
+from wn.walking import api, results
+from wn.walking.pictures import plots
 from wn.walking.settings import WalkSettings, read_walk
 
 SMALL: dict[str, Any] = {

@@ -28,8 +28,9 @@ from wn.random import member_seed
 from wn.study import parse_study, units
 from wn.study.execution.run import load_facts
 from wn.study.execution.worker import Task, run_task
-from wn.walking import measurement, plots
+from wn.walking import measurement
 from wn.walking.jobs import run_jobs
+from wn.walking.pictures import plots
 from wn.walking.places import PHASES, Place, places
 from wn.walking.results import WalkResult, to_draw
 from wn.walking.walk import Walk

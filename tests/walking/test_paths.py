@@ -13,7 +13,8 @@ from wn.data.formats import idx
 from wn.engine.files import checkpoint, exchange
 from wn.study.declare.presets import find_study
 from wn.study.declare.spec import read_study, to_toml
-from wn.walking import api, plots
+from wn.walking import api
+from wn.walking.pictures import plots
 from wn.walking.results import to_draw
 from wn.walking.settings import read_walk
 
@@ -33,7 +34,7 @@ def test_paths_may_be_text_or_what_stands_for_a_path(kind: Any, tmp_path: Path) 
     network, population = example("mlp-8", "none")
     shape = ",".join(map(str, network.input_shape))
     net, member = kind(tmp_path / "net"), kind(tmp_path / "member")
-    assert len(result().save(kind(tmp_path / "out"))) == 7
+    assert len(result().save(kind(tmp_path / "out"))) == 8
     plots.plot_curves(to_draw(result()), kind(tmp_path / "new" / "curves.svg"))
     plots.plot_midpoints(to_draw(result()), kind(tmp_path / "new" / "midpoints.pdf"))
     api.Trained(network, population, {}, 1, {}).save(net)

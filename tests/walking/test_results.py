@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from wn.files.whole import whole_file
 from wn.walking import results
 from wn.walking.pictures import plots
+from wn.walking.report import walks
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
 RUN_HEADER = "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name"
 CURVE_HEADER = f"{RUN_HEADER},sigma,repeat,correct,total,accuracy"
 MIDPOINT_HEADER = f"{RUN_HEADER},midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
 TABLES = ["curves.csv", "midpoints.csv", "run.json", "signal.csv", "weights.csv"]
-FILES = sorted([*TABLES, "curves.png", "midpoints.png"])
+FILES = sorted([*TABLES, "curves.png", "midpoints.png", "report.html"])
 
 
 def result(correct: int = 50) -> WalkResult:
@@ -161,7 +162,7 @@ def test_columns_are_those_of_the_documentation() -> None:
 # ---- saving ---------------------------------------------------------------------------------------------
 
 
-def test_save_writes_all_five_files(tmp_path: Path) -> None:
+def test_save_writes_all_files(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "out"
     paths = result().save(folder)
     assert sorted(path.name for path in paths) == FILES == sorted(os.listdir(folder))
@@ -187,6 +188,7 @@ def test_save_writes_all_five_files(tmp_path: Path) -> None:
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plot_curves", "plot_midpoints"):
         monkeypatch.setattr(plots, name, lambda _result, path: path.write_bytes(b"picture"))
+    monkeypatch.setattr(walks, "write_report", lambda _tables, _run, path: path.write_bytes(b"page"))
 
 
 @pytest.fixture
@@ -242,6 +244,7 @@ def full(*_: Any) -> None:
         (results, "_write_json", "run.json", []),
         (plots, "plot_curves", "curves.png", TABLES),
         (plots, "plot_midpoints", "midpoints.png", TABLES),
+        (walks, "write_report", "report.html", TABLES),
     ],
 )
 @pytest.mark.usefixtures("_no_pictures")

@@ -67,9 +67,9 @@ def walk(
     *training*). The *midpoint* is the σ at which accuracy has fallen half-way from clean to chance,
     1/classes. Without flags: additive noise, MLP, fashion-mini, both phases.
 
-    Writes curves.csv, midpoints.csv, weights.csv, signal.csv, curves.png, midpoints.png and run.json to the
-    --out folder. Exit code 1
-    if there are points without a result, since numbers left the range of the type there.
+    Writes curves.csv, midpoints.csv, weights.csv, signal.csv, curves.png, midpoints.png, run.json and
+    report.html, a page with all of it, to the --out folder. Exit code 1 if there are points without a result,
+    since numbers left the range of the type there.
 
     Examples:
 

@@ -34,11 +34,11 @@ from wn.files.outputs import AlreadyThere
 from wn.files.whole import StrPath, as_path
 from wn.random import member_seed
 from wn.walking import tables
-from wn.walking.asked import NetworkSettings, SingleSettings, WalkSettings
+from wn.walking.asked import CHANGE_NOTHING, NetworkSettings, SingleSettings, WalkSettings
 from wn.walking.jobs import JobMonitor, run_jobs
 from wn.walking.measurement import members_at_once
 from wn.walking.places import check_range, places
-from wn.walking.results import CHANGE_NOTHING, FILES, WalkResult, holds_only
+from wn.walking.results import FILES, WalkResult, holds_only
 from wn.walking.settings import (
     noise_factory,
     phases,

@@ -11,6 +11,8 @@ import msgspec
 from wn.basics.options import Option, Setting, settings_of
 from wn.engine.noise_spec import FIELDS
 
+CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
+
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The network, its data and its training; None takes the data set's recipe."""

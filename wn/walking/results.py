@@ -19,6 +19,7 @@ from wn.analysis.weights import STATISTICS
 from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
+from wn.walking.asked import CHANGE_NOTHING
 
 if TYPE_CHECKING:
     from wn.walking.pictures.plots import Tables
@@ -58,9 +59,8 @@ def failure_columns(longest: int) -> np.dtype[Any]:
 
 
 TABLES = ("curves.csv", "midpoints.csv", "weights.csv", "signal.csv", "run.json")
-PICTURES = ("curves.png", "midpoints.png")
+PICTURES = ("curves.png", "midpoints.png", "report.html")
 FILES = (*TABLES, *PICTURES)
-CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
 
 log = logging.getLogger("wn")
 
@@ -107,7 +107,7 @@ class WalkResult:
             return write_tables(self, place)
 
     def save_pictures(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
-        """Draw curves.png and midpoints.png as `save` does."""
+        """Draw curves.png and midpoints.png, and write report.html, as `save` does."""
         with place_for(self, as_path(folder), overwrite) as place:
             return write_pictures(self, place)
 
@@ -151,11 +151,16 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
 
 
 def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
-    """Draw the pictures into a claimed folder: both or none, short of a crash of the machine."""
+    """Draw the pictures, and the page with them, into a claimed folder: all or none, short of a crash."""
     from wn.walking.pictures import plots  # matplotlib is slow to import and needed here only
+    from wn.walking.report import walks
 
     tables = to_draw(result)
-    writers = [partial(draw, tables) for draw in (plots.plot_curves, plots.plot_midpoints)]
+    writers: list[Writer] = [
+        partial(plots.plot_curves, tables),
+        partial(plots.plot_midpoints, tables),
+        partial(walks.write_report, tables, result.run),
+    ]
     return _save([folder / name for name in PICTURES], writers)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wn.study.report.found import Found, Setting, by_network, is_mixed
-from wn.walking.pictures.panels import Line, by_category, heat_maps
+from wn.walking.pictures.panels import Line, by_category, heat_maps, lines
 from wn.walking.pictures.plots import BATCH_NORM
 from wn.walking.pictures.scales import numbers
 from wn.walking.report.curves import (
@@ -15,6 +15,7 @@ from wn.walking.report.curves import (
     Curve,
     by_place,
     curves_picture,
+    joined,
     line_of,
     midpoint_table,
     points_section,
@@ -27,6 +28,9 @@ _MIDPOINTS = (
     "noise a place tolerates. Bars are 95 % intervals. Places whose midpoint is not reached have no point; "
     "the table says why. The gain is the midpoint of networks trained under noise over that of clean ones."
 )
+
+
+FEWEST_RATIOS = 3  # for a picture over ratios
 
 
 def midpoint_section(found: Found) -> Section | None:
@@ -116,13 +120,39 @@ def point_sections(found: Found, told: set[int]) -> Iterator[Section]:
             levels = sorted({fit.levels[0] for fit in setting.fits})
             at = f"σ = {numbers(levels)[0]}" if len(levels) == 1 else "one σ for each place"
             words = [*found.words.options(setting.curve), *found.words.executions(setting.curve)]
-            panel = panels.setdefault(f"{setting.curve.noise} noise, {at}", {})
+            other = found.words.options(setting.curve._replace(ratio=None))
+            panel = panels.setdefault(", ".join([f"{setting.curve.noise} noise", *other, at]), {})
+            words = [word for word in words if word not in other]
             for phase in dict.fromkeys(curve.phase for curve in setting.curves):
                 curves = [curve for curve in setting.curves if curve.phase == phase]
                 said = [*words, *([PHASES[phase]] if len(phases) > 1 or not words else [])]
                 panel[", ".join(said)] = curves
         text = "Where each place has a single σ there is no curve to fit; these are the accuracies at that σ."
         yield points_section(panels, group[0].chance, f"Accuracy at one σ: {network}", [text])
+
+
+def ratio_sections(found: Found) -> Iterator[Section]:
+    """Accuracy over the ratio of mixed noise, where several ratios have one σ."""
+    for network, group in by_network(s for s in found.settings if s.is_point and is_mixed(s)).items():
+        points: dict[str, dict[str, dict[float, Line]]] = {}  # by place, by series, by ratio
+        for setting in group:
+            noise = found.words.noise(setting.curve._replace(ratio=None))
+            for place, row in by_place(setting.curves).items():
+                for phase, curve in row.items():
+                    ratios = points.setdefault(place, {}).setdefault(f"{noise}, {phase}", {})
+                    ratios[setting.curve.ratio or 0.0] = line_of(curve.points)
+        panels = {
+            place: {
+                name: joined(np.array(sorted(of)), [of[r] for r in sorted(of)]) for name, of in row.items()
+            }
+            for place, row in points.items()
+        }
+        if max((line.x.size for row in panels.values() for line in row.values()), default=0) < FEWEST_RATIOS:
+            continue
+        figure = lines(panels, "ratio", "accuracy", level=group[0].chance, log_x=False)
+        text = "A panel for each place: at ratio 0 all noise multiplies, at ratio 1 all of it is added."
+        caption = f"{network}: accuracy over the ratio at one amplitude, with 95 % intervals."
+        yield Section(f"Mixed noise: ratio, {network}", [text, INTERVALS], [Picture(figure, caption)])
 
 
 # ---- amplitude × ratio ----------------------------------------------------------------------------------

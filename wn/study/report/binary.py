@@ -36,9 +36,8 @@ _TEXT = (
 
 
 class _Seen(NamedTuple):
-    """What was seen in one network: values by place, and the key of its clean twin."""
+    """What was seen in one network: the values by place, and the key of its clean twin."""
 
-    curve: int
     sigma: float
     twin: str | None
     places: dict[str, tuple[float | None, ...]]
@@ -49,20 +48,25 @@ def binarisation_section(found: Found) -> Section | None:
     if not found.store.has_binarisation:
         return None
     networks: dict[str, _Seen] = {}
+    of_curves: dict[int, dict[str, _Seen]] = {}
     for curve, sigma, key, twin, place, *values in found.store.rows(_UNITS):
-        networks.setdefault(key, _Seen(curve, sigma, twin, {})).places[place] = tuple(values)
+        network = networks.setdefault(key, _Seen(sigma, twin, {}))
+        network.places[place] = tuple(values)
+        of_curves.setdefault(curve, {})[key] = network
     parts: list[Picture | Table] = []
     for setting in found.settings:
-        parts += _parts(setting, networks)
+        parts += _parts(setting, networks, of_curves)
     return Section("Binarisation", _TEXT, parts) if parts else None
 
 
-def _parts(setting: Setting, networks: dict[str, _Seen]) -> Iterator[Picture | Table]:
+def _parts(
+    setting: Setting, networks: dict[str, _Seen], of_curves: dict[int, dict[str, _Seen]]
+) -> Iterator[Picture | Table]:
     """A picture if there are several σ; tables of clean networks and of those at the largest σ."""
     panels: dict[str, dict[str, Line]] = {}
     rows, weights = [], dict[str, list[tuple[float, ...]]]()
     for place, fit in trained(setting):
-        seen = [network for network in networks.values() if network.curve == fit.curve.id]
+        seen = of_curves.get(fit.curve.id, {}).values()
         with_site = [network for network in seen if fit.curve.site_name in network.places]
         if not with_site:
             continue

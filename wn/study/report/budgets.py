@@ -121,7 +121,7 @@ def _difference(one: _Map, maps: list[_Map]) -> tuple[float, float, float] | Non
 
 
 def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | None]) -> dict[str, Line]:
-    """A line for each scheme over executions per site; uniform last, so that all pictures have the same colours."""
+    """A line for each scheme over executions per site; uniform last: colours stay the same without it."""
     points: dict[str, list[tuple[float, ...]]] = {}
     for one in sorted(maps, key=lambda one: one.budget):
         value = of(one, maps)
@@ -134,7 +134,7 @@ def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | 
 def _row(one: _Map, maps: list[_Map]) -> list[Any]:
     difference, text = _difference(one, maps), None
     if difference is not None:
-        ends = "" if np.isnan(difference[1]) else f" [{difference[1]:+.2f}, {difference[2]:+.2f}]"
+        ends = "" if np.isnan(difference[1]) else f" [{difference[1]:+.2f},\u00a0{difference[2]:+.2f}]"
         text = f"{difference[0]:+.2f}{ends}"
     return [
         one.budget / one.sites,

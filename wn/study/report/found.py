@@ -12,7 +12,7 @@ from wn.study.tables.plot import sites_of
 from wn.study.tables.words import Words, with_labels_of
 from wn.walking.pictures.panels import Line
 from wn.walking.places import TRAINING
-from wn.walking.report.curves import Curve, label
+from wn.walking.report.curves import PHASES, Curve, label
 
 
 class Setting(NamedTuple):
@@ -61,7 +61,7 @@ def _setting(store: Reader, words: Words, group: list[StudyCurve]) -> Setting:
     curves = [
         Curve(fit.curve.phase, site, place, fit.points, fit.midpoint)
         for fit, (site, place) in zip(fits, sites_of(group), strict=True)
-        if fit.points
+        if fit.points and fit.curve.phase in PHASES
     ]
     return Setting(first, words.network(first), words.noise(first), fits, curves)
 

@@ -40,7 +40,9 @@ def growth_sections(found: Found) -> Iterator[Section]:
     """Growth of weights, and weights at the bounds, of networks trained under noise."""
     units: dict[int, list[Any]] = {}
     for curve, sigma, *packed in found.store.rows(_UNITS):
-        units.setdefault(curve, []).append((sigma, with_growth(*packed)))
+        statistics = with_growth(*packed)
+        last = statistics.values[-1].copy()  # (L, S + 1); of all epochs there may be gigabytes
+        units.setdefault(curve, []).append((sigma, statistics.layers, last))
     grown, bound = list[Picture | Table](), list[Picture | Table]()
     for setting in found.settings:
         growth, share = _values(setting, units, GROWTH), _values(setting, units, AT_BOUND)
@@ -58,10 +60,8 @@ def _values(setting: Setting, units: dict[int, list[Any]], statistic: int) -> Va
     """A statistic after the last epoch, by place and layer."""
     values: Values = {}
     for place, fit in trained(setting):
-        for sigma, statistics in units.get(fit.curve.id, ()):
-            for layer, value in zip(
-                statistics.layers, statistics.values[-1, :, statistic].tolist(), strict=True
-            ):
+        for sigma, layers, last in units.get(fit.curve.id, ()):
+            for layer, value in zip(layers, last[:, statistic].tolist(), strict=True):
                 if np.isfinite(value):
                     values.setdefault((place, layer), {}).setdefault(sigma, []).append(value)
     return values

@@ -14,14 +14,19 @@ from wn.study.report.signal import signal_section
 from wn.study.store.writer import Store
 from wn.walking.report.page import Section, page
 
+SUFFIXES = (".html", ".htm")  # what is there is replaced: it must not be a study
+
 
 def write_report(folder: StrPath, out: StrPath) -> Path:
     """Write the report of a study to a file, and return its path; what is there is replaced.
 
     It is about what is finished at one moment, also while a driver runs. Raises WnError if there is no study,
-    or the file can't be written.
+    for another suffix than SUFFIXES, and if the file can't be written.
     """
-    text, path = report(folder), as_path(out)
+    path = as_path(out)
+    if path.suffix.lower() not in SUFFIXES:
+        raise WnError(f"{path}: a report is a file with one of the suffixes {', '.join(SUFFIXES)}")
+    text = report(folder)
     try:
         make_folder(path.parent)
         write_text(path, text)
@@ -55,6 +60,7 @@ def _sections(found: Found) -> Iterator[Section]:
         *accuracies.curve_sections(found),
         *accuracies.point_sections(found, told),
         of_budgets,
+        *accuracies.ratio_sections(found),
         *accuracies.heat_sections(found),
         *growth_sections(found),
         signal_section(found),

@@ -11,7 +11,7 @@ from wn.walking.pictures.plots import BATCH_NORM
 from wn.walking.report.numbers import apart
 
 LONGEST_NAME = 150  # letters of a file's name before its kind
-LONGEST_MAP = 40  # letters of a map of repetitions that is written out
+LONGEST_MAP = 40  # letters of a map of repetitions that is written out in it
 
 _ORDERS = {"add_mul": "add→mul"}
 
@@ -43,13 +43,13 @@ class Words:
         words += [] if curve.distribution in ("", "normal") else [f"{curve.distribution} draws"]
         return words + (["σ per element"] if is_normalized(curve) else [])
 
-    def executions(self, curve: StudyCurve) -> list[str]:
-        """How often sites are executed, and the label."""
+    def executions(self, curve: StudyCurve, longest: int | None = None) -> list[str]:
+        """The label, and how often sites are executed: a map of more letters than `longest` as its sum."""
         label = [curve.label] if curve.label else []
         if curve.repetitions == "1":
             return label
         numbers = [int(word) for word in curve.repetitions.split()]
-        if len(numbers) > 1 and len(curve.repetitions) > LONGEST_MAP:
+        if longest is not None and len(numbers) > 1 and len(curve.repetitions) > longest:
             return [*label, f"{sum(numbers)} executions"]
         each = " as single draws" if _execution(curve) == "each" else ""
         return [*label, f"executions {curve.repetitions}{each}"]
@@ -57,11 +57,13 @@ class Words:
     def file(self, curves: Sequence[StudyCurve]) -> str:
         """The name of a file about curves of one setting, in letters that every system takes."""
         curve = curves[0]
-        executions = self.executions(with_labels_of(curves))
+        executions = self.executions(with_labels_of(curves), LONGEST_MAP)
         clamped = ["weights clamped"] if curve.clamp_weights else []
         kind = "" if curve.noise == "none" else curve.noise
         words = [curve.dataset, curve.model, f"bn-{curve.batch_norm}", kind, *clamped]
-        return re.sub(r"[^\w.]+", "-", "-".join([*words, *self.options(curve), *executions]))[:LONGEST_NAME]
+        words += [*self.options(curve), *executions]
+        signed = [re.sub(r" -(?=\d)", " minus ", word) for word in words]
+        return re.sub(r"[^\w.]+", "-", "-".join(signed))[:LONGEST_NAME]
 
 
 def network_words(dataset: str, model: str, batch_norm: str, clamp_weights: bool) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+_BESIDE = ",\u00a0"  # no line ends within an interval
 FEWEST, MOST = 3, 17  # digits: 17 tell all floats apart
 
 
@@ -23,9 +24,9 @@ def apart(values: Iterable[float], besides: Iterable[float] = ()) -> dict[float,
 def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
     """A number and its interval in brackets; an end that is not known is infinite."""
     ends = [f"{end:.{digits}g}" if math.isfinite(end) else "∞" for end in (low, high)]
-    return f"{value:.{digits}g} [{', '.join(ends)}]"
+    return f"{value:.{digits}g} [{_BESIDE.join(ends)}]"
 
 
 def share(value: float, low: float, high: float) -> str:
     """An accuracy and its interval, in three decimals."""
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} [{low:.3f}{_BESIDE}{high:.3f}]"

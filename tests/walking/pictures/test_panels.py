@@ -1,0 +1,90 @@
+"""Small multiples: a panel for each key, what is drawn where, and labels that fit."""
+
+import math
+
+import numpy as np
+import pytest
+
+from wn.walking.pictures.panels import Fitted, Line, by_category, fitted_curves, heat_maps, lines
+
+SIGMA = np.geomspace(0.1, 1000, 9)
+
+
+def fitted(midpoint: float = 5.0) -> Fitted:
+    accuracy = 0.1 + 0.8 / (1 + (SIGMA / 5) ** 2)
+    return Fitted(
+        Line(SIGMA, accuracy, accuracy - 0.02, accuracy + 0.02), 0.9, 0.1, midpoint, 2.0, midpoint, 4.0, 6.0
+    )
+
+
+def test_a_fitted_curve_passes_half_way_at_its_midpoint() -> None:
+    assert fitted().at(np.array([5.0])) == pytest.approx(0.5)
+    figure = fitted_curves({"0 input": {"trained clean": fitted()}}, 0.1)
+    (axes,) = figure.axes
+    assert axes.get_title() == "0 input"
+    verticals = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert [float(line.get_xdata()[0]) for line in verticals] == [5.0]
+    levels = {round(float(line.get_ydata()[0]), 6) for line in axes.lines if len(line.get_ydata()) == 2}
+    assert {0.9, 0.5, 0.1} <= levels
+
+
+def test_a_curve_that_was_not_fitted_has_points_alone() -> None:
+    lost = fitted()._replace(location=math.nan, slope=math.nan, midpoint=math.nan, ci_low=math.nan)
+    figure = fitted_curves({"a": {"x": lost}}, 0.1)
+    assert not any(len(line.get_xdata()) == 200 for line in figure.axes[0].lines)
+
+
+def test_intervals_without_ends_stay_on_the_axis() -> None:
+    open_ended = fitted()._replace(ci_low=0.0, ci_high=math.inf)
+    figure = fitted_curves({"a": {"x": open_ended}}, 0.1)
+    left, right = figure.axes[0].get_xlim()
+    assert 0 < left < right < 2000
+
+
+def test_a_panel_for_each_key_and_labels_below_and_left() -> None:
+    panels = {f"panel {number}": {"a": Line(SIGMA, SIGMA)} for number in range(6)}
+    figure = lines(panels, "x", "y", log_y=True, level=1.0)
+    axes = [one for one in figure.axes if one.get_visible()]
+    assert [one.get_title() for one in axes] == list(panels)
+    assert [one.get_xlabel() for one in axes] == ["", "", "x", "x", "x", "x"]  # those with none below
+    assert [one.get_ylabel() for one in axes] == ["y", "", "", "", "y", ""]
+    assert all(one.get_yscale() == "log" for one in axes)
+
+
+def test_a_log_axis_has_plain_numbers() -> None:
+    line = Line(np.array([2.0, 5.0, 20.0]), np.array([1.0, 2.0, 3.0]))
+    (axes,) = lines({"a": {"s": line}}, "x", "y", log_x=True).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "5", "10", "20"]
+
+
+def test_long_titles_take_several_lines() -> None:
+    title = "fashion-mini, mlp-64, with batch norm, weights clamped: mixed noise, ratio 0.5"
+    (axes,) = lines({title: {"s": Line(SIGMA, SIGMA)}}, "x", "y").axes
+    assert axes.get_title().replace("\n", " ") == title
+    assert max(map(len, axes.get_title().split("\n"))) <= 40
+    (axes,) = lines({"costs $5 and $6": {"s": Line(SIGMA, SIGMA)}}, "x", "y").axes
+    assert axes.get_title() == r"costs \$5 and \$6"
+
+
+def test_series_stand_side_by_side() -> None:
+    x = np.array([0.0, 1.0])
+    panels = {"a": {"one": Line(x, x + 1), "two": Line(x, x + 2, x + 1, x + 3)}}
+    (axes,) = by_category(panels, ["input", "fc1"], "midpoint", log_y=True, level=1.5).axes
+    drawn = [
+        line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"
+    ]
+    assert drawn[0][0] < 0 < drawn[1][0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["input", "fc1"]
+
+
+def test_a_map_has_its_values_where_they_belong() -> None:
+    values = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, np.nan]])
+    figure = heat_maps({"a": values}, [0.1, 1.0, 10.0], ["0.1", "0.9999999"], "σ", "ratio", "accuracy")
+    axes, bar = figure.axes
+    (image,) = axes.images
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), values)
+    assert image.origin == "lower"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.1", "0.9999999"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "1", "10"]
+    assert bar.get_ylabel() == "accuracy"
+    assert image.get_clim() == (0, 1)
