@@ -18,6 +18,7 @@ from wn.study.execution.driver import Progress
 from wn.study.plan import Plan, PlannedNetwork
 from wn.study.store.lock import holder
 from wn.study.store.writer import Store
+from wn.study.unit import MATRIX
 
 LINE_EVERY = 30.0  # seconds, where the output is no terminal
 
@@ -143,6 +144,7 @@ def _print_failures(console: Console, store: Any) -> None:
 def _of(spec: dict[str, Any]) -> str:
     noise = "" if spec.get("noise") is None else f", {spec['noise']['kind']} σ {spec['sigma']:g}"
     place = "" if spec["phase"] == "clean" else f" at {spec['site_name']}"
+    place += f", trained at σ {spec['sigma_train']:g}" if "sigma_train" in spec else ""
     return f"{spec['phase']} {spec['model']} on {spec['dataset']}, repeat {spec['repeat']}{noise}{place}"
 
 
@@ -152,7 +154,10 @@ _SETTING = ("dataset", "model", "batch_norm", "clamp_weights", "noise", "ratio",
 
 
 def print_fit(console: Console, folder: Path) -> None:
-    """Print the midpoints of a study: a table for each network and noise, of sites and phases."""
+    """Print the midpoints of a study: a table for each network and noise, of sites and phases.
+
+    Those of the phase "matrix" have tables of their own, of sites and σ of training.
+    """
     from wn.fit.midpoint import INDEPENDENT
     from wn.study.tables.fit import fit
 
@@ -162,7 +167,12 @@ def print_fit(console: Console, folder: Path) -> None:
         tables.setdefault(_setting(row), []).append(row)
     if not tables:
         say(console, f"{folder}: nothing with noise is in this study")
-    for title, rows in tables.items():
+    for title, all_rows in tables.items():
+        rows = [row for row in all_rows if row["phase"] != MATRIX]
+        if len(rows) < len(all_rows):
+            _print_matrix(console, title, [row for row in all_rows if row["phase"] == MATRIX])
+        if not rows:
+            continue
         phases = list(dict.fromkeys(str(row["phase"]) for row in rows))
         table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
         table.add_numbers("site")
@@ -180,6 +190,19 @@ def print_fit(console: Console, folder: Path) -> None:
             f"{too_narrow} of these intervals are too narrow: units were computed before counts by group of "
             "images were kept, so all σ are taken as independent, which share images and draws",
         )
+
+
+def _print_matrix(console: Console, title: str, rows: list[Any]) -> None:
+    """Print the midpoints of networks trained under several σ, a column for each place."""
+    places = list(dict.fromkeys((int(row["site"]), str(row["site_name"])) for row in rows))
+    table = PlainTable(title=f"Midpoint σ [95 % interval] by σ of training: {title}")
+    table.add_numbers("σ of training", *(f"{site} {name}" if site >= 0 else name for site, name in places))
+    for sigma in sorted({float(row["sigma_train"]) for row in rows}):
+        here = [row for row in rows if row["sigma_train"] == sigma]
+        cells = ("\n".join(_midpoint(row) for row in here if row["site"] == site) for site, _ in places)
+        table.add_row(f"{sigma:.3g}", *cells)
+    console.print(table)
+    say(console, "each half-way from the network's own accuracy at the smallest σ to chance")
 
 
 def _setting(row: Any) -> str:

@@ -1,7 +1,7 @@
 """The file of a study, DIR/study.sqlite: its tables, how it is opened, and its errors in one line.
 
     settings   what the curves of one figure share: data, network, training, noise
-    curves     what the units of one curve share: settings, phase and place
+    curves     what the units of one curve share: settings, phase and place, and σ of training in a matrix
     units      one row per measured accuracy: its σ and repeat, and the result once it is there
     study      which units the study has now, in its order: a unit whose study changed stays in `units` only
     signal     mean of y² before the noise, per unit and noisy site
@@ -34,7 +34,8 @@ _VIEW = """
 CREATE VIEW {name} AS SELECT
     study.position, settings.dataset, settings.model, settings.batch_norm, settings.clamp_weights,
     settings.noise, settings.ratio, settings.repetitions, curves.phase, curves.site, curves.site_name,
-    units.sigma, units.repeat, units.correct, units.total, units.correct * 1.0 / units.total AS accuracy,
+    curves.sigma_train, units.sigma, units.repeat, units.correct, units.total,
+    units.correct * 1.0 / units.total AS accuracy,
     signal.power AS signal_power, settings.seed, settings.epochs, settings.classes, curves.digest AS curve,
     lower(hex(units.key)) AS "key", lower(hex(units.clean_key)) AS clean_key, units.status,
     environments.backend, environments.machine, environments.versions, environments."commit", units.seconds,
@@ -45,6 +46,10 @@ FROM {units}
     LEFT JOIN environments ON environments.id = units.environment
     LEFT JOIN signal ON signal.unit = units.id AND signal.site = curves.site
 """
+_VIEWS = (
+    _VIEW.format(name="results", units="study CROSS JOIN units ON units.id = study.unit"),
+    _VIEW.format(name="all_results", units="units LEFT JOIN study ON study.unit = units.id"),
+)
 
 _GROUPS = """CREATE TABLE IF NOT EXISTS groups (
     unit INTEGER PRIMARY KEY REFERENCES units, correct BLOB NOT NULL)"""
@@ -63,7 +68,8 @@ _TABLES = (
         noise TEXT NOT NULL, ratio REAL, repetitions TEXT NOT NULL, spec TEXT NOT NULL)""",
     """CREATE TABLE curves (
         id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, settings INTEGER NOT NULL REFERENCES settings,
-        phase TEXT NOT NULL, site INTEGER NOT NULL, site_name TEXT NOT NULL, spec TEXT NOT NULL)""",
+        phase TEXT NOT NULL, site INTEGER NOT NULL, site_name TEXT NOT NULL, spec TEXT NOT NULL,
+        sigma_train REAL)""",
     """CREATE TABLE environments (
         id INTEGER PRIMARY KEY, backend TEXT NOT NULL, machine TEXT NOT NULL, versions TEXT NOT NULL,
         "commit" TEXT NOT NULL, UNIQUE (backend, machine, versions, "commit"))""",
@@ -87,8 +93,20 @@ _TABLES = (
         unit INTEGER PRIMARY KEY REFERENCES units, layers TEXT NOT NULL, statistics BLOB NOT NULL)""",
     _GROUPS,
     _BINARISATION,
-    _VIEW.format(name="results", units="study CROSS JOIN units ON units.id = study.unit"),
-    _VIEW.format(name="all_results", units="units LEFT JOIN study ON study.unit = units.id"),
+    *_VIEWS,
+)
+
+# What files of older versions, whose curves have no σ of training, get: for good when they are written, and
+# for the time in which they are read
+_SIGMA_TRAIN = (
+    "ALTER TABLE curves ADD COLUMN sigma_train REAL",
+    "DROP VIEW results",
+    "DROP VIEW all_results",
+    *_VIEWS,
+)
+_AS_IF_NEW = (
+    "CREATE TEMP VIEW curves AS SELECT *, NULL AS sigma_train FROM main.curves",
+    *(view.replace("CREATE VIEW", "CREATE TEMP VIEW") for view in _VIEWS),
 )
 
 _SAFE = "; nothing that was finished is lost"
@@ -165,6 +183,9 @@ def open_to_write(folder: Path) -> sqlite3.Connection:
             db.execute("ROLLBACK")
             for table in (_GROUPS, _BINARISATION):  # files of older versions have none
                 db.execute(table)
+            if not _has_sigma_train(db):
+                for statement in ("BEGIN IMMEDIATE", *_SIGMA_TRAIN, "COMMIT"):
+                    db.execute(statement)
         except BaseException:
             db.close()
             raise
@@ -188,10 +209,17 @@ def open_to_read(folder: Path) -> sqlite3.Connection:
                 db.close()
                 db = _connect(path, "ro&immutable=1")
                 _check(db, path)
+            if not _has_sigma_train(db):
+                for statement in _AS_IF_NEW:
+                    db.execute(statement)
         except BaseException:
             db.close()
             raise
     return db
+
+
+def _has_sigma_train(db: sqlite3.Connection) -> bool:
+    return "sigma_train" in {name for _, name, *_ in db.execute("PRAGMA main.table_info(curves)")}
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from wn.engine.groups import group_sizes
 # and the setting, which is the rest.
 OLD_STATISTICS = ("mean_abs", "std", "norm")  # of files whose names are those of layers alone
 OF_UNIT = ("sigma", "repeat")
-OF_CURVE = ("phase", "site", "site_name", "factors")
+OF_CURVE = ("phase", "site", "site_name", "factors", "sigma_train")
 
 
 class UnitRow(msgspec.Struct, frozen=True):

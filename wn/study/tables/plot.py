@@ -13,7 +13,10 @@ from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
 from wn.study.store.writer import Store
 from wn.study.tables.fit import FittedCurve, StudyCurve, fitted, study_curves
+from wn.study.tables.matrix import matrices, matrix_figure
+from wn.study.unit import MATRIX
 from wn.walking import plots
+from wn.walking.pictures.drawing import save
 from wn.walking.places import Spread
 from wn.walking.results import FIT, PLACE, POINT, columns
 
@@ -28,15 +31,21 @@ class Picture(NamedTuple):
 def plot(folder: StrPath, out: StrPath) -> list[Path]:
     """Draw OUT/<name>-curves.png and -midpoints.png for each setting of the study; return their paths.
 
-    The names say data set, network and noise, and what else is special. What is not finished is left out, and
-    settings of which nothing is finished have no pictures. Raises WnError if a file can't be written.
+    The phase "matrix" has OUT/<name>-matrix.png instead, a heat map for each place. The names say data set,
+    network and noise, and what else is special. What is not finished is left out, and settings of which
+    nothing is finished have no pictures. Raises WnError if a file can't be written.
     """
     out, drawn = as_path(out), []
     with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
         for picture in pictures(study_curves(store)):
             fits = [fitted(store, curve) for curve in picture.curves]
-            if any(found.points for found in fits):
-                drawn += _draw(tables_of(fits), out, picture.name)
+            walked = [found for found in fits if found.curve.phase != MATRIX]
+            if any(found.points for found in walked):
+                drawn += _draw(tables_of(walked), out, picture.name)
+            names = [name for _, name in _sites(picture.curves)]
+            if (found := matrices(fits, names)) is not None:
+                drawn.append(out / f"{picture.name}-matrix.png")
+                save(matrix_figure(found), drawn[-1])
     return drawn
 
 

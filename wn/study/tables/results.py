@@ -29,7 +29,7 @@ _SETTING = dict.fromkeys(("dataset", "model", "batch_norm"), "U") | {
     "ratio": "f8",
     "repetitions": "U",
 }
-_PLACE = {"phase": "U", "site": "i8", "site_name": "U"}
+_PLACE = {"phase": "U", "site": "i8", "site_name": "U", "sigma_train": "f8"}  # the last in a matrix alone
 CURVE = _SETTING | _PLACE
 CURVE_CELLS = ", ".join([f"settings.{name}" for name in _SETTING] + [f"curves.{name}" for name in _PLACE])
 RESULTS = CURVE | POINT | {"signal_power": "f8", "seed": "u8", "epochs": "i8", "curve": "U", "key": "U"}
