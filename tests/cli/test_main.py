@@ -17,6 +17,7 @@ import pytest
 
 import wn
 from tests.cli.command_line import ROOT, one_line, process, run
+from tests.walking.saved.networks import made
 from tests.walking.test_results import FILES
 from wn.basics.errors import WnError
 from wn.cli import main as cli
@@ -99,17 +100,18 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
         if name not in ("context", "out", "overwrite")
     }
     default = kind()
-    wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name != "factors"}
+    of_records = ("factors", "network_sha256")
+    wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name not in of_records}
     if kind is WalkSettings:
-        wanted["evaluation_batch"] = None  # not given: the default of the settings
+        wanted |= {"evaluation_batch": None, "network": None}  # not given: the default of the settings
     wanted |= {"distribution": "normal"}  # of which records say nothing
     assert flags == wanted
 
 
 def examples() -> list[str]:
-    pages = [inspect.getdoc(command) or "" for command in (cli.walk, cli.train)] + [README]
+    pages = [inspect.getdoc(command) or "" for command in (cli.walk, cli.train, cli.evaluate)] + [README]
     lines = [line.strip() for page in pages for line in page.splitlines()]
-    return sorted({line for line in lines if re.match(r"wn (walk|train) -", line)})
+    return sorted({line for line in lines if re.match(r"wn (walk|train|evaluate) [-n]", line)})
 
 
 @pytest.mark.parametrize("line", examples())
@@ -123,6 +125,8 @@ def test_examples_of_help_and_readme_are_accepted(
         raise AcceptedError
 
     monkeypatch.chdir(tmp_path)
+    if named := re.search(r"^wn (?:walk --network|evaluate) (\S+)", line):
+        made(tmp_path, {"data": {"name": "fashion-mini"}}, "mlp-64").rename(named[1])
     monkeypatch.setattr("wn.walking.walk.Walk.jobs", accept)
     monkeypatch.setattr("wn.engine.training.train", accept)
     mini = line.replace("-d mnist", "").replace("--dataset mnist", "")  # which is not here for sure

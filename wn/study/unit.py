@@ -1,6 +1,5 @@
 """The unit of a study: everything that one measured accuracy depends on, and the key made of it."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import msgspec
@@ -91,9 +90,4 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         operator = noises.of_spec(self.noise, self.sigma if sigma is None else sigma)
         at_sites = noises.mapped(operator, dict(self.factors))
         repetitions = self.noise.repetitions
-        if isinstance(repetitions, int):
-            repetitions = (repetitions,) * len(at_sites)
-        return {
-            site: replace(at_site, repetitions=number)
-            for (site, at_site), number in zip(at_sites.items(), repetitions, strict=True)
-        }
+        return at_sites if isinstance(repetitions, int) else noises.repeated(at_sites, repetitions)
