@@ -140,7 +140,7 @@ def test_networks_have_short_names() -> None:
     ("words", "why"),
     [
         (("none.toml",), "none.toml: can't be read: No such file"),
-        (("nonsense",), "no preset is called 'nonsense': allowed are extreme, "),
+        (("nonsense",), "no preset is called 'nonsense': allowed are "),
         (("walking-quick", "--workers", "0"), "--workers is 0: it must be at least 1"),
         (
             ("walking-quick", "--backend", "abacus"),

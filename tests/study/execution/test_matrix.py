@@ -26,7 +26,7 @@ from wn.study.tables.export import export
 from wn.study.tables.fit import FittedCurve, fit, fitted, study_curves
 from wn.study.tables.matrix import matrices, matrix_figure
 from wn.study.tables.plot import plot
-from wn.study.tables.results import read_table, weights
+from wn.study.tables.results import binarisation, read_table, weights
 from wn.walking import measurement
 
 PLACES = 'where = ["input", "relu2"]'
@@ -147,6 +147,16 @@ def test_weights_are_there_once_for_each_network_and_those_of_the_training(tmp_p
     of = {name: [row[1:] for row in rows if row[0] == name] for name in ("matrix", "training")}
     assert sorted(of["matrix"]) == sorted(of["training"])
     assert len(of["matrix"]) == 2 * 2 * 3 * 4 * 2  # repeats, places, networks, layers, epochs
+
+
+def test_binarisation_is_that_of_the_training(tmp_path: Path) -> None:
+    run(tmp_path, 'observe = "binarisation"\n' + ALL.replace("repeats = 2", "repeats = 1"))
+    phase = {row["key"]: str(row["phase"]) for row in read_table(tmp_path)}
+    with Store.read(tmp_path) as store:
+        rows = [(phase[key], *rest) for key, *rest in binarisation(store).rows]
+    of = {name: [row[1:] for row in rows if row[0] == name] for name in ("matrix", "training")}
+    assert sorted(map(str, of["matrix"])) == sorted(map(str, of["training"]))
+    assert len(of["matrix"]) == 2 * 3 * (1 + 4)  # places, networks, the site and four layers
 
 
 def test_without_the_diagonal_the_first_unit_has_the_weights() -> None:

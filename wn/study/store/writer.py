@@ -211,7 +211,8 @@ class Store(Reader):
         self._db.execute(_FINISH_UNIT, values)
         powers = ((unit, site, power) for site, power in result.signal)
         self._db.executemany("INSERT INTO signal VALUES (?, ?, ?)", powers)
-        first = not self._is_observed(unit)
+        found = result.weights is not None or bool(result.binarisation)
+        first = found and not self._is_observed(unit)
         if first and result.weights is not None:
             self._db.execute("INSERT INTO weights VALUES (?, ?, ?)", (unit, *packed(result.weights)))
         if result.by_group:
