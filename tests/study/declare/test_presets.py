@@ -246,7 +246,7 @@ def test_a_file_is_found_by_its_path_and_a_preset_goes_first(
 
 
 def test_texts_have_names() -> None:
-    with pytest.raises(WnError, match="no preset is called 'x': allowed are .*, extreme"):
+    with pytest.raises(WnError, match=r"no preset is called 'x': allowed are .*, extreme"):
         presets.text("x")
 
 

@@ -125,6 +125,18 @@ def test_the_diagonal_is_the_training_and_without_noise_in_training_the_inferenc
     assert np.isnan(found["sigma_train"][found["phase"] != "matrix"]).all()
 
 
+def test_of_mixed_direct_noise_the_additive_part_differs(tmp_path: Path) -> None:
+    text = ALL.replace('"additive"', '"mixed-direct"\nsigma_mul = [0.5, 2]').replace(
+        "sigma = [0.1, 1, 10]", "sigma_add = [0.1, 1, 10]\nsigma_train = [1, 10]"
+    )
+    run(tmp_path, text.replace("repeats = 2", "repeats = 1"))
+    found = read_table(tmp_path)
+    assert (found["phase"] == "matrix").sum() == 2 * 2 * 2 * 3  # σ_mul, places, σ of training, σ
+    diagonal = found[(found["phase"] == "matrix") & (found["sigma"] == found["sigma_train"])]
+    training = found[(found["phase"] == "training") & (found["sigma"] >= 1)]
+    assert sorted(map(str, diagonal[list(POINT)])) == sorted(map(str, training[list(POINT)]))
+
+
 def groups_of(folder: Path) -> dict[str, str]:
     (path,) = export(folder, folder / "groups", tables=["groups"])
     with path.open() as file:

@@ -160,10 +160,7 @@ class _TaskWork:
             del population, network  # or they would be kept while others are trained
 
     def _matrix(self, setup: Setup) -> None:
-        """Train a network per σ of training, side by side, and evaluate each under the noise of its units.
-
-        What is observed of a network goes to its unit on the diagonal, or the first one that has a result.
-        """
+        """Train a network per σ of training, side by side, and evaluate each under the noise of its units."""
         units = self.task.units
         diagonal = self.recorder.units
         by_network = [[unit for unit in units if unit.sigma_train == own.sigma_train] for own in diagonal]
@@ -172,17 +169,22 @@ class _TaskWork:
             self.be, setup, seed_of(units[0]), levels, self.recorder, self._begin(setup)
         ):
             for index, p in enumerate(members):
-                network, before = member_of(population, index), len(self.results)
-                self._evaluate(setup, network, by_network[p])
-                found = self.results[before:]
-                keys = [result.key for result in found]
-                if keys:
-                    place = keys.index(diagonal[p].key) if diagonal[p].key in keys else 0
-                    unit = next(unit for unit in by_network[p] if unit.key == keys[place])
-                    self.results[before + place] = self._with_observations(
-                        found[place], setup, network, p, unit
-                    )
-            del population, network  # or they would be kept while others are trained
+                self._row(setup, member_of(population, index), p, by_network[p])
+            del population  # or it would be kept while others are trained
+
+    def _row(self, setup: Setup, network: Population, p: int, units: Sequence[Unit]) -> None:
+        """Evaluate the p-th network of a matrix under the noise of its units.
+
+        What is observed of it goes to its unit on the diagonal, or to the first one that has a result.
+        """
+        before = len(self.results)
+        self._evaluate(setup, network, units)
+        places = {result.key: place for place, result in enumerate(self.results[before:], before)}
+        there = [unit for unit in (self.recorder.units[p], *units) if unit.key in places]
+        if there:
+            place = places[there[0].key]
+            result = self._with_observations(self.results[place], setup, network, p, there[0])
+            self.results[place] = result
 
     def _begin(self, setup: Setup) -> Begin:
         """The state from which some networks of the task are trained: a checkpoint's if there is one."""
