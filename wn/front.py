@@ -1,4 +1,4 @@
-"""The front door: `walk` and `train` with the names, forms and defaults of the flags of the commands.
+"""The front door: `walk`, `train` and `evaluate` with the names, forms and defaults of the commands' flags.
 
 Type checkers and editors read the same keywords in front.pyi, written by `python -m tests.checks.front_stub`.
 """
@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 from wn.basics.options import with_keywords
 from wn.walking import api
 from wn.walking.api import ProgressCallback, Trained
-from wn.walking.asked import SingleSettings, WalkSettings, in_order
+from wn.walking.asked import EvaluationSettings, SingleSettings, WalkSettings, in_order
+from wn.walking.evaluation import evaluate as evaluation
+from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.results import WalkResult
-from wn.walking.settings import read_single, read_walk
+from wn.walking.settings import read_evaluation, read_single, read_walk
 
 # Keywords that take more than the settings themselves
 _FORMS: dict[str, Any] = {
     "data_dir": str | PathLike[str] | None,
     "where": str | int | Sequence[int | str] | Mapping[Any, float],
+    "repetitions": str | int | Sequence[int],
     "evaluation_batch": int | None,
+    "network": str | PathLike[str] | None,
 }
 _SIGMA = str | float | Sequence[float] | NDArray[Any] | None
 
@@ -35,9 +39,10 @@ def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkRe
     `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥ 0;
     None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3 or
     [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `epochs`, `batch_size`, `lr`:
-    None takes the data set's recipe. `progress` is called with (finished, all) member-epochs. `recorded`: the
-    names of `WalkSettings` under which run.json has some of these (learning_rate, clamp_weights, factors), so
-    that `wn.walk(**record["asked"])` repeats a run.
+    None takes the data set's recipe. `repetitions`: a number, or one for each site with noise. `network`: a
+    file, to walk through what is on disk at inference. `progress` is called with (finished, all)
+    member-epochs. `recorded`: the names of `WalkSettings` under which run.json has some of these
+    (learning_rate, clamp_weights, factors), so that `wn.walk(**record["asked"])` repeats a run.
 
     Returns the curves and midpoints as plain arrays. Raises WnError, which names the keyword, for anything
     unknown or out of range, before anything is trained.
@@ -58,3 +63,25 @@ def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Train
     anything unknown or out of range, before anything is trained.
     """
     return api.train(read_single(recorded), progress)
+
+
+_OF_THE_FILE = {"dataset": str | None, "seed": int | None}
+
+
+@with_keywords(in_order(EvaluationSettings), _FORMS | {"sigma": _SIGMA} | _OF_THE_FILE)
+def evaluate(
+    *, network: str | PathLike[str], progress: ProgressCallback | None = None, **recorded: Any
+) -> Evaluated:
+    """Evaluate a network on disk under noise at one place, at one σ or each of a grid.
+
+    `network` is a file that `wn train`, `wn import` or a study wrote. The keywords are the flags of
+    `wn evaluate`, with the same names, forms and defaults; `wn evaluate --help` says what each means, and
+    `walk` which forms `sigma` and `where` have. For example
+    `wn.evaluate(network="network.safetensors", noise="additive", sigma="0.1:10:5", where="fc1")`. Draws, and
+    so counts, are those of `walk(network=…)`. `progress` is called with (finished, all) networks. `recorded`:
+    names of `EvaluationSettings` as records have them (factors, network_sha256).
+
+    Returns the accuracies with their intervals. Raises WnError, which names the keyword, for anything unknown
+    or out of range, and if it is not known on which data to evaluate.
+    """
+    return evaluation.evaluate(read_evaluation(recorded | {"network": network}), progress)

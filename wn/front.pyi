@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wn.walking.api import Trained
+from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.results import WalkResult
 
 def walk(
@@ -17,6 +18,7 @@ def walk(
     test_limit: int | None = None,
     model: str = "mlp",
     batch_norm: str = "none",
+    network: str | PathLike[str] | None = None,
     noise: str = "additive",
     where: str | int | Sequence[int | str] | Mapping[Any, float] = "each",
     phase: str = "both",
@@ -27,7 +29,7 @@ def walk(
     ratio: float | None = None,
     order: str | None = None,
     normalize_to_input_size: bool = False,
-    repetitions: int = 1,
+    repetitions: str | int | Sequence[int] = 1,
     execution: str = "single",
     distribution: str = "normal",
     epochs: int | None = None,
@@ -60,7 +62,7 @@ def train(
     ratio: float | None = None,
     order: str | None = None,
     normalize_to_input_size: bool = False,
-    repetitions: int = 1,
+    repetitions: str | int | Sequence[int] = 1,
     execution: str = "single",
     distribution: str = "normal",
     epochs: int | None = None,
@@ -74,3 +76,29 @@ def train(
     progress: Callable[[int, int], None] | None = None,
     **recorded: Any,
 ) -> Trained: ...
+def evaluate(
+    *,
+    data_dir: str | PathLike[str] | None = None,
+    test_limit: int | None = None,
+    dataset: str | None = None,
+    noise: str = "none",
+    where: str | int | Sequence[int | str] | Mapping[Any, float] = "global",
+    sigma: str | float | Sequence[float] | NDArray[Any] | None = None,
+    mean: float | None = None,
+    mean_mul: float | None = None,
+    mean_add: float | None = None,
+    ratio: float | None = None,
+    order: str | None = None,
+    normalize_to_input_size: bool = False,
+    repetitions: str | int | Sequence[int] = 1,
+    execution: str = "single",
+    distribution: str = "normal",
+    repeats: int = 1,
+    backend: str = "auto",
+    threads: int | None = None,
+    seed: int | None = None,
+    evaluation_batch: int | None = None,
+    network: str | PathLike[str],
+    progress: Callable[[int, int], None] | None = None,
+    **recorded: Any,
+) -> Evaluated: ...

@@ -1,4 +1,4 @@
-"""Write wn/front.pyi, the keywords of `wn.walk` and `wn.train` for type checkers and editors:
+"""Write wn/front.pyi, the keywords of `wn.walk`, `wn.train` and `wn.evaluate` for type checkers and editors:
 
     python -m tests.checks.front_stub
 
@@ -25,13 +25,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wn.walking.api import Trained
+from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.results import WalkResult
 '''
 
 
 def stub() -> str:
     """The text of the stub."""
-    return f"{HEADER}\n{declaration(front.walk)}{declaration(front.train)}"
+    return f"{HEADER}\n{declaration(front.walk)}{declaration(front.train)}{declaration(front.evaluate)}"
 
 
 def declaration(function: Callable[..., Any]) -> str:

@@ -14,7 +14,7 @@ from tests.cli.command_line import one_line, run
 from wn.basics.errors import WnError
 from wn.cli import main as cli
 from wn.walking import api, settings
-from wn.walking.settings import SingleSettings, WalkSettings
+from wn.walking.settings import EvaluationSettings, SingleSettings, WalkSettings
 
 TINY: dict[str, Any] = {
     "train_limit": 64,
@@ -27,7 +27,11 @@ TINY: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("function", "command", "kind"),
-    [(wn.walk, cli.walk, WalkSettings), (wn.train, cli.train, SingleSettings)],
+    [
+        (wn.walk, cli.walk, WalkSettings),
+        (wn.train, cli.train, SingleSettings),
+        (wn.evaluate, cli.evaluate, EvaluationSettings),
+    ],
 )
 def test_keywords_are_the_flags_in_name_order_and_default(function: Any, command: Any, kind: Any) -> None:
     """The kind: a setting that one way in has and the other has not, or has under another name."""
@@ -43,7 +47,8 @@ def test_keywords_are_the_flags_in_name_order_and_default(function: Any, command
     }
     assert list(keywords.items()) == list(flags.items())
     fields = {settings.FLAGS.get(name, name) for name in keywords}
-    assert fields == set(kind.__struct_fields__) - {"factors"}
+    of_the_file = {"model", "batch_norm", "dtype"} if kind is EvaluationSettings else set()
+    assert fields == set(kind.__struct_fields__) - {"factors", "network_sha256"} - of_the_file
     typed = inspect.signature(function, eval_str=True).parameters.values()
     assert all(parameter.annotation is not parameter.empty for parameter in typed)
 

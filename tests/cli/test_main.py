@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import pytest
 
 import wn
 from tests.cli.command_line import ROOT, one_line, process, run
+from tests.walking.saved.networks import made
 from tests.walking.test_results import FILES
-from wn.basics.errors import WnError
 from wn.cli import main as cli
 from wn.walking import api
 from wn.walking.pictures import plots
@@ -100,17 +99,18 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
         if name not in ("context", "out", "overwrite")
     }
     default = kind()
-    wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name != "factors"}
+    of_records = ("factors", "network_sha256")
+    wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name not in of_records}
     if kind is WalkSettings:
-        wanted["evaluation_batch"] = None  # not given: the default of the settings
+        wanted |= {"evaluation_batch": None, "network": None}  # not given: the default of the settings
     wanted |= {"distribution": "normal"}  # of which records say nothing
     assert flags == wanted
 
 
 def examples() -> list[str]:
-    pages = [inspect.getdoc(command) or "" for command in (cli.walk, cli.train)] + [README]
+    pages = [inspect.getdoc(command) or "" for command in (cli.walk, cli.train, cli.evaluate)] + [README]
     lines = [line.strip() for page in pages for line in page.splitlines()]
-    return sorted({line for line in lines if re.match(r"wn (walk|train) -", line)})
+    return sorted({line for line in lines if re.match(r"wn (walk|train|evaluate) [-n]", line)})
 
 
 @pytest.mark.parametrize("line", examples())
@@ -124,6 +124,8 @@ def test_examples_of_help_and_readme_are_accepted(
         raise AcceptedError
 
     monkeypatch.chdir(tmp_path)
+    if named := re.search(r"^wn (?:walk --network|evaluate) (\S+)", line):
+        made(tmp_path, {"data": {"name": "fashion-mini"}}, "mlp-64").rename(named[1])
     monkeypatch.setattr("wn.walking.walk.Walk.jobs", accept)
     monkeypatch.setattr("wn.engine.training.train", accept)
     mini = line.replace("-d mnist", "").replace("--dataset mnist", "")  # which is not here for sure
@@ -381,20 +383,3 @@ def test_bad_flags_are_told_before_files_that_are_in_the_way(
     assert outcome.code == 2
     assert flags.split()[1] in one_line(outcome)
     assert "--out" not in outcome.err
-
-
-def test_errors_of_a_walk_are_one_line_and_other_errors_are_not_hidden(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def fail(error: Exception) -> Callable[..., Any]:
-        def walk(*_: Any) -> None:
-            raise error
-
-        return walk
-
-    monkeypatch.setattr(api, "walk", fail(WnError("site [0]: over\nflow")))
-    outcome = run("walk", "--out", tmp_path / "out")
-    assert (outcome.code, one_line(outcome)) == (2, "wn: site [0]: over flow\n")
-    monkeypatch.setattr(api, "walk", fail(ZeroDivisionError("a mistake in wn")))
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["walk", "--out", str(tmp_path / "out")])

@@ -45,9 +45,16 @@ def finished(folder: Path, units: list[Unit], without: int | None = None) -> Non
 
 
 def of_an_older_version(folder: Path) -> None:
-    """Take the table away that older versions did not make."""
+    """Take away what older versions did not make: a table, and a column."""
     db = sqlite3.connect(folder / FILE)
     db.execute("DROP TABLE groups")
+    views = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'").fetchall()
+    for name, _ in views:
+        db.execute(f"DROP VIEW {name}")
+    db.execute("ALTER TABLE curves DROP COLUMN sigma_train")
+    for _, text in views:
+        assert "curves.sigma_train," in text
+        db.execute(text.replace("curves.sigma_train,", ""))
     db.commit()
     db.close()
 

@@ -122,6 +122,8 @@ def test_every_field_but_the_name_of_the_site_changes_the_key() -> None:
         "repeat": 9,
         "noise": msgspec.structs.replace(unit.noise, repetitions=(2, 1)),
         "site": 9,
+        "observe": ("binarisation",),
+        "sigma_train": 0.5,
         "site_name": "other",
         "factors": ((0, 0.5),),
         "sigma": 9.0,

@@ -137,7 +137,7 @@ def test_what_two_entries_share_is_there_once_and_belongs_to_the_first() -> None
     spec = parse_study(text)
     # 3 clean; each phase: 2 repeats × (3 σ at site 0, 4 at site 7), and 2 at site 7 in the third repeat
     assert [tuple(c) for c in count(spec, planned_facts(spec))] == [
-        ("mnist", "mlp-64", "none", False, 3, 16, 16, 3)
+        ("mnist", "mlp-64", "none", False, 3, 16, 16, 3, 0, 0)
     ]
 
 

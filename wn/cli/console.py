@@ -26,29 +26,32 @@ from wn.walking.results import WalkResult
 
 # wn.fit.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
 
+EPOCHS = "network-epochs"
+
 
 @contextmanager
-def progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar that follows (finished, all) member-epochs; a line now and then where it is no terminal.
+def progress(console: Console, what: str, parts: str = EPOCHS) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that follows (finished, all) parts; a line now and then where it is no terminal.
 
     What wn logs meanwhile (that loops are being compiled) is printed too.
     """
     with logged(console):
         if not console.is_terminal:
-            yield _lines(console, what)
+            yield _lines(console, what, parts)
             return
         columns = (
             description(),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.completed}/{task.total} network-epochs"),
+            TextColumn(f"{{task.completed}}/{{task.total}} {parts}"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(what, total=None)
 
             def report(finished: int, total: int) -> None:
-                done = f"{what}: trained, evaluating" if finished == total else what
+                ended = finished == total and parts == EPOCHS
+                done = f"{what}: trained, evaluating" if ended else what
                 bar.update(task, completed=finished, total=total, description=done)
 
             yield report
@@ -77,7 +80,7 @@ def logged(console: Console) -> Iterator[None]:
         log.removeHandler(printer)
 
 
-def _lines(console: Console, what: str) -> Callable[[int, int], None]:
+def _lines(console: Console, what: str, parts: str) -> Callable[[int, int], None]:
     """Return a reporter that prints a line for every tenth of the work."""
     last = -1
 
@@ -86,8 +89,8 @@ def _lines(console: Console, what: str) -> Callable[[int, int], None]:
         tenth = 10 * finished // total
         if tenth > last:
             last = tenth
-            rest = "; evaluating" if finished == total else ""
-            say(console, f"{what}: {10 * tenth} % ({finished} of {total} network-epochs){rest}")
+            rest = "; evaluating" if finished == total and parts == EPOCHS else ""
+            say(console, f"{what}: {10 * tenth} % ({finished} of {total} {parts}){rest}")
 
     return report
 
@@ -100,7 +103,7 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     table = PlainTable(
         title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
         f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise",
-        caption=f"clean accuracy {first['clean_accuracy']:.4f}; epochs {settings['epochs']}, "
+        caption=f"clean accuracy {first['clean_accuracy']:.4f}; {_trained(settings)}, "
         f"repeats {settings['repeats']}, seed {settings['seed']}",
     )
     table.add_numbers("site")
@@ -117,6 +120,10 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     console.print(table)
     _print_misfits(console, result)
     _print_rule(console, result)
+
+
+def _trained(settings: dict[str, Any]) -> str:
+    return printable(settings["network"]) if "network" in settings else f"epochs {settings['epochs']}"
 
 
 def _print_misfits(console: Console, result: WalkResult) -> None:
@@ -153,7 +160,7 @@ def interval(low: float, high: float) -> str:
 MOST_FAILURES = 20  # lines
 
 
-def print_failures(console: Console, result: WalkResult) -> None:
+def print_failures(console: Console, result: Any) -> None:
     """Print which points have no result, and why: those that failed for the same reason together."""
     rows = result.failures
     if not len(rows):
@@ -169,7 +176,7 @@ def print_failures(console: Console, result: WalkResult) -> None:
         levels = ", ".join(f"{level:.3g}" for level in sigma)
         say(console, f"  {phase}, {name}, repeat {repeat}, σ {levels}: {reason}")
     if len(alike) > MOST_FAILURES:
-        say(console, f"  and more: see curves.csv ({len(alike)} in all)")
+        say(console, f"  and more: see the csv file ({len(alike)} in all)")
 
 
 def _print_rule(console: Console, result: WalkResult) -> None:
@@ -199,6 +206,26 @@ def print_trained(console: Console, trained: Any) -> None:
     table.add_numbers("correct", "of", "accuracy")
     for name, correct in trained.correct.items():
         table.add_row(name, str(correct), str(trained.total), f"{correct / trained.total:.4f}")
+    console.print(table)
+
+
+def print_evaluation(console: Console, found: Any) -> None:
+    """Print the accuracy of a network on disk at each σ, and repeat by repeat if there are several."""
+    rows, settings = found.curves, found.run["settings"]
+    noise = (
+        "no noise" if settings["noise"] == "none" else f"{settings['noise']} noise: {rows['site_name'][0]}"
+    )
+    clean = " ".join(f"{correct / total:.4f}" for correct, total in found.clean)
+    table = PlainTable(
+        title=f"{settings['network']}: {settings['model']} on {settings['dataset']}, {noise}",
+        caption=f"clean accuracy {clean}; seed {settings['seed']}",
+    )
+    several = len(found.clean) > 1
+    table.add_numbers(*(["repeat"] if several else []), "σ", "correct", "of", "accuracy [95 % interval]")
+    for row in rows:
+        numbers = (f"{row['sigma']:.6g}", str(row["correct"]), str(row["total"]))
+        accuracy = f"{row['accuracy']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]"
+        table.add_row(*([str(row["repeat"])] if several else []), *numbers, accuracy)
     console.print(table)
 
 

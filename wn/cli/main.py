@@ -16,7 +16,7 @@ from wn.cli.commands import messages, output
 from wn.cli.flags import App
 from wn.cli.options import Overwrite, out_flag, with_flags
 from wn.cli.plain import say
-from wn.walking.asked import SingleSettings, WalkSettings
+from wn.walking.asked import EvaluationSettings, SingleSettings, WalkSettings
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -76,16 +76,21 @@ def walk(
         wn walk --phase inference --epochs 5
 
         wn walk -d mnist -n multiplicative --sigma lin:0:6:31 --where 2,4,6 --repeats 3 --out mult
+
+        wn walk --network network.safetensors --out walked
     """
+    from msgspec import UNSET
+
     from wn.cli import console
     from wn.walking import api
     from wn.walking.settings import read_walk
 
     chosen = read_walk(given_settings(context))
+    what = "network-epochs" if chosen.network is UNSET else "networks"
     with api.out_folder(out, chosen, overwrite) as place:
         if place.why:
             _complain(f"{place.why}; results go to {place.folder} instead", 0)
-        with console.progress(messages, "walking") as progress:
+        with console.progress(messages, "walking", what) as progress:
             result = api.walk(chosen, progress)
         console.print_midpoints(output, result)
         console.print_failures(messages, result)
@@ -110,7 +115,8 @@ def _save_walk(result: Any, out: Any, overwrite: bool) -> int:
         try:
             files, wrong = outputs.write_or_rescue(out.folder, tables)
         except OSError:
-            output.print(results.csv_of_curves(result), markup=False, highlight=False, soft_wrap=True)
+            text = results.csv_of_curves(result.curves, result.failures)
+            output.print(text, markup=False, highlight=False, soft_wrap=True)
             raise
         try:
             files += results.write_pictures(result, files[0].parent)
@@ -157,6 +163,61 @@ def train(
     raise typer.Exit(_complain(f"{wrong}; written to {path} instead", 1) if wrong else 0)
 
 
+@app.command()
+@with_flags(EvaluationSettings)
+def evaluate(
+    *,
+    network: Annotated[
+        Path,
+        typer.Argument(help="A network saved by `wn train`, `wn import` or a study.", show_default=False),
+    ],
+    context: typer.Context,
+    out: Annotated[Path | None, out_flag("File for the table, csv", "none")] = None,
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Evaluate a network on disk under noise at one place: its accuracy at one σ, or at each of a grid.
+
+    Model, batch norm and dtype are the file's; data set and seed too, if its record says them and no flag
+    does. Draws are those of `wn walk --network`, and without noise in training of the walk that trained it.
+    The interval is Wilson's, of 95 %. Exit code 1 if there are σ without a result, since numbers left the
+    range of the type there.
+
+    Examples:
+
+        wn evaluate network.safetensors
+
+        wn evaluate network.safetensors --noise additive --sigma 0.1:10:5 --where 0 --out input.csv
+    """
+    from wn.cli import console
+    from wn.files import outputs
+    from wn.walking.evaluation import evaluate as evaluation
+    from wn.walking.settings import read_evaluation
+
+    chosen = read_evaluation(given_settings(context))
+    with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(outputs.claimed_file(out, overwrite))
+        with console.progress(messages, "evaluating", "networks") as progress:
+            found = evaluation.evaluate(chosen, progress)
+        console.print_evaluation(output, found)
+        console.print_failures(messages, found)
+        code = _save_evaluation(found, out, overwrite) if out is not None else 0
+    raise typer.Exit(code or int(len(found.failures) > 0))
+
+
+def _save_evaluation(found: Any, out: Path, overwrite: bool) -> int:
+    """Write the table, in another place if need be; return the exit code."""
+    from wn.files import outputs
+
+    def save(folder: Path) -> Path:
+        return Path(found.save(folder / out.name, overwrite=overwrite))
+
+    path, wrong = outputs.write_or_rescue(out.parent, save)
+    say(output, f"Wrote {path}")
+    return _complain(f"{wrong}; written to {path} instead", 1) if wrong else 0
+
+
 # The order of --help: what is trained comes first.
 for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
     app.command(name)(command)
@@ -165,8 +226,17 @@ app.add_typer(study_commands.study, name="study")
 
 
 def given_settings(context: typer.Context) -> dict[str, Any]:
-    """Return the flags of `wn walk` or `wn train` by the names of settings."""
-    return {key: value for key, value in context.params.items() if key not in ("out", "overwrite")}
+    """Return the flags of `wn walk`, `wn train` or `wn evaluate` that are given, by the names of settings."""
+    return {
+        key: value
+        for key, value in context.params.items()
+        if key not in ("out", "overwrite") and _is_given(context, key)
+    }
+
+
+def _is_given(context: typer.Context, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is None or source.name != "DEFAULT"
 
 
 def main(arguments: list[str] | None = None) -> None:

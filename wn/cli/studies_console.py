@@ -19,6 +19,7 @@ from wn.study.plan import Plan, PlannedNetwork
 from wn.study.seml.convert import Imported, ImportedFile
 from wn.study.store.lock import holder
 from wn.study.store.writer import Store
+from wn.study.unit import MATRIX
 
 if TYPE_CHECKING:  # drawing and fitting are slow to import
     from wn.study.tables.fit import FittedCurve
@@ -158,6 +159,8 @@ def _of(spec: dict[str, Any]) -> str:
 def print_fit(console: Console, folder: Path) -> None:
     """Print the midpoints of a study, a table of sites and phases for each network and noise.
 
+    Those of the phase "matrix" have tables of their own, of sites and σ of training.
+
     Where there is one σ for each place, accuracies stand in place of midpoints, all noise of a network and
     kind in one table.
     """
@@ -171,8 +174,13 @@ def print_fit(console: Console, folder: Path) -> None:
     words, alone = Words(curves), dict[str, list[Any]]()
     if not groups:
         say(console, f"{folder}: nothing with noise is in this study")
-    for fits in groups:
-        curve = fits[0].curve
+    for all_fits in groups:
+        curve, fits = all_fits[0].curve, [found for found in all_fits if found.curve.phase != MATRIX]
+        if len(fits) < len(all_fits):
+            title = f"{words.network(curve)}, {words.noise(curve)}"
+            _print_matrix(console, title, [found for found in all_fits if found.curve.phase == MATRIX])
+        if not fits:
+            continue
         if all(len(found.levels) == 1 for found in fits):
             alone.setdefault(f"{words.network(curve)}, {curve.noise} noise", []).append(fits)
         else:
@@ -200,6 +208,19 @@ def _midpoint_table(fits: "Sequence[FittedCurve]", title: str) -> PlainTable:
         cells = ("\n".join(_midpoint(found) for found in here if found.curve.phase == p) for p in phases)
         table.add_row(str(site) if site >= 0 else "", name, *cells)
     return table
+
+
+def _print_matrix(console: Console, title: str, fits: "Sequence[FittedCurve]") -> None:
+    """Print the midpoints of networks trained under several σ, a column for each place."""
+    places = list(dict.fromkeys((found.curve.site, found.curve.site_name) for found in fits))
+    table = PlainTable(title=f"Midpoint σ [95 % interval] by σ of training: {title}")
+    table.add_numbers("σ of training", *(f"{site} {name}" if site >= 0 else name for site, name in places))
+    for sigma in sorted({found.curve.sigma_train or 0.0 for found in fits}):
+        here = [found for found in fits if found.curve.sigma_train == sigma]
+        cells = ("\n".join(_midpoint(f) for f in here if f.curve.site == site) for site, _ in places)
+        table.add_row(f"{sigma:.3g}", *cells)
+    console.print(table)
+    say(console, "each half-way from the network's own accuracy at the smallest σ to chance")
 
 
 def _midpoint(found: "FittedCurve") -> str:

@@ -10,7 +10,7 @@ own for every element and sample, in training anew in every epoch (Borras, Klein
 section 3, for normal draws).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -285,6 +285,14 @@ def mapped(noise: Noise, factors: Mapping[int, float]) -> dict[int, Noise]:
             site: replace(noise, sigma_mul=noise.sigma_mul * factor, sigma_add=noise.sigma_add * factor)
             for site, factor in checked.items()
         }
+
+
+def repeated(at_sites: SiteNoise, repetitions: Sequence[int]) -> dict[int, Noise]:
+    """The operators with a number of executions each, in the order of the sites."""
+    return {
+        site: replace(noise, repetitions=number)
+        for (site, noise), number in zip(at_sites.items(), repetitions, strict=True)
+    }
 
 
 def _check_kind(noise: Noise) -> None:

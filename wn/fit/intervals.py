@@ -105,8 +105,11 @@ class Counts(NamedTuple):
 
 
 def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
-    """The floor of curves: additive noise at inference leaves a guess, other noise may leave more."""
-    return "chance" if phase == "inference" and noise == "additive" else "free"
+    """The floor of curves: additive noise at inference leaves a guess, other noise may leave more.
+
+    So it is for every single network that is evaluated under several σ, however it was trained.
+    """
+    return "chance" if phase != "training" and noise == "additive" else "free"
 
 
 def fit_repeats(
@@ -155,8 +158,9 @@ def fit_curve(
 ) -> Midpoint:
     """Fit the midpoint of a curve measured in a phase under a kind of noise, from all its repeats.
 
-    clean: a row for each network trained without noise, counted by group if the repeats are. Without any
-    point, or any clean network, the midpoint is not reached for the reason `missing`.
+    clean: a row for each network without noise, counted by group if the repeats are: those trained without
+    noise, in a matrix those of the curve itself at its smallest σ. Without any point, or any clean network,
+    the midpoint is not reached for the reason `missing`.
     """
     measured = [counts for counts in repeats if len(counts.sigma)]
     if not measured or not len(clean.sigma):

@@ -100,7 +100,7 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
     """Seconds of one core for the units of a network."""
     steps = -(-(unit.train_limit or facts.train_samples) // unit.batch_size) * unit.epochs
     batches = (unit.test_limit or facts.test_samples) / EVALUATION_BATCH
-    training = counted.clean * speed.alone + counted.training * speed.side_by_side
+    training = counted.clean * speed.alone + counted.trained_under_noise * speed.side_by_side
     return steps * training + counted.units * batches * speed.inference
 
 

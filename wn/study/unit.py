@@ -1,6 +1,5 @@
 """The unit of a study: everything that one measured accuracy depends on, and the key made of it."""
 
-from dataclasses import replace
 from hashlib import sha256
 
 import msgspec
@@ -16,6 +15,7 @@ from wn.walking.places import Spread
 NUMERICS = 2
 
 CLEAN = "clean"  # the phase of a training without noise
+MATRIX = "matrix"  # the phase of networks trained under one σ and evaluated under others
 BINARISATION = "binarisation"
 OBSERVABLES = (BINARISATION,)
 
@@ -24,10 +24,11 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One measured accuracy: which network, trained how, under which noise, where and how strong.
 
     A "clean" unit is a training without noise; an "inference" unit evaluates the clean network under noise, a
-    "training" unit trains and evaluates a network of its own under it. Nothing is left open for a recipe to
-    decide. `site` is numbered as in results (−1 global, −2 mapped; −3 for clean units), `factors` are the
-    noisy sites in order with the factor on σ at each. What is added here has UNSET as default, which leaves
-    the keys of finished units as they are.
+    "training" unit trains and evaluates a network of its own under it; a "matrix" unit evaluates under σ a
+    network that was trained under `sigma_train`, which only such units have. Nothing is left open for a
+    recipe to decide. `site` is numbered as in results (−1 global, −2 mapped; −3 for clean units), `factors`
+    are the noisy sites in order with the factor on σ at each. What is added here has UNSET as default, which
+    leaves the keys of finished units as they are.
     """
 
     phase: str
@@ -51,6 +52,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     factors: tuple[tuple[int, float], ...] = ()
     sigma: float = 0.0
     observe: tuple[str, ...] | UnsetType = UNSET  # quantities besides those of every unit
+    sigma_train: float | UnsetType = UNSET  # of the network's training, where σ is that at inference alone
 
     @property
     def key(self) -> str:
@@ -62,7 +64,14 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     def clean(self) -> "Unit":
         """The unit of the same network trained without noise: the same for all noise, places and σ."""
         return msgspec.structs.replace(
-            self, phase=CLEAN, noise=None, site=Spread.NOWHERE, site_name=CLEAN, factors=(), sigma=0.0
+            self,
+            phase=CLEAN,
+            noise=None,
+            site=Spread.NOWHERE,
+            site_name=CLEAN,
+            factors=(),
+            sigma=0.0,
+            sigma_train=UNSET,
         )
 
     @property
@@ -81,9 +90,4 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
         operator = noises.of_spec(self.noise, self.sigma if sigma is None else sigma)
         at_sites = noises.mapped(operator, dict(self.factors))
         repetitions = self.noise.repetitions
-        if isinstance(repetitions, int):
-            repetitions = (repetitions,) * len(at_sites)
-        return {
-            site: replace(at_site, repetitions=number)
-            for (site, at_site), number in zip(at_sites.items(), repetitions, strict=True)
-        }
+        return at_sites if isinstance(repetitions, int) else noises.repeated(at_sites, repetitions)

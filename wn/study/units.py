@@ -3,7 +3,7 @@
 Units come in σ grids, which differ in nothing but σ; every count is a sum over grids.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from wn.engine.ranges import checked_dtype
 from wn.engine.training import check_last_batch
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries, observed
 from wn.study.declare.schema import StudySpec, as_axis, at
-from wn.study.unit import CLEAN, Unit
+from wn.study.unit import CLEAN, MATRIX, Unit
 from wn.walking.places import Place
 from wn.walking.settings import class_weights, completed
 
@@ -55,16 +55,23 @@ class NetworkCount(NamedTuple):
     inference: int
     training: int
     epochs: int  # of one training
+    matrix: int = 0
+    matrix_networks: int = 0  # each is evaluated in several units of the phase "matrix"
 
     @property
     def units(self) -> int:
         """Units, each an accuracy on the test images."""
-        return self.clean + self.inference + self.training
+        return self.clean + self.inference + self.training + self.matrix
+
+    @property
+    def trained_under_noise(self) -> int:
+        """Networks to train under noise."""
+        return self.training + self.matrix_networks
 
     @property
     def trainings(self) -> int:
         """Networks to train."""
-        return self.clean + self.training
+        return self.clean + self.trained_under_noise
 
     @property
     def network_epochs(self) -> int:
@@ -115,8 +122,9 @@ def sigma_grids(spec: StudySpec, facts: Mapping[str, Facts]) -> Iterator[SigmaGr
     """Return the σ grids of a study: repeat by repeat, network by network, with and without clamping.
 
     Each network begins with its clean unit; the noise entries follow in the order of the file, each with its
-    operators, phases and places. Where entries overlap, a unit belongs to the first that has it. Each repeat
-    is complete before the next begins. Raises WnError, before the first grid, where the study does not fit
+    operators, phases and places; those of the phase "matrix" have a grid for each σ of training. Where
+    entries overlap, a unit belongs to the first that has it. Each repeat is complete before the next begins.
+    Raises WnError, before the first grid, where the study does not fit
     its data.
     """
     entries = noise_entries(spec)
@@ -139,7 +147,8 @@ def count(spec: StudySpec, facts: Mapping[str, Facts]) -> tuple[NetworkCount, ..
         key = (unit.dataset, unit.model, unit.batch_norm, unit.clamp_weights)
         before = found.get(key, NetworkCount(*key, clean=0, inference=0, training=0, epochs=unit.epochs))
         number = getattr(before, unit.phase) + len(grid.sigma)
-        found[key] = before._replace(**{unit.phase: number})
+        networks = before.matrix_networks + (unit.phase == MATRIX)
+        found[key] = before._replace(**{unit.phase: number, "matrix_networks": networks})
     return tuple(found.values())
 
 
@@ -172,15 +181,25 @@ class _NetworkGrids:
         yield SigmaGrid(clean, (clean.sigma,))
         taken: dict[Unit, list[tuple[float, ...]]] = {}  # σ grids of earlier entries at the same place
         for entry, places in entries:
-            for operator in entry.operators:
-                for phase in entry.phases:
-                    for place in places:
-                        template = _noisy(clean, phase, operator, place)
-                        there = taken.setdefault(template, [])
-                        sigma = tuple(s for s in entry.sigma if not any(s in grid for grid in there))
-                        there.append(entry.sigma)
-                        if sigma:
-                            yield SigmaGrid(msgspec.structs.replace(template, sigma=sigma[0]), sigma)
+            for template in _templates(clean, entry, places):
+                there = taken.setdefault(template, [])
+                sigma = tuple(s for s in entry.sigma if not any(s in grid for grid in there))
+                there.append(entry.sigma)
+                if sigma:
+                    yield SigmaGrid(msgspec.structs.replace(template, sigma=sigma[0]), sigma)
+
+
+def _templates(clean: Unit, entry: StudyNoise, places: Sequence[Place]) -> Iterator[Unit]:
+    """Yield a unit for each σ grid of an entry, of a network with this clean unit."""
+    for operator in entry.operators:
+        for phase in entry.phases:
+            for place in places:
+                noisy = _noisy(clean, phase, operator, place)
+                if phase != MATRIX:
+                    yield noisy
+                    continue
+                for sigma_train in entry.sigma_train:
+                    yield msgspec.structs.replace(noisy, sigma_train=sigma_train)
 
 
 def _noisy(clean: Unit, phase: str, operator: NoiseSpec, place: Place) -> Unit:

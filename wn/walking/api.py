@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import scipy
+from msgspec import UNSET
 
 from wn.basics.errors import WnError
 from wn.basics.installed import DISTRIBUTION, __version__
@@ -34,14 +35,22 @@ from wn.files.outputs import AlreadyThere
 from wn.files.whole import StrPath, as_path
 from wn.random import member_seed
 from wn.walking import tables
-from wn.walking.asked import CHANGE_NOTHING, NetworkSettings, SingleSettings, WalkSettings
+from wn.walking.asked import (
+    CHANGE_NOTHING,
+    EvaluationSettings,
+    NetworkSettings,
+    SingleSettings,
+    WalkSettings,
+)
 from wn.walking.jobs import JobMonitor, run_jobs
 from wn.walking.measurement import members_at_once
-from wn.walking.places import check_range, places
+from wn.walking.places import check_range
 from wn.walking.results import FILES, WalkResult, holds_only
+from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import (
     noise_factory,
     phases,
+    places_of,
     prepare,
     single_noise,
     walk_sigma,
@@ -60,23 +69,19 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
     A point at which numbers leave the range of the type has no result but a row in `failures`, and the others
     stand. Raises WnError if the settings do not fit data and network, and if no point has a result.
     """
-    _check_progress(progress)
+    check_progress(progress)
     started = time.perf_counter()
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
     setup = Setup(network, dataset, train_settings, chosen.dtype, chosen.evaluation_batch)
-    walked = walk_of(chosen, setup, be)
-    jobs = walked.jobs()
-    epochs = train_settings.epochs
-    report = _counted(progress, sum(members for members, _ in jobs) * epochs)
-    threads = chosen.threads or processors()
-    at_once = min(threads, len(jobs)) if be.takes_jobs_side_by_side else 1
-    with ThreadPoolExecutor(at_once) as executor:
-        run_jobs(be, jobs, executor, report, epochs, threads // at_once)
-    walked.check()
+    saved = None if chosen.network is UNSET else of_settings(chosen)
+    walked = walk_of(chosen, setup, be, saved)
+    measure(walked, be, chosen.threads, progress)
     fits = walked.midpoints(chosen.noise)
     of_run = (dataset.name, chosen.model, chosen.batch_norm, chosen.noise, chosen.seed, be.name)
-    run = run_record("walk", chosen, train_settings, dataset, be)
+    run = run_record("walk", chosen, None if saved else train_settings, dataset, be)
+    if saved:
+        run["network"] = saved.run
     run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
     run["settings"]["sigma"] = walked.sigma.tolist()
@@ -93,6 +98,21 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
         weights=tables.weight_table(of_run, walked),
         signal=tables.signal_table(of_run, walked),
     )
+
+
+def measure(walked: Walk, be: Backend, threads: int | None, progress: ProgressCallback | None) -> None:
+    """Do all jobs of a walk on so many processors; WnError if nothing has a result.
+
+    `progress` is told of (finished, all) member-epochs, or of saved networks.
+    """
+    jobs = walked.jobs()
+    epochs = walked.setup.train.epochs if walked.saved is None else 1
+    report = _counted(progress, sum(members for members, _ in jobs) * epochs)
+    threads = threads or processors()
+    at_once = min(threads, len(jobs)) if be.takes_jobs_side_by_side else 1
+    with ThreadPoolExecutor(at_once) as executor:
+        run_jobs(be, jobs, executor, report, epochs, threads // at_once)
+    walked.check()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +153,13 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
 
     Raises WnError if the settings do not fit data and network.
     """
-    _check_progress(progress)
+    check_progress(progress)
     operator = single_noise(chosen)
     be = backends.get(chosen.backend)
     dataset, network, train_settings = prepare(chosen)
     noise = {
         site: operator_at_site
-        for place in places(network, chosen.where, chosen.factors)
+        for place in places_of(chosen, network)
         for site, operator_at_site in place.noise(operator).items()
     }
     dtype, epochs = np.dtype(chosen.dtype), train_settings.epochs
@@ -166,7 +186,8 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
     return Trained(network, population, correct, len(dataset.test), record)
 
 
-def _check_progress(progress: Any) -> None:
+def check_progress(progress: Any) -> None:
+    """Raise WnError unless it is a function or None."""
     if progress is not None and not callable(progress):
         raise WnError(f"progress is {progress!r}: it must be a function of (finished, all)")
 
@@ -232,17 +253,21 @@ def out_folder(folder: Path, chosen: WalkSettings, overwrite: bool) -> Iterator[
             yield ClaimedFolder(folder, "", standing)
 
 
-def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
-    """The walk of settings; all its parts are checked here, before anything is trained."""
+def walk_of(chosen: WalkSettings, setup: Setup, be: Backend, saved: SavedNetwork | None = None) -> Walk:
+    """The walk of settings; all its parts are checked here, before anything is trained.
+
+    Each member of a saved population is walked `repeats` times.
+    """
     walked = Walk(
         setup=setup,
         operator=noise_factory(chosen),
-        places=places(setup.network, chosen.where, chosen.factors),
+        places=places_of(chosen, setup.network),
         phases=phases(chosen),
         sigma=walk_sigma(chosen),
-        repeats=chosen.repeats,
+        repeats=chosen.repeats * (len(saved.population.seeds) if saved else 1),
         seed=chosen.seed,
         members=members_at_once(setup.network, setup.train, setup.dtype, be.room),
+        saved=saved.on(be) if saved else None,
     )
     for place in walked.places:
         check_range(place.noise(walked.operator(walked.sigma)), chosen.dtype)
@@ -250,14 +275,19 @@ def walk_of(chosen: WalkSettings, setup: Setup, be: Backend) -> Walk:
 
 
 def run_record(
-    command: str, chosen: NetworkSettings, train_settings: TrainSettings, dataset: Dataset, be: Backend
+    command: str,
+    chosen: NetworkSettings | EvaluationSettings,
+    train_settings: TrainSettings | None,
+    dataset: Dataset,
+    be: Backend,
 ) -> dict[str, Any]:
     """Return everything needed to repeat a run: settings, completed from the recipe, data and versions.
 
-    It holds no time: files with the same numbers from the same machine and libraries are the same bytes.
+    Where nothing is trained the settings are not completed. It holds no time: files with the same numbers
+    from the same machine and libraries are the same bytes.
     """
     asked = msgspec.to_builtins(chosen)
-    completed = ("epochs", "batch_size", "learning_rate", "class_weights")
+    completed = ("epochs", "batch_size", "learning_rate", "class_weights") if train_settings else ()
     settings = asked | {name: getattr(train_settings, name) for name in completed}
     return {
         "command": command,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wn.basics.options import Option, Setting, settings_of
 from wn.engine.noise_spec import FIELDS
@@ -62,12 +63,27 @@ class _NoiseKind(NetworkSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     noise: Annotated[str, KIND] = "additive"
 
 
+_REPETITIONS = Annotated[
+    int | list[int],
+    Option(
+        "Execute each noisy site R times and average: one number, or one for each of these sites in order, "
+        "such as 5,1,3.",
+        "Noise",
+        flags=("-R", "--repetitions"),
+        type=str,
+    ),
+]
+
 if TYPE_CHECKING:
-    _Operator = _NoiseKind
+
+    class _Operator(_NoiseKind, frozen=True, kw_only=True):
+        repetitions: int | list[int] = 1
+
 else:
+    _TYPES = {name: field.type for name, field in FIELDS.items()} | {"repetitions": _REPETITIONS}
     _Operator = msgspec.defstruct(
         "_Operator",
-        [(field.name, field.type, field.default) for field in FIELDS.values()],
+        [(name, _TYPES[name], field.default) for name, field in FIELDS.items()],
         bases=(_NoiseKind,),
         frozen=True,
         kw_only=True,
@@ -97,9 +113,44 @@ def _evaluation_batch() -> int:
     return EVALUATION_BATCH
 
 
-class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A walk: noise, sites, phases and the σ grid."""
+_AtOnce = Annotated[
+    str | list[int | str],
+    Option(
+        "global (at all sites), sites such as 0,3,7 or conv1,relu1 (at these at once), or a map such as "
+        "0:0.5,3:2 (σ times a factor at each of these).",
+        "Noise",
+        type=str,
+    ),
+]
+_Batch = Annotated[
+    int,
+    Option(
+        "Test images at once, rounded up to tiles of 256; no result depends on it.",
+        "Run",
+        type=int | None,
+        default=None,
+    ),
+]
 
+
+class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A walk: noise, sites, phases and the σ grid; with `network`, of one that is on disk.
+
+    `network_sha256`, as records have it, is the digest of that file.
+    """
+
+    network: Annotated[
+        str | UnsetType,
+        Option(
+            "Walk through this network on disk, at inference, instead of training some: a file of wn train, "
+            "wn import or a study. It decides model, batch norm and dtype, and data set and seed unless "
+            "they are given.",
+            "Network",
+            type=Path | None,
+            default=None,
+        ),
+    ] = UNSET
+    network_sha256: str | UnsetType = UNSET
     phase: Annotated[
         str,
         Option("inference (networks trained clean), training (the same σ in both) or both.", "Noise"),
@@ -114,38 +165,90 @@ class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = None
     repeats: Annotated[
-        int, Option("Independent repeats: everything is trained anew, from another seed.", "Training")
-    ] = 1
-    evaluation_batch: Annotated[
         int,
         Option(
-            "Test images at once, rounded up to tiles of 256; no result depends on it.",
-            "Run",
-            type=int | None,
-            default=None,
+            "Independent repeats: everything is trained anew, from another seed; of a network on disk: the "
+            "noise is drawn anew.",
+            "Training",
         ),
-    ] = msgspec.field(default_factory=_evaluation_batch)
+    ] = 1
+    evaluation_batch: _Batch = msgspec.field(default_factory=_evaluation_batch)
 
 
 class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network, trained and evaluated under noise of one σ at some sites."""
 
     noise: Annotated[str, KIND] = "none"
-    where: Annotated[
-        str | list[int | str],
-        Option(
-            "global (at all sites), sites such as 0,3,7 or conv1,relu1 (at these at once), or a map such as "
-            "0:0.5,3:2 (σ times a factor at each of these).",
-            "Noise",
-            type=str,
-        ),
-    ] = "global"
+    where: _AtOnce = "global"
     sigma: Annotated[float | None, Option("σ of the noise in training and evaluation.", "Noise")] = None
+
+
+_EVALUATED = ("data_dir", "test_limit", "backend", "threads", "noise", *FIELDS)
+
+if TYPE_CHECKING:
+    _Evaluation = NoiseSettings
+else:
+    _Evaluation = msgspec.defstruct(
+        "_Evaluation",
+        [
+            (field.name, field.type, field.default)
+            for field in msgspec.structs.fields(SingleSettings)
+            if field.name in _EVALUATED
+        ],
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        module=__name__,
+    )
+
+
+class EvaluationSettings(_Evaluation, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network on disk, evaluated under noise at one place: the settings of its file are not given.
+
+    `model`, `batch_norm` and `dtype` are those of the file; `network_sha256`, as records have it, its digest.
+    """
+
+    network: str
+    network_sha256: str | UnsetType = UNSET
+    dataset: Annotated[
+        str,
+        Option(
+            "Data set; default: that of the file's record.",
+            "Data",
+            flags=("--dataset", "-d"),
+            type=str | None,
+            default=None,
+        ),
+    ] = ""
+    seed: Annotated[
+        int,
+        Option(
+            "Base seed of the noise, ≥ 0; default: that of the file's record, or 0.",
+            "Run",
+            type=int | None,
+            default=None,
+        ),
+    ] = 0
+    model: str = "mlp"
+    batch_norm: str = "none"
+    dtype: str = "float32"
+    where: _AtOnce = "global"
+    factors: dict[int | str, float] | None = None
+    sigma: Annotated[
+        str | float | list[float] | None,
+        Option(
+            "σ, or a grid: FIRST:LAST:COUNT (log), lin:FIRST:LAST:COUNT, or values with commas.",
+            "Noise",
+            type=str | None,
+        ),
+    ] = None
+    repeats: Annotated[int, Option("Evaluations at each σ: the noise is drawn anew.", "Noise")] = 1
+    evaluation_batch: _Batch = msgspec.field(default_factory=_evaluation_batch)
 
 
 FLAGS = {  # where flags and keywords have another name than the setting
     setting.name: setting.field
-    for kind in (WalkSettings, SingleSettings)
+    for kind in (WalkSettings, SingleSettings, EvaluationSettings)
     for setting in settings_of(kind)
     if setting.name != setting.field
 }
@@ -153,7 +256,7 @@ PANELS = ("Data", "Network", "Noise", "Training", "Run")
 _FIRST = ("noise", "where", "phase", "sigma")
 
 
-def in_order(kind: type[NetworkSettings]) -> list[Setting]:
+def in_order(kind: type[msgspec.Struct]) -> list[Setting]:
     """The settings in the order of flags and keywords: by panel, in that of noise first what, where and σ."""
 
     def place(setting: Setting) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wn.engine.backends.plain.base import Array, Backend, Room
-from wn.engine.halving import Fail, Keeper, Members, alone, in_parts
+from wn.engine.halving import Fail, Keeper, Members, Work, alone, in_parts
 from wn.engine.models import parameter_count
 from wn.engine.network import Conditions, Network, Watch
 from wn.engine.noise import SiteNoise
@@ -86,27 +86,16 @@ def count_trained(
     to go on from than the one that is there.
     """
 
+    training = _training(be, setup, seed, levels, begin)
+
     def work(members: Members, keeper: Keeper, state: TrainingState | None) -> tuple[Members, Population]:
-        if begin is not None:
-            state = keeper.state = begin(members, state)
-        noise = levels.noise(members)
-        population = train(
-            be,
-            setup.network,
-            setup.dataset,
-            setup.train,
-            seeds=(seed,) * len(members),
-            noise=noise,
-            dtype=setup.dtype,
-            monitor=keeper,
-            start=state,
-        )
+        _, population = training(members, keeper, state)
         correct = evaluate(
             be,
             setup.network,
             population,
             setup.dataset,
-            noise=noise,
+            noise=levels.noise(members),
             batch_size=setup.evaluation_batch,
             dtype=setup.dtype,
             monitor=keeper,
@@ -119,6 +108,43 @@ def count_trained(
     return in_parts(be, levels.members, monitor, work, levels.fail)
 
 
+def trained_under(
+    be: Backend,
+    setup: Setup,
+    seed: int,
+    levels: Levels,
+    monitor: Monitor,
+    begin: Begin | None = None,
+) -> Iterator[tuple[Members, Population]]:
+    """Train a network under the noise of each σ, as `count_trained` does, and count nothing."""
+    training = _training(be, setup, seed, levels, begin)
+    return in_parts(be, levels.members, monitor, training, levels.fail)
+
+
+def _training(
+    be: Backend, setup: Setup, seed: int, levels: Levels, begin: Begin | None
+) -> Work[tuple[Members, Population]]:
+    """The training of some members side by side, each under the noise of its σ."""
+
+    def work(members: Members, keeper: Keeper, state: TrainingState | None) -> tuple[Members, Population]:
+        if begin is not None:
+            state = keeper.state = begin(members, state)
+        population = train(
+            be,
+            setup.network,
+            setup.dataset,
+            setup.train,
+            seeds=(seed,) * len(members),
+            noise=levels.noise(members),
+            dtype=setup.dtype,
+            monitor=keeper,
+            start=state,
+        )
+        return members, population
+
+    return work
+
+
 @np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are reported
 def count_at_inference(
     be: Backend,
@@ -128,7 +154,7 @@ def count_at_inference(
     at_once: int,
     monitor: Monitor,
 ) -> None:
-    """Count the right answers of one network, trained without noise, under noise at each place and σ.
+    """Count the right answers of one network, however it was trained, under noise at each place and σ.
 
     Its activations without noise are computed once per batch: each σ starts from the one at its first noisy
     site. At most `at_once` σ are side by side. `monitor` is told of a step after each batch and place.

@@ -25,15 +25,20 @@ class Spread(IntEnum):
 
 
 class Place(NamedTuple):
-    """A place of noise: the number and name in results, and each noisy site's factor on σ."""
+    """A place of noise: the number and name in results, and each noisy site's factor on σ.
+
+    `repetitions` are the executions of each noisy site, in order; without them, those of the operator.
+    """
 
     site: int  # or Spread
     name: str
     factors: dict[int, float]
+    repetitions: tuple[int, ...] = ()
 
     def noise(self, noise: Noise) -> SiteNoise:
         """The operator at each site of this place."""
-        return noises.mapped(noise, self.factors)
+        at_sites = noises.mapped(noise, self.factors)
+        return noises.repeated(at_sites, self.repetitions) if self.repetitions else at_sites
 
 
 def places(
@@ -60,6 +65,24 @@ def places(
         raise WnError(f"no sites to walk: {network.name} has 0…{len(names) - 1}")
     network.check_sites(sites)
     return tuple(Place(site, names[site], {site: 1.0}) for site in dict.fromkeys(sites))
+
+
+def with_repetitions(places: Iterable[Place], numbers: Sequence[int]) -> tuple[Place, ...]:
+    """Give each noisy site a number of executions of its own, in the order of the places and their sites.
+
+    Raises WnError for another number of numbers.
+    """
+    found, taken = list[Place](), 0
+    for place in places:
+        own = tuple(numbers[taken : taken + len(place.factors)])
+        taken += len(place.factors)
+        found.append(place._replace(repetitions=own))
+    if taken != len(numbers):
+        raise WnError(
+            f"repetitions has {len(numbers)} numbers: allowed are one for all sites, or {taken}, one for "
+            "each site with noise"
+        )
+    return tuple(found)
 
 
 def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:
@@ -112,6 +135,20 @@ def read_where(where: Any) -> tuple[Any, dict[Site, float] | None]:
         except WnError as error:
             raise WnError(f"where {where!r}: {error}; write {ALLOWED}") from None
     return "mapped", factors
+
+
+def read_repetitions(repetitions: Any) -> Any:
+    """Return the number of executions in text, or the numbers of sites as in "5,1,3"; else what it is.
+
+    Raises WnError for text of another form.
+    """
+    if not isinstance(repetitions, str):
+        return repetitions
+    try:
+        found = [whole(item) for item in repetitions.split(",")]
+    except WnError as error:
+        raise WnError(f"repetitions {repetitions!r}: {error}; write R, or one for each site: 5,1,3") from None
+    return found if "," in repetitions else found[0]
 
 
 def _site(text: str) -> Site:

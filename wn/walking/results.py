@@ -140,7 +140,7 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
     stands beside the tables of another run and no record beside tables that are not its own.
     """
     writers: list[Writer] = [
-        lambda path: path.write_text(csv_of_curves(result), encoding="utf-8"),
+        lambda path: path.write_text(csv_of_curves(result.curves, result.failures), encoding="utf-8"),
         lambda path: path.write_text(csv_of(result.midpoints), encoding="utf-8"),
         lambda path: path.write_text(csv_of(result.weights), encoding="utf-8"),
         lambda path: path.write_text(csv_of(result.signal), encoding="utf-8"),
@@ -211,18 +211,18 @@ def _identity(run: Mapping[str, Any]) -> Any:
     return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
 
 
-def csv_of_curves(result: WalkResult) -> str:
-    """Return the curves as csv.
+def csv_of_curves(curves: NDArray[Any], failures: NDArray[Any]) -> str:
+    """Return curves as csv.
 
     If points failed there is a column more, `failure`, and at the end a row for each: no number but σ and
     repeat, and why.
     """
-    names = result.curves.dtype.names or ()
-    if not len(result.failures):
-        return csv_of(result.curves)
-    measured = [(*row, "") for row in result.curves.tolist()]
+    names = curves.dtype.names or ()
+    if not len(failures):
+        return csv_of(curves)
+    measured = [(*row, "") for row in curves.tolist()]
     there = (*names[: names.index("repeat") + 1], "reason")
-    failed = [(*row[:-1], *[""] * (len(names) + 1 - len(there)), row[-1]) for row in result.failures.tolist()]
+    failed = [(*row[:-1], *[""] * (len(names) + 1 - len(there)), row[-1]) for row in failures.tolist()]
     return _csv((*names, "failure"), [*measured, *failed])
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
@@ -26,9 +27,28 @@ from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.noise_spec import OPTIONS, specified
 from wn.engine.training import TrainSettings
 from wn.random import checked_integer
-from wn.walking.asked import FLAGS, NetworkSettings, NoiseSettings, SingleSettings, WalkSettings
+from wn.walking.asked import (
+    FLAGS,
+    EvaluationSettings,
+    NetworkSettings,
+    NoiseSettings,
+    SingleSettings,
+    WalkSettings,
+)
 from wn.walking.grids import sigma_grid
-from wn.walking.places import ALLOWED, PHASES, Place, numbered, places, read_where
+from wn.walking.places import (
+    ALLOWED,
+    INFERENCE,
+    PHASES,
+    TRAINING,
+    Place,
+    numbered,
+    places,
+    read_repetitions,
+    read_where,
+    with_repetitions,
+)
+from wn.walking.saved.network import settled
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
@@ -58,8 +78,10 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
     if unknown:
         raise WnError(_unknown(unknown[0], kind))
     for setting in settings_of(kind):
-        if setting.quiet and given.get(setting.field) == setting.default:
+        if setting.quiet and setting.field in given and given[setting.field] == setting.default:
             del given[setting.field]
+    if "repetitions" in given:
+        given["repetitions"] = read_repetitions(given["repetitions"])
     if "where" in given:
         given["where"], factors = read_where(given["where"])
         if factors is not None and "factors" in given:
@@ -122,7 +144,7 @@ def check_network(chosen: NetworkSettings) -> None:
     models.check_name(chosen.model, chosen.batch_norm)
     entry_of(chosen.dataset)
     backends.check_name(chosen.backend)
-    given = {name: getattr(chosen, name) for name in ("epochs", "batch_size", "learning_rate")}
+    given = {name: getattr(chosen, name, None) for name in ("epochs", "batch_size", "learning_rate")}
     TrainSettings(**{"epochs": 1} | {name: value for name, value in given.items() if value is not None})
 
 
@@ -144,6 +166,11 @@ def read_single(settings: Mapping[str, Any]) -> SingleSettings:
 def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     """Return the settings of a walk, checked as far as that goes without data and network."""
     chosen: WalkSettings = read_settings(WalkSettings, settings)
+    if chosen.network is not UNSET:
+        phases(chosen)  # before its file is read
+        chosen = msgspec.structs.replace(settled(chosen, _given(settings)), phase=INFERENCE)
+    elif chosen.network_sha256 is not UNSET:
+        raise WnError("network_sha256 goes with network: the file that it is the digest of")
     check_network(chosen)
     phases(chosen)
     for name in ("repeats", "evaluation_batch"):
@@ -158,6 +185,38 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     return found
 
 
+def read_evaluation(settings: Mapping[str, Any]) -> EvaluationSettings:
+    """Return the settings of an evaluation, checked on the network's file; no data are needed."""
+    chosen: EvaluationSettings = read_settings(EvaluationSettings, settings)
+    if chosen.where == "each":
+        raise WnError("an evaluation has its noise at global, mapped or listed sites; 'each' is for walks")
+    chosen = settled(chosen, _given(settings))
+    check_network(chosen)
+    for name in ("repeats", "evaluation_batch"):
+        _check_at_least_one(name, getattr(chosen, name))
+    noise_factory(chosen)(evaluation_sigma(chosen))
+    found = _with_numbers(chosen)[0]
+    if len(evaluation_sigma(found)) * found.repeats > MOST_POINTS:
+        raise WnError(f"σ × repeats: at most {MOST_POINTS:,} are an evaluation")
+    return found
+
+
+def evaluation_sigma(chosen: EvaluationSettings) -> NDArray[np.float64]:
+    """Return the σ values of an evaluation (S,); WnError if they are missing, or given without noise."""
+    if chosen.noise == "none":
+        if chosen.sigma is not None:
+            raise WnError("sigma goes with noise, and noise is none")
+        return np.zeros(1)
+    if chosen.sigma is None:
+        raise WnError(f"{chosen.noise} noise needs a sigma, for example 0.5 or 0.1:100:17")
+    return sigma_grid(chosen.sigma)
+
+
+def _given(settings: Mapping[str, Any]) -> set[str]:
+    """The names of the settings that are given."""
+    return {FLAGS.get(key, key) for key, value in settings.items() if value is not None}
+
+
 def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
     entry = entry_of(chosen.dataset)
@@ -168,13 +227,25 @@ def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
         where = numbered(network, where, advice)
     if factors is not None:
         factors = dict(zip(numbered(network, factors, advice), factors.values(), strict=True))
-    return msgspec.structs.replace(chosen, where=where, factors=factors), places(network, where, factors)
+    found = msgspec.structs.replace(chosen, where=where, factors=factors)
+    of_walk = places_of(found, network)
+    for place in of_walk:
+        place.noise(noise_factory(found)(0.0))  # checks what a site has of its own
+    return found, of_walk
+
+
+def places_of(chosen: NoiseSettings, network: Network) -> tuple[Place, ...]:
+    """The places of the noise, with the executions of each site; WnError for what the network has not."""
+    found, repetitions = places(network, chosen.where, chosen.factors), chosen.repetitions
+    return found if isinstance(repetitions, int) else with_repetitions(found, repetitions)
 
 
 def phases(chosen: WalkSettings) -> tuple[str, ...]:
     """Return the phases of a walk; WnError for an unknown one."""
     if chosen.phase not in (*PHASES, "both"):
         raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(PHASES)}, both")
+    if chosen.network is not UNSET and chosen.phase == TRAINING:
+        raise WnError(f"phase {TRAINING} trains networks, and {chosen.network} is trained already")
     return PHASES if chosen.phase == "both" else (chosen.phase,)
 
 
@@ -195,7 +266,10 @@ def single_noise(chosen: SingleSettings) -> Noise:
 
 def noise_factory(chosen: NoiseSettings) -> Callable[[FloatOrMembers], Noise]:
     """Return σ → operator for the noise that the settings describe."""
-    spec = specified(chosen.noise, {name: getattr(chosen, name) for name in OPTIONS})
+    options = {name: getattr(chosen, name) for name in OPTIONS}
+    if not isinstance(chosen.repetitions, int):
+        options["repetitions"] = tuple(chosen.repetitions)  # of which `places_of` gives each site its own
+    spec = specified(chosen.noise, options)
     return partial(noises.of_spec, spec)
 
 

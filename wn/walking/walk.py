@@ -17,7 +17,7 @@ from wn.engine.groups import totals
 from wn.engine.halving import Fail, Members
 from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.ranges import OutOfRange
-from wn.engine.training import Monitor, Population
+from wn.engine.training import Monitor, Population, evaluate
 from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.random import member_seed
@@ -30,6 +30,7 @@ from wn.walking.measurement import (
     count_trained,
     even_parts,
 )
+from wn.walking.observed.binarised import member_of
 from wn.walking.observed.signal import SignalPower
 from wn.walking.observed.weights import WeightRecorder
 from wn.walking.places import INFERENCE, TRAINING, Place
@@ -49,7 +50,8 @@ class Walk:
     correct (phases, places, repeats, S, G): right answers by group of test images (`wn.engine.groups`); clean
     (repeats, G): those of the networks trained without noise. `failures` and `clean_failures` say why points
     and clean networks (by repeat) have no result: their numbers left the range of the type. At most `members`
-    networks are trained side by side.
+    networks are trained side by side. With `saved` networks nothing is trained: repeat r walks through member
+    r mod P, with the noise of its own seed.
 
     weights (places, repeats, S, E, L, 4) and clean_weights (repeats, E, L, 4): statistics of the weights of
     L layers after each of E epochs (`wn.analysis.weights`), NaN where there are none. power: the signal's at
@@ -64,6 +66,7 @@ class Walk:
     repeats: int = 1
     seed: int = 0
     members: int = ON_A_CPU.members
+    saved: Population | None = None
     correct: NDArray[np.int64] = field(init=False)
     clean: NDArray[np.int64] = field(init=False)
     failures: dict[Point, str] = field(init=False, default_factory=dict)
@@ -93,8 +96,11 @@ class Walk:
         """Independent jobs, each with the number of networks that it trains: (networks, job).
 
         A job is a clean network with its walk at inference, or a population trained under noise at one place.
+        Saved networks count as trained in one epoch.
         """
         self.setup.dataset.check_alike()
+        if self.saved is not None:
+            return [(1, self._saved_job(self.saved, repeat)) for repeat in range(self.repeats)]
         cut: list[tuple[int, Job]] = []
         parts = even_parts(tuple(range(len(self.sigma))), self.members)
         for repeat in range(self.repeats):
@@ -142,6 +148,32 @@ class Walk:
                 self.count_at_inference(be, population, repeat, monitor)
             if not trained:
                 self._fail_at_inference(repeat)
+
+        return job
+
+    def _saved_job(self, saved: Population, repeat: int) -> Job:
+        """Evaluate a saved network clean, and walk noise through it."""
+
+        def job(be: Backend, monitor: Monitor) -> None:
+            network = member_of(saved, repeat % len(saved.seeds))
+            network = network._replace(seeds=(member_seed(self.seed, repeat),))
+            setup = self.setup
+            try:
+                self.clean[repeat] = evaluate(
+                    be,
+                    setup.network,
+                    network,
+                    setup.dataset,
+                    batch_size=setup.evaluation_batch,
+                    dtype=setup.dtype,
+                    by_group=True,
+                )[0]
+            except OutOfRange as error:
+                self.clean_failures[repeat] = error.reasons[0]
+                self._fail_at_inference(repeat)
+            else:
+                self.count_at_inference(be, network, repeat, monitor)
+            monitor.epoch(0, np.zeros(1))
 
         return job
 

@@ -248,11 +248,14 @@ def test_the_documentation_has_the_numbers_of_the_presets(name: str) -> None:
 
 
 def test_the_study_in_the_documentation_can_be_read() -> None:
-    (text,) = (block.partition("```")[0] for block in PAGE.read_text("utf-8").split("```toml")[1:])
+    text, matrix = (block.partition("```")[0] for block in PAGE.read_text("utf-8").split("```toml")[1:])
     found = plan(parse_study(text))
     # 3 repeats: MLP with 8 and 11 sites, 25 σ, both phases, free and clamped; 13 σ × 3 ratios, global
     assert found["inference"] == 3 * ((8 + 11) * 25 * 2 + 2 * 13 * 3)
     assert found["training"] == 3 * (8 + 11) * 25 * 2
+    with_matrix = parse_study(text + matrix)
+    (free, *_) = (c for c in count(with_matrix, planned_facts(with_matrix)) if c.batch_norm == "none")
+    assert (free.matrix, free.matrix_networks) == (3 * 8 * 5 * 13, 3 * 8 * 5)
 
 
 def test_every_key_is_in_the_documentation() -> None:

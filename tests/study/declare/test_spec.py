@@ -62,7 +62,8 @@ repetitions = [1, 2]
 execution = "each"
 distribution = "laplace"
 where = ["input", 3, "logits"]
-phases = ["training", "inference"]
+phases = ["training", "inference", "matrix"]
+sigma_train = "0.5:4:4"
 clamp_weights = true
 models = "mlp"
 batch_norm = "none"
@@ -394,13 +395,3 @@ def test_parts_of_a_study() -> None:
         WnError, match=r"no network fashion-mini lenet5: it has mnist mlp-64, .*fashion-mini mlp-64$"
     ):
         narrowed(spec, "fashion-mini", "lenet5")
-
-
-def test_a_part_has_the_counts_that_it_has_in_the_whole() -> None:
-    spec = parse_study(EVERYTHING)
-    whole = count(spec, planned_facts(spec))
-    for dataset, model in (("mnist", "mlp"), ("mnist", "lenet5"), ("fashion-mini", "tfc")):
-        narrow = narrowed(spec, dataset, model)
-        canonical = "mlp-64" if model in ("mlp", "tfc") else model
-        expected = [c for c in whole if (c.dataset, c.model) == (dataset, canonical)]
-        assert list(count(narrow, planned_facts(narrow))) == expected

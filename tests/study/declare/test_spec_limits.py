@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.study.declare.test_spec import SMALL
+from tests.study.declare.test_spec import EVERYTHING, SMALL
 from wn.basics.errors import WnError
 from wn.study import count, parse_study, planned_facts
+from wn.study.declare.spec import narrowed
 
 DIRECT = 'kind = "mixed-direct"\nsigma_mul = "0.1:1:2000"\nsigma_add = "0.1:1:9"\n'
 DIRECT += "repetitions = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"
@@ -75,3 +76,13 @@ def test_where_has_the_forms_of_the_flag() -> None:
     facts = planned_facts(specs[0])
     assert count(specs[0], facts) == count(specs[1], facts) == count(specs[2], facts)
     assert count(specs[0], facts)[0].inference == 2 * 2 * 3
+
+
+def test_a_part_has_the_counts_that_it_has_in_the_whole() -> None:
+    spec = parse_study(EVERYTHING)
+    whole = count(spec, planned_facts(spec))
+    for dataset, model in (("mnist", "mlp"), ("mnist", "lenet5"), ("fashion-mini", "tfc")):
+        narrow = narrowed(spec, dataset, model)
+        canonical = "mlp-64" if model in ("mlp", "tfc") else model
+        expected = [c for c in whole if (c.dataset, c.model) == (dataset, canonical)]
+        assert list(count(narrow, planned_facts(narrow))) == expected

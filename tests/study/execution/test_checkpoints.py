@@ -26,11 +26,11 @@ BE = backends.get("numpy")
 STEPS = 2 * 3  # of a training: epochs × batches of 128
 
 
-def population(keys: str = "") -> tuple[Unit, ...]:
-    """Three networks that are trained side by side."""
-    spec = parse_study(TINY.replace("learning_rate", f"{keys}\nlearning_rate"))
+def population(keys: str = "", phase: str = "training") -> tuple[Unit, ...]:
+    """The units of three networks that are trained side by side."""
+    spec = parse_study(TINY.replace("learning_rate", f"{keys}\nlearning_rate") + f'phases = "{phase}"')
     everything = units(spec, load_facts(spec, None))
-    return tuple(unit for unit in everything if unit.phase == "training")[:3]
+    return tuple(unit for unit in everything if unit.phase == phase)[: 3 if phase == "training" else 9]
 
 
 @pytest.fixture
@@ -74,14 +74,14 @@ def bits(outcome: Outcome) -> list[Any]:
 # ---- going on ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keys", ["", "clamp_weights = true", 'dtype = "float64"', "batch_norm"])
+@pytest.mark.parametrize("keys", ["", "clamp_weights = true", 'dtype = "float64"', "batch_norm", "matrix"])
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.usefixtures("always")
 def test_resumed_after_any_step(
     tmp_path: Path, keys: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last batch of an epoch, the first of the next, and the last of all, too."""
-    mine = population("" if keys == "batch_norm" else keys)
+    mine = population("", keys) if keys == "matrix" else population("" if keys == "batch_norm" else keys)
     if keys == "batch_norm":
         mine = tuple(msgspec.structs.replace(unit, batch_norm="sites") for unit in mine)
     expected = bits(run_task(Task(mine, backend)))

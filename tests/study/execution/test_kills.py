@@ -46,9 +46,10 @@ def words(tmp_path: Path) -> list[str | Path]:
 # ---- kill -9 ----------------------------------------------------------------------------------------------
 
 
-def test_a_driver_killed_at_random_moments(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [LONGER, LONGER.replace("where", 'phases = "matrix"\nwhere')])
+def test_a_driver_killed_at_random_moments(tmp_path: Path, text: str) -> None:
     """Nothing is lost, no worker outlives its driver, the tables are the same byte for byte."""
-    (tmp_path / "longer.toml").write_text(LONGER)
+    (tmp_path / "longer.toml").write_text(text)
     told = list(check(Study(str(tmp_path / "longer.toml"), 2, "numpy"), tmp_path, kills=2, seed=4))
     assert [line for line in told if line.startswith("wrong")] == []
     assert sum(line.startswith("killed ") for line in told) == 2

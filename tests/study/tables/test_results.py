@@ -123,6 +123,7 @@ def test_the_cells_of_a_csv_file(tmp_path: Path) -> None:
         "clamp_weights": "true",
         "noise": "mixed",
         "ratio": "0.1",
+        "sigma_train": "",
         "repetitions": "1",
         "order": "mul_add",
         "sigma_mul": "",

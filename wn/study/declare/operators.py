@@ -29,6 +29,7 @@ _OF_NOISE = (
     "allocation",
     "budget",
     "label",
+    "sigma_train",
     *OPTIONS,
 )  # what clean networks have not
 
@@ -58,6 +59,11 @@ def sigma(path: str, keys: NoiseKeys) -> tuple[float, ...]:
     if keys.kind == "none" or is_derived(keys):
         return ()
     return _grid(path, keys, "sigma_add" if keys.kind == "mixed-direct" else "sigma")
+
+
+def sigma_train(path: str, keys: NoiseKeys) -> tuple[float, ...]:
+    """The σ of training in the phase "matrix": those at inference unless the entry gives others."""
+    return sigma(path, keys) if keys.sigma_train is None else _grid(path, keys, "sigma_train")
 
 
 def _grid(path: str, keys: NoiseKeys, name: str) -> tuple[float, ...]:

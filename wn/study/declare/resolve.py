@@ -20,7 +20,7 @@ from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.study.declare import operators
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
-from wn.study.unit import OBSERVABLES
+from wn.study.unit import MATRIX, OBSERVABLES
 from wn.walking import places as walking
 from wn.walking.grids import MOST
 from wn.walking.places import INFERENCE, TRAINING, Place, numbered, read_where
@@ -44,6 +44,7 @@ class StudyNoise(NamedTuple):
     keys: NoiseKeys
     operators: tuple[NoiseSpec, ...]
     sigma: tuple[float, ...]
+    sigma_train: tuple[float, ...]  # of the phase "matrix"
     phases: tuple[str, ...]
     repeats: int
     clampings: tuple[bool, ...]
@@ -193,14 +194,17 @@ def _noise_entry(spec: StudySpec, path: str, keys: NoiseKeys) -> StudyNoise:
     _check_filters(spec, path, keys)
     _check_number(f"{path}.repeats", keys.repeats, MOST)
     clampings = keys.clamp_weights
+    shared = keys.phases is None
+    phases = _phases("phases", spec.phases) if shared else _phases(f"{path}.phases", keys.phases)
+    if keys.sigma_train is not None and MATRIX not in phases:
+        raise WnError(f'{path}.sigma_train: goes with the phase "{MATRIX}": phases are {", ".join(phases)}')
     return StudyNoise(
         path=path,
         keys=keys,
         sigma=operators.sigma(path, keys),
+        sigma_train=operators.sigma_train(path, keys),
         operators=operators.resolved(path, keys),
-        phases=_phases("phases", spec.phases)
-        if keys.phases is None
-        else _phases(f"{path}.phases", keys.phases),
+        phases=phases,
         repeats=spec.repeats if keys.repeats is None else keys.repeats,
         clampings=as_axis("recipe.clamp_weights", spec.recipe.clamp_weights)
         if clampings is None
@@ -211,8 +215,8 @@ def _noise_entry(spec: StudySpec, path: str, keys: NoiseKeys) -> StudyNoise:
 def _phases(path: str, phases: str | list[str] | None) -> tuple[str, ...]:
     found = as_axis(path, [INFERENCE, TRAINING] if phases is None else phases)
     for phase in found:
-        if phase not in (INFERENCE, TRAINING):
-            raise WnError(f"{path}: unknown phase {phase!r}: allowed are {INFERENCE}, {TRAINING}")
+        if phase not in (INFERENCE, TRAINING, MATRIX):
+            raise WnError(f"{path}: unknown phase {phase!r}: allowed are {INFERENCE}, {TRAINING}, {MATRIX}")
     return found
 
 
@@ -253,12 +257,13 @@ def _check_places(spec: StudySpec, entry: StudyNoise, covered: list[Network]) ->
             for place in places if entry.keys.factors else ():
                 with at(f"{entry.path}.factors"):
                     noises.mapped(noises.of_spec(operator, 0.0), place.factors)
-            with at(f"{entry.path}.sigma"):
-                walking.check_range(
-                    noises.mapped(noises.of_spec(operator, max(entry.sigma)), loudest), spec.recipe.dtype
-                )
-    axes = (entry.operators, entry.phases, entry.sigma, entry.clampings)
-    return number_of_places * entry.repeats * prod(map(len, axes))
+            for name in ("sigma", "sigma_train"):
+                with at(f"{entry.path}.{name}"):
+                    largest = noises.of_spec(operator, max(getattr(entry, name)))
+                    walking.check_range(noises.mapped(largest, loudest), spec.recipe.dtype)
+    axes = (entry.operators, entry.sigma, entry.clampings)
+    grids = sum(len(entry.sigma_train) if phase == MATRIX else 1 for phase in entry.phases)
+    return number_of_places * entry.repeats * grids * prod(map(len, axes))
 
 
 def _listed(value: str | list[str] | None) -> list[str]:

@@ -17,10 +17,10 @@ from wn.study.execution.checkpoints import tidy
 from wn.study.execution.clean_networks import CleanNetworks
 from wn.study.execution.executors import MakeWorkers, Workers
 from wn.study.execution.greeting import greet
-from wn.study.execution.tasks import cost, tasks
+from wn.study.execution.tasks import cost, cost_of, tasks
 from wn.study.execution.worker import Outcome, Task, Units, run_task
 from wn.study.store.writer import Store
-from wn.study.unit import CLEAN, NUMERICS, Unit
+from wn.study.unit import CLEAN, MATRIX, NUMERICS, Unit
 from wn.walking.places import INFERENCE
 
 ATTEMPTS = 3  # for a task whose worker died; the last time it is alone, so that no other can be to blame
@@ -60,7 +60,7 @@ class _Attempt(NamedTuple):
     @property
     def urgency(self) -> tuple[bool, float]:
         """The sorting key of the last tasks: networks that others wait for, then the longest."""
-        return self.units[0].phase == CLEAN, cost(self.units[0]) * len(self.units)
+        return self.units[0].phase == CLEAN, cost_of(self.units)
 
 
 class Driver:
@@ -97,9 +97,10 @@ class Driver:
         """
         self.networks.tidy()
         tidy(self.checkpoints)
-        for spec, number in self.store.pending_counts():
+        for spec, number, repeats in self.store.pending_counts():
+            unit = msgspec.convert(spec, Unit)
             self.total += number
-            self.cost += number * cost(msgspec.convert(spec, Unit))
+            self.cost += cost(unit, number, repeats if unit.phase == MATRIX else number)
         self.report(self._progress())
         if self.total:
             self.workers, room = self._hired()
@@ -287,7 +288,7 @@ class Driver:
     def _count(self, units: Units, failed: int, finished: int) -> None:
         self.failed += failed
         self.finished += finished
-        self.done_cost += sum(map(cost, units))
+        self.done_cost += cost_of(units)
         self.report(self._progress())
 
     def _progress(self) -> Progress:

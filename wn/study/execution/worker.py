@@ -1,6 +1,7 @@
 """The work of a worker: one task of a study, from its units to their results.
 
-A task's units differ in σ alone, if a network is trained for each, or belong to one clean network. All that a
+A task's units differ in σ alone, if a network is trained for each, in σ and σ of training in a matrix, or
+belong to one clean network. All that a
 worker needs comes with the task, and all it finds goes back: workers share no files but checkpoints.
 """
 
@@ -34,8 +35,16 @@ from wn.study.execution.environment import environment
 from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
 from wn.study.store.rows import Environment, PlaceBinarisation, Result, WeightStatistics
-from wn.study.unit import CLEAN, NUMERICS, Unit
-from wn.walking.measurement import ON_A_CPU, Levels, count_at_inference, count_trained, members_at_once
+from wn.study.unit import CLEAN, MATRIX, NUMERICS, Unit
+from wn.walking.measurement import (
+    ON_A_CPU,
+    Begin,
+    Levels,
+    count_at_inference,
+    count_trained,
+    members_at_once,
+    trained_under,
+)
 from wn.walking.observed.binarised import member_of, of_layers, of_site
 from wn.walking.observed.signal import SignalPower
 from wn.walking.places import INFERENCE
@@ -106,7 +115,7 @@ class _TaskWork:
         self.results: list[Result] = []
         self.failures: dict[str, str] = {}  # by the key of the unit
         self.arrays: list[NDArray[Any]] = []  # of the clean network, if the task is to train one
-        self.recorder = Recorder(be, task.units, task.checkpoints)
+        self.recorder = Recorder(be, trained_units(task.units), task.checkpoints)
 
     def compute(self) -> None:
         """Compute all units."""
@@ -122,10 +131,82 @@ class _TaskWork:
         dataset = data_of(first, self.task.data_dir)
         network = network_of(first.dataset, first.model, first.batch_norm)
         setup = Setup(network, dataset, train_settings_of(first), first.dtype)
-        if first.phase != INFERENCE:
+        if first.phase == INFERENCE:
+            population = population_of(self.be, setup.network, self.task.arrays, first)
+            self._evaluate(setup, population, units)
+        elif first.phase == MATRIX:
+            self._matrix(setup)
+        else:
             self._with_own_networks(setup)
-            return
-        population = population_of(self.be, setup.network, self.task.arrays, first)
+
+    def _with_own_networks(self, setup: Setup) -> None:
+        """Train a network per unit, σ side by side, and evaluate it under the same noise."""
+        be, units, recorder = self.be, self.task.units, self.recorder
+        power = SignalPower(be, len(units))
+        levels = self._levels(units, setup, power)
+        for members, population in count_trained(
+            be, setup, seed_of(units[0]), levels, recorder, self._begin(setup)
+        ):
+            if units[0].phase == CLEAN:
+                self.arrays = [be.to_numpy(array) for array in population_arrays(population)]
+                if not all(np.isfinite(array).all() for array in self.arrays):
+                    self.arrays, reason = [], "use a smaller learning rate, or float64"
+                    levels.fail(members, WnError(f"the trained network is not finite: {reason}"))
+                    continue
+            for index, p in enumerate(members):
+                result = _result(units[p], levels.correct[p], power.of_member(p), setup)
+                network = member_of(population, index)
+                self.results.append(self._with_observations(result, setup, network, p, units[p]))
+            del population, network  # or they would be kept while others are trained
+
+    def _matrix(self, setup: Setup) -> None:
+        """Train a network per σ of training, side by side, and evaluate each under the noise of its units."""
+        units = self.task.units
+        diagonal = self.recorder.units
+        by_network = [[unit for unit in units if unit.sigma_train == own.sigma_train] for own in diagonal]
+        levels = self._levels(diagonal, setup, None, self._fail_all(by_network))
+        for members, population in trained_under(
+            self.be, setup, seed_of(units[0]), levels, self.recorder, self._begin(setup)
+        ):
+            for index, p in enumerate(members):
+                self._row(setup, member_of(population, index), p, by_network[p])
+            del population  # or it would be kept while others are trained
+
+    def _row(self, setup: Setup, network: Population, p: int, units: Sequence[Unit]) -> None:
+        """Evaluate the p-th network of a matrix under the noise of its units.
+
+        What is observed of it goes to its unit on the diagonal, or to the first one that has a result.
+        """
+        before = len(self.results)
+        self._evaluate(setup, network, units)
+        places = {result.key: place for place, result in enumerate(self.results[before:], before)}
+        there = [unit for unit in (self.recorder.units[p], *units) if unit.key in places]
+        if there:
+            place = places[there[0].key]
+            result = self._with_observations(self.results[place], setup, network, p, there[0])
+            self.results[place] = result
+
+    def _begin(self, setup: Setup) -> Begin:
+        """The state from which some networks of the task are trained: a checkpoint's if there is one."""
+
+        def begin(members: Members, state: TrainingState | None) -> TrainingState:
+            seeds = (seed_of(self.task.units[0]),) * len(members)
+            fresh = first_state(self.be, setup.network, seeds, setup.dtype)
+            return self.recorder.resume(members, fresh, state)
+
+        return begin
+
+    def _with_observations(
+        self, result: Result, setup: Setup, network: Population, p: int, unit: Unit
+    ) -> Result:
+        """A result with statistics of its network, the p-th of the training, and what else is asked for."""
+        layers = tuple(setup.network.weights(network.params))
+        weights = WeightStatistics(layers, self.recorder.weights[:, p])
+        found = _binarisation(self.be, setup, network, unit) if unit.observe else ()
+        return msgspec.structs.replace(result, weights=weights, binarisation=found)
+
+    def _evaluate(self, setup: Setup, population: Population, units: Sequence[Unit]) -> None:
+        """Evaluate one network under the noise of each unit; a unit to blame for an error fails alone."""
 
         def work(members: Members, *_: object) -> None:
             self._at_inference(setup, population, [units[p] for p in members])
@@ -133,36 +214,8 @@ class _TaskWork:
         everyone = tuple(range(len(units)))
         deque(in_parts(self.be, everyone, Monitor(), work, self._fail(units)), maxlen=0)
 
-    def _with_own_networks(self, setup: Setup) -> None:
-        """Train a network per unit, σ side by side, and evaluate it under the same noise."""
-        be, units, recorder = self.be, self.task.units, self.recorder
-        seed, power = seed_of(units[0]), SignalPower(be, len(units))
-        levels = self._levels(units, setup, power)
-
-        def begin(members: Members, state: TrainingState | None) -> TrainingState:
-            fresh = first_state(be, setup.network, (seed,) * len(members), setup.dtype)
-            return recorder.resume(members, fresh, state)
-
-        for members, population in count_trained(be, setup, seed, levels, recorder, begin):
-            if units[0].phase == CLEAN:
-                self.arrays = [be.to_numpy(array) for array in population_arrays(population)]
-                if not all(np.isfinite(array).all() for array in self.arrays):
-                    self.arrays, reason = [], "use a smaller learning rate, or float64"
-                    levels.fail(members, WnError(f"the trained network is not finite: {reason}"))
-                    continue
-            layers = tuple(setup.network.weights(population.params))
-            for p in members:
-                weights = WeightStatistics(layers, recorder.weights[:, p])
-                result = _result(units[p], levels.correct[p], power.of_member(p), setup, weights)
-                if units[p].observe:
-                    network = member_of(population, members.index(p))
-                    found = _binarisation(be, setup, network, units[p])
-                    result = msgspec.structs.replace(result, binarisation=found)
-                self.results.append(result)
-            del population  # or it would be kept while others are trained
-
     def _at_inference(self, setup: Setup, population: Population, units: Sequence[Unit]) -> None:
-        """Evaluate the clean network under the noise of each unit, σ side by side."""
+        """Evaluate one network under the noise of each unit, σ side by side."""
         curves = []
         for _, alike in groupby(units, lambda unit: msgspec.structs.replace(unit, sigma=0.0)):
             curve = tuple(alike)
@@ -179,10 +232,25 @@ class _TaskWork:
                 if unit.key not in self.failures:
                     self.results.append(_result(unit, levels.correct[p], power.of_member(p), setup))
 
-    def _levels(self, units: Sequence[Unit], setup: Setup, power: SignalPower) -> Levels:
+    def _levels(
+        self, units: Sequence[Unit], setup: Setup, power: SignalPower | None, fail: Fail | None = None
+    ) -> Levels:
         """The noise of units that differ in σ alone."""
         sigma, correct = [unit.sigma for unit in units], np.zeros((len(units), setup.groups), np.int64)
-        return Levels(np.array(sigma), units[0].site_noise, correct, self._fail(units), power)
+        return Levels(np.array(sigma), units[0].site_noise, correct, fail or self._fail(units), power)
+
+    def _fail_all(self, by_network: Sequence[Sequence[Unit]]) -> Fail:
+        """All units of a network that failed keep its traceback."""
+
+        def fail(members: Members, error: Exception) -> None:
+            failed = [unit for p in members for unit in by_network[p]]
+            if len(members) > 1:
+                self._fail(failed)(members, error)
+                return
+            for unit in failed:
+                self._fail([unit])((0,), error)
+
+        return fail
 
     def _fail(self, units: Sequence[Unit]) -> Fail:
         """Keep the traceback of a unit that failed; several that failed together are tried apart."""
@@ -202,7 +270,6 @@ def _result(
     correct: NDArray[np.int64],
     power: Iterable[tuple[int, float]],
     setup: Setup,
-    weights: WeightStatistics | None = None,
 ) -> Result:
     """The result of a unit, given its right answers by group and the signal's power at sites.
 
@@ -210,7 +277,7 @@ def _result(
     """
     noise, by_group = unit.site_noise(), tuple(correct.tolist())
     signal = tuple((site, value) for site, value in power if noise[site].active(training=False))
-    return Result(unit.key, sum(by_group), len(setup.dataset.test), 0.0, signal, weights, by_group)
+    return Result(unit.key, sum(by_group), len(setup.dataset.test), 0.0, signal, by_group=by_group)
 
 
 def _binarisation(
@@ -244,6 +311,14 @@ def train_settings_of(unit: Unit) -> TrainSettings:
         clamp_weights=unit.clamp_weights,
         class_weights=unit.class_weights,
     )
+
+
+def trained_units(units: Units) -> Units:
+    """A unit for each network of a task: of several units of one network that on the matrix's diagonal."""
+    if units[0].phase != MATRIX:
+        return units
+    sigma_train = dict.fromkeys(unit.sigma_train for unit in units)
+    return tuple(msgspec.structs.replace(units[0], sigma=s, sigma_train=s) for s in sigma_train)
 
 
 def seed_of(unit: Unit) -> int:

@@ -8,8 +8,10 @@ import numpy as np
 from wn.engine.noise_spec import MIXED
 from wn.study.store.reader import Reader
 from wn.study.tables.fit import FittedCurve, StudyCurve, by_setting, fitted, study_curves
+from wn.study.tables.matrix import Matrices, matrices
 from wn.study.tables.plot import sites_of
 from wn.study.tables.words import Words, with_labels_of
+from wn.study.unit import MATRIX
 from wn.walking.pictures.panels import Line
 from wn.walking.places import TRAINING
 from wn.walking.report.curves import PHASES, Curve, label
@@ -21,8 +23,9 @@ class Setting(NamedTuple):
     curve: StudyCurve  # the first, with the labels of all
     network: str
     noise: str
-    fits: list[FittedCurve]
+    fits: list[FittedCurve]  # without those of a matrix
     curves: list[Curve]
+    matrices: Matrices | None
 
     @property
     def title(self) -> str:
@@ -57,13 +60,15 @@ def found_in(store: Reader) -> Found:
 
 def _setting(store: Reader, words: Words, group: list[StudyCurve]) -> Setting:
     first = with_labels_of(group)
-    fits = [fitted(store, curve) for curve in group]
+    everything = [fitted(store, curve) for curve in group]
+    matrix = matrices(everything, [name for _, name in sites_of(group)])
+    fits = [fit for fit in everything if fit.curve.phase != MATRIX]
     curves = [
         Curve(fit.curve.phase, site, place, fit.points, fit.midpoint)
-        for fit, (site, place) in zip(fits, sites_of(group), strict=True)
+        for fit, (site, place) in zip(fits, sites_of([fit.curve for fit in fits]), strict=True)
         if fit.points and fit.curve.phase in PHASES
     ]
-    return Setting(first, words.network(first), words.noise(first), fits, curves)
+    return Setting(first, words.network(first), words.noise(first), fits, curves, matrix)
 
 
 def trained(setting: Setting) -> Iterator[tuple[str, FittedCurve]]:

@@ -10,6 +10,7 @@ from wn.study.report import accuracies, budgets, run
 from wn.study.report.binary import binarisation_section
 from wn.study.report.found import Found, found_in
 from wn.study.report.growth import growth_sections
+from wn.study.report.matrix import matrix_section
 from wn.study.report.signal import signal_section
 from wn.study.store.writer import Store
 from wn.walking.report.page import Section, page
@@ -62,6 +63,7 @@ def _sections(found: Found) -> Iterator[Section]:
         of_budgets,
         *accuracies.ratio_sections(found),
         *accuracies.heat_sections(found),
+        matrix_section(found),
         *growth_sections(found),
         signal_section(found),
         binarisation_section(found),

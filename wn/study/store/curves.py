@@ -48,6 +48,7 @@ class Curves:
             digest=_digest(settings_text + curve_text),
             settings=settings,
             **{name: spec[name] for name in ("phase", "site", "site_name")},
+            sigma_train=spec.get("sigma_train"),
             spec=curve_text,
         )
 

@@ -48,7 +48,8 @@ _TABLES = (
         noise TEXT NOT NULL, ratio REAL, repetitions TEXT NOT NULL, spec TEXT NOT NULL)""",
     """CREATE TABLE curves (
         id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, settings INTEGER NOT NULL REFERENCES settings,
-        phase TEXT NOT NULL, site INTEGER NOT NULL, site_name TEXT NOT NULL, spec TEXT NOT NULL)""",
+        phase TEXT NOT NULL, site INTEGER NOT NULL, site_name TEXT NOT NULL, spec TEXT NOT NULL,
+        sigma_train REAL)""",
     """CREATE TABLE environments (
         id INTEGER PRIMARY KEY, backend TEXT NOT NULL, machine TEXT NOT NULL, versions TEXT NOT NULL,
         "commit" TEXT NOT NULL, UNIQUE (backend, machine, versions, "commit"))""",
@@ -149,6 +150,8 @@ def open_to_write(folder: Path) -> sqlite3.Connection:
             db.execute("BEGIN IMMEDIATE")
             for table in (_GROUPS, _BINARISATION):  # files of older versions have none
                 db.execute(table)
+            if not _has_sigma_train(db):
+                db.execute("ALTER TABLE curves ADD COLUMN sigma_train REAL")
             renew(db)
             db.execute("COMMIT")
         except BaseException:
@@ -174,10 +177,17 @@ def open_to_read(folder: Path) -> sqlite3.Connection:
                 db.close()
                 db = _connect(path, "ro&immutable=1")
                 _check(db, path)
+            if not _has_sigma_train(db):  # while it is read
+                db.execute("CREATE TEMP VIEW curves AS SELECT *, NULL AS sigma_train FROM main.curves")
         except BaseException:
             db.close()
             raise
     return db
+
+
+def _has_sigma_train(db: sqlite3.Connection) -> bool:
+    """Whether curves have the σ of training of a matrix: those of older versions have none."""
+    return "sigma_train" in {name for _, name, *_ in db.execute("PRAGMA main.table_info(curves)")}
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

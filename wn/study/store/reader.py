@@ -76,19 +76,20 @@ class Reader:
         """Yield the units that are pending, in the order of the study; meanwhile units may be finished."""
         return self._units("pending")
 
-    def pending_counts(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the spec of each curve with pending units, with one σ and repeat, and the number of units."""
+    def pending_counts(self) -> Iterator[tuple[dict[str, Any], int, int]]:
+        """Yield the spec of each curve with pending units, with one σ and repeat; their number; repeats."""
         counts = self.rows(
-            """SELECT settings.spec, curves.spec, counts.sigma, counts.repeat, counts.number
-               FROM (SELECT curve, min(position) AS position, sigma, repeat, count(*) AS number
+            """SELECT settings.spec, curves.spec, counts.sigma, counts.repeat, counts.number, counts.repeats
+               FROM (SELECT curve, min(position) AS position, sigma, repeat, count(*) AS number,
+                            count(DISTINCT repeat) AS repeats
                      FROM study CROSS JOIN units ON units.id = study.unit
                      WHERE units.status = 'pending' GROUP BY curve) AS counts
                    JOIN curves ON curves.id = counts.curve
                    JOIN settings ON settings.id = curves.settings
                ORDER BY counts.position"""
         )
-        for settings, curve, sigma, repeat, number in counts:
-            yield _spec(settings, curve, sigma, repeat), number
+        for settings, curve, sigma, repeat, number, repeats in counts:
+            yield _spec(settings, curve, sigma, repeat), number, repeats
 
     def failures(self) -> Iterator[Unfinished]:
         """Yield the units that failed, in the order of the study."""

@@ -20,7 +20,7 @@ EXPLICIT = "explicit"  # the study with maps and σ in place of what waits for m
 # and the setting, which is the rest.
 OLD_STATISTICS = ("mean_abs", "std", "norm")  # of files whose names are those of layers alone
 OF_UNIT = ("sigma", "repeat")
-OF_CURVE = ("phase", "site", "site_name", "factors")
+OF_CURVE = ("phase", "site", "site_name", "factors", "sigma_train")
 
 
 class UnitRow(msgspec.Struct, frozen=True):

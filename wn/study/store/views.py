@@ -34,7 +34,7 @@ def query(view: str, label: str = "") -> str:
     study.position, settings.dataset, settings.model, settings.batch_norm, settings.clamp_weights,
     settings.noise, settings.ratio, settings.repetitions,
     {noise},
-    curves.phase, curves.site, curves.site_name,
+    curves.phase, curves.site, curves.site_name, curves.sigma_train,
     units.sigma, units.repeat, units.correct, units.total, units.correct * 1.0 / units.total AS accuracy,
     signal.power AS signal_power, settings.seed, settings.epochs, settings.classes, curves.digest AS curve,
     lower(hex(units.key)) AS "key", lower(hex(units.clean_key)) AS clean_key, units.status,

@@ -211,16 +211,29 @@ class Store(Reader):
         self._db.execute(_FINISH_UNIT, values)
         powers = ((unit, site, power) for site, power in result.signal)
         self._db.executemany("INSERT INTO signal VALUES (?, ?, ?)", powers)
-        if result.weights is not None:
+        found = result.weights is not None or bool(result.binarisation)
+        first = found and not self._is_observed(unit)
+        if first and result.weights is not None:
             self._db.execute("INSERT INTO weights VALUES (?, ?, ?)", (unit, *packed(result.weights)))
         if result.by_group:
             self._db.execute("INSERT INTO groups VALUES (?, ?)", (unit, packed_groups(result)))
         places = (
             (unit, found.place, *map(_number, (*found.values, found.pattern, found.signs)))
-            for found in result.binarisation
+            for found in (result.binarisation if first else ())
         )
         self._db.executemany(f"INSERT INTO binarisation VALUES ({', '.join('?' * 8)})", places)
         return True
+
+    def _is_observed(self, unit: int) -> bool:
+        """Whether another unit of a matrix has the statistics of the same network."""
+        found = self._db.execute(
+            """SELECT 1 FROM units AS own CROSS JOIN curves ON curves.id = own.curve
+                   CROSS JOIN units AS other ON other.curve = own.curve AND other.repeat = own.repeat
+                   CROSS JOIN weights ON weights.unit = other.id
+               WHERE own.id = ? AND curves.sigma_train IS NOT NULL LIMIT 1""",
+            (unit,),
+        )
+        return found.fetchone() is not None
 
     def _fail(self, key: str, failure: int | None) -> bool:
         """Give a unit its failure; return whether it was not done."""

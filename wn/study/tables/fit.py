@@ -20,10 +20,12 @@ from wn.study.store.rows import unpacked_groups
 from wn.study.store.writer import Store
 from wn.study.tables.labels import with_labels
 from wn.study.tables.results import CURVE, CURVE_CELLS, Table, as_array
+from wn.study.unit import MATRIX
 from wn.walking.places import INFERENCE
 from wn.walking.results import FIT
 
 NO_CLEAN = "the clean network is not finished"
+NO_SMALLEST = "the smallest σ is not finished"
 NO_UNIT = "nothing is finished"
 
 _COUNTS = dict.fromkeys(("repeats", "units", "missing"), "i8")
@@ -76,6 +78,7 @@ class StudyCurve(NamedTuple):
     phase: str
     site: int
     site_name: str
+    sigma_train: float | None
 
     @property
     def place(self) -> Row:
@@ -165,7 +168,11 @@ def midpoints_of(store: Reader) -> MidpointsOf:
 
 
 def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
-    """One curve of the study with its midpoint."""
+    """One curve of the study with its midpoint.
+
+    That of a matrix is about networks trained under noise: it is half-way from their own accuracy at the
+    smallest σ to chance.
+    """
     groups = _GROUPS if store.has_groups else "NULL"
 
     def rows(query: str, value: int | bytes) -> list[_Unit]:
@@ -173,14 +180,19 @@ def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
 
     units = rows(_UNITS, curve.id)
     done = [unit for unit in units if unit.status == "done"]
-    clean_keys = sorted({unit.clean_key for unit in units if unit.clean_key is not None})
-    clean = [unit for key in clean_keys for unit in rows(_CLEAN, key)]
+    if curve.phase == MATRIX:
+        smallest = min(unit.sigma for unit in units)
+        clean = [unit for unit in done if unit.sigma == smallest]
+    else:
+        clean_keys = sorted({unit.clean_key for unit in units if unit.clean_key is not None})
+        clean = [unit for key in clean_keys for unit in rows(_CLEAN, key)]
     grouped = all(unit.groups is not None for unit in (*done, *clean))
     repeats = [
         _counts([unit for unit in done if unit.repeat == repeat], grouped)
         for repeat in sorted({unit.repeat for unit in done})
     ]
-    chance, missing = 1 / curve.classes, NO_UNIT if clean else NO_CLEAN
+    unfinished = NO_SMALLEST if curve.phase == MATRIX else NO_CLEAN
+    chance, missing = 1 / curve.classes, NO_UNIT if clean else unfinished
     found = fit_curve(repeats, _counts(clean, grouped), chance, curve.phase, curve.noise, missing)
     points: list[Row] = [(*unit[:4], unit.correct / unit.total) for unit in done]
     levels = sorted({unit.sigma for unit in units})

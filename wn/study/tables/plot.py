@@ -11,8 +11,11 @@ from wn.files.outputs import claimed_for_writing
 from wn.files.whole import StrPath, as_path, whole_files
 from wn.study.store.writer import Store
 from wn.study.tables.fit import FittedCurve, StudyCurve, by_setting, fitted, study_curves
+from wn.study.tables.matrix import matrices, matrix_figure
 from wn.study.tables.words import Words, with_labels_of
+from wn.study.unit import MATRIX
 from wn.walking.pictures import plots
+from wn.walking.pictures.drawing import save
 from wn.walking.places import Spread
 from wn.walking.results import FIT, PLACE, POINT, columns
 
@@ -35,8 +38,9 @@ def plot(folder: StrPath, out: StrPath) -> Plotted:
     """Draw OUT/<name>-curves.png and -midpoints.png for each setting of the study that has curves.
 
     The names say data set, network and noise, and what else is special. What is not finished is left out, and
-    settings of which nothing is finished have no pictures; nor have those with one σ for each place. Raises
-    WnError if a file can't be written.
+    settings of which nothing is finished have no pictures; nor have those with one σ for each place. The
+    phase "matrix" has OUT/<name>-matrix.png instead, a heat map for each place. Raises WnError if a file
+    can't be written.
     """
     out, drawn, points_alone = as_path(out), list[Path](), 0
     with Store.read(folder) as store, store.snapshot(), claimed_for_writing(out):
@@ -44,10 +48,15 @@ def plot(folder: StrPath, out: StrPath) -> Plotted:
         words = Words(curves)
         for picture in pictures(curves, words):
             fits = [fitted(store, curve) for curve in picture.curves]
-            if any(has_curve(found) for found in fits):
-                drawn += _draw(tables_of(fits, words), out, picture.name)
+            walked = [found for found in fits if found.curve.phase != MATRIX]
+            if any(has_curve(found) for found in walked):
+                drawn += _draw(tables_of(walked, words), out, picture.name)
             else:
-                points_alone += any(found.points for found in fits)
+                points_alone += any(found.points for found in walked)
+            names = [name for _, name in sites_of(picture.curves)]
+            if (matrix := matrices(fits, names)) is not None:
+                drawn.append(out / f"{picture.name}-matrix.png")
+                save(matrix_figure(matrix), drawn[-1])
     return Plotted(drawn, points_alone)
 
 

@@ -37,7 +37,7 @@ _SETTING = dict.fromkeys(("dataset", "model", "batch_norm"), "U") | {
     "distribution": "U",
     "label": "U",
 }
-_PLACE = {"phase": "U", "site": "i8", "site_name": "U"}
+_PLACE = {"phase": "U", "site": "i8", "site_name": "U", "sigma_train": "f8"}  # the last in a matrix alone
 CURVE = _SETTING | _PLACE
 LABEL = "label(curves.id)"  # a function that `with_labels` defines
 _CELLS = {name: f"settings.{name}" for name in _SETTING} | NOISE_CELLS | {"label": LABEL}

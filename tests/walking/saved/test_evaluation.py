@@ -1,0 +1,155 @@
+"""Networks on disk, evaluated under noise at one place."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+import wn
+from tests.cli.command_line import one_line
+from tests.cli.command_line import run as command
+from tests.walking.saved.networks import GRID, HERE, TRAINED, made, trained
+from wn.basics.errors import WnError
+from wn.fit.counts import wilson
+
+ON_MINI = {"data": {"name": "fashion-mini"}}
+
+
+def evaluated(path: Path, **settings: Any) -> Any:
+    return wn.evaluate(network=path, **(GRID | HERE | settings))
+
+
+# ---- the numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["global", "0", "relu2", "1:0.5,fc2:2"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_counts_are_those_of_a_walk(tmp_path: Path, where: str, backend: str) -> None:
+    path = trained(tmp_path, seed=2)
+    found = evaluated(path, where=where, repeats=2, backend=backend)
+    walk = wn.walk(network=path, **(GRID | HERE | {"where": where, "repeats": 2, "backend": backend}))
+    ordinary = wn.walk(
+        **(GRID | HERE | TRAINED | {"where": where, "phase": "inference", "seed": 2, "backend": "numpy"})
+    )
+    names = list(walk.curves.dtype.names)
+    assert found.curves[names].tolist() == walk.curves.tolist()
+    assert found.clean == tuple(map(tuple, walk.run["clean_correct"]))
+    if backend == "numpy":
+        assert found.curves["correct"][:3].tolist() == ordinary.curves["correct"].tolist()
+
+
+def test_several_sites_are_noisy_at_once_as_in_a_training(tmp_path: Path) -> None:
+    noise = {"noise": "additive", "sigma": 0.7, "where": [0, "relu1"], "repetitions": [2, 1]}
+    network = wn.train(**(TRAINED | HERE | noise))
+    path = network.save(tmp_path / "noisy.safetensors")
+    (row,) = evaluated(path, **noise).curves
+    assert row["correct"] == network.correct["noisy"]
+    assert (row["site"], row["site_name"]) == (-2, "mapped")
+    assert evaluated(path, noise="none", sigma=None).curves["correct"].tolist() == [network.correct["clean"]]
+
+
+def test_a_row_has_its_interval(tmp_path: Path) -> None:
+    rows = evaluated(trained(tmp_path), where="0").curves
+    low, high = wilson(rows["correct"], rows["total"])
+    assert rows["ci_low"].tolist() == low.tolist()
+    assert rows["ci_high"].tolist() == high.tolist()
+    assert (low < rows["accuracy"]).all()
+    assert (rows["accuracy"] < high).all()
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.5, 0.95, 0.999]))
+def test_wilsons_interval_holds_all_accuracies_that_do_not_reject_the_count(
+    n: int, share: float, confidence: float
+) -> None:
+    """Its ends are the roots of |k/n − p| = z √(p(1 − p)/n); 0 and n have an end of their own."""
+    k = round(share * n)
+    ((low,), (high,)) = wilson([k], [n], confidence)
+    z = norm.ppf((1 + confidence) / 2)
+    assert 0 <= low <= k / n <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(k / n - end) == pytest.approx(z * np.sqrt(end * (1 - end) / n), rel=1e-6)
+    assert (low == 0) == (k == 0)
+    assert (high == 1) == (k == n)
+
+
+@pytest.mark.parametrize(("correct", "total"), [([3], [2]), ([0], [0]), ([1, 2], [3]), ([-1], [3])])
+def test_wilson_refuses_what_can_not_be_counts(correct: list[int], total: list[int]) -> None:
+    with pytest.raises(WnError):
+        wilson(correct, total)
+
+
+# ---- records and files ------------------------------------------------------------------------------------
+
+
+def test_the_record_repeats_it(tmp_path: Path) -> None:
+    found = evaluated(trained(tmp_path), where="1:0.5,fc2:2")
+    assert found.run["command"] == "evaluate"
+    assert len(found.run["network"]["sha256"]) == 64
+    assert "epochs" not in found.run["settings"]
+    again = wn.evaluate(**found.run["asked"])
+    assert again.curves.tolist() == found.curves.tolist()
+
+
+def test_the_file_has_the_rows_and_is_not_replaced(tmp_path: Path) -> None:
+    found = evaluated(trained(tmp_path), where="0", sigma="1.0,3e38")
+    path = found.save(tmp_path / "new" / "table.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sigma"] for row in rows] == ["1.0", "3e+38"]
+    assert float(rows[0]["ci_low"]) == found.curves["ci_low"][0]
+    assert (rows[1]["correct"], rows[1]["ci_low"]) == ("", "")
+    assert "range of float32" in rows[1]["failure"]
+    with pytest.raises(WnError, match="exists: choose another --out, or --overwrite"):
+        found.save(path)
+    assert found.save(path, overwrite=True) == path
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_and_writes_a_table(tmp_path: Path) -> None:
+    path, out = trained(tmp_path), tmp_path / "out.csv"
+    words = ("--noise", "additive", "--where", "0", "--sigma", "0.1,1", "--test-limit", "300")
+    code, printed, _ = command("evaluate", path, *words, "--backend", "numpy", "-o", out)
+    rows = evaluated(path, where="0", sigma="0.1,1").curves
+    assert code == 0
+    for row in rows:
+        assert f"{row['correct']} " in printed
+        assert f"{row['accuracy']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" in printed
+    assert f"Wrote {out}" in printed
+    assert len(out.read_text().splitlines()) == 3
+    again = command("evaluate", path, *words, "-o", out)
+    assert one_line(again) == f"wn: {out} exists: choose another --out, or --overwrite\n"
+
+
+def test_points_without_a_result_are_exit_code_1(tmp_path: Path) -> None:
+    words = ("--noise", "additive", "--where", "0", "--sigma", "1.0,3e38", "--test-limit", "300")
+    code, printed, told = command("evaluate", trained(tmp_path), *words)
+    assert code == 1
+    assert "1 of 2 points have no result" in told
+    assert "Wrote" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sigma", "1"], "sigma goes with noise, and noise is none"),
+        (["--noise", "additive"], "additive noise needs a sigma"),
+        (["--noise", "additive", "--sigma", "1", "--where", "each"], "'each' is for walks"),
+        (["--noise", "additive", "--sigma", "1", "-R", "1,2"], "allowed are one for all sites, or 8"),
+        (["--noise", "additive", "--sigma", "1", "--repeats", "0"], "repeats is 0"),
+        (["--dataset", "cifar10"], "cifar10 has 10 of (3, 32, 32)"),
+        (["--noise", "additive", "--sigma", "1e39"], "float32 ends at"),
+        (["--noise", "additive", "--sigma", "0.1:1:10000", "--repeats", "101"], "at most 1,000,000"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    outcome = command("evaluate", made(tmp_path, ON_MINI), *words)
+    assert outcome.code == 2
+    assert message in one_line(outcome)

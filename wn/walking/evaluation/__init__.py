@@ -1,0 +1,1 @@
+"""A network on disk, evaluated under noise at one place."""
