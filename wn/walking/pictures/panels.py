@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 MOST_COLUMNS = 4
 WIDTH, HEIGHT = 2.75, 2.2  # of a panel, in inches
+ROW = 0.19  # inches of a row of the legend
 
 
 class Line(NamedTuple):
@@ -60,8 +61,9 @@ def series_style(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each series; told apart without colour too."""
     found = {}
     for index, name in enumerate(names):
-        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-        line = LINES[index // len(SERIES) % len(LINES)]
+        around, place = divmod(index, len(SERIES))
+        colour, marker = SERIES[place], MARKERS[(place + around) % len(MARKERS)]
+        line = LINES[around % len(LINES)]
         found[name] = {
             "color": colour,
             "marker": marker,
@@ -267,4 +269,6 @@ def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
     handles = [Line2D([], [], label=name, **look) for name, look in styles.items()]
     width = 0.7 + 0.075 * max(map(len, styles))  # inches, of the longest
     columns = max(1, min(len(handles), int(figure.get_figwidth() // width)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + ROW * (rows - 1))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=GREY, **LEGEND)
