@@ -112,3 +112,11 @@ def test_many_series_are_told_apart_and_leave_room_for_panels() -> None:
         figure.draw_without_rendering()
         heights.append(figure.axes[0].get_window_extent().height)
     assert heights[1] > 0.8 * heights[0]
+
+
+def test_intervals_without_ends_run_off_the_axis() -> None:
+    line = Line(np.zeros(1), np.full(1, 5.0), np.zeros(1), np.full(1, math.inf))
+    (axes,) = by_category({"a": {"one": line}}, ["input"], "midpoint", log_y=True).axes
+    bottom, top = axes.get_ylim()
+    ((_, low), (_, high)) = axes.collections[0].get_segments()[0]
+    assert 0 < low < bottom < top < high < math.inf
