@@ -113,6 +113,16 @@ def test_other_noise_is_no_budget(tmp_path: Path, where: str) -> None:
     assert budget_of(tmp_path) == (None, set())
 
 
+def test_networks_trained_under_noise_are_told_beside_budgets(tmp_path: Path) -> None:
+    made(tmp_path, MAPS.replace('phases = "inference"', ""))
+    section, told = budget_of(tmp_path)
+    assert section is not None
+    assert told == set()
+    html = report(tmp_path)
+    assert "Accuracy against budget" in html
+    assert "Accuracy at one σ" in html
+
+
 def test_one_map_is_no_comparison(tmp_path: Path) -> None:
     text = "[[noise]]".join(MAPS.split("[[noise]]")[:2]).replace("[2, 3]", "3")
     made(tmp_path, text)

@@ -99,6 +99,7 @@ def test_labels_stand_before_executions(tmp_path: Path) -> None:
     other = curve._replace(label="optimal, mine")
     assert "optimal-inverse_lin-mine" in words.file([named, other])
     assert len(words.file([curve._replace(label="x" * 300)])) == LONGEST_NAME
+    assert words.file([curve._replace(label="a $ <b>", repetitions="1")]) == "mnist-mlp-bn-none-additive-a-b"
 
 
 # ---- accuracies at single σ -------------------------------------------------------------------------------

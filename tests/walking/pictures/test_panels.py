@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from wn.walking.pictures.panels import Fitted, Line, by_category, fitted_curves, heat_maps, lines
+from wn.walking.pictures.panels import (
+    Fitted,
+    Line,
+    by_category,
+    fitted_curves,
+    heat_maps,
+    lines,
+    series_style,
+)
 
 SIGMA = np.geomspace(0.1, 1000, 9)
 
@@ -88,3 +96,27 @@ def test_a_map_has_its_values_where_they_belong() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "1", "10"]
     assert bar.get_ylabel() == "accuracy"
     assert image.get_clim() == (0, 1)
+
+
+def test_many_series_are_told_apart_and_leave_room_for_panels() -> None:
+    names = [f"a rather long name of series {number}" for number in range(20)]
+    styles = series_style(names)
+    looks = [(look["color"], look["marker"]) for look in styles.values()]
+    assert len(set(looks)) == len(names)
+    few, many = (
+        by_category({"a": {name: Line(np.zeros(1), np.ones(1)) for name in part}}, ["input"], "y")
+        for part in (names[:1], names)
+    )
+    heights = []
+    for figure in (few, many):
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert heights[1] > 0.8 * heights[0]
+
+
+def test_intervals_without_ends_run_off_the_axis() -> None:
+    line = Line(np.zeros(1), np.full(1, 5.0), np.zeros(1), np.full(1, math.inf))
+    (axes,) = by_category({"a": {"one": line}}, ["input"], "midpoint", log_y=True).axes
+    bottom, top = axes.get_ylim()
+    ((_, low), (_, high)) = axes.collections[0].get_segments()[0]
+    assert 0 < low < bottom < top < high < math.inf

@@ -135,8 +135,11 @@ def ratio_sections(found: Found) -> Iterator[Section]:
     """Accuracy over the ratio of mixed noise, where several ratios have one σ."""
     for network, group in by_network(s for s in found.settings if s.is_point and is_mixed(s)).items():
         points: dict[str, dict[str, dict[float, Line]]] = {}  # by place, by series, by ratio
+        amplitudes = {fit.levels for setting in group for fit in setting.fits}
         for setting in group:
             noise = found.words.noise(setting.curve._replace(ratio=None))
+            if len(amplitudes) > 1:
+                noise += f", σ = {', '.join(numbers(sorted({fit.levels[0] for fit in setting.fits})))}"
             for place, row in by_place(setting.curves).items():
                 for phase, curve in row.items():
                     ratios = points.setdefault(place, {}).setdefault(f"{noise}, {phase}", {})
@@ -151,7 +154,7 @@ def ratio_sections(found: Found) -> Iterator[Section]:
             continue
         figure = lines(panels, "ratio", "accuracy", level=group[0].chance, log_x=False)
         text = "A panel for each place: at ratio 0 all noise multiplies, at ratio 1 all of it is added."
-        caption = f"{network}: accuracy over the ratio at one amplitude, with 95 % intervals."
+        caption = f"{network}: accuracy over the ratio, with 95 % intervals."
         yield Section(f"Mixed noise: ratio, {network}", [text, INTERVALS], [Picture(figure, caption)])
 
 

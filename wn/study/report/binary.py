@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wn.study.report.found import Found, Setting, mean_line, trained
+from wn.study.tables.fit import FittedCurve
 from wn.study.tables.results import BINARISATION
 from wn.walking.pictures.panels import Line, lines
 from wn.walking.report.page import Picture, Section, Table
@@ -70,8 +71,9 @@ def _parts(
         with_site = [network for network in seen if fit.curve.site_name in network.places]
         if not with_site:
             continue
-        panels[place] = _lines(with_site, fit.curve.site_name, networks)
-        rows.append([place, *_cells(panels[place], with_site)])
+        found = _lines(with_site, fit.curve.site_name, networks)
+        panels[place] = {"accuracy": _accuracy(fit)} | found
+        rows.append([place, *_cells(found, with_site)])
         for layer, values in _weights(with_site, networks):
             weights.setdefault(layer, []).append(values)
     if not rows:
@@ -100,6 +102,15 @@ def _lines(seen: list[_Seen], site: str, networks: dict[str, _Seen]) -> dict[str
         if levels:
             found[_WORDS[name]] = mean_line(levels)
     return found
+
+
+def _accuracy(fit: FittedCurve) -> Line:
+    """Accuracy as it is, with that of clean networks at σ = 0."""
+    levels: dict[float, list[float]] = {}
+    for sigma, *_, accuracy in fit.points:
+        _add(levels, sigma, accuracy)
+    _add(levels, 0.0, fit.midpoint.clean_accuracy)
+    return mean_line(levels)
 
 
 def _add(levels: dict[float, list[float]], sigma: float, value: float | None) -> None:

@@ -52,7 +52,7 @@ class _Map(NamedTuple):
 
 
 def budget_section(found: Found) -> tuple[Section | None, set[int]]:
-    """Accuracy against budget by scheme, and which settings it has told of."""
+    """Accuracy against budget by scheme, and the settings of which it has told all."""
     groups: dict[tuple[str, float], list[_Map]] = {}
     for setting in found.settings:
         one = _map(setting)
@@ -81,18 +81,18 @@ def budget_section(found: Found) -> tuple[Section | None, set[int]]:
         parts.append(Picture(figure, caption))
     figure = lines(accuracies, per_site, "accuracy", log_x=True, width=PANEL)
     parts += [Picture(figure, "Accuracy against budget by scheme."), *tables]
-    told = {one.setting.curve.settings for maps in groups.values() for one in maps}
+    whole = (one.setting for maps in groups.values() for one in maps if len(one.setting.fits) == 1)
+    told = {setting.curve.settings for setting in whole}
     return Section("Accuracy against budget", _TEXT, parts), told
 
 
 def _map(setting: Setting) -> _Map | None:
     """A setting as a map of repetitions: noise at every site, one σ, at inference; None if it is another."""
-    curves = [fit for fit in setting.fits if fit.points]
-    if len(setting.fits) != 1 or not curves or not setting.is_point:
+    place = (Spread.GLOBAL, INFERENCE)
+    curves = [fit for fit in setting.fits if (fit.curve.site, fit.curve.phase) == place and fit.points]
+    if len(curves) != 1 or not setting.is_point:
         return None
     curve = curves[0].curve
-    if (curve.site, curve.phase) != (Spread.GLOBAL, INFERENCE):
-        return None
     sites = len(msgspec.json.decode(curve.spec)["factors"])
     repetitions = tuple(map(int, curve.repetitions.split()))
     repetitions = repetitions * sites if len(repetitions) == 1 else repetitions

@@ -63,7 +63,7 @@ class Words:
         words = [curve.dataset, curve.model, f"bn-{curve.batch_norm}", kind, *clamped]
         words += [*self.options(curve), *executions]
         signed = [re.sub(r" -(?=\d)", " minus ", word) for word in words]
-        return re.sub(r"[^\w.]+", "-", "-".join(signed))[:LONGEST_NAME]
+        return re.sub(r"[^\w.]+", "-", "-".join(signed))[:LONGEST_NAME].strip("-")
 
 
 def network_words(dataset: str, model: str, batch_norm: str, clamp_weights: bool) -> str:

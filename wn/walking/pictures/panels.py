@@ -21,6 +21,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 MOST_COLUMNS = 4
 WIDTH, HEIGHT = 2.75, 2.2  # of a panel, in inches
+BEYOND = 1e9  # times a value: off every axis
+ROW = 0.19  # inches of a row of the legend
 
 
 class Line(NamedTuple):
@@ -60,8 +62,9 @@ def series_style(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each series; told apart without colour too."""
     found = {}
     for index, name in enumerate(names):
-        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-        line = LINES[index // len(SERIES) % len(LINES)]
+        around, place = divmod(index, len(SERIES))
+        colour, marker = SERIES[place], MARKERS[(place + around) % len(MARKERS)]
+        line = LINES[around % len(LINES)]
         found[name] = {
             "color": colour,
             "marker": marker,
@@ -161,12 +164,7 @@ def by_category(
         for index, (name, line) in enumerate(of_panel.items()):
             x = line.x + 0.5 * (index - (len(of_panel) - 1) / 2) / max(len(of_panel), 2)
             look = styles[name] | {"linestyle": "none"}
-            bars = (
-                None
-                if line.low is None or line.high is None
-                else np.array([line.y - line.low, line.high - line.y])
-            )
-            axes.errorbar(x, line.y, bars, elinewidth=0.9, zorder=3, **look)
+            axes.errorbar(x, line.y, _bars(line, log_y), elinewidth=0.9, zorder=3, **look)
         axes.set_xticks(range(len(categories)), categories, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.7, len(categories) - 0.3)
         if level is not None:
@@ -176,6 +174,16 @@ def by_category(
         _log_y([axes for _, axes in grid], np.concatenate(values) if values else np.ones(1))
     _legend(figure, styles)
     return figure
+
+
+def _bars(line: Line, log_y: bool) -> Floats | None:
+    """The lengths of error bars (2, N); infinite ones can't be drawn, and run off a log axis."""
+    if line.low is None or line.high is None:
+        return None
+    low, high = line.low, line.high
+    if log_y:
+        low, high = np.maximum(low, line.y / BEYOND), np.minimum(high, line.y * BEYOND)
+    return np.array([line.y - low, high - line.y])
 
 
 def heat_maps(
@@ -267,4 +275,6 @@ def _legend(figure: Figure, styles: Mapping[str, dict[str, Any]]) -> None:
     handles = [Line2D([], [], label=name, **look) for name, look in styles.items()]
     width = 0.7 + 0.075 * max(map(len, styles))  # inches, of the longest
     columns = max(1, min(len(handles), int(figure.get_figwidth() // width)))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + ROW * (rows - 1))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=GREY, **LEGEND)

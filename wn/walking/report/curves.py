@@ -136,7 +136,7 @@ def points_section(
             for place, line in found.items():
                 cells[place][name] = share(float(line.y[0]), *(float(end[0]) for end in bounds(line)))
         drawn[panel] = lines
-        rows = [[place, *(row.get(name) for name in lines)] for place, row in cells.items()]
+        rows = [[place, *(row.get(name) for name in lines)] for place, row in cells.items() if row]
         tables.append(Table(f"{panel}: accuracy [95 %]", ("place", *lines), rows))
     caption = "Accuracy by place, with 95 % intervals; the dotted line is chance."
     figure = by_category(drawn, places, "accuracy", level=chance)
