@@ -120,11 +120,11 @@ def midpoints(name: str, page: "Page", *_: str) -> str:
 
 
 def _points(rows: Sequence[dict[str, str] | None], *columns: str) -> Line:
+    """Values with intervals; ends that are open, 0 and infinite, are left out."""
     values = [[math.nan if row is None else number(row, name) for name in columns] for row in rows]
     y, low, high = np.array(values).T
-    return Line(
-        np.arange(len(rows), dtype=float), y, np.where(low > 0, low, y), np.where(np.isfinite(high), high, y)
-    )
+    low, high = np.where(low > 0, np.fmin(low, y), y), np.where(np.isfinite(high), np.fmax(high, y), y)
+    return Line(np.arange(len(rows), dtype=float), y, low, high)
 
 
 def _midpoint(row: dict[str, str]) -> str:

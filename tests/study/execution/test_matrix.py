@@ -348,7 +348,7 @@ def test_the_picture_has_the_means_of_the_table(longer: Path, tmp_path: Path) ->
     figure = matrix_figure(found)
     images = [axes.images[0].get_array() for axes in figure.axes[:2]]
     assert np.array_equal(images, list(found.by_place.values()))
-    (path,) = plot(longer, tmp_path)
+    (path,) = plot(longer, tmp_path).paths
     assert path.name == "fashion-mini-mlp-8-bn-none-additive-matrix.png"
     assert path.stat().st_size > 10_000
 
@@ -359,7 +359,7 @@ def test_frames_are_where_both_sigma_agree(tmp_path: Path) -> None:
     assert found is not None
     frames = [patch.get_xy() for patch in matrix_figure(found).axes[0].patches]
     assert frames == [(0.5, -0.5), (1.5, 1.5)]  # σ 1 and 10, by column and row
-    names = sorted(path.name.rpartition("-")[2] for path in plot(tmp_path, tmp_path / "plots"))
+    names = sorted(path.name.rpartition("-")[2] for path in plot(tmp_path, tmp_path / "plots").paths)
     assert names == ["curves.png", "matrix.png", "midpoints.png"]
 
 
@@ -376,5 +376,5 @@ def test_what_is_not_finished_is_left_white(tmp_path: Path) -> None:
     assert found is not None
     assert list(found.by_place) == ["input"]
     assert np.isfinite(found.by_place["input"]).all()
-    (path,) = plot(tmp_path, tmp_path / "plots")
+    (path,) = plot(tmp_path, tmp_path / "plots").paths
     assert path.exists()
