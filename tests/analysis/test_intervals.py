@@ -70,3 +70,17 @@ def test_counts_that_are_none(counts: tuple[int, int]) -> None:
         wilson(*counts)
     with pytest.raises(WnError, match="at least"):
         student([])
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.5, 0.95, 0.999]))
+def test_wilsons_interval_holds_all_shares_that_do_not_reject_the_count(
+    n: int, share: float, confidence: float
+) -> None:
+    """Its ends are the roots of |k/n − p| = z √(p(1 − p)/n)."""
+    k = round(share * n)
+    _, low, high = wilson(k, n, confidence)
+    z = stats.norm.ppf((1 + confidence) / 2)
+    assert 0 <= low <= k / n <= high <= 1
+    for end in (low, high):
+        if 1e-9 < end < 1 - 1e-9:
+            assert abs(k / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n), rel=1e-6)

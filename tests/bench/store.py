@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from tests.bench import machine
-from wn.engine.groups import group_sizes
+from wn.basics.groups import group_sizes
 from wn.study.store.rows import Environment, Result, UnitRow
 from wn.study.store.writer import Store
 from wn.study.tables.export import export

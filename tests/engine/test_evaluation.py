@@ -7,13 +7,13 @@ import pytest
 
 from tests.engine.populations import check_error
 from tests.engine.twin import BE, CONVOLUTIONAL, DENSE, same_bits, tiny_data
+from wn.basics.groups import GROUPS
 from wn.data import catalogue
 from wn.data.dataset import Split, batch
 from wn.engine import models, training
 from wn.engine import noise as noises
 from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.plain.base import SAMPLE_TILE
-from wn.engine.groups import GROUPS
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear, LinearParams
 from wn.engine.network import Network, Node

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.basics.groups import group_sizes
 from wn.engine import backends, training
 from wn.engine import noise as noises
 from wn.engine.backends.plain.base import Backend
-from wn.engine.groups import group_sizes
 from wn.fit.intervals import Counts, fit_repeats, floor_of
 from wn.fit.midpoint import Midpoint
 from wn.walking.grids import sigma_grid

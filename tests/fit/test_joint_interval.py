@@ -15,7 +15,7 @@ import wn
 from reference.naive_midpoint import jackknife_error
 from tests.fit.accuracy_curves import Floats, logistic
 from wn.basics.errors import WnError
-from wn.engine.groups import GROUPS, group_sizes, totals, variance_of_sum
+from wn.basics.groups import GROUPS, group_sizes, totals, variance_of_sum
 from wn.fit.intervals import Counts, fit_repeats, floor_of
 from wn.fit.midpoint import Midpoint, fit_midpoint
 from wn.walking.results import WalkResult

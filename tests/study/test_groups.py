@@ -23,8 +23,8 @@ from tests.study.store.stores import (
     rows,
     study,
 )
+from wn.basics.groups import group_sizes
 from wn.cli.studies_console import print_fit
-from wn.engine.groups import group_sizes
 from wn.fit.midpoint import fit_midpoint
 from wn.study.store.file import FILE
 from wn.study.store.rows import Result, packed_groups, unpacked_groups

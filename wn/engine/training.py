@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wn.basics.errors import WnError
+from wn.basics.groups import group_sizes
 from wn.basics.numbers import is_number
 from wn.data.dataset import Dataset, Draw, Split, batch
 from wn.data.recipes import Preprocessing
@@ -16,7 +17,6 @@ from wn.engine import loss as losses
 from wn.engine import optim
 from wn.engine.backends.plain.base import SAMPLE_TILE, Array, Backend, TrainingStep
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.groups import group_sizes
 from wn.engine.layers.base import declares
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import INPUT_SITE, Conditions, Network, Watch
@@ -248,7 +248,7 @@ def evaluate(
 
     The draws of each image depend on the member's seed and on `evaluation`, not on `batch_size`. One network
     may be evaluated under the noise of P members at once: the result is (P,) then. With `by_group` the images
-    of each group are counted apart: (P, G), see `wn.engine.groups`.
+    of each group are counted apart: (P, G), see `wn.basics.groups`.
     `monitor` is told after each batch. `watch(samples)` is called before each: its result sees the activation
     at each noisy site before the noise, as in `Conditions`. Raises WnError for bad sites and noise values, a
     population of another network, a `dtype` other than float32 and float64, and OutOfRange when a logit

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from wn.basics.errors import WnError
 from wn.basics.numbers import is_number
@@ -30,22 +29,6 @@ class Entries(NamedTuple):
         """The entries that an index or a mask (N,) selects."""
         groups = None if self.groups is None else (self.groups[0][which], self.groups[1][which])
         return Entries(self.sigma[which], self.correct[which], self.total[which], groups)
-
-
-def wilson(correct: ArrayLike, total: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Wilson's interval of accuracies k/n, low and high (N,): all p with |k/n − p| ≤ z √(p(1 − p)/n).
-
-    k ~ Binomial(n, p), z the normal quantile of (1 + confidence)/2: the error of a sample of images and of
-    one draw of their noise, not that between networks. In [0, 1], also where k is 0 or n. Raises WnError for
-    what can't be counts. Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209.
-    """
-    k, n = _counts("correct", correct), _counts("total", total)
-    if k.shape != n.shape or (k < 0).any() or (k > n).any() or (n < 1).any():
-        raise WnError("correct must be at most total, which is at least 1, and as many")
-    z2, share = float(ndtri((1 + confidence) / 2)) ** 2, k / n
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    return np.where(k == 0, 0.0, middle - half), np.where(k == n, 1.0, middle + half)
 
 
 def checked_entries(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike) -> Entries:

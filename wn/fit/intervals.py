@@ -96,7 +96,7 @@ def _shared_variance(pooled: Midpoint, single: Sequence[Midpoint]) -> float:
 class Counts(NamedTuple):
     """The points of one repeat of a curve: σ (S,), and the numbers of correct and of all images.
 
-    Both are (S,), or (S, G) if they were counted by group of test images (`wn.engine.groups`).
+    Both are (S,), or (S, G) if they were counted by group of test images (`wn.basics.groups`).
     """
 
     sigma: NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from wn.engine.groups import variance_of_sum
+from wn.basics.groups import variance_of_sum
 from wn.fit.falling import MARGIN, deviance
 from wn.fit.logistic import (
     FLOOR,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from wn.basics.groups import group_sizes
 from wn.data.dataset import Dataset
-from wn.engine.groups import group_sizes
 from wn.engine.network import Network
 from wn.engine.training import EVALUATION_BATCH, TrainSettings
 

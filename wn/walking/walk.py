@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wn.analysis.weights import STATISTICS
 from wn.basics.errors import WnError
+from wn.basics.groups import totals
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
-from wn.engine.groups import totals
 from wn.engine.halving import Fail, Members
 from wn.engine.noise import FloatOrMembers, Noise
 from wn.engine.ranges import OutOfRange
@@ -47,7 +47,7 @@ Point = tuple[int, int, int, int]  # phase, place, repeat and σ, by their numbe
 class Walk:
     """Phases × places × repeats × S noise levels, and the counts of its jobs.
 
-    correct (phases, places, repeats, S, G): right answers by group of test images (`wn.engine.groups`); clean
+    correct (phases, places, repeats, S, G): right answers by group of test images (`wn.basics.groups`); clean
     (repeats, G): those of the networks trained without noise. `failures` and `clean_failures` say why points
     and clean networks (by repeat) have no result: their numbers left the range of the type. At most `members`
     networks are trained side by side. With `saved` networks nothing is trained: repeat r walks through member

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from wn.analysis.binarisation import Binarisation
-from wn.engine.groups import group_sizes
+from wn.basics.groups import group_sizes
 from wn.study.store.reader import Reader
 from wn.study.store.rows import Environment, PlaceBinarisation, Result, UnitRow, WeightStatistics
 from wn.study.store.writer import Store

@@ -4,18 +4,14 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import norm
 
 import wn
 from tests.cli.command_line import one_line
 from tests.cli.command_line import run as command
 from tests.walking.saved.networks import GRID, HERE, TRAINED, made, trained
+from wn.analysis.intervals import wilson
 from wn.basics.errors import WnError
-from wn.fit.counts import wilson
 
 ON_MINI = {"data": {"name": "fashion-mini"}}
 
@@ -55,33 +51,10 @@ def test_several_sites_are_noisy_at_once_as_in_a_training(tmp_path: Path) -> Non
 
 def test_a_row_has_its_interval(tmp_path: Path) -> None:
     rows = evaluated(trained(tmp_path), where="0").curves
-    low, high = wilson(rows["correct"], rows["total"])
-    assert rows["ci_low"].tolist() == low.tolist()
-    assert rows["ci_high"].tolist() == high.tolist()
-    assert (low < rows["accuracy"]).all()
-    assert (rows["accuracy"] < high).all()
-
-
-@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.5, 0.95, 0.999]))
-def test_wilsons_interval_holds_all_accuracies_that_do_not_reject_the_count(
-    n: int, share: float, confidence: float
-) -> None:
-    """Its ends are the roots of |k/n − p| = z √(p(1 − p)/n); 0 and n have an end of their own."""
-    k = round(share * n)
-    ((low,), (high,)) = wilson([k], [n], confidence)
-    z = norm.ppf((1 + confidence) / 2)
-    assert 0 <= low <= k / n <= high <= 1
-    for end in (low, high):
-        if 0 < end < 1:
-            assert abs(k / n - end) == pytest.approx(z * np.sqrt(end * (1 - end) / n), rel=1e-6)
-    assert (low == 0) == (k == 0)
-    assert (high == 1) == (k == n)
-
-
-@pytest.mark.parametrize(("correct", "total"), [([3], [2]), ([0], [0]), ([1, 2], [3]), ([-1], [3])])
-def test_wilson_refuses_what_can_not_be_counts(correct: list[int], total: list[int]) -> None:
-    with pytest.raises(WnError):
-        wilson(correct, total)
+    for row in rows:
+        found = wilson(int(row["correct"]), int(row["total"]))
+        assert (row["accuracy"], row["ci_low"], row["ci_high"]) == found
+        assert found.low < found.mean < found.high
 
 
 # ---- records and files ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wn.analysis.binarisation import Binarisation
 from wn.analysis.weights import STATISTICS
-from wn.engine.groups import group_sizes
+from wn.basics.groups import group_sizes
 
 # Entries of the record of a study as a whole
 SPEC = "spec"  # the study as it is declared, in TOML
@@ -75,7 +75,7 @@ class Result(msgspec.Struct, frozen=True, eq=False):
 
     `signal` has the mean of y² before the noise at each noisy site, as pairs (site, power); `weights` are
     there if a network was trained for this unit. `by_group` is `correct` by group of test images
-    (`wn.engine.groups`), nothing if it was not counted so; `binarisation` is there if it was asked for.
+    (`wn.basics.groups`), nothing if it was not counted so; `binarisation` is there if it was asked for.
     """
 
     key: str

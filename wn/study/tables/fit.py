@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.engine.groups import group_sizes
+from wn.basics.groups import group_sizes
 from wn.engine.noise_spec import NoiseSpec
 from wn.files.whole import StrPath
 from wn.fit.intervals import Counts, fit_curve

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wn.analysis.intervals import wilson
 from wn.data import catalogue
 from wn.engine import backends
 from wn.engine.training import TrainSettings
 from wn.files.outputs import AlreadyThere, make_folder
 from wn.files.whole import StrPath, as_path, write_text
-from wn.fit.counts import wilson
 from wn.walking import tables
 from wn.walking.api import ProgressCallback, check_progress, measure, run_record
 from wn.walking.asked import EvaluationSettings
@@ -110,5 +110,7 @@ def _with_intervals(curves: NDArray[Any]) -> NDArray[Any]:
     found = np.empty(len(curves), COLUMNS)
     for name in CURVE_COLUMNS.names or ():
         found[name] = curves[name]
-    found["ci_low"], found["ci_high"] = wilson(curves["correct"], curves["total"])
+    counts = zip(curves["correct"].tolist(), curves["total"].tolist(), strict=True)
+    ends = [wilson(correct, total) for correct, total in counts]
+    found["ci_low"], found["ci_high"] = [end.low for end in ends], [end.high for end in ends]
     return found

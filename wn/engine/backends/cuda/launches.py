@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from wn.basics.groups import GROUPS
 from wn.engine.backends.cuda.kernels import Kernels, by_element, memory_errors, packed, reducing
 from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.groups import GROUPS
 from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
 
 
