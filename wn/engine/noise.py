@@ -267,11 +267,6 @@ def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Nois
 SiteNoise = Mapping[int, Noise]  # where noise applies: site index → operator
 
 
-def at_site(site: int, noise: Noise) -> dict[int, Noise]:
-    """Walking noise: the operator at exactly one site."""
-    return {site: noise}
-
-
 def everywhere(sites: int, noise: Noise) -> dict[int, Noise]:
     """Global noise: the same operator, drawn separately, at each of `sites` sites."""
     return dict.fromkeys(range(sites), noise)

@@ -116,8 +116,7 @@ def train(
     With `start`, a state that a monitor of the same training saw, the training goes on from there and ends in
     the same bits; the state's arrays are changed in place.
     Raises WnError for bad sites and noise values, a `dtype` other than float32 and float64, a last batch that
-    is too small for batch norm, and OutOfRange when the loss or the gradients of a member leave the range of
-    `dtype`.
+    is too small for batch norm, and OutOfRange when a member's loss or gradients leave the range of `dtype`.
     """
     dtype = checked_dtype(dtype)
     noise = {} if noise is None else noise

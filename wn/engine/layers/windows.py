@@ -46,6 +46,7 @@ def pad(xp: ModuleType, x: Array, padding: Pair) -> Array:
 def tiles(x: Array, window: Pair) -> list[Array]:
     """Return, for each place of the window in row-major order, what it sees of non-overlapping windows.
 
+    A tile is one place (i, j) of all windows: x[:, :, i::KH, j::KW], as far as whole windows reach.
     x: (P|1, C, H, W, B); each of the KH·KW views: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
     """
     height, width = (x.shape[2] // window[0]) * window[0], (x.shape[3] // window[1]) * window[1]
