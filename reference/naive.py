@@ -32,7 +32,7 @@ def members(*arrays: Array) -> int:
 
 
 def of_member(array: Array, p: int) -> Array:
-    """Return what member p sees of an array (P, …) or (1, …)."""
+    """The part of an array (P, …) or (1, …) that member p sees."""
     seen: Array = array[0] if array.shape[0] == 1 else array[p]
     return seen
 
@@ -183,7 +183,7 @@ def _pooled_shape(shape: tuple[int, ...], window: Pair) -> tuple[int, ...]:
 
 
 def _place_of_maximum(image: Array, u: int, v: int, window: Pair) -> Pair:
-    """Return where window (u, v) of an image (H, W) is largest: the first place if there are several."""
+    """The place of the largest value in window (u, v) of an image (H, W): the first if there are several."""
     best = (u * window[0], v * window[1])
     for i in range(window[0]):
         for j in range(window[1]):

@@ -231,7 +231,7 @@ def evaluate_twin(
     noises: Sequence[Noise | None],
     batch_size: int = EVALUATION_BATCH,
 ) -> NDArray[np.int64]:
-    """Return how many images are classified correctly under each noise at one site, without noise elsewhere.
+    """The number of images classified correctly under each noise at one site, without noise elsewhere.
 
     The layers before the site are computed once for all noises. The sites' own noise is set aside meanwhile.
     """

@@ -13,7 +13,7 @@ from scipy import special, stats
 from reference import streams as reference
 from wn import random
 from wn.basics.errors import WnError
-from wn.engine.backends.numpy.noise import fill_draws
+from wn.engine.backends.numpy.draws import fill_draws
 from wn.random import Purpose
 
 P_LIMIT = 1e-9  # a distribution test with a smaller p-value fails

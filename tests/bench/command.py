@@ -147,7 +147,7 @@ def measure(row: Row, settings: Settings, names: Sequence[str]) -> list[dict[str
 
 
 def facts(row: Row, settings: Settings, contest: Contest) -> dict[str, Any]:
-    """Return what the JSON says of a row besides its figures."""
+    """The fields of a row in the JSON besides its figures."""
     return {
         "what": row.what,
         **contest.facts,

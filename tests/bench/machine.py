@@ -42,5 +42,5 @@ def blas() -> str:
 
 
 def load() -> str:
-    """Return how many processes want to run at the moment: figures of a busy machine are rough."""
+    """The number of processes that want to run at the moment: figures of a busy machine are rough."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"

@@ -333,7 +333,7 @@ def _parts(content: bytes) -> tuple[bytes, bytes]:
 
 
 def first_difference(name: str, before: bytes, after: bytes) -> str:
-    """Return where two contents of a file differ first, and what stands there on both sides; "": nowhere."""
+    """The first difference of two contents of a file: its place and both sides; "" if there is none."""
     one, two = comparable(name, before), comparable(name, after)
     if one == two:
         return ""

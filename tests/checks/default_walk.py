@@ -13,7 +13,7 @@ PHASES = {"inference", "training"}
 
 
 def problems(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return what is wrong with the rows of midpoints.csv, a line for each site."""
+    """The faults of the rows of midpoints.csv, a line for each site."""
     sites: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in rows:
         sites.setdefault(f"site {row['site']} {row['site_name']}", {})[row["phase"]] = row
@@ -24,7 +24,7 @@ def problems(rows: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def _problem(phases: Mapping[str, Mapping[str, str]]) -> str:
-    """Return what is wrong with one site, "" if nothing."""
+    """The fault of one site, "" if there is none."""
     if set(phases) != PHASES:
         return f"has the phases {', '.join(sorted(phases))}, not inference and training"
     for phase, row in sorted(phases.items()):

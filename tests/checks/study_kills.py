@@ -63,7 +63,7 @@ class Moment(NamedTuple):
 
 
 def moments(kills: int, units: int, seconds: float, seed: int) -> list[Moment]:
-    """Return when drivers are killed: anywhere in the study, but for its end, which would come first."""
+    """The moments of the kills: anywhere in the study, but for its end, which would come first."""
     numbers = random.Random(seed)
     after = sorted(numbers.randrange(int(SHARE * units)) for _ in range(kills))
     return [Moment(number, numbers.uniform(0, LATER * seconds)) for number in after]
@@ -126,7 +126,7 @@ def session(leader: int) -> list[int]:
 
 
 def emptied(leader: int) -> bool:
-    """Return whether all processes of a session end soon."""
+    """Whether all processes of a session end soon."""
     give_up = time.monotonic() + PATIENCE
     while session(leader):
         if time.monotonic() > give_up:

@@ -180,6 +180,11 @@ def test_preprocessing_that_makes_no_sense(wrong: dict[str, Any], words: str) ->
         Preprocessing(**wrong)
 
 
+def test_a_padding_may_be_an_integer_of_numpy() -> None:
+    padding: Any = np.uint8(2)
+    assert type(Preprocessing(crop_padding=padding).crop_padding) is int
+
+
 def test_means_may_be_a_list_or_an_array() -> None:
     given: Any = {"mean": [0.5], "std": np.full(1, 0.5, np.float32)}
     assert Preprocessing(**given) == Preprocessing(mean=(0.5,), std=(0.5,))

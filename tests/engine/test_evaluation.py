@@ -106,6 +106,14 @@ def test_an_evaluation_has_a_type():
     )
 
 
+def test_sizes_may_be_integers_of_numpy():
+    found = evaluate(BE, DENSE, trained(), DATA, batch_size=np.uint8(200))
+    np.testing.assert_array_equal(found, evaluate(BE, DENSE, trained(), DATA, batch_size=200))
+    settings = TrainSettings(np.uint8(3), batch_size=np.uint8(200))
+    assert settings == TrainSettings(3, batch_size=200)
+    assert type(settings.epochs) is type(settings.batch_size) is int
+
+
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
 def test_an_evaluation_batch_is_an_integer_of_at_least_one(size):
     check_error(

@@ -50,8 +50,8 @@ def placed(network, noise, place):
     """Noise at one site in the middle, at the logits, at every site, or with a factor per site."""
     sites = len(network.site_names)
     return {
-        "one site": noises.at_site(1, noise),
-        "logits": noises.at_site(sites - 1, noise),
+        "one site": {1: noise},
+        "logits": {sites - 1: noise},
         "every site": noises.everywhere(sites, noise),
         "mapped": noises.mapped(noise, {0: 0.5, 2: 0.0, sites - 1: 2.0}),
     }[place]

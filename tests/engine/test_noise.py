@@ -259,9 +259,8 @@ def test_when_repetitions_are_separate_draws():
 # ---- where they apply -----------------------------------------------------------------------------------
 
 
-def test_one_site_and_every_site():
+def test_every_site():
     noise = additive(0.5)
-    assert noises.at_site(4, noise) == {4: noise}
     assert noises.everywhere(3, noise) == {0: noise, 1: noise, 2: noise}
 
 

@@ -177,7 +177,7 @@ def gradients(
 def expected_gradients(
     network: Network, params: Any, states: Any, x: Any, labels: Any, conditions: Conditions
 ) -> dict[str, Any]:
-    """Return what `gradients` returns, as the naive network computes it."""
+    """The result of `gradients`, as the naive network computes it."""
     found = reference_gradients(network, params, states, x, labels, conditions)
     return {
         "loss": found.loss,

@@ -38,7 +38,7 @@ def compare(network: Network, population: Population, dataset: data.Dataset, bat
     n = len(labels)
     print("| site | σ | wn | PyTorch | largest abs z of 13 σ |\n|---|---|---|---|---|")
     for site, name in enumerate(network.site_names):
-        at = noise.at_site(site, noise.additive(SIGMA))
+        at = {site: noise.additive(SIGMA)}
         ours = training.evaluate(backends.get(), network, population, dataset, noise=at) / n
         theirs = evaluate_twin(twin, images, labels, name, [of_kind("additive", s) for s in SIGMA]) / n
         variance = (ours * (1 - ours) + theirs * (1 - theirs)) / n

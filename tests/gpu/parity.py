@@ -78,7 +78,7 @@ def difference(found: list[Any], wanted: list[Any]) -> float:
 
 
 def same_bits(be: Backend, network: Network) -> bool:
-    """Return whether the draws at every site have the bits of NumPy's."""
+    """Whether the draws at every site have the bits of NumPy's."""
     ids = np.arange(5, 5 + BATCH, dtype=np.uint32)
     for site, shape in enumerate(network.site_shapes()):
         key, features = DrawKey(SEEDS, ids, 9, Purpose.TRAIN_MUL, site), int(np.prod(shape))

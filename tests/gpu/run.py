@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def machine(gpu: Any) -> dict[str, str]:
-    """Return what the figures are measured on."""
+    """The GPU and the versions that the figures are measured with."""
     runtime, device = gpu.xp.cuda.runtime, gpu.xp.cuda.Device()
     found = {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
@@ -186,7 +186,7 @@ def write(out: Path, found: Figures) -> None:
 
 
 def good(found: Figures) -> bool:
-    """Return whether all tests passed, nothing failed, and all rows are there and within their limits."""
+    """Whether all tests passed, nothing failed, and all rows are there and within their limits."""
     rows = found["parity"]
     whole = found["tests"]["passed"] and not found["errors"] and not found["missing"]
     return whole and bool(rows) and all(row["good"] for row in rows)

@@ -157,7 +157,7 @@ def command(pid: int) -> bytes:
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
-    """Return when a condition holds; AssertionError if it does not come about."""
+    """Wait until a condition holds; AssertionError if it does not come about."""
     give_up = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < give_up

@@ -222,7 +222,7 @@ def _jacobian(chain: Chain, params: Any, caches: Any, y: np.ndarray) -> dict[str
 
 
 def violations(outcomes: list[Outcome]) -> list[Outcome]:
-    """Return what must not be: errors above the resolution that pass, right layers refused, other errors."""
+    """Outcomes that must not be: errors above the resolution that pass, right layers refused, others."""
     return [
         o
         for o in outcomes

@@ -31,7 +31,7 @@ def broken(x):
 
 
 def shown(calls, folder):
-    """Return what pytest prints of tests that make the calls, by test."""
+    """pytest's output on tests that make the calls, by test."""
     tests = [f"def test_{number}():\n    {call}\n" for number, call in enumerate(calls)]
     file = folder / "test_shown.py"
     file.write_text("\n".join([HEAD, *tests]), "utf-8")

@@ -41,6 +41,19 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def checked_whole(what: str, value: Any, at_least: int) -> int:
+    """An integer of Python or NumPy as one of Python; WnError unless it is one of at least `at_least`."""
+    if not is_integer(value) or value < at_least:
+        raise WnError(f"{what} is {value!r}: it must be an integer of at least {at_least}")
+    return int(value)
+
+
+def check_switch(what: str, value: Any) -> None:
+    """Raise WnError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise WnError(f"{what} is {value!r}: it must be True or False")
+
+
 def number(text: str) -> float:
     """The number of a text such as "0.5", "1e-3", "inf"; WnError, with the right form if there is one."""
     plain = text.strip()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 
 _NUMBER = (int, float, np.integer, np.floating)
 
@@ -39,10 +40,11 @@ class Preprocessing:
             raise WnError(f"preprocessing: every mean must be finite, not {self.mean}")
         if not all(0 < value < math.inf for value in self.std):
             raise WnError(f"preprocessing: every std must be above 0 and finite, not {self.std}")
-        if type(self.crop_padding) is not int or self.crop_padding < 0:
+        if not is_integer(self.crop_padding) or self.crop_padding < 0:
             raise WnError(
                 f"preprocessing: crop_padding must be a whole number of 0 or more, not {self.crop_padding!r}"
             )
+        object.__setattr__(self, "crop_padding", int(self.crop_padding))
         if not isinstance(self.flip, bool):
             raise WnError(f"preprocessing: flip must be True or False, not {self.flip!r}")
 

@@ -20,7 +20,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.basics.numbers import is_integer
+from wn.basics.numbers import check_switch, is_integer
 from wn.engine.noise_spec import (
     ADDING,
     DEFAULT_RATIO,
@@ -75,8 +75,7 @@ class Noise:
             object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
         self.members()
         for name in ("in_training", "in_inference", "normalize_to_input_size"):
-            if not isinstance(getattr(self, name), bool):
-                raise WnError(f"{name} is {getattr(self, name)!r}: it must be True or False")
+            check_switch(name, getattr(self, name))
         if not is_integer(self.repetitions):
             raise WnError(f"repetitions is {self.repetitions!r}: it must be an integer of at least 1")
         if self.repetitions < 1:
@@ -265,11 +264,6 @@ def _noise(kind: str, options: dict[str, Any], **values: FloatOrMembers) -> Nois
 
 
 SiteNoise = Mapping[int, Noise]  # where noise applies: site index → operator
-
-
-def at_site(site: int, noise: Noise) -> dict[int, Noise]:
-    """Walking noise: the operator at exactly one site."""
-    return {site: noise}
 
 
 def everywhere(sites: int, noise: Noise) -> dict[int, Noise]:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from wn.basics.errors import WnError
 from wn.basics.groups import group_sizes
-from wn.basics.numbers import is_number
+from wn.basics.numbers import check_switch, checked_whole, is_number
 from wn.data.dataset import Dataset, Draw, Split, batch
 from wn.data.recipes import Preprocessing
 from wn.engine import loss as losses
@@ -44,12 +44,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise WnError(f"{name} is {value!r}: it must be an integer of at least 1")
+            value = checked_whole(name, getattr(self, name), at_least=1)
+            object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
         _check_positive("learning_rate", self.learning_rate)
-        if not isinstance(self.clamp_weights, bool):
-            raise WnError(f"clamp_weights is {self.clamp_weights!r}: it must be True or False")
+        check_switch("clamp_weights", self.clamp_weights)
         if not isinstance(self.class_weights, tuple | list | None):
             raise WnError(f"class_weights is {self.class_weights!r}: it must be a tuple of numbers")
         for weight in self.class_weights or ():
@@ -116,8 +114,7 @@ def train(
     With `start`, a state that a monitor of the same training saw, the training goes on from there and ends in
     the same bits; the state's arrays are changed in place.
     Raises WnError for bad sites and noise values, a `dtype` other than float32 and float64, a last batch that
-    is too small for batch norm, and OutOfRange when the loss or the gradients of a member leave the range of
-    `dtype`.
+    is too small for batch norm, and OutOfRange when a member's loss or gradients leave the range of `dtype`.
     """
     dtype = checked_dtype(dtype)
     noise = {} if noise is None else noise
@@ -289,8 +286,7 @@ def evaluation_batches(
     The batch size is rounded up to whole tiles of SAMPLE_TILE samples, and the last x is padded to one, so
     that a sample's logits are the same bit for bit whatever the batch size; `labels` are not padded.
     """
-    if type(batch_size) is not int or batch_size < 1:
-        raise WnError(f"the evaluation batch size is {batch_size!r}: it must be an integer of at least 1")
+    batch_size = checked_whole("the evaluation batch size", batch_size, at_least=1)
     batch_size += -batch_size % SAMPLE_TILE
     split: Split = dataset.test.on(be)
     preprocessing: Preprocessing = dataset.recipe.preprocessing

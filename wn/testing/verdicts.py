@@ -70,7 +70,7 @@ class Comparison:
         return abs(self.numeric - self.analytic)
 
     def decides(self, scale: float) -> bool:
-        """Whether every error beyond the resolution would have been seen; scale: of what is not nothing."""
+        """Whether every error beyond the resolution would have been seen; scale: of the non-zero elements."""
         uncertain = self.error + self.masked + (self.floor if self.difference > self.strictly else 0.0)
         part = KINK_RESOLUTION if self.slack else RESOLUTION - GRADIENT
         return uncertain <= part * max(self.size, self.terms) or uncertain <= NEGLIGIBLE * scale

@@ -55,7 +55,7 @@ def load_openmp() -> None:
 
 
 def missing(name: str) -> str:
-    """Return what a peer lacks on this machine, "" if it can run; a peer is called LIBRARY WAY."""
+    """The requirement that a peer lacks on this machine, "" if it can run; a peer is called LIBRARY WAY."""
     library = name.split()[0]
     if library in ("torch", "jax") and find_spec(library) is None:
         return f"{library} is not installed"

@@ -159,7 +159,7 @@ def its_gradient(be: Any, error: Any) -> Any:
 def table_error(be: Any, logits: Any, labels: Any, class_weights: Any = None) -> tuple[Any, Any]:
     """A loss whose only plain array code is an index into a table of its own."""
     loss, cache = ORIGINAL(be, logits, labels, class_weights)
-    return loss, cache._replace(shares=np.linspace(0.1, 1.0, 10, dtype=np.float32)[labels])
+    return loss, cache._replace(a=np.linspace(0.1, 1.0, 10, dtype=np.float32)[labels])
 
 
 ORIGINAL = losses.forward

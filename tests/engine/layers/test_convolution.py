@@ -162,6 +162,13 @@ def test_in_a_network():
         layer.output_shape((490,))
 
 
+def test_settings_may_be_integers_of_numpy():
+    one, two = np.uint8(1), np.uint8(200)
+    layer = Convolution(two, (two, two), (one, one), (two, two))
+    assert layer == Convolution(200, (200, 200), padding=(200, 200))
+    assert layer.output_shape((1, 28, 28)) == (200, 229, 229)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -13,7 +13,6 @@ FFT = 512  # points; each windowed frame is filled with zeros
 BANDS = 40  # triangles, equally wide on the mel scale
 LOWEST, HIGHEST = 20.0, 4000.0  # hertz
 COEFFICIENTS = 10
-FRAMES = 1 + (LENGTH - WINDOW) // HOP  # 49
 FLOOR = 1e-6  # added before the logarithm
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from wn.engine.layers.windows import Array, Pair, check_pair, pooled_shape
+from wn.engine.layers.windows import Array, Pair, checked_pair, pooled_shape
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
@@ -154,7 +154,8 @@ class Pooling(OfFormula):
     window: Pair
 
     def __post_init__(self) -> None:
-        check_pair(f"window of {self.kind}", self.window, at_least=1)
+        window = checked_pair(f"window of {self.kind}", self.window, at_least=1)
+        object.__setattr__(self, "window", window)  # the one way to set a field of a frozen dataclass
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""

@@ -173,8 +173,8 @@ def statistics(cache: BatchNormCache) -> BatchStatistics:
 def update_running(running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
     """The running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
 
-    new = (1 − m)·old + m·batch, m = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
-    The mean moves by m·(batch − old), and what its dtype has no digits for goes to the residual: so it
+    new = (1 − α)·old + α·batch, α = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
+    The mean moves by α·(batch − old), and what its dtype has no digits for goes to the residual: so it
     reaches its limit. Each step is rounded to the dtype.
     """
     mean, variance, residual = running
@@ -186,7 +186,7 @@ def update_running(running: RunningStatistics, batch: BatchStatistics) -> Runnin
 
 
 def unbiased(values: int) -> float:
-    """What makes the unbiased variance of so many values of the biased one."""
+    """N/(N − 1), the factor from biased to unbiased variance."""
     return values / (values - 1)
 
 

@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape
-from wn.engine.layers.windows import Array, Pair, Sliding, check_pair, pad
+from wn.engine.layers.windows import Array, Pair, Sliding, checked_pair, pad
 
 
 class ConvolutionParams(NamedTuple):
@@ -111,13 +112,18 @@ class Convolution(OfWeights):
     padding: Pair = (0, 0)
 
     def __post_init__(self) -> None:
-        if type(self.channels) is not int or self.channels < 1:
+        if not is_integer(self.channels) or self.channels < 1:
             raise WnError(
                 f"a convolution's channels are {self.channels!r}: it needs an integer of at least 1"
             )
-        check_pair("kernel of a convolution", self.kernel, at_least=1)
-        check_pair("stride of a convolution", self.stride, at_least=1)
-        check_pair("padding of a convolution", self.padding, at_least=0)
+        checked = {
+            "channels": int(self.channels),
+            "kernel": checked_pair("kernel of a convolution", self.kernel, at_least=1),
+            "stride": checked_pair("stride of a convolution", self.stride, at_least=1),
+            "padding": checked_pair("padding of a convolution", self.padding, at_least=0),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) → (O, H', W')."""

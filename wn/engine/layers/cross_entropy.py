@@ -12,9 +12,9 @@ from wn.engine.layers.windows import Array
 class CrossEntropyCache(NamedTuple):
     """What backward needs: log q (P, K, B), labels ℓ (B,), and each sample's share a (B,) of the mean."""
 
-    log_probabilities: Array
+    log_q: Array
     labels: Array
-    shares: Array
+    a: Array
 
 
 def forward(

@@ -66,6 +66,8 @@ def forward(
 
     x: (P|1, …, B); y: (P, …, B), where P is that of x or of the operator's values. The cache is of use for
     `backward` only with `keep`. Derived in docs/noise.md.
+    σ is the `scale` of `Noise.scales`; scale·z + shift is computed and applied by `draw` and `apply_draws` of
+    the backend, in plain code in wn/engine/backends/plain/base.py.
     Raises WnError where a σ does not fit the dtype of x.
     """
     scales = noise.scales(x.dtype, prod(x.shape[1:-1]))

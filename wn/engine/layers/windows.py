@@ -4,17 +4,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_integer
 
 Array = Any  # NumPy's and CuPy's arrays share an interface but no base class
 Pair = tuple[int, int]  # along height and width
 
 
-def check_pair(what: str, pair: Pair, at_least: int) -> None:
-    """Raise WnError unless `pair` is two integers of at least `at_least`."""
-    if not isinstance(pair, tuple) or len(pair) != 2 or any(type(value) is not int for value in pair):
+def checked_pair(what: str, pair: Pair, at_least: int) -> Pair:
+    """Two integers of Python or NumPy as two of Python; WnError unless they are of at least `at_least`."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(map(is_integer, pair)):
         raise WnError(f"{what} is {pair!r}: it must be a pair of integers (height, width)")
     if min(pair) < at_least:
         raise WnError(f"{what} is {pair}: both must be at least {at_least}")
+    return int(pair[0]), int(pair[1])
 
 
 class Sliding(NamedTuple):
@@ -46,6 +48,7 @@ def pad(xp: ModuleType, x: Array, padding: Pair) -> Array:
 def tiles(x: Array, window: Pair) -> list[Array]:
     """Return, for each place of the window in row-major order, what it sees of non-overlapping windows.
 
+    A tile is one place (i, j) of all windows: x[:, :, i::KH, j::KW], as far as whole windows reach.
     x: (P|1, C, H, W, B); each of the KH·KW views: (P|1, C, ⌊H/KH⌋, ⌊W/KW⌋, B).
     """
     height, width = (x.shape[2] // window[0]) * window[0], (x.shape[3] // window[1]) * window[1]

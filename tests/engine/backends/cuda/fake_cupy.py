@@ -78,7 +78,7 @@ class Nvrtc:
         self.options: dict[int, tuple[str, ...]] = {}
 
     def getVersion(self) -> tuple[int, int]:
-        """Return which version it is."""
+        """The version number."""
         return 13, 0
 
     def getSupportedArchs(self) -> tuple[int, ...]:
@@ -99,13 +99,13 @@ class Nvrtc:
         self.options[program] = options
 
     def getCUBIN(self, program: int) -> bytes:
-        """Return what became of it."""
+        """The compiled code: the dtype it is for stands for it."""
         (real,) = (one.removeprefix("-DREAL=") for one in self.options[program] if one.startswith("-DREAL="))
         (dtype,) = (name for name, kind in host.NAMES_OF_TYPES.items() if kind == real)
         return dtype.encode()
 
     def getProgramLog(self, program: int) -> str:
-        """Return what there is to say about it."""
+        """The log of the compiler."""
         return "nvrtc: error: invalid value for --gpu-architecture (-arch)"
 
     def destroyProgram(self, program: int) -> None:
@@ -237,7 +237,7 @@ class Stream:
         DEVICE.recording, DEVICE.kept = [], []
 
     def end_capture(self) -> Graph:
-        """Return what was recorded; the device's memory is as before."""
+        """The recorded graph; the device's memory is as before."""
         if DEVICE.recording is None:
             raise CUDARuntimeError("cudaErrorIllegalState")
         graph = Graph(DEVICE.recording, DEVICE.kept)

@@ -139,7 +139,7 @@ DEVICE = Device()
 
 
 def unwrapped(value: Any) -> Any:
-    """Return what NumPy is to compute with; TypeError for arrays of the host."""
+    """The array for NumPy to compute with; TypeError for arrays of the host."""
     if isinstance(value, DeviceArray):
         return value.there
     if isinstance(value, np.ndarray):

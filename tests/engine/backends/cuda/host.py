@@ -56,7 +56,7 @@ class HostKernel:
         assert self._launch(array, sizes, int(backwards)) == 0, f"{self.name}: some threads wait, others end"
 
     def _pointer(self, argument: Argument, kind: str) -> Any:
-        """Return where the argument's value stands, as CUDA wants it."""
+        """The address of the argument's value, as CUDA wants it."""
         if kind.startswith(("read ", "write ")):
             assert isinstance(argument, np.ndarray), f"{self.name} takes an array ({kind}), not {argument!r}"
             assert argument.dtype.name == kind.split()[1], f"{self.name} takes {kind}, not {argument.dtype}"

@@ -249,10 +249,10 @@ def test_loss(dtype: Any, population: int, classes: int, batch: int, seed: int, 
     for some in (None, weights):
         loss, found = LOSS.forward(CUDA, (), logits, labels, some)
         plain, expected = LOSS.forward(NUMPY, (), logits, labels, some)
-        assert some or same_bits(found.shares, expected.shares)
-        check_close(found.shares, expected.shares, batch, 2.0)
+        assert some or same_bits(found.a, expected.a)
+        check_close(found.a, expected.a, batch, 2.0)
         check_close(loss, plain, batch, 20.0 * size * batch)
-        check_close(found.log_probabilities, expected.log_probabilities, classes, 20.0 * size)
+        check_close(found.log_q, expected.log_q, classes, 20.0 * size)
         check_close(*backwards(LOSS, None, expected)[0], classes, 2.0)
     logits = logits.round(0)  # ties
     some = labels[: max(batch // 2, 1)]

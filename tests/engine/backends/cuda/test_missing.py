@@ -18,7 +18,7 @@ from wn.study.execution import executors
 
 
 def without(module: str, message: str, **parts: Any) -> Callable[[pytest.MonkeyPatch], None]:
-    """Return what puts a CuPy in place of which one part raises an error."""
+    """A patch that puts a CuPy in place of which one part raises an error."""
 
     def fail(*_: Any) -> Any:
         raise ImportError(f"{message}\nand more lines")

@@ -32,7 +32,7 @@ MOST_MEMBERS = 1024  # of a population
 
 
 class _Own(local):
-    """What each thread has of its own: a stream, and places on the device that what is done in it reads."""
+    """A thread's stream and device buffers."""
 
     def __init__(self, cupy: Any) -> None:
         self.stream: Any = None

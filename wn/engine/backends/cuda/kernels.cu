@@ -497,9 +497,9 @@ __device__ inline Moments moments(const REAL* x, i64 size, REAL unit) {
         const REAL deviation = x[i] * unit - centre;
         sum += deviation, squares += deviation * deviation;
     }
-    const REAL shift = block_sum(sum) / size, spread = block_sum(squares) / size - shift * shift;
+    const REAL shift = block_sum(sum) / size, variance = block_sum(squares) / size - shift * shift;
     pair(centre, shift, found.mean, found.residual);
-    found.variance = spread < 0 ? (REAL)0 : spread;
+    found.variance = variance < 0 ? (REAL)0 : variance;
     return found;
 }
 
@@ -517,13 +517,13 @@ KERNEL batch_norm(const REAL* rows, const REAL* gamma, const REAL* beta, REAL* y
         found = moments(x, s.size, unit);
         found.mean /= unit, found.residual /= unit, found.variance = found.variance / unit / unit;
     }
-    const REAL width = 1 / sqrt(found.variance + epsilon), centre = centre_of(found.mean, width);
-    const REAL scale = gamma[own] * width, shift = beta[own] - found.residual * scale;
+    const REAL row_inverse = 1 / sqrt(found.variance + epsilon), centre = centre_of(found.mean, row_inverse);
+    const REAL scale = gamma[own] * row_inverse, shift = beta[own] - found.residual * scale;
     for (i64 i = threadIdx.x; i < s.size; i += blockDim.x)
         y[blockIdx.x * s.size + i] = (x[i] - centre) * scale + shift;
     if (threadIdx.x == 0 && (s.rows_members > 1 || blockIdx.x < s.features))
         mean[from] = found.mean, residual[from] = found.residual, variance[from] = found.variance,
-        inverse[from] = width;
+        inverse[from] = row_inverse;
 }
 
 // Sums are taken of differences to one of the dy, as means are; the sum of x^ is 0.
@@ -532,20 +532,21 @@ KERNEL batch_norm_backward(const REAL* drows, const REAL* rows, const REAL* gamm
                            const Rows s) {
     const i64 from = row_of(s.rows_members, s.features), own = row_of(s.gamma_members, s.features);
     const REAL *x = rows + from * s.size, *dy = drows + blockIdx.x * s.size;
-    const REAL width = inverse[from], centre = centre_of(mean[from], width), tail = residual[from] * width;
+    const REAL row_inverse = inverse[from], centre = centre_of(mean[from], row_inverse);
+    const REAL tail = residual[from] * row_inverse;
     const REAL pivot = middle(dy, s.size);
     REAL products = 0, sum = 0;
     for (i64 i = threadIdx.x; i < s.size; i += blockDim.x) {
         const REAL difference = dy[i] - pivot;
-        products += difference * ((x[i] - centre) * width - tail), sum += difference;
+        products += difference * ((x[i] - centre) * row_inverse - tail), sum += difference;
     }
     products = block_sum(products), sum = block_sum(sum);
-    const REAL share = products / s.size, slope = -width * share, factor = gamma[own] * width;
-    REAL dmean, rest;
-    pair(pivot, sum / s.size, dmean, rest);
-    const REAL shift = tail * share - rest;
+    const REAL share = products / s.size, slope = -row_inverse * share, scale = gamma[own] * row_inverse;
+    REAL dmean, dresidual;
+    pair(pivot, sum / s.size, dmean, dresidual);
+    const REAL shift = tail * share - dresidual;
     for (i64 i = threadIdx.x; i < s.size; i += blockDim.x)
-        dx[blockIdx.x * s.size + i] = ((dy[i] - dmean) + (x[i] - centre) * slope + shift) * factor;
+        dx[blockIdx.x * s.size + i] = ((dy[i] - dmean) + (x[i] - centre) * slope + shift) * scale;
     if (threadIdx.x == 0) dgamma[blockIdx.x] = products, dbeta[blockIdx.x] = s.size * pivot + sum;
 }
 
@@ -561,9 +562,9 @@ KERNEL normalise(const REAL* rows, const REAL* mean, const REAL* scale, const RE
 KERNEL normaliser(const REAL* gamma, const REAL* beta, const REAL* mean, const REAL* residual, const REAL* variance,
                   REAL* centre, REAL* scale, REAL* shift, REAL* inverse, REAL epsilon, i64 size) {
     for EACH(i, size) {
-        const REAL width = 1 / sqrt(variance[i] + epsilon), factor = gamma[i] * width;
-        centre[i] = centre_of(mean[i], width), scale[i] = factor, shift[i] = beta[i] - residual[i] * factor;
-        inverse[i] = width;
+        const REAL row_inverse = 1 / sqrt(variance[i] + epsilon), factor = gamma[i] * row_inverse;
+        centre[i] = centre_of(mean[i], row_inverse), scale[i] = factor, shift[i] = beta[i] - residual[i] * factor;
+        inverse[i] = row_inverse;
     }
 }
 
@@ -585,10 +586,10 @@ KERNEL running_statistics(const REAL* old_mean, const REAL* old_residual, const 
 
 // ---- loss: a block has a member; grid: members ------------------------------------------------------------------------
 
-KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* shares, REAL* log_probabilities, REAL* values,
-                     int classes, int batch) {
+KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* a, REAL* log_q, REAL* values, int classes,
+                     int batch) {
     const REAL* x = logits + (i64)blockIdx.x * classes * batch;
-    REAL *y = log_probabilities + (i64)blockIdx.x * classes * batch, loss = 0;
+    REAL *y = log_q + (i64)blockIdx.x * classes * batch, loss = 0;
     for (int n = threadIdx.x; n < batch; n += blockDim.x) {
         REAL largest = x[n], sum = 0;
         for (int k = 1; k < classes; ++k) largest = x[k * batch + n] > largest ? x[k * batch + n] : largest;
@@ -596,7 +597,7 @@ KERNEL cross_entropy(const REAL* logits, const i64* labels, const REAL* shares, 
         const REAL logarithm = log(sum);
         for (int k = 0; k < classes; ++k) y[k * batch + n] = x[k * batch + n] - largest - logarithm;
         const bool known = labels[n] >= 0 && labels[n] < classes;
-        loss -= known ? y[labels[n] * batch + n] * shares[n] : (REAL)nan("");
+        loss -= known ? y[labels[n] * batch + n] * a[n] : (REAL)nan("");
     }
     loss = block_sum(loss);
     if (threadIdx.x == 0) values[blockIdx.x] = loss;
@@ -608,12 +609,12 @@ KERNEL accumulate(double* total, const REAL* values, double factor, i64 size) {
 }
 
 // Grid: rows (P K), parts of the batch.
-KERNEL cross_entropy_backward(const REAL* log_probabilities, const i64* labels, const REAL* shares, REAL* dlogits,
-                              int classes, int batch) {
+KERNEL cross_entropy_backward(const REAL* log_q, const i64* labels, const REAL* a, REAL* dlogits, int classes,
+                              int batch) {
     for EACH_SAMPLE(n, batch) {
         const i64 i = (i64)blockIdx.x * batch + n;
         const REAL hit = labels[n] == blockIdx.x % classes ? 1 : 0;
-        dlogits[i] = shares[n] * (exp(log_probabilities[i]) - hit);
+        dlogits[i] = a[n] * (exp(log_q[i]) - hit);
     }
 }
 

@@ -99,16 +99,16 @@ def cross_entropy_forward(
 ) -> tuple[Array, CrossEntropyCache]:
     """Labels are not looked at, which would stop the device: the loss of those that are none is NaN."""
     if class_weights is None:
-        shares = be.xp.full(len(labels), 1 / len(labels), logits.dtype)
+        a = be.xp.full(len(labels), 1 / len(labels), logits.dtype)
     else:
         weights = be.constant(class_weights, logits.dtype)[labels]
-        shares = weights / weights.sum()
-    logits, labels, shares = be.contiguous(logits, labels, shares)
-    (members, classes, batch), log_probabilities = logits.shape, be.xp.empty_like(logits)
+        a = weights / weights.sum()
+    logits, labels, a = be.contiguous(logits, labels, a)
+    (members, classes, batch), log_q = logits.shape, be.xp.empty_like(logits)
     losses = be.xp.empty(members, logits.dtype)
     launch = be.kernel("cross_entropy", logits.dtype, (members,), reducing(batch))
-    launch(logits, labels, shares, log_probabilities, losses, np.int32(classes), np.int32(batch))
-    return losses, CrossEntropyCache(log_probabilities, labels, shares)
+    launch(logits, labels, a, log_q, losses, np.int32(classes), np.int32(batch))
+    return losses, CrossEntropyCache(log_q, labels, a)
 
 
 def cross_entropy_backward(be: Device, dloss: None, cache: CrossEntropyCache) -> tuple[Array, tuple[()]]:

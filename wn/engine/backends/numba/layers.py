@@ -74,7 +74,7 @@ def linear_backward(
 
 
 def mask_arrays(be: KernelCalls, dy: Array, relu: Array | None) -> tuple[Array, Array]:
-    """What a kernel masks dy by, and where it puts that; arrays of no members where there is no ReLU."""
+    """The mask and the buffer of the masked gradient; arrays of no members where there is no ReLU."""
     if relu is None:
         return dy[:0], dy[:0]
     (y,) = be.contiguous(relu)
@@ -115,7 +115,7 @@ def convolution_backward(
     be: KernelCalls, dy: Array, cache: ConvolutionCache, need_dx: bool = True, relu: Array | None = None
 ) -> tuple[Array | None, ConvolutionParams]:
     """Each gradient by sums of slices or by columns, whichever is faster."""
-    dy, x, w = be.contiguous(masked(be, dy, relu), cache.x, cache.w)
+    dy, x, w = be.contiguous(gradient_before_relu(be, dy, relu), cache.x, cache.w)
     stride, sliding = cache.stride, (cache.stride, cache.padding)
     dw, db = be.empty((len(dy), *w.shape[1:]), dy.dtype), np.empty(dy.shape[:2], dy.dtype)
     if convolution.prefers_direct(dy.shape[1], stride[1]):
@@ -153,7 +153,7 @@ def relu_backward(be: KernelCalls, dy: Array, cache: ReluCache) -> tuple[Array, 
     return dx, ()
 
 
-def masked(be: KernelCalls, dy: Array, relu: Array | None) -> Array:
+def gradient_before_relu(be: KernelCalls, dy: Array, relu: Array | None) -> Array:
     """The gradient before a ReLU by a pass of its own, or dy where there is no ReLU."""
     return dy if relu is None else relu_backward(be, dy, ReluCache(relu))[0]
 
@@ -208,7 +208,7 @@ def average_pooling_backward(
 
 
 def pooled(be: KernelCalls, population: int, x: Array, window: Pair) -> Array:
-    """An array for what is found in windows of x."""
+    """An empty output of a pooling."""
     _, channels, height, width, batch = x.shape
     return be.empty((population, channels, height // window[0], width // window[1], batch), x.dtype)
 
@@ -256,7 +256,7 @@ def inference_forward(
 def normalising(
     be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
 ) -> tuple[tuple[Array, ...], Array]:
-    """x and the centre, scale and shift that it is to have, as kernels take them; and inverse."""
+    """x with the centre, scale and shift of its normalisation, and inverse."""
     be.not_repeatable("batch norm at inference")
     mean, variance, residual = running
     *given, inverse = normaliser(np, params, mean, residual, variance)
@@ -268,7 +268,7 @@ def inference_backward(
 ) -> tuple[Array, BatchNormParams]:
     """The sums by a kernel."""
     be.not_repeatable("batch norm at inference")
-    dy, x, gamma, mean, residual, _, inverse = be.contiguous(masked(be, dy, relu), *cache)
+    dy, x, gamma, mean, residual, _, inverse = be.contiguous(gradient_before_relu(be, dy, relu), *cache)
     grads = BatchNormParams(*(np.empty(dy.shape[:2], dy.dtype) for _ in range(2)))
     be.run(batch_norm.normalise_sums, rows(dy), rows(x), mean, residual, inverse, *grads)
     dx = rows(dy) * (gamma * inverse)[:, :, None]
@@ -289,13 +289,13 @@ def cross_entropy_forward(
     """The shares of samples, then the loss of each member."""
     check_labels(labels, logits.shape[1])
     logits, labels = be.contiguous(logits, labels)
-    shares = np.full(len(labels), 1 / len(labels), logits.dtype)
+    a = np.full(len(labels), 1 / len(labels), logits.dtype)
     if class_weights is not None:
         check_labels(labels, len(class_weights))
-        be.run(small.shares, labels, np.asarray(class_weights, logits.dtype), shares)
-    values, log_probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits)
-    be.run(loss.cross_entropy, logits, labels, shares, log_probabilities, values)
-    return values, CrossEntropyCache(log_probabilities, labels, shares)
+        be.run(small.shares, labels, np.asarray(class_weights, logits.dtype), a)
+    values, log_q = np.empty(len(logits), logits.dtype), np.empty_like(logits)
+    be.run(loss.cross_entropy, logits, labels, a, log_q, values)
+    return values, CrossEntropyCache(log_q, labels, a)
 
 
 @primitive

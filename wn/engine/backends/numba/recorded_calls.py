@@ -44,7 +44,7 @@ class RecordedCalls:
         self._last: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     def set(self, samples: Array, epoch: int, constants: Sequence[float]) -> None:
-        """Write what is different in this step to where the calls find it."""
+        """Write the step's samples, epoch and constants."""
         self.samples[:] = samples
         self.epoch[0] = epoch
         self.constants[:] = constants
@@ -78,7 +78,7 @@ class RecordedCalls:
             raise NotRecordable(self.refused)
 
     def finish(self) -> None:
-        """Do what was left for the end."""
+        """Run the deferred calls."""
         for function, arguments in self._last:
             PROCESS.call(function, arguments)
         self._calls += self._last

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wn.engine.backends.numpy import batch_norm, convolution, linear
-from wn.engine.backends.numpy.noise import fill_draws
+from wn.engine.backends.numpy.draws import fill_draws
 from wn.engine.backends.plain.base import Array, Backend, DrawKey
 from wn.engine.layers import batch_norm as batch_norm_layer
 from wn.engine.layers import convolution as convolution_layer

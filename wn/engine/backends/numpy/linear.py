@@ -29,7 +29,7 @@ def forward(be: Any, params: LinearParams, x: Array) -> tuple[Array, LinearCache
 def backward(
     be: Any, dy: Array, cache: LinearCache, need_dx: bool = True
 ) -> tuple[Array | None, LinearParams]:
-    """See `layers.linear`: a training's batches are what they are."""
+    """See `layers.linear`: training needs no tiles."""
     return linear.backward(be.xp, dy, cache, need_dx)
 
 

@@ -52,13 +52,14 @@ def forward_training(
     for item in numba.prange(sources * features):
         s, f = item // features, item % features
         row = rows[s, f]
-        centre, rest, spread = _moments(row)
-        width = one / np.sqrt(spread + rows.dtype.type(epsilon))
-        mean[s, f], residual[s, f], variance[s, f], inverse[s, f] = centre, rest, spread, width
-        centre = _centre(centre, width)
+        row_mean, row_residual, row_variance = _moments(row)
+        row_inverse = one / np.sqrt(row_variance + rows.dtype.type(epsilon))
+        mean[s, f], residual[s, f] = row_mean, row_residual
+        variance[s, f], inverse[s, f] = row_variance, row_inverse
+        centre = _centre(row_mean, row_inverse)
         for p in range(s, s + members):
-            scale = gamma[p % len(gamma), f] * width
-            shift = beta[p % len(beta), f] - rest * scale
+            scale = gamma[p % len(gamma), f] * row_inverse
+            shift = beta[p % len(beta), f] - row_residual * scale
             _normalise(row, centre, scale, shift, relu, y[p, f])
 
 
@@ -66,7 +67,7 @@ def forward_training(
 def backward_training(
     drows: Array,
     y: Array,
-    masked: Array,
+    dmade: Array,
     rows: Array,
     gamma: Array,
     mean: Array,
@@ -80,16 +81,16 @@ def backward_training(
 
     x̂ = (rows − mean − residual)·inverse. As Σ_n x̂ = 0, dgamma is summed from differences of drows too.
     drows, dx: (P, F, N); rows: (P|1, F, N); gamma, mean, residual, inverse: (P|1, F); dgamma, dbeta: (P, F).
-    Before a ReLU with output y they are those of masked, (P, F, N), which is drows where y > 0, else 0;
-    without one y and masked are (0, F, N).
+    Before a ReLU with output y they are those of dmade, (P, F, N), the gradient of what goes into it: drows
+    where y > 0, else 0; without a ReLU y and dmade are (0, F, N).
     """
     members, features, _ = drows.shape
     for item in numba.prange(members * features):
         p, f = item // features, item % features
         drow = drows[p, f]
-        if len(masked) > 0:
-            mask_to(masked[p, f], drow, y[p, f])
-            drow = masked[p, f]
+        if len(dmade) > 0:
+            mask_to(dmade[p, f], drow, y[p, f])
+            drow = dmade[p, f]
         statistics = mean[p % len(mean), f], residual[p % len(residual), f], inverse[p % len(inverse), f]
         row, factor = rows[p % len(rows), f], gamma[p % len(gamma), f]
         dgamma[p, f], dbeta[p, f] = _backward(drow, row, factor, *statistics, dx[p, f])
@@ -144,10 +145,10 @@ def normalise_sums(
     number = rows.dtype.type
     for item in numba.prange(members * features):
         p, f = item // features, item % features
-        width = inverse[p % len(inverse), f]
-        centre = _centre(mean[p % len(mean), f], width)
-        tail = residual[p % len(residual), f] * width
-        products, total = _sums(drows[p, f], rows[p % len(rows), f], number(0), centre, width, tail)
+        row_inverse = inverse[p % len(inverse), f]
+        centre = _centre(mean[p % len(mean), f], row_inverse)
+        tail = residual[p % len(residual), f] * row_inverse
+        products, total = _sums(drows[p, f], rows[p % len(rows), f], number(0), centre, row_inverse, tail)
         dgamma[p, f], dbeta[p, f] = number(products), number(total)
 
 
@@ -161,8 +162,8 @@ def _difference(value: Any, centre: Any) -> Any:
 
 
 @serial(FUSED)
-def _normalised(value: Any, centre: Any, width: Any, tail: Any) -> Any:
-    return (value - centre) * width - tail
+def _normalised(value: Any, centre: Any, inverse: Any, tail: Any) -> Any:
+    return (value - centre) * inverse - tail
 
 
 @serial(SUMS)
@@ -184,11 +185,11 @@ def _block_squares(values: Array, centre: Any) -> Any:
 
 
 @serial(SUMS)
-def _block_products(drow: Array, row: Array, pivot: Any, centre: Any, width: Any, tail: Any) -> Any:
+def _block_products(drow: Array, row: Array, pivot: Any, centre: Any, inverse: Any, tail: Any) -> Any:
     products, total = row.dtype.type(0), row.dtype.type(0)
     for n in range(len(row)):
         difference = _difference(drow[n], pivot)
-        products += difference * _normalised(row[n], centre, width, tail)
+        products += difference * _normalised(row[n], centre, inverse, tail)
         total += difference
     return products, total
 
@@ -232,10 +233,10 @@ def _backward(drow: Array, row: Array, gamma: Any, mean: Any, residual: Any, inv
     number, count = row.dtype.type, len(row)
     centre, tail, pivot = _centre(mean, inverse), residual * inverse, _middle(drow)
     products, total = _sums(drow, row, pivot, centre, inverse, tail)
-    dcentre, drest = _pair(pivot, number(total / count))
+    dmean, dresidual = _pair(pivot, number(total / count))
     share = number(products / count)
-    slope, shift, scale = -inverse * share, tail * share - drest, gamma * inverse
-    _normalise_backward(drow, row, dcentre, centre, slope, shift, scale, dx)
+    slope, shift, scale = -inverse * share, tail * share - dresidual, gamma * inverse
+    _normalise_backward(drow, row, dmean, centre, slope, shift, scale, dx)
     return number(products), number(count * np.float64(pivot) + total)
 
 
@@ -255,18 +256,18 @@ def _pair(a: Any, b: Any) -> Any:
 
 
 @serial()
-def _centre(mean: Any, width: Any) -> Any:
+def _centre(mean: Any, inverse: Any) -> Any:
     """Return the mean, or 0 where 1/√(variance + ε) is 0: x̂ is 0 then, though x − mean may be infinite."""
-    return mean if width > 0 else mean - mean
+    return mean if inverse > 0 else mean - mean
 
 
 @serial()
-def _sums(drow: Array, row: Array, pivot: Any, centre: Any, width: Any, tail: Any) -> Any:
-    """Return Σ_n (drow − pivot)·((row − centre)·width − tail) and Σ_n (drow − pivot), in float64."""
+def _sums(drow: Array, row: Array, pivot: Any, centre: Any, inverse: Any, tail: Any) -> Any:
+    """Return Σ_n (drow − pivot)·((row − centre)·inverse − tail) and Σ_n (drow − pivot), in float64."""
     products, total = np.float64(0), np.float64(0)
     for start in range(0, len(row), BLOCK):
         part = slice(start, start + BLOCK)
-        block_products, block_total = _block_products(drow[part], row[part], pivot, centre, width, tail)
+        block_products, block_total = _block_products(drow[part], row[part], pivot, centre, inverse, tail)
         products += block_products
         total += block_total
     return products, total
@@ -299,7 +300,7 @@ def _normalise(row: Array, centre: Any, scale: Any, shift: Any, relu: bool, y: A
 
 @serial(FUSED)
 def _normalise_backward(
-    drow: Array, row: Array, dcentre: Any, centre: Any, slope: Any, shift: Any, scale: Any, dx: Array
+    drow: Array, row: Array, dmean: Any, centre: Any, slope: Any, shift: Any, scale: Any, dx: Array
 ) -> None:
     for n in range(len(dx)):
-        dx[n] = ((drow[n] - dcentre) + (row[n] - centre) * slope + shift) * scale
+        dx[n] = ((drow[n] - dmean) + (row[n] - centre) * slope + shift) * scale

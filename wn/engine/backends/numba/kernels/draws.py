@@ -13,7 +13,7 @@ import numpy as np
 
 from wn import random
 from wn.engine.backends.numba.kernels.compile import parallel, serial
-from wn.engine.backends.numpy.noise import ids_for
+from wn.engine.backends.numpy.draws import ids_for
 from wn.engine.backends.plain.base import Array
 from wn.random import Purpose
 

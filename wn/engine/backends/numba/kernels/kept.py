@@ -18,7 +18,7 @@ from wn import random
 from wn.basics import numbers
 
 FOLDER = Path(__file__).parent
-# What kernels of other files are made from: test_kept_kernels.py looks for more.
+# What kernels of other files are made from: test_kept.py looks for more.
 SHARED = (
     FOLDER / "compile.py",
     FOLDER / "draws.py",

@@ -19,15 +19,15 @@ LOWEST = np.float32(-87)  # exp(x) is below 2e-38 from there on, and counts as 0
 
 
 @parallel()
-def cross_entropy(logits: Array, labels: Array, shares: Array, log_probabilities: Array, loss: Array) -> None:
-    """Write log softmax(logits) over the classes, and loss[p] = −Σ_n shares[n]·log softmax[p, label_n, n].
+def cross_entropy(logits: Array, labels: Array, a: Array, log_q: Array, loss: Array) -> None:
+    """Write log softmax(logits) over the classes, and loss[p] = −Σ_n a[n]·log softmax[p, label_n, n].
 
-    logits, log_probabilities: (P, K, B); labels: (B,) integers in 0 … K − 1; shares: (B,) in the dtype of the
-    logits; loss: (P,).
+    logits, log_q: (P, K, B); labels: (B,) integers in 0 … K − 1; a: (B,) in the dtype of
+    the logits; loss: (P,).
     """
     for p in numba.prange(len(logits)):
-        _log_softmax(logits[p], log_probabilities[p])
-        loss[p] = -_weighted_sum(log_probabilities[p], labels, shares)
+        _log_softmax(logits[p], log_q[p])
+        loss[p] = -_weighted_sum(log_q[p], labels, a)
 
 
 @serial()
@@ -54,26 +54,26 @@ def _log_softmax(logits: Array, y: Array) -> None:
 
 
 @serial()
-def _weighted_sum(log_probabilities: Array, labels: Array, shares: Array) -> Any:
-    """Return Σ_n shares[n]·log_probabilities[label_n, n], added in float64; NaN for a label out of range."""
+def _weighted_sum(log_q: Array, labels: Array, a: Array) -> Any:
+    """Return Σ_n a[n]·log_q[label_n, n], added in float64; NaN for a label out of range."""
     total = np.float64(0)
     for n in range(len(labels)):
-        known = 0 <= labels[n] < len(log_probabilities)
-        total += shares[n] * (log_probabilities[labels[n], n] if known else np.nan)
-    return log_probabilities.dtype.type(total)
+        known = 0 <= labels[n] < len(log_q)
+        total += a[n] * (log_q[labels[n], n] if known else np.nan)
+    return log_q.dtype.type(total)
 
 
 @parallel()
-def cross_entropy_backward(log_probabilities: Array, labels: Array, shares: Array, dlogits: Array) -> None:
-    """Write dlogits[p,k,n] = shares[n]·(exp(log_probabilities[p,k,n]) − [k = label_n]): (P, K, B)."""
+def cross_entropy_backward(log_q: Array, labels: Array, a: Array, dlogits: Array) -> None:
+    """Write dlogits[p,k,n] = a[n]·(exp(log_q[p,k,n]) − [k = label_n]): (P, K, B)."""
     members, classes, batch = dlogits.shape
     one, zero = dlogits.dtype.type(1), dlogits.dtype.type(0)
     for item in numba.prange(members * classes):
         p, k = item // classes, item % classes
         target = dlogits[p, k]
-        _exponential(log_probabilities[p, k], target)
+        _exponential(log_q[p, k], target)
         for n in range(batch):
-            target[n] = (target[n] - (one if labels[n] == k else zero)) * shares[n]
+            target[n] = (target[n] - (one if labels[n] == k else zero)) * a[n]
 
 
 # ---- exponentials ---------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def linear_backward(
     address: int,
     dy: Any,
     y: Any,
-    masked: Any,
+    dmade: Any,
     x: Any,
     w: Any,
     dx: Any,
@@ -121,15 +121,15 @@ def linear_backward(
     dy: (P, O, B); x: (P|1, I, B); w: (P|1, O, I); dx: (P, I, B), or (0, I, B) if it is not wanted;
     dw: (P, O, I); db: (P, O). All tiles are items of one loop: one thread may have those of dx, another
     those of dw.
-    Before a ReLU with output y they are the gradients of masked, (P, O, B), which is dy where y > 0, else 0;
-    without one y and masked are (0, O, B).
+    Before a ReLU with output y they are those of dmade, (P, O, B), the gradient of what goes into it: dy
+    where y > 0, else 0; without a ReLU y and dmade are (0, O, B).
     """
     members, outputs, _ = dy.shape
-    if len(masked) > 0:
+    if len(dmade) > 0:
         for item in prange(members * outputs):
             p, o = item // outputs, item % outputs
-            mask_to(masked[p, o], dy[p, o], y[p % len(y), o])
-        dy = masked
+            mask_to(dmade[p, o], dy[p, o], y[p % len(y), o])
+        dy = dmade
     dx_tiles = -(-dy.shape[2] // samples) if len(dx) > 0 else 0
     dw_tiles = -(-x.shape[1] // inputs)
     for item in prange((dx_tiles + dw_tiles) * members):  # a tile of a shared x: one member after the other

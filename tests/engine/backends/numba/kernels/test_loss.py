@@ -16,21 +16,21 @@ from wn.testing import assert_close, strategies
 BATCHES = st.integers(1, 9) | st.sampled_from([31, 32, 33, 133])
 
 
-def cross_entropy(logits: Any, labels: Any, shares: Any) -> tuple[Any, Any]:
+def cross_entropy(logits: Any, labels: Any, a: Any) -> tuple[Any, Any]:
     """(loss, log-probabilities)."""
-    values, log_probabilities = blank(logits.shape[:1], logits.dtype), blank(logits.shape, logits.dtype)
-    loss.cross_entropy(logits, labels, shares, log_probabilities, values)
-    return values, log_probabilities
+    values, log_q = blank(logits.shape[:1], logits.dtype), blank(logits.shape, logits.dtype)
+    loss.cross_entropy(logits, labels, a, log_q, values)
+    return values, log_q
 
 
 def log_softmax(logits: Any) -> Any:
     """Log-probabilities by the formula."""
-    return plain.forward(np, (), logits, np.zeros(logits.shape[2], int))[1].log_probabilities
+    return plain.forward(np, (), logits, np.zeros(logits.shape[2], int))[1].log_q
 
 
-def cross_entropy_backward(log_probabilities: Any, labels: Any, shares: Any) -> Any:
-    dlogits = blank(log_probabilities.shape, log_probabilities.dtype)
-    loss.cross_entropy_backward(log_probabilities, labels, shares, dlogits)
+def cross_entropy_backward(log_q: Any, labels: Any, a: Any) -> Any:
+    dlogits = blank(log_q.shape, log_q.dtype)
+    loss.cross_entropy_backward(log_q, labels, a, dlogits)
     return dlogits
 
 
@@ -41,12 +41,12 @@ def count_correct(logits: Any, labels: Any, groups: int = 1) -> Any:
 
 
 def example(shape: tuple[int, int, int], seed: int, dtype: Any, scale: float = 3) -> tuple[Any, Any, Any]:
-    """Logits (P, K, B), labels (B,), and shares (B,) whose sum is 1."""
+    """Logits (P, K, B), labels (B,), and a (B,) whose sum is 1."""
     generator = np.random.default_rng(seed)
     logits = (scale * generator.standard_normal(shape)).astype(dtype)
-    shares = generator.random(shape[2]) + 0.1
+    a = generator.random(shape[2]) + 0.1
     labels = generator.integers(0, shape[1], shape[2])
-    return logits, labels, (shares / shares.sum()).astype(dtype)
+    return logits, labels, (a / a.sum()).astype(dtype)
 
 
 # ---- loss -----------------------------------------------------------------------------------------------
@@ -57,16 +57,16 @@ def example(shape: tuple[int, int, int], seed: int, dtype: Any, scale: float = 3
 def test_loss_and_gradient_agree(
     dtype: Any, members: int, classes: int, batch: int, seed: int, scale: float
 ) -> None:
-    logits, labels, shares = example((members, classes, batch), seed, dtype, scale)
-    values, log_probabilities = cross_entropy(logits, labels, shares)
+    logits, labels, a = example((members, classes, batch), seed, dtype, scale)
+    values, log_q = cross_entropy(logits, labels, a)
     expected = log_softmax(logits)
-    expected_values = -(expected[:, labels, np.arange(batch)] * shares).sum(axis=1)
+    expected_values = -(expected[:, labels, np.arange(batch)] * a).sum(axis=1)
     size = 1 + float(np.abs(logits).max())
-    assert_close(log_probabilities, expected, reduction_length=classes, magnitude=size)
+    assert_close(log_q, expected, reduction_length=classes, magnitude=size)
     assert_close(values, expected_values, reduction_length=classes + batch, magnitude=size)
-    dlogits = cross_entropy_backward(expected, labels, shares)
-    expected = plain.backward(np, None, CrossEntropyCache(expected, labels, shares))[0]
-    assert_close(dlogits, expected, reduction_length=1, magnitude=shares)
+    dlogits = cross_entropy_backward(expected, labels, a)
+    expected = plain.backward(np, None, CrossEntropyCache(expected, labels, a))[0]
+    assert_close(dlogits, expected, reduction_length=1, magnitude=a)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -81,13 +81,13 @@ def test_logits_that_are_no_ordinary_numbers(dtype: Any) -> None:
         [-np.inf, 0, 1],
     ]
     logits = np.array(columns, dtype).T[None].copy()
-    labels, shares = np.array([0, 1, 2, 0, 1, 2]), np.full(6, 0.5, dtype)
-    values, log_probabilities = cross_entropy(logits, labels, shares)
+    labels, a = np.array([0, 1, 2, 0, 1, 2]), np.full(6, 0.5, dtype)
+    values, log_q = cross_entropy(logits, labels, a)
     with np.errstate(invalid="ignore"):
         expected = log_softmax(logits)
-    np.testing.assert_allclose(log_probabilities, expected, rtol=1e-6)
+    np.testing.assert_allclose(log_q, expected, rtol=1e-6)
     assert np.isnan(values).all()
-    dlogits = cross_entropy_backward(log_probabilities, labels, shares)
+    dlogits = cross_entropy_backward(log_q, labels, a)
     np.testing.assert_array_equal(np.isnan(dlogits[0]).any(axis=0), [False, False, True, True, True, False])
     np.testing.assert_array_equal(dlogits[0, :, 0], [0, 0, 0])
     assert dlogits[0, 0, 5] == 0  # exp(−∞)
@@ -96,17 +96,17 @@ def test_logits_that_are_no_ordinary_numbers(dtype: Any) -> None:
 @pytest.mark.parametrize(("dtype", "lowest"), [(np.float32, -87), (np.float64, -700)])
 def test_exponentials_are_rounded_only_once_or_twice(dtype: Any, lowest: float) -> None:
     x = np.concatenate([np.linspace(lowest, 0, 50_001), -np.logspace(-30, 1.9, 1000)])[1:].astype(dtype)
-    log_probabilities = np.stack([x, x])[None]
+    log_q = np.stack([x, x])[None]
     nothing_wanted = np.ones(len(x), np.int64)  # the label is class 1, so class 0 has dlogits = exp
-    y = cross_entropy_backward(log_probabilities, nothing_wanted, np.ones(len(x), dtype))[0, 0]
+    y = cross_entropy_backward(log_q, nothing_wanted, np.ones(len(x), dtype))[0, 0]
     relative = y.astype(np.float64) / np.exp(x.astype(np.float64)) - 1
     assert np.abs(relative).max() < 2 * np.finfo(dtype).eps
     assert y[-1001] == 1  # exp(0)
 
 
 def test_below_the_smallest_probability_there_is_none() -> None:
-    log_probabilities = np.array([[[-87.1, -88, -104, -1e30, -np.inf], 5 * [0.0]]], np.float32)
-    dlogits = cross_entropy_backward(log_probabilities, np.ones(5, np.int64), np.ones(5, np.float32))
+    log_q = np.array([[[-87.1, -88, -104, -1e30, -np.inf], 5 * [0.0]]], np.float32)
+    dlogits = cross_entropy_backward(log_q, np.ones(5, np.int64), np.ones(5, np.float32))
     assert same_bits(dlogits, np.zeros((1, 2, 5), np.float32))
 
 
@@ -143,32 +143,32 @@ def test_members_with_a_logit_that_is_not_finite_have_no_count(value: float) -> 
 # ---- independence ---------------------------------------------------------------------------------------
 
 
-def everything(logits: Any, labels: Any, shares: Any) -> tuple[Any, ...]:
-    values, log_probabilities = cross_entropy(logits, labels, shares)
-    dlogits = cross_entropy_backward(log_probabilities, labels, shares)
-    return values, log_probabilities, dlogits, count_correct(logits, labels)
+def everything(logits: Any, labels: Any, a: Any) -> tuple[Any, ...]:
+    values, log_q = cross_entropy(logits, labels, a)
+    dlogits = cross_entropy_backward(log_q, labels, a)
+    return values, log_q, dlogits, count_correct(logits, labels)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_members_do_not_matter_to_each_other(dtype: Any) -> None:
-    logits, labels, shares = example((3, 5, 73), 0, dtype)
-    together = everything(logits, labels, shares)
+    logits, labels, a = example((3, 5, 73), 0, dtype)
+    together = everything(logits, labels, a)
     for p in range(3):
-        alone = everything(logits[p : p + 1], labels, shares)
+        alone = everything(logits[p : p + 1], labels, a)
         assert all(same_bits(one, all_[p : p + 1]) for one, all_ in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_samples_do_not_matter_to_each_other(dtype: Any) -> None:
-    logits, labels, shares = example((2, 5, 73), 0, dtype)
-    _, log_probabilities, dlogits, _ = everything(logits, labels, shares)
+    logits, labels, a = example((2, 5, 73), 0, dtype)
+    _, log_q, dlogits, _ = everything(logits, labels, a)
     for start in range(1, 73, 5):
         some = np.ascontiguousarray(logits[:, :, start:])
-        found = everything(some, labels[start:], shares[start:])
-        assert same_bits(found[1], np.ascontiguousarray(log_probabilities[:, :, start:]))
+        found = everything(some, labels[start:], a[start:])
+        assert same_bits(found[1], np.ascontiguousarray(log_q[:, :, start:]))
         assert same_bits(found[2], np.ascontiguousarray(dlogits[:, :, start:]))
 
 
 def test_threads_do_not_matter() -> None:
-    logits, labels, shares = example((3, 10, 193), 0, np.float32)
-    check_threads(lambda: everything(logits, labels, shares))
+    logits, labels, a = example((3, 10, 193), 0, np.float32)
+    check_threads(lambda: everything(logits, labels, a))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from wn import random
 from wn.basics.errors import WnError
-from wn.engine.backends.numpy import noise as numpy_noise
-from wn.engine.backends.numpy.noise import fill_draws
+from wn.engine.backends.numpy import draws as numpy_draws
+from wn.engine.backends.numpy.draws import fill_draws
 from wn.random import Purpose
 
 WORDS = st.integers(0, 2**32 - 1)
@@ -59,7 +59,7 @@ def test_same_bits_as_the_plain_code(
     samples = (first + 7 * np.arange(batch)) % 2**32
     out = np.full((features, batch), np.nan, np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numpy_noise, "TILE", tile)
+        patch.setattr(numpy_draws, "TILE", tile)
         fill_draws(out, seed, samples, epoch, purpose, site, repetition, distribution)
     expected = random.standard_draws(
         np, seed, samples, features, epoch, purpose, site, repetition, distribution
@@ -92,9 +92,9 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_a_planted_bug_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One coefficient that is one unit in the last place off changes bits that the comparison sees."""
     samples = np.arange(500)
-    changed = [*numpy_noise.LOG]
+    changed = [*numpy_draws.LOG]
     changed[0] = np.nextafter(changed[0], np.float32(0))
-    monkeypatch.setattr(numpy_noise, "LOG", changed)
+    monkeypatch.setattr(numpy_draws, "LOG", changed)
     with pytest.raises(AssertionError):
         assert_same_bits(filled(8, samples), random.standard_draws(np, 1, samples, 8, 0, Purpose.TRAIN_ADD))
 

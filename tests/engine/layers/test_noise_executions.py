@@ -1,6 +1,6 @@
 """Noise in a population, executed once or R times, against the naive operators; planted bugs; streams.
 
-What every layer has to keep is tested in tests/engine/layers/test_noise.py, distributions in
+What every layer has to keep is tested in test_noise.py, distributions in
 tests/engine/test_noise_distribution.py.
 """
 
