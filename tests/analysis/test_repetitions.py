@@ -103,6 +103,9 @@ def test_the_optimal_map_is_at_least_as_good_as_each_published_one(network: str)
 def test_sites_that_no_noise_harms_are_executed_once() -> None:
     assert optimal([1.0, math.inf, 2.0], 9)[1] == 1
     assert allocate(UNIFORM, [1.0, math.inf, 2.0], 9) == (3, 3, 3)
+    for scheme in set(SCHEMES) - {UNIFORM, "inverse_log10"}:
+        assert allocate(scheme, [1.5, 3.0, math.inf, 0.5], 12)[2] == 1, scheme
+    assert allocate("sqrt", [math.inf, math.inf], 4) == (2, 2)
 
 
 def test_argsort_is_not_the_rank() -> None:

@@ -1,12 +1,11 @@
 """The pages of the claims: their tables and pictures are made of committed tables, by this script alone.
 
     python -m tests.checks.claim_pages gather STUDY NAME    # a finished study → docs/claims/tables/NAME.*.csv
-    python -m tests.checks.claim_pages                      # tables → pictures and the blocks of
-    docs/claims/*.md python -m tests.checks.claim_pages --check              # nothing is written; exit code 1
-    if a page is not up to date
+    python -m tests.checks.claim_pages                      # tables → pictures and blocks of docs/claims/*.md
+    python -m tests.checks.claim_pages --check              # exit code 1 if a page is not up to date
 
-A block of a page stands between `<!-- made: KIND NAME … -->` and `<!-- end -->`, where KIND is a function
-below and NAME a study whose tables were gathered.
+A block of a page stands between `<!-- made: KIND NAME … -->` and `<!-- end -->`: KIND is a function below,
+NAME a study whose tables were gathered.
 """
 
 import argparse
@@ -261,7 +260,7 @@ def _signed(values: tuple[float, float, float]) -> str:
 def findings(name: str, page: "Page", claim: str = "", *_: str) -> str:
     """What the check of a claim finds in the tables, a line each."""
     found = CLAIMS[claim](gathered(name))
-    return "\n".join(f"- {'shown' if one.holds else '**not shown**'}: {one.text}" for one in found)
+    return "\n".join(f"- {one.word}: {one.text}" for one in found)
 
 
 def _interval(values: tuple[float, float, float]) -> str:

@@ -30,10 +30,18 @@ NOISE_IN_FRONT = ("input",)  # C2: no weights before the noise
 
 
 class Finding(NamedTuple):
-    """A statement about tables, and whether they show it."""
+    """A statement about tables, and whether they show it; an exception is not expected to."""
 
     holds: bool
     text: str
+    exception: bool = False
+
+    @property
+    def word(self) -> str:
+        """What is said of it."""
+        if self.exception:
+            return "no gain, as expected" if self.holds else "not as expected"
+        return "shown" if self.holds else "not shown"
 
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
@@ -78,10 +86,11 @@ def c1(tables: Tables) -> list[Finding]:
     for (model, _, noise, site), phases in places(tables["midpoints"]).items():
         before, after = phases["inference"], phases["training"]
         ratio, low, high = gain(before, after)
-        expected = high >= 1 if (noise, site) in NO_GAIN else low > 1
+        exception = (noise, site) in NO_GAIN
+        holds = low <= 1 <= high if exception else low > 1
         text = "never falls" if ratio == math.inf else f"× {ratio:.2f} [{low:.2f}, {high:.2f}]"
         head = f"{model} {noise} {site}: {number(before, 'midpoint'):.3g}"
-        findings.append(Finding(expected, f"{head} {text}"))
+        findings.append(Finding(holds, f"{head} {text}", exception))
     return findings
 
 
@@ -165,7 +174,7 @@ def c4(tables: Tables) -> list[Finding]:
     findings = []
     pairs = zip(growth["false", "fc1", sigma], growth["true", "fc1", sigma], strict=True)
     mean, low, high = (math.exp(x) for x in interval(free - clamped for free, clamped in pairs))
-    text = f"fc1, σ {sigma:.3g}: ‖w‖ free / clamped {mean:.2f} [{low:.2f}, {high:.2f}]"
+    text = f"fc1, σ {sigma:.3g}: growth of ‖w‖, free / clamped {mean:.2f} [{low:.2f}, {high:.2f}]"
     findings.append(Finding(low > 1, text))
     free, clamped = accuracy["false", sigma], accuracy["true", sigma]
     mean, low, high = interval(a - b for a, b in zip(free, clamped, strict=True))
@@ -175,7 +184,7 @@ def c4(tables: Tables) -> list[Finding]:
 
 
 def c5(tables: Tables) -> list[Finding]:
-    """In LeNet-5 sites differ by an order of magnitude, and the lowest is among the first three."""
+    """In LeNet-5 sites differ by 10 times with batch norm, 4 times without, and the lowest is early."""
     findings = []
     for batch_norm, times in (("sites", 10.0), ("none", 4.0)):
         rows = [
@@ -248,7 +257,7 @@ def shown(claim: str, out: Path) -> bool:
     wn("study", "report", str(folder))
     findings = CLAIMS[claim](tables_of(folder / "tables"))
     for finding in findings:
-        print(f"{claim} {'ok ' if finding.holds else 'NOT'} {finding.text}", flush=True)
+        print(f"{claim} {finding.word}: {finding.text}", flush=True)
     return bool(findings) and all(finding.holds for finding in findings)
 
 

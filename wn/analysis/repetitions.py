@@ -63,7 +63,7 @@ def allocate(scheme: str, midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
     """The map of a scheme: "optimal", "uniform", or one of the authors' in SCHEMES.
 
     midpoints: (S,) > 0 or inf; budget ≥ S, the sum of the map. Raises WnError for an unknown scheme, for
-    other values, and where a scheme has no weights for the midpoints (1 in `inverse_log10`, inf in most).
+    other values, and where a scheme has no weight for a midpoint (1 in `inverse_log10`).
     """
     if scheme == OPTIMAL:
         return optimal(midpoints, budget)
@@ -72,8 +72,12 @@ def allocate(scheme: str, midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
             f"unknown scheme of repetitions {scheme!r}: allowed are {OPTIMAL}, {', '.join(SCHEMES)}"
         )
     mu = _checked(midpoints)
+    finite = np.isfinite(mu)
+    weights = np.zeros(mu.size)  # a site that no noise harms is executed once
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = SCHEMES[scheme](mu)
+        weights[finite] = SCHEMES[scheme](mu[finite]) if finite.any() else 0
+    if scheme == UNIFORM:
+        weights[:] = 1
     if not np.isfinite(weights).all():
         sites = [site for site, value in enumerate(weights.tolist()) if not math.isfinite(value)]
         raise WnError(

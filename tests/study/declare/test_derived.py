@@ -69,7 +69,7 @@ def test_before_midpoints_are_known_such_an_entry_is_clean_networks_alone() -> N
 
 
 def test_sigma_alone_may_be_the_midpoint() -> None:
-    text = '[[noise]]\nkind = "additive"\nsigma = "midpoint"\nwhere = "global"\nrepetitions = [1, 2]\n'
+    text = '[[noise]]\nkind = "additive"\nsigma = "midpoint"\nwhere = "global"\nphases = "inference"\nrepetitions = [1, 2]\n'
     made = explicit(parse_study(BASE + AT_ALL + text), midpoints)
     assert [(keys.sigma, keys.repetitions, keys.label) for keys in made.noise[1:]] == [
         (0.5, [1, 2], None),
@@ -86,7 +86,7 @@ def test_part_of_a_study_keeps_its_derived_entries() -> None:
     ("text", "message"),
     [
         (WALK + MAPS, r"noise\[1\].sigma: needs midpoints of fashion-mini mlp-64 batch norm sites: an entry"),
-        (AT_ALL + MAPS, r'noise\[1\].allocation: needs midpoints .* where = "each", the phase inference'),
+        (AT_ALL + MAPS, r'noise\[1\].allocation: needs midpoints .* where = "each", phase inference'),
         (WALK + AT_ALL + MAPS + "clamp_weights = true\n", r"noise\[2\].sigma: needs midpoints"),
         (WALK + 'batch_norm = "none"\n' + AT_ALL + MAPS, r"noise\[2\].allocation: needs midpoints"),
         (WALK + "mean = 1.0\n" + AT_ALL + MAPS, r"noise\[2\].allocation: needs midpoints"),
@@ -103,6 +103,15 @@ def test_part_of_a_study_keeps_its_derived_entries() -> None:
             WALK + AT_ALL + MAPS.replace('allocation = ["uniform", "optimal", "inverse_sqrt"]', ""),
             "go together",
         ),
+        (WALK + AT_ALL + MAPS + 'label = "mine"\n', r"noise\[2\].label: leave it out: .* its scheme"),
+        (WALK + AT_ALL + MAPS.replace('phases = "inference"', ""), r"noise\[2\].phases: .* inference alone"),
+        (
+            WALK + AT_ALL + MAPS.replace('"2x"', '"1x"'),
+            r"noise\[2\].budget: '1x' is one execution of each site",
+        ),
+        (WALK + AT_ALL + MAPS.replace('"2x"', '"3X"'), r"noise\[2\].budget: budget '3X'"),
+        (WALK + 'label = "a, b"\n', r"noise\[0\].label: 'a, b': a label is text without commas"),
+        (WALK + 'label = " "\n', r"noise\[0\].label: ' '"),
         (WALK + AT_ALL + MAPS.replace('where = "global"', ""), r'noise\[2\].where: .* where = "global"'),
         (WALK + AT_ALL + MAPS + "repetitions = 2\n", r"noise\[2\].repetitions: leave it out"),
         (WALK + AT_ALL + MAPS.replace('"additive"', '"none"'), "goes with the kinds"),

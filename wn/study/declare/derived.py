@@ -82,11 +82,19 @@ def _explicit(
         return
     sites = network.network.site_names
     mu = [_midpoint(network, midpoints, name) for name in sites]
-    budgets = [budget_of(text, len(sites)) for text in as_axis("budget", entry.keys.budget)]
+    with at(f"{entry.path}.budget"):
+        budgets = [_budget(text, len(sites)) for text in as_axis("list", entry.keys.budget)]
     for scheme in as_axis("allocation", entry.keys.allocation):
         with at(f"{entry.path}.allocation"):
             maps = [list(allocate(scheme, mu, budget)) for budget in dict.fromkeys(budgets)]
-        yield msgspec.structs.replace(keys, label=keys.label or scheme, repetition_maps=maps)
+        yield msgspec.structs.replace(keys, label=scheme, repetition_maps=maps)
+
+
+def _budget(text: str | int, sites: int) -> int:
+    budget = budget_of(text, sites)
+    if budget == sites:
+        raise WnError(f"{text!r} is one execution of each site: that is noise without repetitions; give more")
+    return budget
 
 
 def _midpoint(network: StudyNetwork, midpoints: Mapping[str, float], place: str) -> float:
@@ -117,7 +125,7 @@ def check(spec: StudySpec) -> None:
                 if entry.covers(network) and not _is_served(entry, entries, network, where):
                     raise WnError(
                         f"{entry.path}.{key}: needs midpoints of {_named(network)}: an entry with "
-                        f'kind = "{entry.keys.kind}", where = "{where}", the phase inference, and else alike'
+                        f'kind = "{entry.keys.kind}", where = "{where}", phase inference, the other keys alike'
                     )
 
 
@@ -129,12 +137,21 @@ def _check_keys(entry: StudyNoise) -> None:
                 f'{entry.path}.{name}: allocation and budget go together: ["optimal"] and ["3x"], say'
             )
     if keys.where != GLOBAL:
-        raise WnError(f'{entry.path}.where: entries made of midpoints go with where = "{GLOBAL}"')
+        raise WnError(
+            f'{entry.path}.where: entries with an allocation or σ at the midpoint go with where = "{GLOBAL}"'
+        )
     for name in ("repetitions", "repetition_maps"):
         if keys.allocation is not None and getattr(keys, name) is not None:
             raise WnError(
                 f"{entry.path}.{name}: leave it out: the allocation says how often each site is executed"
             )
+    if keys.allocation is not None and keys.label is not None:
+        raise WnError(f"{entry.path}.label: leave it out: that of an allocation is its scheme")
+    if entry.phases != (INFERENCE,):
+        raise WnError(
+            f"{entry.path}.phases: allocations and σ at the midpoint have the phase {INFERENCE} alone, "
+            "where their midpoints are found"
+        )
     if keys.sigma is None or keys.kind in ("none", "mixed-direct"):
         raise WnError(f"{entry.path}.kind: allocation goes with additive, multiplicative and mixed noise")
 
@@ -156,5 +173,7 @@ def _operator(entry: StudyNoise) -> NoiseSpec:
     )
     found = resolved(entry.path, once)
     if len(found) > 1:
-        raise WnError(f"{entry.path}: entries made of midpoints have one operator: give one ratio, order, …")
+        raise WnError(
+            f"{entry.path}: entries with an allocation or σ at the midpoint have one operator: give one ratio, order, …"
+        )
     return found[0]

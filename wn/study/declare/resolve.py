@@ -192,6 +192,7 @@ def noise_entries(spec: StudySpec) -> tuple[StudyNoise, ...]:
 def _noise_entry(spec: StudySpec, path: str, keys: NoiseKeys) -> StudyNoise:
     operators.check_kind(path, keys)
     _check_filters(spec, path, keys)
+    _check_label(path, keys.label)
     _check_number(f"{path}.repeats", keys.repeats, MOST)
     clampings = keys.clamp_weights
     shared = keys.phases is None
@@ -210,6 +211,12 @@ def _noise_entry(spec: StudySpec, path: str, keys: NoiseKeys) -> StudyNoise:
         if clampings is None
         else as_axis(f"{path}.clamp_weights", clampings),
     )
+
+
+def _check_label(path: str, label: str | None) -> None:
+    """Raise WnError for a label that tables and pictures can't have: they list several, parted by commas."""
+    if label is not None and (not label.strip() or "," in label or not label.isprintable()):
+        raise WnError(f"{path}.label: {label!r}: a label is text without commas and control characters")
 
 
 def _phases(path: str, phases: str | list[str] | None) -> tuple[str, ...]:
