@@ -69,7 +69,7 @@ def test_before_midpoints_are_known_such_an_entry_is_clean_networks_alone() -> N
 
 
 def test_sigma_alone_may_be_the_midpoint() -> None:
-    text = '[[noise]]\nkind = "additive"\nsigma = "midpoint"\nwhere = "global"\nphases = "inference"\nrepetitions = [1, 2]\n'
+    text = AT_ALL.replace('"0.1:100:4"', '"midpoint"') + "repetitions = [1, 2]\n"
     made = explicit(parse_study(BASE + AT_ALL + text), midpoints)
     assert [(keys.sigma, keys.repetitions, keys.label) for keys in made.noise[1:]] == [
         (0.5, [1, 2], None),
@@ -107,7 +107,7 @@ def test_part_of_a_study_keeps_its_derived_entries() -> None:
         (WALK + AT_ALL + MAPS.replace('phases = "inference"', ""), r"noise\[2\].phases: .* inference alone"),
         (
             WALK + AT_ALL + MAPS.replace('"2x"', '"1x"'),
-            r"noise\[2\].budget: '1x' is one execution of each site",
+            r"noise\[2\].budget: '1x' is one execution",
         ),
         (WALK + AT_ALL + MAPS.replace('"2x"', '"3X"'), r"noise\[2\].budget: budget '3X'"),
         (WALK + 'label = "a, b"\n', r"noise\[0\].label: 'a, b': a label is text without commas"),

@@ -125,7 +125,7 @@ def check(spec: StudySpec) -> None:
                 if entry.covers(network) and not _is_served(entry, entries, network, where):
                     raise WnError(
                         f"{entry.path}.{key}: needs midpoints of {_named(network)}: an entry with "
-                        f'kind = "{entry.keys.kind}", where = "{where}", phase inference, the other keys alike'
+                        f'kind = "{entry.keys.kind}", where = "{where}", phase inference, other keys alike'
                     )
 
 
@@ -174,6 +174,6 @@ def _operator(entry: StudyNoise) -> NoiseSpec:
     found = resolved(entry.path, once)
     if len(found) > 1:
         raise WnError(
-            f"{entry.path}: entries with an allocation or σ at the midpoint have one operator: give one ratio, order, …"
+            f"{entry.path}: allocations and σ at the midpoint have one operator: give one ratio, order, …"
         )
     return found[0]

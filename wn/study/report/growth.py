@@ -7,6 +7,7 @@ import numpy as np
 
 from wn.analysis.weights import STATISTICS
 from wn.study.report.found import Found, Setting, mean_line, trained
+from wn.study.tables.fit import FittedCurve
 from wn.study.tables.results import with_growth
 from wn.walking.pictures.panels import Line, lines
 from wn.walking.report.page import Picture, Section, Table
@@ -33,7 +34,8 @@ _BOUND = (
     "this is how many are at an end."
 )
 
-Values = dict[tuple[str, str], dict[float, list[float]]]  # by place and layer, by σ: a value for each repeat
+Levels = dict[float, list[float]]  # by σ: a value for each repeat
+Values = dict[tuple[str, str], Levels]  # by place and layer
 
 
 def growth_sections(found: Found) -> Iterator[Section]:
@@ -47,9 +49,9 @@ def growth_sections(found: Found) -> Iterator[Section]:
     for setting in found.settings:
         growth, share = _values(setting, units, GROWTH), _values(setting, units, AT_BOUND)
         if growth:
-            grown += _parts(growth, setting.title, "‖w‖ / clean ‖w‖", 1.0)
+            grown += _parts(growth, setting, "‖w‖ / clean ‖w‖", 1.0)
         if any(max(map(max, levels.values())) > SEEN for levels in share.values()):
-            bound += _parts(share, setting.title, "share of |w| ≥ 1", None)
+            bound += _parts(share, setting, "share of |w| ≥ 1", None)
     if grown:
         yield Section("Growth of weights", [_TEXT], grown)
     if bound:
@@ -67,25 +69,29 @@ def _values(setting: Setting, units: dict[int, list[Any]], statistic: int) -> Va
     return values
 
 
-def _parts(values: Values, title: str, what: str, level: float | None) -> Iterator[Picture | Table]:
-    """A picture if there are several σ, and a table of the values at the largest one."""
+def _parts(values: Values, setting: Setting, what: str, level: float | None) -> Iterator[Picture | Table]:
+    """A picture if there are several σ, and a table of the values at the largest σ up to the midpoint."""
     panels: dict[str, dict[str, Line]] = {}
     for (place, layer), levels in values.items():
         panels.setdefault(place, {})[layer] = mean_line(levels)
     if any(line.x.size > 1 for panel in panels.values() for line in panel.values()):
         figure = lines(panels, "noise level σ in training", what, log_y=level is not None, level=level)
-        yield Picture(figure, f"{title}: {what}, after the last epoch.")
+        yield Picture(figure, f"{setting.title}: {what}, after the last epoch.")
     layers = list(dict.fromkeys(layer for _, layer in values))
     rows = [
-        [place, _largest(panel), *(_last(panel.get(layer)) for layer in layers)]
-        for place, panel in panels.items()
+        _row(fit, {x: values[place, x] for x in layers if (place, x) in values}, place, layers)
+        for place, fit in trained(setting)
+        if place in panels
     ]
-    yield Table(f"{title}: {what}, at the largest σ", ("place of the noise", "σ", *layers), rows)
+    caption = f"{setting.title}: {what}, at the largest σ up to the midpoint in training"
+    yield Table(caption, ("place of the noise", "σ", "accuracy", *layers), rows)
 
 
-def _largest(panel: dict[str, Line]) -> float:
-    return max(float(line.x[-1]) for line in panel.values())
-
-
-def _last(line: Line | None) -> float | None:
-    return None if line is None else float(line.y[-1])
+def _row(fit: FittedCurve, values: dict[str, Levels], place: str, layers: list[str]) -> list[Any]:
+    """σ, accuracy, and the mean of each layer there: beyond the midpoint networks no longer learn."""
+    levels = sorted({sigma for of_layer in values.values() for sigma in of_layer})
+    below = [sigma for sigma in levels if not sigma > fit.midpoint.midpoint]  # all, if it is not reached
+    sigma = max(below or levels[:1])
+    accuracy = [point[-1] for point in fit.points if point[0] == sigma]
+    means = [float(np.mean(values[x][sigma])) if sigma in values.get(x, {}) else None for x in layers]
+    return [place, sigma, float(np.mean(accuracy)) if accuracy else None, *means]
