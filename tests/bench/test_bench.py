@@ -39,7 +39,7 @@ class Clock:
         self.worked: list[str] = []
 
     def work(self, name: str, seconds: list[float]) -> Callable[[], None]:
-        """Return work that takes so many seconds at each call."""
+        """Work that takes the given seconds at each call."""
         left = iter(seconds)
 
         def run() -> None:

@@ -45,7 +45,10 @@ class Finding(NamedTuple):
 
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval of numbers by Student's t; without bounds for a single one."""
+    """Mean and 95 % interval of numbers by Student's t; without bounds for a single one.
+
+    Written apart from `wn.analysis.intervals`: a check is not to share the mistakes of what it checks.
+    """
     x = np.array(list(values))
     mean = float(x.mean())
     if x.size < 2:

@@ -56,7 +56,7 @@ class Study(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a driver is killed: so many seconds after so many units are finished."""
+    """When a driver is killed: seconds after a number of units is finished."""
 
     units: int
     seconds: float

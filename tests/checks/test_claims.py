@@ -5,7 +5,20 @@ import math
 
 import pytest
 
-from tests.checks.claims import NO_GAIN, Tables, c1, c2, c3, c4, c5, c6, gain, interval, layers_before
+from tests.checks.claims import (
+    NO_GAIN,
+    Finding,
+    Tables,
+    c1,
+    c2,
+    c3,
+    c4,
+    c5,
+    c6,
+    gain,
+    interval,
+    layers_before,
+)
 
 
 def midpoint(
@@ -18,7 +31,7 @@ def midpoint(
     return head | {"midpoint": middle, "ci_low": low, "ci_high": high, "reason": reason, "site": "1"} | cells
 
 
-def holds(findings: list) -> list[bool]:  # type: ignore[type-arg]
+def holds(findings: list[Finding]) -> list[bool]:
     assert findings
     return [finding.holds for finding in findings]
 

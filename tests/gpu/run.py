@@ -24,7 +24,7 @@ from wn.engine import backends, models
 
 TESTS = 200  # seconds for the tests
 PARITY, KERNELS, ALL = 400, 500, 570  # seconds from the start: what is not begun by then is missing
-# How many times the speed of peers a population of so many networks is asked for
+# The speed asked for, in units of the peers', by the size of the population
 TARGETS = {"torch eager, one after the other": 10.0, f"torch.func.vmap, {bench.MEMBERS} networks": 2.0}
 
 Figures = dict[str, Any]

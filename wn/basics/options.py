@@ -71,6 +71,7 @@ def with_keywords(
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if rest or one.kind != one.VAR_KEYWORD]
         # `inspect.signature` reads it; the type of functions does not know it
+        # inspect reads this attribute, which the types of functions do not know
         function.__signature__ = signature.replace(parameters=[*shown, *own])  # type: ignore[attr-defined]
         return function
 

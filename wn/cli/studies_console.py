@@ -265,7 +265,7 @@ def _print_accuracies(console: Console, groups: Sequence[Any], title: str, words
 
 
 def batched(names: Iterable[str], most: int) -> Iterator[list[str]]:
-    """Names in lists of at most so many."""
+    """Names in lists of at most `most`."""
     left = iter(names)
     while part := list(islice(left, most)):
         yield part

@@ -101,7 +101,7 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
 
 
 def measure(walked: Walk, be: Backend, threads: int | None, progress: ProgressCallback | None) -> None:
-    """Do all jobs of a walk on so many processors; WnError if nothing has a result.
+    """Do all jobs of a walk on `threads` processors; WnError if nothing has a result.
 
     `progress` is told of (finished, all) member-epochs, or of saved networks.
     """

@@ -24,7 +24,7 @@ def of(preset: str) -> list[dict[str, object]]:
 
 
 def test_the_facts_are_those_of_all_files() -> None:
-    """The runs of each file are the product of its axes, all together as many as ever counted."""
+    """The runs of each file are the product of its axes, and their sum is the known total."""
     assert len({file["path"] for file in FILES}) == len(FILES) == 52
     assert sum(file["runs"] for file in FILES) == 635_120
     assert {file["path"]: authors.runs_of(file) for file in FILES} == {f["path"]: f["runs"] for f in FILES}
@@ -90,7 +90,7 @@ def test_repetition_maps_are_those_of_the_files() -> None:
     models = {"mlp-64": "mlp", "lenet5": "lenet5"}
     expected = {}
     for file in of("multi-execution"):
-        for noise in file["noise"]:  # type: ignore[attr-defined]  # a list of tables
+        for noise in file["noise"]:  # type: ignore[attr-defined]  # TOML gives object: here a list of tables
             if "budgets" in noise:
                 (batch_norm,) = noise["batch_norm"]
                 key = (file["data"], models[str(file["model"])], batch_norm, noise["label"])

@@ -85,9 +85,10 @@ MLP, LENET5, CNN = 8 + 11, 12 + 16, 8 + 11  # sites, without and with batch norm
 
 
 def walking_units(mnist: int, others: int, uncovered: tuple[str, ...] = ()) -> int:
-    """Noisy units at so many σ per site: both phases; repeats: MNIST 5, CIFAR-10 LeNet-5 5, all others 3.
+    """The number of noisy units in both phases, given the numbers of σ per site.
 
-    MLPs learn all five data sets, LeNet-5 the four of images, CNN-S Speech Commands.
+    Repeats: 5 of MNIST and of LeNet-5 on CIFAR-10, 3 of all others. MLPs learn all five data
+    sets, LeNet-5 the four of images, CNN-S Speech Commands.
     """
     grey = 5 * mnist * (MLP + LENET5)
     colour = others * (3 * MLP + 5 * LENET5)

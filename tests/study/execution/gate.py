@@ -44,7 +44,7 @@ def open_gate(folder: Path) -> None:
 
 
 def waiting(folder: Path, workers: int) -> Callable[[], bool]:
-    """Whether so many workers wait, or have waited, at the gate."""
+    """Whether this number of workers waits, or has waited, at the gate."""
     return lambda: len(list(gate_of(folder).glob("waiting-*"))) >= workers
 
 

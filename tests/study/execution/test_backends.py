@@ -49,7 +49,7 @@ def used(executor: Immediate) -> set[str]:
 
 
 def as_before(folder: Path, mixed: int = 0) -> None:
-    """Make a folder like one from before backends were recorded, with so many units of numba."""
+    """Make a folder like one from before backends were recorded, with `mixed` units of Numba."""
     db = sqlite3.connect(folder / "study.sqlite")
     with db:
         db.execute("DELETE FROM meta WHERE name = ?", (BACKEND,))

@@ -44,7 +44,7 @@ class Stop(BaseException):
 
 
 def stopped_after(steps: int, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a task until its checkpoint was written so many times."""
+    """Run a task until its checkpoint was written a number of times."""
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", stopping_after(steps))
         with pytest.raises(Stop):
@@ -52,7 +52,7 @@ def stopped_after(steps: int, task: Task, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def stopping_after(steps: int) -> Callable[..., None]:
-    """What saves checkpoints, and stops the training after so many."""
+    """What saves checkpoints, and stops the training after a number of them."""
     left, save = [steps], Checkpoint.save
 
     def saving(self: Checkpoint, *arguments: Any) -> None:

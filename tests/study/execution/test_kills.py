@@ -230,7 +230,7 @@ if __name__ == "__main__":
 def test_a_full_disk(
     whole: Path, tmp_path: Path, model: str, size: int, what: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Files end at so many bytes; when there is room again, the same command goes on."""
+    """Files end at a limit in bytes; when there is room again, the same command goes on."""
     text = TINY.replace("mlp-8", model)
     (tmp_path / "tiny.toml").write_text(text)
     said = output(FULL, tmp_path, size, code=2)

@@ -7,6 +7,7 @@ from wn.analysis.binarisation import of_activations, of_weights
 from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.engine import backends, models, noise
+from wn.engine.backends.plain.base import Backend
 from wn.engine.training import Population, TrainSettings, evaluate, train
 from wn.walking.observed.binarised import of_layers, of_site
 from wn.walking.setup import Setup
@@ -42,7 +43,7 @@ def standardised(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((x - mean) / std, np.float32)
 
 
-def forward(be, network: Population, values: np.ndarray, site: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def forward(be: Backend, network: Population, values: np.ndarray, site: int) -> np.ndarray:
     """Logits (K, B) from activations at a site, by plain matrix products."""
     x = values.reshape(-1, values.shape[-1]).astype(np.float64)
     depth = NETWORK.site_depths[site]

@@ -26,7 +26,7 @@ def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
 
     Training units of a task differ in σ alone; their number is that for which a worker has room (by default
     one on a CPU); inference units of a task belong to one clean network. Matrix units differ in σ and in the
-    σ of training: those of one network are together, and there is room for so many networks.
+    σ of training: those of one network are together, and the room counts networks.
     """
     group: list[Unit] = []
     parts = 0  # units of the task, or networks if each has several

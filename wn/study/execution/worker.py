@@ -1,8 +1,8 @@
 """The work of a worker: one task of a study, from its units to their results.
 
 A task's units differ in σ alone, if a network is trained for each, in σ and σ of training in a matrix, or
-belong to one clean network. All that a
-worker needs comes with the task, and all it finds goes back: workers share no files but checkpoints.
+belong to one clean network. All that a worker needs comes with the task, and all it finds goes back: workers
+share no files but checkpoints.
 """
 
 import logging

@@ -172,7 +172,7 @@ class _Source:
             parts = (part for leaf in self.leaves for part in _translated(leaf, ignored))
             translated = list(islice(parts, MOST_PARTS + 1))
             if len(translated) > MOST_PARTS:
-                raise WnError(f"its runs come to more than {MOST_PARTS} noise entries: no study has so many")
+                raise WnError(f"its runs come to more than {MOST_PARTS} noise entries, the limit of a study")
         self.duplicates = duplicates(self.leaves)
         self._recipes: list[Case] = []  # a case for each recipe
         self._chosen: list[_Translation] = []

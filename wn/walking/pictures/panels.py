@@ -245,7 +245,7 @@ def _grid(
 
 
 def _titled(titles: Sequence[str], axes: Sequence[Axes], letters: int) -> Iterator[tuple[str, Axes]]:
-    """Titles as text that fits the panel, which has room for so many letters."""
+    """Titles wrapped to panels of a width of `letters`."""
     for title, one in zip(titles, axes, strict=False):
         yield literal("\n".join(textwrap.wrap(title, letters))), one
 

@@ -118,7 +118,7 @@ class Device:
         assert (array[-GUARD:] == 0xFF).all(), "a kernel wrote behind its array"
 
     def cross(self, direction: list[int], size: int) -> None:
-        """Take note that so many elements cross between host and device."""
+        """Count elements that cross between host and device."""
         if self.recording is not None:
             raise CUDARuntimeError(
                 "cudaErrorStreamCaptureUnsupported: something crosses while steps are recorded"

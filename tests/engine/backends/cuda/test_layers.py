@@ -47,7 +47,7 @@ def draw(seed: int, *sizes: tuple[int, ...], dtype: Any = np.float32) -> list[An
 
 
 def check_close(found: Any, expected: Any, terms: int, magnitude: float | None = None) -> None:
-    """Assert that both are equal to rounding, sums of so many terms; same dtype and shape."""
+    """Assert that both are equal to the rounding of sums of `terms`; same dtype and shape."""
     for one, other in zip(_several(found), _several(expected), strict=True):
         assert one.dtype == other.dtype
         largest = float(np.abs(other).max()) if magnitude is None else magnitude

@@ -8,7 +8,7 @@ from wn.engine.backends.numba.pace import BAD_STEPS, EVERY, FIRST, LATE, SOON, T
 
 
 def run(pace: Pace, steps: int, seconds: Callable[[int, int], float]) -> list[int]:
-    """Take steps; `seconds` says what step i takes on so many threads. Return the threads of each."""
+    """Take steps; `seconds` gives the time of step i on a number of threads. The threads of each."""
     threads = []
     for i in range(steps):
         threads.append(pace.threads())

@@ -52,7 +52,7 @@ INPUTS = 392  # columns of dw: half of an MNIST image
 def linear_forward(
     be: KernelCalls, params: LinearParams, x: Array, relu: bool = False
 ) -> tuple[Array, LinearCache]:
-    """Products in parts of so many samples."""
+    """Products, a part of the samples at a time."""
     w, b, x = be.contiguous(*params, x)
     y = be.empty((max(len(w), len(x)), w.shape[1], x.shape[2]), x.dtype)
     be.run_blas(products.linear, be.gemm[x.dtype], w, x, b, y, part(x.shape[2]), relu)
@@ -63,7 +63,7 @@ def linear_forward(
 def linear_backward(
     be: KernelCalls, dy: Array, cache: LinearCache, need_dx: bool = True, relu: Array | None = None
 ) -> tuple[Array | None, LinearParams]:
-    """dx in parts of so many samples, dw of so many inputs; dy is masked in the same call."""
+    """dx a part of the samples at a time, dw a part of the inputs; the same call masks dy."""
     dy, x, w = be.contiguous(dy, *cache)
     (members, outputs, batch), inputs = dy.shape, x.shape[1]
     dx = be.empty((members if need_dx else 0, inputs, batch), dy.dtype)
