@@ -17,10 +17,10 @@ MOST_FILES = 13  # in a folder
 ORDER: dict[str, tuple[str, ...]] = {
     "wn": (
         "basics",
-        "analysis files random theory",
+        "analysis files random",
         "data",
         "engine",
-        "fit",
+        "fit theory",
         "walking",
         "front study",
         "cli testing",  # nothing in wn is built on its testing tools
