@@ -95,7 +95,7 @@ def maximum_independent(mean: ArrayLike, variance: ArrayLike, low: float | None 
     slower, and below 1e-10. Raises WnError as `relu_moments`. Derived in docs/theory/moments.md.
     """
     m, v, floor = _checked(mean, variance, low)
-    loops = compiled("maximum")
+    loops = compiled("maximum_loops")
     if loops is None:
         return plain_maximum_independent(m, v, low)
     flat_m, flat_s = m.reshape(len(m), -1), np.sqrt(v).reshape(len(m), -1)

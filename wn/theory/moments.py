@@ -110,17 +110,18 @@ def output_moments(x: ArrayLike, operator: Operator, *, x_variance: ArrayLike = 
 
 
 def output_covariance(x_mean: ArrayLike, x_covariance: ArrayLike, operator: Operator) -> Floats:
-    """Covariance matrix of the output elements of one sample for random x.
+    """Covariance matrix of the output elements of one sample, or of each sample of a batch, for random x.
 
     Cov(y_i, y_j) = m²·Cov(x_i, x_j) for i ≠ j; the diagonal is the variance of `output_moments`.
-    x_mean: (I,); x_covariance: (I, I); returns (I, I). Raises WnError if the shapes do not fit.
-    Derived in docs/noise.md.
+    x_mean: (I,) or (I, B); x_covariance: (I, I) or (I, I, B); returns the shape of x_covariance. Raises
+    WnError if the shapes do not fit. Derived in docs/noise.md.
     """
     mean, covariance = np.asarray(x_mean, np.float64), np.asarray(x_covariance, np.float64)
-    if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+    if mean.ndim not in (1, 2) or covariance.shape != (len(mean), *mean.shape):
         raise WnError(f"x_mean (I,) and x_covariance (I, I) do not fit: {mean.shape} and {covariance.shape}")
+    index = np.arange(len(mean))
     result: Floats = _coefficients(operator).m ** 2 * covariance
-    np.fill_diagonal(result, output_moments(mean, operator, x_variance=np.diag(covariance)).variance)
+    result[index, index] = output_moments(mean, operator, x_variance=covariance[index, index]).variance
     return result
 
 

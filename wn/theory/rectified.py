@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, ndtr
 
 from wn.basics.errors import WnError
-from wn.theory.series import series_covariance
+from wn.theory.kernels.series import series_covariance
 
 Floats = NDArray[np.float64]
 

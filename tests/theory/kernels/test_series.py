@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wn.theory import series
+from wn.theory.kernels import series
 
 
 @pytest.mark.parametrize("terms", [1, 4, 7])

@@ -1,0 +1,1 @@
+"""Mean and covariance of activations through noise, layers and networks."""
