@@ -96,10 +96,16 @@ def relu_covariance(mean: ArrayLike, covariance: ArrayLike, terms: int = 4) -> F
     Raises WnError if the shapes do not fit, and as `relu_moments`. Mehler 1866, Price 1958; derived in
     docs/theory/moments.md.
     """
+    return relu_joint(mean, covariance, terms)[1]
+
+
+def relu_joint(mean: ArrayLike, covariance: ArrayLike, terms: int = 4) -> tuple[Rectified, Floats]:
+    """`relu_moments` and `relu_covariance` of the same variables, with the former computed once."""
     m, c, v = _checked_matrix(mean, covariance)
     s, alpha = _standardised(m, v)
     coefficients = s * hermite_coefficients(alpha, terms) / _root_factorials(terms)
-    return series_covariance(coefficients, s, c, relu_moments(m, v).variance)
+    moments = relu_moments(m, v)
+    return moments, series_covariance(coefficients, s, c, moments.variance)
 
 
 def relu_covariance_exact(mean: ArrayLike, covariance: ArrayLike) -> Floats:

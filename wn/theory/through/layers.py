@@ -91,13 +91,15 @@ def correlated(layer: Any, params: Any, state: Any, moments: Form) -> Full:
     if features > LARGEST:
         raise WnError(f"covariances of {features} features are too many: at most {LARGEST}")
     matrix = affine.linear(np.eye(features).reshape(*shape, features)).reshape(-1, features)  # L, (O, F)
-    roots = np.sqrt(moments.variance.reshape(features, batch)).T
-    columns = matrix * roots[:, None]  # (B, O, F)
-    covariance = columns @ columns.transpose(0, 2, 1)  # (B, O, O)
+    variance = moments.variance.reshape(features, batch)
+    covariance = np.empty((len(matrix), len(matrix), batch))
+    for o, row in enumerate(matrix):  # Σ_f L_of·L_pf·d_f, a product of matrices for each o
+        covariance[o, : o + 1] = (row * matrix[: o + 1]) @ variance
+        covariance[: o + 1, o] = covariance[o, : o + 1]
     if isinstance(moments, Factored):
         factor = matrix @ moments.factor.reshape(features, -1, batch).transpose(2, 0, 1)  # (B, O, r)
-        covariance += factor @ factor.transpose(0, 2, 1)
-    return Full(mean, np.ascontiguousarray(covariance.transpose(1, 2, 0)))
+        covariance += (factor @ factor.transpose(0, 2, 1)).transpose(1, 2, 0)
+    return Full(mean, covariance)
 
 
 def max_pooling(window: Pair, moments: Form, low: float | None = None) -> Form:
@@ -183,11 +185,14 @@ def _columns(linear: Map, columns: Floats) -> Floats:
 
 
 def _of_covariance(linear: Map, moments: Full) -> Floats:
-    """L·C·Lᵀ: the map along the first axis of (F, F, B), then along the second."""
-    result, shape = moments.covariance, moments.mean.shape[:-1]
-    for _ in range(2):  # C is symmetric: L·C, turned about, is C·Lᵀ
-        out = _columns(linear, result.reshape(*shape, *result.shape[1:]))  # (*outputs, F, B)
-        result = out.reshape(-1, *out.shape[-2:]).transpose(1, 0, 2)
+    """L·C·Lᵀ: the map along the first axis of (F, F, B), then along the second of each row."""
+    shape, (_, features, batch) = moments.mean.shape[:-1], moments.covariance.shape
+    rows = linear(moments.covariance.reshape(*shape, features * batch)).reshape(
+        -1, features, batch
+    )  # (O, F, B)
+    result = np.empty((len(rows), len(rows), batch))
+    for o, row in enumerate(rows):
+        result[o] = linear(row.reshape(*shape, batch)).reshape(-1, batch)
     return result
 
 
