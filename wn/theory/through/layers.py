@@ -23,7 +23,7 @@ from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.layers.windows import Pair, tiles
 from wn.theory.maximum import maximum_clark, maximum_independent
-from wn.theory.rectified import relu_covariance, relu_moments
+from wn.theory.rectified import relu_joint, relu_moments
 from wn.theory.through.forms import LARGEST, Diagonal, Factored, Form, Full, signs, variances
 
 Floats = NDArray[np.float64]
@@ -167,14 +167,15 @@ def known(layer: Any) -> type:
 
 
 def _relu(moments: Form, terms: int) -> Form:
+    if isinstance(moments, Full):
+        flat = moments.mean.reshape(len(moments.covariance), -1)
+        joint, covariance = relu_joint(flat, moments.covariance, terms)
+        return Full(joint.mean.reshape(moments.mean.shape), covariance)
     mean, variance, gate = relu_moments(moments.mean, variances(moments))
     if isinstance(moments, Diagonal):
         return Diagonal(mean, variance)
-    if isinstance(moments, Factored):
-        factor = gate[..., None, :] * moments.factor
-        return Factored(mean, factor, np.maximum(variance - (factor**2).sum(axis=-2), 0))
-    flat = moments.mean.reshape(len(moments.covariance), -1)
-    return Full(mean, relu_covariance(flat, moments.covariance, terms))
+    factor = gate[..., None, :] * moments.factor
+    return Factored(mean, factor, np.maximum(variance - (factor**2).sum(axis=-2), 0))
 
 
 def _columns(linear: Map, columns: Floats) -> Floats:
