@@ -91,8 +91,9 @@ def relu_covariance(mean: ArrayLike, covariance: ArrayLike, terms: int = 4) -> F
     """Covariance matrix of max(X, 0) for Gaussian X, by the first terms of its series.
 
     Cov(y_i, y_j) = s_i s_j Σ_n ρⁿ/n! · A_n(α_i)·A_n(α_j), n = 1 … terms, ρ = C_ij/(s_i s_j), for i ≠ j; the
-    diagonal is the variance of `relu_moments`. What is left out is at most |ρ|^(terms + 1) of
-    what it would be at ρ = 1: .0053 s_i s_j for four terms. Positive semidefinite where C is. mean: (F, B); covariance: (F, F, B); returns (F, F, B).
+    diagonal is the variance of `relu_moments`. What is left out is at most |ρ|^(terms + 1) of what it would
+    be at ρ = 1: .0053 s_i s_j for four terms. Positive semidefinite where C is.
+    mean: (F, B); covariance: (F, F, B); returns (F, F, B).
     Raises WnError if the shapes do not fit, and as `relu_moments`. Mehler 1866, Price 1958; derived in
     docs/theory/moments.md.
     """
