@@ -13,7 +13,7 @@ Array = Any
 def covariance(a: Array, inverse: Array, given: Array, variance: Array, result: Array) -> None:
     """Write Σ_n a_ni·a_nj·ρⁿ to result, by Horner's rule for every pair, once for (i, j) and (j, i).
 
-    a: (N, F, B); inverse: 1/s (F, B); given, the covariance of X: (F, F, B); variance, of the diagonal: (F, B);
+    a: (N, F, B); inverse: 1/s (F, B); variance, of the diagonal: (F, B); given, the covariance of X, and
     result: (F, F, B).
     """
     terms, features, batch = a.shape
