@@ -236,18 +236,39 @@ class Network:
         self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array
     ) -> list[Array]:
         """Return the activation at every site in inference without noise; the last are the logits."""
-        activations = [x]
+        return self.clean_pass(be, params, states, x, keep=False)[0]
+
+    def clean_pass(
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array, keep: bool = True
+    ) -> tuple[list[Array], NetworkCache]:
+        """Return the clean activation at every site in inference, and the cache for `backward`.
+
+        No layer is fused across a site, so that `backward` can watch every one. The cache is of use only with
+        `keep`.
+        """
+        activations, caches = [x], []
+        stages = self.stages(be, False, frozenset(range(len(self.site_names))))
         with single_threaded_blas():
-            for stage in self.stages(be, False, frozenset(range(len(self.site_names)))):
-                x, _, _ = stage.layer.forward(be, params[stage.node], stage.given(x), states[stage.node])
+            for stage in stages:
+                x, cache, _ = stage.layer.forward(be, params[stage.node], stage.given(x), states[stage.node])
+                caches.append(cache if keep else None)
                 if stage.site is not None:
                     activations.append(x)
-        return activations
+        return activations, NetworkCache(stages, tuple(caches), (None,) * (len(stages) + 1))
 
     def backward(
-        self, be: Backend, dlogits: Array, cache: NetworkCache, need_dx: bool = False
+        self,
+        be: Backend,
+        dlogits: Array,
+        cache: NetworkCache,
+        need_dx: bool = False,
+        watch: Watch | None = None,
     ) -> tuple[Array | None, tuple[Any, ...]]:
-        """Return (dx or None, gradients in the structure of the parameters)."""
+        """Return (dx or None, gradients in the structure of the parameters).
+
+        `watch` sees the gradient (P, …, B) for the activation at each site before its noise, from the last
+        site to the input, which needs `need_dx`. Sites within a fused layer are not seen.
+        """
         dy: Array | None = dlogits
         grads: list[Any] = [()] * len(self.nodes)
         first_learning = next((i for i, node in enumerate(self.nodes) if node.layer.learns), 0)
@@ -255,13 +276,18 @@ class Network:
         with single_threaded_blas():
             for stage, kept, noise in zip(*backwards, strict=True):
                 dy = _noise_backward(be, dy, noise)
+                if watch is not None and stage.site is not None:
+                    watch(stage.site, dy)
                 needed = need_dx or stage.node > first_learning
                 dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
                 if dy is not None and dy.dtype != dlogits.dtype:
                     raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
                 if not needed:  # the layers before have no parameters
                     return None, tuple(grads)
-            return _noise_backward(be, dy, cache.noise[0]), tuple(grads)
+            dx = _noise_backward(be, dy, cache.noise[0])
+            if watch is not None:
+                watch(INPUT_SITE, dx)
+            return dx, tuple(grads)
 
     def _forward(
         self,
