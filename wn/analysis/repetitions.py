@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from wn.basics.errors import WnError
 
 OPTIMAL = "optimal"
+GAINS = "gains"  # as optimal, by the gains of clean networks in place of midpoints
 UNIFORM = "uniform"
 MOST_REPETITIONS = 10_000_000  # of a map: a budget is cut off here, not a computation that never ends
 
@@ -62,14 +63,15 @@ def optimal(midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
 def allocate(scheme: str, midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
     """The map of a scheme: "optimal", "uniform", or one of the authors' in SCHEMES.
 
-    midpoints: (S,) > 0 or inf; budget ≥ S, the sum of the map. Raises WnError for an unknown scheme, for
-    other values, and where a scheme has no weight for a midpoint (1 in `inverse_log10`).
+    "gains" is "optimal" for values that are no midpoints but 1/c of `wn.theory.gains`, which only have to be
+    in proportion. midpoints: (S,) > 0 or inf; budget ≥ S, the sum of the map. Raises WnError for an unknown
+    scheme, for other values, and where a scheme has no weight for a midpoint (1 in `inverse_log10`).
     """
-    if scheme == OPTIMAL:
+    if scheme in (OPTIMAL, GAINS):
         return optimal(midpoints, budget)
     if scheme not in SCHEMES:
         raise WnError(
-            f"unknown scheme of repetitions {scheme!r}: allowed are {OPTIMAL}, {', '.join(SCHEMES)}"
+            f"unknown scheme of repetitions {scheme!r}: allowed are {OPTIMAL}, {GAINS}, {', '.join(SCHEMES)}"
         )
     mu = _checked(midpoints)
     finite = np.isfinite(mu)

@@ -10,7 +10,7 @@ Derived in docs/theory/gains.md, where it says what gains are good for (which si
 and what they are not: an absolute midpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -72,8 +72,15 @@ def site_gains(
     if not np.isfinite(found).all():
         raise WnError(f"{network.name}: a gain is not finite in {np.dtype(dtype)}: use float64")
     number = found.shape[3]
-    errors = found.std(axis=3, ddof=1) / np.sqrt(number)
-    return Gains(*found.mean(axis=3), *errors, number)
+    (additive, multiplicative), errors = found.mean(axis=3), found.std(axis=3, ddof=1) / np.sqrt(number)
+    return Gains(additive, multiplicative, errors[0], errors[1], number)
+
+
+def together(parts: Sequence[Gains]) -> Gains:
+    """Return the gains of several populations, over as many images each, as those of one: (ΣP, S)."""
+    names = Gains._fields[:-1]
+    values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Gains(**values, images=parts[0].images)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # gains that are not finite are reported

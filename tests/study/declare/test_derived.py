@@ -44,10 +44,14 @@ def midpoints(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mappin
     return found | {"global": 0.25 * scale}
 
 
+def no_gains(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mapping[str, float]:
+    raise AssertionError("gains are not asked for")
+
+
 def test_an_entry_becomes_one_per_network_and_scheme_with_maps_of_its_midpoints() -> None:
     spec = parse_study(BASE + WALK + AT_ALL + MAPS)
     assert has_derived(spec)
-    made = explicit(spec, midpoints)
+    made = explicit(spec, midpoints, no_gains)
     assert made.noise[:2] == spec.noise[:2]
     assert [(keys.batch_norm, keys.label) for keys in made.noise[2:]] == [
         (kind, scheme) for kind in ("sites", "none") for scheme in ("uniform", "optimal", "inverse_sqrt")
@@ -70,7 +74,7 @@ def test_before_midpoints_are_known_such_an_entry_is_clean_networks_alone() -> N
 
 def test_sigma_alone_may_be_the_midpoint() -> None:
     text = AT_ALL.replace('"0.1:100:4"', '"midpoint"') + "repetitions = [1, 2]\n"
-    made = explicit(parse_study(BASE + AT_ALL + text), midpoints)
+    made = explicit(parse_study(BASE + AT_ALL + text), midpoints, no_gains)
     assert [(keys.sigma, keys.repetitions, keys.label) for keys in made.noise[1:]] == [
         (0.5, [1, 2], None),
         (0.25, [1, 2], None),
@@ -125,12 +129,41 @@ def test_what_a_study_can_not_serve(text: str, message: str) -> None:
 def test_midpoints_that_were_not_found_and_those_that_are_never_reached() -> None:
     spec = parse_study(BASE + WALK + AT_ALL + MAPS)
     with pytest.raises(WnError, match=r"noise\[2\].sigma: .* no midpoint was found at global: its grid"):
-        explicit(spec, lambda *_: {})
+        explicit(spec, lambda *_: {}, no_gains)
     with pytest.raises(WnError, match=r"noise\[2\].sigma: .* never falls half-way"):
-        explicit(spec, lambda *_: midpoints(*_) | {"global": float("inf")})
+        explicit(spec, lambda *_: midpoints(*_) | {"global": float("inf")}, no_gains)
     with pytest.raises(
         WnError, match=r"fashion-mini mlp-64 batch norm sites: no midpoint was found at relu2"
     ):
-        explicit(spec, lambda *_: {name: mu for name, mu in midpoints(*_).items() if name != "relu2"})
-    harmless = explicit(spec, lambda *_: midpoints(*_) | {"logits": float("inf")}).noise[3]
+        explicit(
+            spec, lambda *_: {name: mu for name, mu in midpoints(*_).items() if name != "relu2"}, no_gains
+        )
+    harmless = explicit(spec, lambda *_: midpoints(*_) | {"logits": float("inf")}, no_gains).noise[3]
     assert [numbers[-1] for numbers in harmless.repetition_maps or []] == [1, 1]
+
+
+def test_gains_make_maps_without_midpoints() -> None:
+    """R ∝ c, and no entry that measures each site; uniform needs none either."""
+    maps = MAPS.replace('"midpoint"', "0.5").replace('"optimal", "inverse_sqrt"', '"gains"')
+    spec = parse_study(BASE + maps)
+    asked = []
+
+    def gains(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mapping[str, float]:
+        asked.append((network.batch_norm, clamp, operator))
+        return {name: 1 / c for name, c in zip(network.network.site_names, range(20, 0, -1), strict=False)}
+
+    made = explicit(spec, lambda *_: {}, gains)
+    assert [(keys.batch_norm, keys.label) for keys in made.noise] == [
+        (kind, scheme) for kind in ("sites", "none") for scheme in ("uniform", "gains")
+    ]
+    assert asked == [(kind, False, NoiseSpec(kind="additive")) for kind in ("sites", "none")]
+    assert made.noise[2].repetition_maps == [[2] * 8, [3] * 8]
+    expected = [list(allocate("gains", [1 / c for c in range(20, 12, -1)], total)) for total in (16, 24)]
+    assert made.noise[3].repetition_maps == expected
+    assert not has_derived(parse_study(to_toml(made)))
+
+
+def test_gains_go_with_noise_of_usual_means() -> None:
+    maps = MAPS.replace('"midpoint"', "0.5").replace('"optimal", "inverse_sqrt"', '"gains"')
+    with pytest.raises(WnError, match=r'noise\[0\].allocation: "gains" goes with noise of mean 1'):
+        parse_study(BASE + maps + "mean = 0.5\n")

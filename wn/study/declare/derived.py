@@ -1,14 +1,15 @@
 """Noise entries that wait for the study's own midpoints: maps of repetitions, and σ at the midpoint.
 
 A study with such entries is run twice: first everything else, then, with the midpoints found, the entries
-that `explicit` makes of them. Before that they stand for clean networks alone.
+that `explicit` makes of them. Before that they stand for clean networks alone. The allocation "gains" needs
+no midpoints but these networks.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from wn.analysis.repetitions import allocate, budget_of
+from wn.analysis.repetitions import GAINS, UNIFORM, allocate, budget_of
 from wn.basics.errors import WnError
 from wn.engine.noise_spec import NoiseSpec
 from wn.study.declare.operators import resolved
@@ -21,6 +22,8 @@ GLOBAL = "global"
 # The midpoints of a network at inference by the name of the place, those of the sites and "global": for the
 # network, with or without clamping, and the operator, executed once. inf: accuracy never falls half-way.
 MidpointsOf = Callable[[StudyNetwork, bool, NoiseSpec], Mapping[str, float]]
+# Likewise 1/c of `wn.theory.gains` by the name of the site, which stands for a midpoint up to a factor.
+GainsOf = MidpointsOf
 
 
 def has_derived(spec: StudySpec) -> bool:
@@ -28,7 +31,7 @@ def has_derived(spec: StudySpec) -> bool:
     return any(is_derived(keys) for keys in spec.noise)
 
 
-def explicit(spec: StudySpec, midpoints: MidpointsOf) -> StudySpec:
+def explicit(spec: StudySpec, midpoints: MidpointsOf, gains: GainsOf) -> StudySpec:
     """The study with explicit maps and σ in place of entries that wait for midpoints, all others as they are.
 
     Each such entry becomes one for each network, clamping and scheme, labelled by the scheme, with a map for
@@ -43,13 +46,15 @@ def explicit(spec: StudySpec, midpoints: MidpointsOf) -> StudySpec:
         for network in study:
             if entry.covers(network):
                 for clamp in entry.clampings:
-                    found += _explicit(entry, network, clamp, midpoints(network, clamp, _operator(entry)))
+                    which = network, clamp, _operator(entry)
+                    by_gain = gains(*which) if GAINS in _schemes(entry) else {}
+                    found += _explicit(entry, network, clamp, midpoints(*which), by_gain)
     return msgspec.structs.replace(spec, noise=found)
 
 
 def planned(spec: StudySpec) -> StudySpec:
     """The explicit study with made-up midpoints: as many units, unless real maps coincide."""
-    return explicit(spec, _made_up)
+    return explicit(spec, _made_up, _made_up)
 
 
 def _made_up(network: StudyNetwork, _clamp: bool, _operator: NoiseSpec) -> dict[str, float]:
@@ -58,7 +63,11 @@ def _made_up(network: StudyNetwork, _clamp: bool, _operator: NoiseSpec) -> dict[
 
 
 def _explicit(
-    entry: StudyNoise, network: StudyNetwork, clamp: bool, midpoints: Mapping[str, float]
+    entry: StudyNoise,
+    network: StudyNetwork,
+    clamp: bool,
+    midpoints: Mapping[str, float],
+    by_gain: Mapping[str, float],
 ) -> Iterator[NoiseKeys]:
     keys = entry.keys
     sigma = keys.sigma
@@ -81,13 +90,24 @@ def _explicit(
         yield keys
         return
     sites = network.network.site_names
-    mu = [_midpoint(network, midpoints, name) for name in sites]
     with at(f"{entry.path}.budget"):
         budgets = [_budget(text, len(sites)) for text in as_axis("list", entry.keys.budget)]
-    for scheme in as_axis("allocation", entry.keys.allocation):
+    for scheme in _schemes(entry):
         with at(f"{entry.path}.allocation"):
+            if scheme == UNIFORM:
+                mu = [1.0] * len(sites)
+            elif scheme == GAINS:
+                mu = [by_gain[name] for name in sites]
+            else:
+                mu = [_midpoint(network, midpoints, name) for name in sites]
             maps = [list(allocate(scheme, mu, budget)) for budget in dict.fromkeys(budgets)]
         yield msgspec.structs.replace(keys, label=scheme, repetition_maps=maps)
+
+
+def _schemes(entry: StudyNoise) -> tuple[str, ...]:
+    """The schemes of an entry's allocation, none without one."""
+    keys = entry.keys
+    return () if keys.allocation is None else as_axis(f"{entry.path}.allocation", keys.allocation)
 
 
 def _budget(text: str | int, sites: int) -> int:
@@ -111,15 +131,16 @@ def check(spec: StudySpec) -> None:
     """Raise WnError, with the path of the key, for derived entries that the study can't serve.
 
     Each needs, for every network and clamping, entries of the same kind of noise at inference: at each site
-    for an allocation, at all sites for σ at the midpoint.
+    for an allocation by midpoints, at all sites for σ at the midpoint.
     """
     entries, study = noise_entries(spec), networks(spec)
     for entry in entries:
         if not is_derived(entry.keys):
             continue
         _check_keys(entry)
+        _check_gains(entry)
         wanted = [(GLOBAL, "sigma")] if entry.keys.sigma == AT_MIDPOINT else []
-        wanted += [("each", "allocation")] if entry.keys.allocation is not None else []
+        wanted += [("each", "allocation")] if set(_schemes(entry)) - {UNIFORM, GAINS} else []
         for where, key in wanted:
             for network in study:
                 if entry.covers(network) and not _is_served(entry, entries, network, where):
@@ -154,6 +175,14 @@ def _check_keys(entry: StudyNoise) -> None:
         )
     if keys.sigma is None or keys.kind in ("none", "mixed-direct"):
         raise WnError(f"{entry.path}.kind: allocation goes with additive, multiplicative and mixed noise")
+
+
+def _check_gains(entry: StudyNoise) -> None:
+    operator = _operator(entry)
+    if GAINS in _schemes(entry) and (operator.mean_mul, operator.mean_add) != (1, 0):
+        raise WnError(
+            f'{entry.path}.allocation: "{GAINS}" goes with noise of mean 1 (factors) and 0 (what is added)'
+        )
 
 
 def _is_served(entry: StudyNoise, entries: tuple[StudyNoise, ...], network: StudyNetwork, where: str) -> bool:

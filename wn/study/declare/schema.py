@@ -80,9 +80,9 @@ class NoiseKeys(_Operator, frozen=True, kw_only=True):
     """[[noise]]: a noise kind with its σ grid and axes, the places it goes to, and for which networks.
 
     The options of the operator are those of `wn.engine.noise_spec`. `allocation` and `budget` make maps of
-    repetitions of the study's own midpoints; `label` names the entry in tables and pictures. `sigma_train` is
-    the grid of training in the phase "matrix". `phases`, `repeats` and `clamp_weights` override those of the
-    study; `data`, `models` and `batch_norm` restrict the entry to some of its networks.
+    repetitions of the study's own midpoints or gains; `label` names the entry in tables and pictures.
+    `sigma_train` is the grid of training in the phase "matrix". `phases`, `repeats` and `clamp_weights`
+    override those of the study; `data`, `models` and `batch_norm` restrict the entry to some of its networks.
     """
 
     label: str | None = None

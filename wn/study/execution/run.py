@@ -16,6 +16,8 @@ from wn.files.whole import StrPath
 from wn.study.declare.derived import explicit, has_derived
 from wn.study.declare.schema import StudySpec, as_axis
 from wn.study.declare.spec import parse_study, to_toml
+from wn.study.execution.clean_gains import GAINS, CleanGains, retrained_by
+from wn.study.execution.clean_networks import CleanNetworks
 from wn.study.execution.driver import BACKEND, Driver, Progress
 from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
@@ -108,11 +110,17 @@ class _Run(NamedTuple):
                 "%s: maps of repetitions wait for units that failed: wn study retry", self.store.folder
             )
             return first
-        made = explicit(spec, midpoints_of(self.store))
-        _set_units(self.store, made, facts, {EXPLICIT: to_toml(made)})
+        gains = self._gains(spec, facts)
+        made = explicit(spec, midpoints_of(self.store), gains)
+        _set_units(self.store, made, facts, {EXPLICIT: to_toml(made)} | gains.record)
         second = self._pending()
         counts = (first.finished + second.finished, first.failed + second.failed, first.total + second.total)
         return Progress(*counts, second.share)
+
+    def _gains(self, spec: StudySpec, facts: dict[str, Facts]) -> CleanGains:
+        networks = CleanNetworks(self.store.folder)
+        retrained = retrained_by(self.make_workers, self.backend, self.data_dir, networks)
+        return CleanGains(spec, facts, networks, self.data_dir, retrained)
 
     def _pending(self) -> Progress:
         driver = Driver(
@@ -125,7 +133,8 @@ def _set_units(store: Store, spec: StudySpec, facts: dict[str, Facts], meta: dic
     """Make the units of a study those of the store, unless they are, and write its record."""
     units = {UNITS: fingerprint(spec, facts)}
     if meta.get(DECLARED, store.meta.get(DECLARED)) != store.meta.get(DECLARED):
-        store.forget_meta(EXPLICIT)  # the maps of another study
+        for name in (EXPLICIT, GAINS):  # the maps of another study, and what they were made by
+            store.forget_meta(name)
     if store.meta.get(UNITS) == units[UNITS]:
         store.write_meta(meta)
     else:
