@@ -4,17 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 from wn.basics.installed import __version__
 
-__all__ = ["WnError", "__version__", "evaluate", "fit_midpoint", "train", "walk"]
+__all__ = ["WnError", "__version__", "evaluate", "fit_midpoint", "gains", "train", "walk"]
 
 if TYPE_CHECKING:
     from wn.basics.errors import WnError
     from wn.fit.midpoint import fit_midpoint
-    from wn.front import evaluate, train, walk
+    from wn.front import evaluate, gains, train, walk
 
 _HOME = {
     "walk": "wn.front",
     "train": "wn.front",
     "evaluate": "wn.front",
+    "gains": "wn.front",
     "fit_midpoint": "wn.fit.midpoint",
     "WnError": "wn.basics.errors",
 }

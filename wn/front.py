@@ -1,4 +1,4 @@
-"""The front door: `walk`, `train` and `evaluate` with the names, forms and defaults of the commands' flags.
+"""The front door: `walk`, `train`, `evaluate`, `gains` with names, forms and defaults of the commands' flags.
 
 Type checkers and editors read the same keywords in front.pyi, written by `python -m tests.checks.front_stub`.
 """
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from wn.basics.options import with_keywords
 from wn.walking import api
 from wn.walking.api import ProgressCallback, Trained
-from wn.walking.asked import EvaluationSettings, SingleSettings, WalkSettings, in_order
+from wn.walking.asked import EvaluationSettings, GainsSettings, SingleSettings, WalkSettings, in_order
 from wn.walking.evaluation import evaluate as evaluation
 from wn.walking.evaluation.evaluate import Evaluated
+from wn.walking.gains import gained
+from wn.walking.gains.gained import Gained
+from wn.walking.gains.settings import read_gains
 from wn.walking.results import WalkResult
 from wn.walking.settings import read_evaluation, read_single, read_walk
 
@@ -25,6 +28,7 @@ _FORMS: dict[str, Any] = {
     "repetitions": str | int | Sequence[int],
     "evaluation_batch": int | None,
     "network": str | PathLike[str] | None,
+    "walk": str | PathLike[str] | None,
 }
 _SIGMA = str | float | Sequence[float] | NDArray[Any] | None
 
@@ -85,3 +89,18 @@ def evaluate(
     or out of range, and if it is not known on which data to evaluate.
     """
     return evaluation.evaluate(read_evaluation(recorded | {"network": network}), progress)
+
+
+@with_keywords(in_order(GainsSettings), _FORMS | {"sigma": _SIGMA, "budget": str | int})
+def gains(*, progress: ProgressCallback | None = None, **recorded: Any) -> Gained:
+    """Find how much of the noise at each site reaches the margin of the logits, without drawing any.
+
+    The keywords are the flags of `wn gains`, with the same names, forms and defaults; `wn gains --help` says
+    what each means. For example `wn.gains(network="network.safetensors", budget=64).repetitions`. `walk`: the
+    folder of a walk, whose networks and noise they are about. `progress` is called with (finished, all)
+    network-epochs. `recorded`: names of `GainsSettings` as records have them (learning_rate, clamp_weights).
+
+    Returns a table with a row for each site, and the map of repetitions. Raises WnError, which names the
+    keyword, for anything unknown or out of range, before anything is trained.
+    """
+    return gained.gains(read_gains(recorded), progress)

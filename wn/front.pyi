@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
+from wn.walking.gains.gained import Gained
 from wn.walking.results import WalkResult
 
 def walk(
@@ -102,3 +103,32 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     **recorded: Any,
 ) -> Evaluated: ...
+def gains(
+    *,
+    dataset: str = "fashion-mini",
+    data_dir: str | PathLike[str] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    images: int = 500,
+    model: str = "mlp",
+    batch_norm: str = "none",
+    network: str | PathLike[str] | None = None,
+    walk: str | PathLike[str] | None = None,
+    noise: str = "additive",
+    sigma: str | float | Sequence[float] | NDArray[Any] | None = None,
+    ratio: float | None = None,
+    normalize_to_input_size: bool = False,
+    measure: bool = False,
+    budget: str | int = "3x",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    clamp: bool = False,
+    repeats: int = 1,
+    seed: int = 0,
+    backend: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **recorded: Any,
+) -> Gained: ...

@@ -1,4 +1,4 @@
-"""Write wn/front.pyi, the keywords of `wn.walk`, `wn.train` and `wn.evaluate` for type checkers and editors:
+"""Write wn/front.pyi, the keywords of `wn.walk` and its like for type checkers and editors:
 
     python -m tests.checks.front_stub
 
@@ -26,13 +26,15 @@ from numpy.typing import NDArray
 
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
+from wn.walking.gains.gained import Gained
 from wn.walking.results import WalkResult
 '''
 
 
 def stub() -> str:
     """The text of the stub."""
-    return f"{HEADER}\n{declaration(front.walk)}{declaration(front.train)}{declaration(front.evaluate)}"
+    functions = (front.walk, front.train, front.evaluate, front.gains)
+    return f"{HEADER}\n{''.join(map(declaration, functions))}"
 
 
 def declaration(function: Callable[..., Any]) -> str:

@@ -14,6 +14,7 @@ from tests.cli.command_line import one_line, run
 from wn.basics.errors import WnError
 from wn.cli import main as cli
 from wn.walking import api, settings
+from wn.walking.asked import GainsSettings
 from wn.walking.settings import EvaluationSettings, SingleSettings, WalkSettings
 
 TINY: dict[str, Any] = {
@@ -31,6 +32,7 @@ TINY: dict[str, Any] = {
         (wn.walk, cli.walk, WalkSettings),
         (wn.train, cli.train, SingleSettings),
         (wn.evaluate, cli.evaluate, EvaluationSettings),
+        (wn.gains, cli.gains, GainsSettings),
     ],
 )
 def test_keywords_are_the_flags_in_name_order_and_default(function: Any, command: Any, kind: Any) -> None:

@@ -253,8 +253,8 @@ def test_the_least_variance_is_at_repetitions_in_proportion_to_c() -> None:
     ("noise", "message"),
     [
         ({0: additive([1.0, 2.0])}, "values for each member"),
-        ({1: additive(1.0, mean=0.5)}, "at site 1 they are 1 and 0.5"),
-        ({2: multiplicative(1.0, mean=0.8)}, "at site 2 they are 0.8 and 0"),
+        ({1: additive(1.0, mean=0.5)}, "not 1 and 0.5"),
+        ({2: multiplicative(1.0, mean=0.8)}, "not 0.8 and 0"),
         ({7: additive(1.0)}, "has no site 7"),
     ],
 )

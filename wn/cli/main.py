@@ -16,7 +16,7 @@ from wn.cli.commands import messages, output
 from wn.cli.flags import App
 from wn.cli.options import Overwrite, out_flag, with_flags
 from wn.cli.plain import say
-from wn.walking.asked import EvaluationSettings, SingleSettings, WalkSettings
+from wn.walking.asked import EvaluationSettings, GainsSettings, SingleSettings, WalkSettings
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -218,6 +218,57 @@ def _save_evaluation(found: Any, out: Path, overwrite: bool) -> int:
     return _complain(f"{wrong}; written to {path} instead", 1) if wrong else 0
 
 
+@app.command()
+@with_flags(GainsSettings)
+def gains(
+    *,
+    context: typer.Context,
+    out: Annotated[Path, out_flag("Folder for table and picture")] = Path("wn-gains"),
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Find how much of the noise at each site reaches the output, without drawing any.
+
+    The *gain* c² of a site is what noise of variance σ² there adds to the variance of the margin (logit of
+    the label − largest other logit), per σ²: one backward pass over 500 images finds it for every site, under
+    additive and under multiplicative noise. Which site needs how many repetitions follows: the map for
+    --budget is printed as `wn walk --where global -R` takes it. How much noise the network tolerates does not
+    follow: midpoints are a constant divided by c, about, and the constant has to be measured.
+
+    Without flags the network is the one that `wn walk` trains. Writes gains.csv, gains.png and gains.json to
+    the --out folder.
+
+    Examples:
+
+        wn gains
+
+        wn gains --walk wn-out
+
+        wn gains --network network.safetensors --noise multiplicative --measure --budget 64
+    """
+    import msgspec
+
+    from wn.cli import console, gains_console
+    from wn.files import outputs
+    from wn.walking.gains import gained
+    from wn.walking.gains.settings import read_gains
+
+    asked = read_gains(given_settings(context))
+    with outputs.claimed_folder(out):
+        if not overwrite:
+            gained.check_folder(out, msgspec.to_builtins(asked.own))
+        with console.progress(messages, "training") as progress:
+            found = gained.gains(asked, progress)
+        gains_console.print_gains(output, found)
+
+        def save(folder: Path) -> list[Path]:
+            return found.save(folder, overwrite=overwrite)
+
+        files, wrong = outputs.write_or_rescue(out, save)
+        say(output, f"Wrote {', '.join(path.name for path in files)} to {files[0].parent}/")
+    raise typer.Exit(_complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0)
+
+
 # The order of --help: what is trained comes first.
 for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
     app.command(name)(command)
@@ -226,7 +277,7 @@ app.add_typer(study_commands.study, name="study")
 
 
 def given_settings(context: typer.Context) -> dict[str, Any]:
-    """Return the flags of `wn walk`, `wn train` or `wn evaluate` that are given, by the names of settings."""
+    """Return the flags of a command made of settings that are given, by the names of settings."""
     return {
         key: value
         for key, value in context.params.items()

@@ -22,6 +22,7 @@ from wn.data.dataset import Dataset
 from wn.engine.backends.plain.base import SAMPLE_TILE, Array, Backend
 from wn.engine.network import Network
 from wn.engine.noise import Noise
+from wn.engine.noise_spec import NoiseSpec
 from wn.engine.training import Population, check_data, check_population, evaluation_batches
 
 Floats = NDArray[np.float64]
@@ -134,15 +135,20 @@ def of_noise(found: Gains, network: Network, noise: Mapping[int, Noise]) -> Floa
     for site, operator in noise.items():
         if operator.members() > 1:
             raise WnError("gains are of one operator, and this one has values for each member")
-        if (operator.mean_mul, operator.mean_add) != (1, 0):
-            raise WnError(
-                f"gains go with noise of mean 1 (factors) and 0 (what is added): at site {site} they are "
-                f"{operator.mean_mul:g} and {operator.mean_add:g}"
-            )
+        check_means(operator)
         local = operator.for_elements(prod(shapes[site]))
         s2, t2 = (float(sigma) ** 2 / operator.repetitions for sigma in (local.sigma_mul, local.sigma_add))
         variance[:, site] = s2 * found.multiplicative[:, site] + t2 * found.additive[:, site]
     return variance
+
+
+def check_means(operator: Noise | NoiseSpec) -> None:
+    """Raise WnError for noise of other means than 1 (of the factor) and 0 (of what is added)."""
+    if (operator.mean_mul, operator.mean_add) != (1, 0):
+        raise WnError(
+            "gains go with noise whose factor has mean 1 and whose offset has mean 0, not "
+            f"{operator.mean_mul:g} and {operator.mean_add:g}"
+        )
 
 
 def sensitivities(variances: Any) -> Floats:

@@ -107,7 +107,7 @@ def measure(walked: Walk, be: Backend, threads: int | None, progress: ProgressCa
     """
     jobs = walked.jobs()
     epochs = walked.setup.train.epochs if walked.saved is None else 1
-    report = _counted(progress, sum(members for members, _ in jobs) * epochs)
+    report = counted(progress, sum(members for members, _ in jobs) * epochs)
     threads = threads or processors()
     at_once = min(threads, len(jobs)) if be.takes_jobs_side_by_side else 1
     with ThreadPoolExecutor(at_once) as executor:
@@ -173,7 +173,7 @@ def train(chosen: SingleSettings, progress: ProgressCallback | None = None) -> T
             seeds=(member_seed(chosen.seed, 0),),
             noise=noise,
             dtype=dtype,
-            monitor=JobMonitor(_counted(progress, epochs), epochs, Event()),
+            monitor=JobMonitor(counted(progress, epochs), epochs, Event()),
         )
         kinds = {"clean": {}} if chosen.noise == "none" else {"clean": {}, "noisy": noise}
         correct = {
@@ -192,7 +192,7 @@ def check_progress(progress: Any) -> None:
         raise WnError(f"progress is {progress!r}: it must be a function of (finished, all)")
 
 
-def _counted(progress: ProgressCallback | None, total: int) -> Callable[[int], None]:
+def counted(progress: ProgressCallback | None, total: int) -> Callable[[int], None]:
     """What jobs report to: `progress` is told how many of all member-epochs are done."""
     finished, lock = 0, Lock()
 

@@ -246,9 +246,72 @@ class EvaluationSettings(_Evaluation, frozen=True, kw_only=True, forbid_unknown_
     evaluation_batch: _Batch = msgspec.field(default_factory=_evaluation_batch)
 
 
+_OF_WALKS = [field.name for field in msgspec.structs.fields(NetworkSettings)]
+_OF_WALKS += ["noise", "ratio", "normalize_to_input_size", "repeats"]
+
+if TYPE_CHECKING:
+
+    class _Gained(_NoiseKind, frozen=True, kw_only=True):
+        repeats: int = 1
+
+else:
+    _Gained = msgspec.defstruct(
+        "_Gained",
+        [
+            (field.name, field.type, field.default)
+            for field in msgspec.structs.fields(WalkSettings)
+            if field.name in _OF_WALKS
+        ],
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        module=__name__,
+    )
+
+
+class GainsSettings(_Gained, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gains of networks: trained here, on disk, or those of a walk; and what is to stand beside them."""
+
+    network: Annotated[
+        str | UnsetType,
+        Option(
+            "The gains of this network on disk instead of one that is trained: a file of wn train, wn import "
+            "or a study.",
+            "Network",
+            type=Path | None,
+            default=None,
+        ),
+    ] = UNSET
+    walk: Annotated[
+        str | UnsetType,
+        Option(
+            "Folder of a walk: its networks and its noise, and its midpoints at inference beside the gains.",
+            "Network",
+            type=Path | None,
+            default=None,
+        ),
+    ] = UNSET
+    measure: Annotated[
+        bool, Option("Measure the midpoint of every site as well, as wn walk does at inference.", "Noise")
+    ] = False
+    sigma: Annotated[
+        str | float | list[float] | None,
+        Option("σ grid of --measure; default: that of wn walk.", "Noise", type=str | None),
+    ] = None
+    budget: Annotated[
+        str | int,
+        Option(
+            "Sum of the repetitions that are to be divided: a multiple of the sites, 3x, or a number, 64.",
+            "Noise",
+            type=str,
+        ),
+    ] = "3x"
+    images: Annotated[int, Option("Test images that the gains are the mean of.", "Data")] = 500
+
+
 FLAGS = {  # where flags and keywords have another name than the setting
     setting.name: setting.field
-    for kind in (WalkSettings, SingleSettings, EvaluationSettings)
+    for kind in (WalkSettings, SingleSettings, EvaluationSettings, GainsSettings)
     for setting in settings_of(kind)
     if setting.name != setting.field
 }

@@ -165,5 +165,5 @@ def test_gains_make_maps_without_midpoints() -> None:
 
 def test_gains_go_with_noise_of_usual_means() -> None:
     maps = MAPS.replace('"midpoint"', "0.5").replace('"optimal", "inverse_sqrt"', '"gains"')
-    with pytest.raises(WnError, match=r'noise\[0\].allocation: "gains" goes with noise of mean 1'):
+    with pytest.raises(WnError, match=r"noise\[0\].allocation: gains go with noise whose factor has mean 1"):
         parse_study(BASE + maps + "mean = 0.5\n")

@@ -15,6 +15,7 @@ from wn.engine.noise_spec import NoiseSpec
 from wn.study.declare.operators import resolved
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries
 from wn.study.declare.schema import AT_MIDPOINT, NoiseKeys, StudySpec, as_axis, at, is_derived
+from wn.theory.gains import check_means
 from wn.walking.places import INFERENCE
 
 GLOBAL = "global"
@@ -178,11 +179,9 @@ def _check_keys(entry: StudyNoise) -> None:
 
 
 def _check_gains(entry: StudyNoise) -> None:
-    operator = _operator(entry)
-    if GAINS in _schemes(entry) and (operator.mean_mul, operator.mean_add) != (1, 0):
-        raise WnError(
-            f'{entry.path}.allocation: "{GAINS}" goes with noise of mean 1 (factors) and 0 (what is added)'
-        )
+    if GAINS in _schemes(entry):
+        with at(f"{entry.path}.allocation"):
+            check_means(_operator(entry))
 
 
 def _is_served(entry: StudyNoise, entries: tuple[StudyNoise, ...], network: StudyNetwork, where: str) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from wn.analysis.intervals import accuracy, paired_difference
-from wn.analysis.repetitions import UNIFORM
+from wn.analysis.repetitions import GAINS, UNIFORM
 from wn.study.report.found import Found, Setting
 from wn.walking.pictures.panels import Line, lines
 from wn.walking.pictures.scales import numbers
@@ -23,6 +23,10 @@ _TEXT = (
     "percentage points, paired by repeat: same network, same draws; its interval is Student's t over "
     "repeats. Where several schemes make the same map they share a row, and a point.",
     INTERVALS,
+)
+_OF_GAINS = (
+    "The scheme gains goes by one backward pass through the clean networks, without any noise; the others, "
+    "but for uniform, by midpoints that this study has measured.",
 )
 _COLUMNS = (
     "per site",
@@ -83,7 +87,8 @@ def budget_section(found: Found) -> tuple[Section | None, set[int]]:
     parts += [Picture(figure, "Accuracy against budget by scheme."), *tables]
     whole = (one.setting for maps in groups.values() for one in maps if len(one.setting.fits) == 1)
     told = {setting.curve.settings for setting in whole}
-    return Section("Accuracy against budget", _TEXT, parts), told
+    by_gains = any(GAINS in one.schemes for maps in groups.values() for one in maps)
+    return Section("Accuracy against budget", _TEXT + (_OF_GAINS if by_gains else ()), parts), told
 
 
 def _map(setting: Setting) -> _Map | None:

@@ -1,0 +1,1 @@
+"""Gains of networks beside midpoints: which site wants how many repetitions."""
