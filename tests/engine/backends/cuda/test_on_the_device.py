@@ -190,6 +190,14 @@ def test_augmentation_has_the_bits_of_numpy(be: Any) -> None:
     assert be.to_numpy(found).tobytes() == np.ascontiguousarray(expected).tobytes()
 
 
+def test_one_mean_for_all_channels_has_the_bits_of_numpy(be: Any) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (7, 3, 4, 5), np.uint8)
+    samples, given = np.arange(7, dtype=np.uint32), (255.0, (0.5,), (0.25,), np.float32)
+    expected = NUMPY.gather(images, samples, *given)
+    found = be.gather(be.asarray(images), be.asarray(samples), *given)
+    assert be.to_numpy(found).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
 # ---- memory -----------------------------------------------------------------------------------------------
 
 

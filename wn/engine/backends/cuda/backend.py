@@ -246,7 +246,8 @@ class CuPyBackend(Device):
         dtype = np.dtype(dtype)
         images, samples = self.contiguous(images, self._ids(samples))
         shape = (*images.shape[1:], len(samples))
-        scale, mean, std = standard
+        scale, *both = standard
+        mean, std = (tuple(v) * (shape[0] if len(v) == 1 else 1) for v in both)  # one for all channels
         x = self.xp.empty((1, *shape), dtype)
         if x.size:
             grid, threads = by_sample(prod(shape[:-1]), shape[-1])
