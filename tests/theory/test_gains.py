@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.twin import CONVOLUTIONAL, DENSE, random_network, tiny_data
 from wn.analysis.repetitions import optimal
 from wn.basics.errors import WnError
@@ -17,6 +18,7 @@ from wn.engine.backends.numpy.backend import NumpyBackend
 from wn.engine.backends.plain.base import Backend
 from wn.engine.network import Conditions, Network
 from wn.engine.noise import Noise, additive, everywhere, mixed, multiplicative
+from wn.engine.optim import arrays, with_arrays
 from wn.engine.training import Population
 from wn.testing import check_variance
 from wn.theory import gains
@@ -28,9 +30,15 @@ SIGMA = 1e-6  # so small that no ReLU, pool or rival changes
 DRAWS = 20_000
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture(params=["numpy", "numba", pytest.param("cupy", marks=needs_compiler)])
 def be(request: pytest.FixtureRequest) -> Backend:
-    return backends.get(request.param)
+    """Each backend in turn, CuPy's on the stand-in for a GPU."""
+    return fake_cupy.backend() if request.param == "cupy" else backends.get(request.param)
+
+
+def on(be: Backend, population: Population) -> Population:
+    tree = (population.params, population.states)
+    return Population(*with_arrays(tree, map(be.asarray, arrays(tree))), population.seeds)
 
 
 def population_of(network: Network, members: int = 2, seed: int = 0, dtype: Any = np.float64) -> Population:
@@ -98,7 +106,7 @@ def test_gains_equal_central_differences_at_every_site(name: str, be: Backend) -
     network = NETWORKS[name]
     population, (x, labels) = population_of(network), problem(network)
     expected = naive_gains(network, population, x, labels)
-    found = image_gains(be, network, population, x, labels)
+    found = image_gains(be, network, on(be, population), be.asarray(x), labels)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -200,14 +208,14 @@ def test_a_population_over_all_images_is_its_members_one_by_one(be: Backend, dty
         tuple(type(t)(*(v.astype(dtype) for v in t)) if t else () for t in trees) for trees in everyone[:2]
     ]
     everyone = Population(cast[0], cast[1], everyone.seeds)
-    found = site_gains(be, CONVOLUTIONAL, everyone, data, images=300, dtype=dtype)
+    found = site_gains(be, CONVOLUTIONAL, on(be, everyone), data, images=300, dtype=dtype)
     assert found.images == 300
     for p in range(3):
         trees = [
             tuple(type(t)(*(v[p : p + 1] for v in t)) if t else () for t in tree) for tree in everyone[:2]
         ]
         alone = Population(trees[0], trees[1], everyone.seeds[p : p + 1])
-        single = site_gains(be, CONVOLUTIONAL, alone, data, images=300, dtype=dtype)
+        single = site_gains(be, CONVOLUTIONAL, on(be, alone), data, images=300, dtype=dtype)
         for whole, part in zip(found[:4], single[:4], strict=True):
             np.testing.assert_allclose(whole[p : p + 1], part, rtol=1e-4 if dtype == np.float32 else 1e-11)
 

@@ -85,9 +85,7 @@ def together(parts: Sequence[Gains]) -> Gains:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # gains that are not finite are reported
-def image_gains(
-    be: Backend, network: Network, population: Population, x: Array, labels: NDArray[np.int64]
-) -> Floats:
+def image_gains(be: Backend, network: Network, population: Population, x: Array, labels: Array) -> Floats:
     """Return Σ_i g_i² and Σ_i g_i² x_i² at every site for each image of a batch: (2, P, S, B), float64.
 
     x: (P|1, C, H, W, ≥B); labels: (B,), of its first images. One backward pass serves all images: at
@@ -107,12 +105,12 @@ def image_gains(
     return squares
 
 
-def margin_gradient(be: Backend, logits: Array, labels: NDArray[np.int64]) -> Array:
+def margin_gradient(be: Backend, logits: Array, labels: Array) -> Array:
     """Return ∂m/∂logits (P, K, ≥B): 1 at the label, −1 at the largest other logit (the first of equal ones).
 
     logits: (P, K, ≥B); labels: (B,); images beyond B have 0.
     """
-    values = be.to_numpy(logits)
+    values, labels = be.to_numpy(logits), be.to_numpy(labels)
     members, images = np.arange(len(values))[:, None], np.arange(len(labels))
     others = np.array(values[..., : len(labels)])  # (P, K, B)
     others[members, labels, images] = -np.inf
