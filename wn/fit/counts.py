@@ -30,6 +30,18 @@ class Entries(NamedTuple):
         groups = None if self.groups is None else (self.groups[0][which], self.groups[1][which])
         return Entries(self.sigma[which], self.correct[which], self.total[which], groups)
 
+    def by_level(self) -> "Entries":
+        """One entry for each σ, ascending: the sums of those that have it."""
+        sigma, place = np.unique(self.sigma, return_inverse=True)
+
+        def sums(counts: Floats) -> Floats:
+            found = np.zeros((sigma.size, *counts.shape[1:]))
+            np.add.at(found, place, counts)
+            return found
+
+        groups = None if self.groups is None else (sums(self.groups[0]), sums(self.groups[1]))
+        return Entries(sigma, sums(self.correct), sums(self.total), groups)
+
 
 def checked_entries(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike) -> Entries:
     """σ (N,) with correct and total, (N,) or (N, G); WnError for what can't be counts."""

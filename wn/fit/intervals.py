@@ -3,56 +3,31 @@
 Derived in docs/midpoint.md, section 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import exp, inf, nan, sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imported
 
 from wn.basics.errors import WnError
-from wn.fit.falling import falling_means, falls_through
 from wn.fit.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
 
 NO_POINTS = "no point has a result"
 
 
-def with_measured_crossing(fit: Midpoint, crossing: float) -> Midpoint:
-    """Return the fit with the σ at which measured accuracies cross half-way, which shows how well it fits.
+def reaching_the_crossing(fit: Midpoint) -> Midpoint:
+    """Return the fit, with an interval from independent counts extended to the measured crossing.
 
-    An interval from independent counts can't tell misfit from scatter, and is extended to that σ; a joint one
-    is about the fitted curve and stays. Nothing changes if the midpoint is not reached or `crossing` is NaN.
+    Such an interval can't tell misfit from scatter; a joint one is about the fitted curve and stays.
     """
-    if not fit.reached or np.isnan(crossing):
+    crossing = fit.measured_crossing
+    if fit.interval == JOINT or np.isnan(crossing):
         return fit
-    if fit.interval != JOINT:
-        fit = replace(fit, ci_low=min(fit.ci_low, crossing), ci_high=max(fit.ci_high, crossing))
-    return replace(fit, measured_crossing=crossing)
-
-
-def measured_crossing(sigma: ArrayLike, correct: ArrayLike, total: ArrayLike, half: float) -> float:
-    """Return the σ at which the measured accuracies fall through `half`, with no model of the curve.
-
-    The accuracies, pooled by σ > 0, become the nearest non-increasing ones (isotonic regression, weighted by
-    `total`), and log σ is interpolated linearly between the two levels around `half`; NaN if there are none.
-    sigma: (N,); correct, total: (N,) or (N, G), as in `wn.fit.midpoint.fit_midpoint`.
-    """
-    s = np.asarray(sigma, np.float64)
-    k, n = (np.asarray(counts, np.float64).reshape(s.size, -1).sum(axis=1) for counts in (correct, total))
-    levels, place = np.unique(s[s > 0], return_inverse=True)
-    right, asked = (np.bincount(place, counts[s > 0]) for counts in (k, n))
-    if levels.size < 2:
-        return nan
-    falling = falling_means(right, asked)
-    if not falls_through(falling, half):
-        return nan
-    after = int(np.argmax(falling <= half))
-    share = (falling[after - 1] - half) / (falling[after - 1] - falling[after])
-    low, high = np.log(levels[after - 1 : after + 1])
-    return exp(low + share * (high - low))
+    return replace(fit, ci_low=min(fit.ci_low, crossing), ci_high=max(fit.ci_high, crossing))
 
 
 def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float = 0.95) -> Midpoint:
@@ -65,29 +40,58 @@ def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float
 
     and the union with the pooled one is taken. V and V_r are the squared standard errors of the fits:
     V_images is the part of the variance that all repeats have in common since they share the test images; it
-    is taken for 0 where intervals are not joint. On the side of a repeat that is not reached the interval is
-    open. Nothing changes for R = 1, or if the pooled midpoint is not reached. Derived in docs/midpoint.md.
+    is taken for 0 where intervals are not joint. The measured crossing is treated alike. On the side of a
+    repeat that is not reached the interval is open. Nothing changes for R = 1, or if the pooled midpoint is
+    not reached. Derived in docs/midpoint.md.
     """
     if len(single) < 2 or not pooled.reached:
         return pooled
+    low, high = _widened(_midpoint, pooled, single, confidence)
+    crossing_low, crossing_high = _widened(_crossing, pooled, single, confidence)
+    return replace(pooled, ci_low=low, ci_high=high, crossing_low=crossing_low, crossing_high=crossing_high)
+
+
+class _Estimate(NamedTuple):
+    """One of the two σ of a fit, its bounds, and the standard error of its logarithm."""
+
+    sigma: float
+    low: float
+    high: float
+    error: float
+
+
+def _midpoint(fit: Midpoint) -> _Estimate:
+    return _Estimate(fit.midpoint, fit.ci_low, fit.ci_high, fit.standard_error)
+
+
+def _crossing(fit: Midpoint) -> _Estimate:
+    return _Estimate(fit.measured_crossing, fit.crossing_low, fit.crossing_high, fit.crossing_error)
+
+
+def _widened(
+    estimate: Callable[[Midpoint], _Estimate], pooled: Midpoint, single: Sequence[Midpoint], confidence: float
+) -> tuple[float, float]:
+    """The bounds of an estimate from all repeats, with the scatter between them."""
     reasons = {fit.reason for fit in single}
-    low = 0.0 if ALREADY_BELOW in reasons else pooled.ci_low
-    high = inf if NEVER_FALLS in reasons else pooled.ci_high
-    logs = np.log([fit.midpoint for fit in single])
+    sigma, low, high, _ = estimate(pooled)
+    low = 0.0 if ALREADY_BELOW in reasons else low
+    high = inf if NEVER_FALLS in reasons else high
+    logs = np.log([estimate(fit).sigma for fit in single])
     if np.isfinite(logs).all():
         upper, count = (1 + confidence) / 2, len(single)
         networks = float(stdtrit(count - 1, upper)) ** 2 * float(logs.var(ddof=1)) / count  # Student's
-        factor = exp(sqrt(networks + float(ndtri(upper)) ** 2 * _shared_variance(pooled, single)))
-        low, high = min(low, pooled.midpoint / factor), max(high, pooled.midpoint * factor)
-    return replace(pooled, ci_low=low, ci_high=high)
+        joint = {fit.interval for fit in (pooled, *single)} == {JOINT}
+        errors = [estimate(fit).error for fit in (pooled, *single)]
+        images = _shared_variance(*errors) if joint else 0.0
+        factor = exp(sqrt(networks + float(ndtri(upper)) ** 2 * images))
+        low, high = min(low, sigma / factor), max(high, sigma * factor)
+    return low, high
 
 
-def _shared_variance(pooled: Midpoint, single: Sequence[Midpoint]) -> float:
-    """Variance of the log midpoint that all repeats have in common: of the sample of test images."""
-    if {fit.interval for fit in (pooled, *single)} != {JOINT}:
-        return 0.0
-    count, own = len(single), np.mean([fit.standard_error**2 for fit in single])
-    return max(0.0, (pooled.standard_error**2 - float(own) / count) * count / (count - 1))
+def _shared_variance(pooled: float, *single: float) -> float:
+    """Variance that all repeats have in common, of the sample of test images, given standard errors."""
+    count, own = len(single), np.mean([error**2 for error in single])
+    return max(0.0, (pooled**2 - float(own) / count) * count / (count - 1))
 
 
 # ---- one midpoint from several repeats --------------------------------------------------------------------
@@ -137,9 +141,9 @@ def fit_repeats(
         own_networks=own_networks,
     )
     # A single repeat would be fitted twice to no purpose: its scatter is unknown
-    found = with_repeats(fitted(*pooled), [fitted(*counts) for counts in repeats if len(repeats) > 1])
-    crossing = measured_crossing(*pooled, half=(clean_accuracy + chance) / 2)
-    return with_measured_crossing(found, crossing)
+    singles = [fitted(*counts) for counts in repeats if len(repeats) > 1]
+    found = with_repeats(fitted(*pooled), singles)
+    return reaching_the_crossing(found)
 
 
 def accuracy_of(clean: Counts) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, ndtri, stdtrit  # scipy.stats takes a second to be imported
 
 from wn.basics.errors import WnError
-from wn.fit import logistic, profile
+from wn.fit import crossing, logistic, profile
 from wn.fit.counts import Entries, checked_accuracies, checked_clean, checked_entries, checked_numbers
 from wn.fit.falling import (
     beyond_scatter,
@@ -52,7 +52,8 @@ class Midpoint:
     reached, reason says why, and midpoint, ci_low, ci_high, slope and location are NaN.
     interval is "joint" if ci_low and ci_high heed that all σ share images and draws, "independent" if they
     take counts for independent, "" if there are none. standard_error: of ln midpoint. measured_crossing: the
-    σ at which the measured accuracies cross half-way with no model between them; NaN if unknown.
+    σ at which the measured accuracies cross half-way with no model between them, bounded by crossing_low and
+    crossing_high; crossing_error: of its logarithm. NaN where the midpoint is not reached.
     """
 
     midpoint: float = math.nan
@@ -68,6 +69,9 @@ class Midpoint:
     interval: str = ""
     standard_error: float = math.nan
     measured_crossing: float = math.nan
+    crossing_low: float = math.nan
+    crossing_high: float = math.nan
+    crossing_error: float = math.nan
 
     @classmethod
     def not_reached(cls, reason: str, floor: float, clean_accuracy: float) -> "Midpoint":
@@ -134,7 +138,9 @@ def fit_midpoint(
         return found
     slope, location = math.exp(fit.theta[LOG_SLOPE]), exp(float(fit.theta[LOCATION]))
     found = replace(found, midpoint=exp(fit.crossing), slope=slope, location=location, reached=True)
-    return _with_interval(found, fit, noisy, clean, confidence, own_networks)
+    found = _with_interval(found, fit, noisy, clean, confidence, own_networks)
+    half_way = crossing.Between(float(clean_accuracy), float(chance), clean)
+    return _with_crossing(found, fit, noisy, half_way, confidence, own_networks)
 
 
 def root_sum_square_rule(midpoints: Sequence[float] | Floats) -> float:
@@ -170,6 +176,11 @@ class _Fit(NamedTuple):
     def freedom(self) -> int:
         """Entries that are not used up by parameters."""
         return self.accuracies.size - len(self.free)
+
+    def squared_quantile(self, confidence: float) -> float:
+        """Of Student's distribution, or of the normal where there is nothing to tell the scatter from."""
+        upper = (1 + confidence) / 2
+        return float(stdtrit(self.freedom, upper) if self.freedom > 0 else ndtri(upper)) ** 2
 
 
 def _fitted(entries: Entries, clean: float, chance: float, free: list[int]) -> _Fit:
@@ -213,8 +224,7 @@ def _with_interval(
     upper = (1 + confidence) / 2
     data, theta = profile.pinned(fit.data, fit.theta, fit.crossing)
     slope = profile.sensitivity(data, theta, fit.free)
-    # Student's quantile, or the normal one where there is nothing to tell the scatter from
-    by_entries = float(stdtrit(fit.freedom, upper) if fit.freedom > 0 else ndtri(upper)) ** 2
+    by_entries = fit.squared_quantile(confidence)
     if entries.groups is None or slope.variance <= 0:
         kind, factor, allowance = INDEPENDENT, fit.dispersion, fit.dispersion * by_entries
     else:
@@ -227,6 +237,31 @@ def _with_interval(
     low, high = profile.interval(fit.data, fit.theta, fit.crossing, fit.free, allowance)
     error = math.sqrt(factor * slope.variance)
     return replace(found, ci_low=low, ci_high=high, interval=kind, standard_error=error)
+
+
+def _with_crossing(
+    found: Midpoint,
+    fit: _Fit,
+    entries: Entries,
+    between: crossing.Between,
+    confidence: float,
+    own_networks: bool,
+) -> Midpoint:
+    """The fit with the crossing of the measured accuracies, which heeds the same scatter as the interval."""
+    factor = fit.dispersion - 1 if own_networks else 0.0
+    if entries.groups is None:
+        factor = fit.dispersion
+    scatter = crossing.Scatter(factor, fit.squared_quantile(confidence))
+    measured = crossing.crossing_of(entries, between, scatter, confidence)
+    if measured is None:
+        return found
+    return replace(
+        found,
+        measured_crossing=exp(measured.at),
+        crossing_low=exp(measured.low),
+        crossing_high=exp(measured.high),
+        crossing_error=measured.error,
+    )
 
 
 def _why_not(fit: _Fit, falls: Callable[[], bool]) -> str:
