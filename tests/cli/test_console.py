@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from wn.cli import console
+from wn.cli import console, midpoints_console
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_NOISE, NOT_LEARNT, root_sum_square_rule
 from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
@@ -48,7 +48,7 @@ def result(
 
 def printed(walk: WalkResult, **options: Any) -> str:
     text = io.StringIO()
-    console.print_midpoints(Console(file=text, width=80, **options), walk)
+    midpoints_console.print_midpoints(Console(file=text, width=80, **options), walk)
     return text.getvalue()
 
 

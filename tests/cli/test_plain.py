@@ -13,7 +13,7 @@ from tests.cli.command_line import one_line, run
 from tests.cli.test_console import result
 from tests.study.runs import TINY
 from tests.study.runs import run as run_here
-from wn.cli import console
+from wn.cli import console, midpoints_console
 from wn.cli import studies_console as study_console
 from wn.cli.plain import PlainConsole, PlainTable, printable, say
 from wn.study.execution.driver import Progress
@@ -74,7 +74,7 @@ def test_files_are_named_as_they_are(tmp_path: Path) -> None:
 def test_walks_and_bars(screen: Console) -> None:
     found = result({0: ODD})
     found.midpoints["model"] = ":100:[b]"
-    console.print_midpoints(screen, found)
+    midpoints_console.print_midpoints(screen, found)
     with console.progress(screen, ODD) as report:
         # Without the lone surrogate: pytest keeps records, and its worker processes can't send it.
         logging.getLogger("wn").info("%s is %s", ODD, CONTROLS[:-1])

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +22,6 @@ from wn.cli.plain import PlainTable, description, printable, say
 from wn.data import catalogue, locate
 from wn.data.sets.entry import Entry
 from wn.engine import models
-from wn.walking.results import WalkResult
 
 # wn.fit.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
 
@@ -95,68 +94,6 @@ def _lines(console: Console, what: str, parts: str) -> Callable[[int, int], None
     return report
 
 
-def print_midpoints(console: Console, result: WalkResult) -> None:
-    """Print sites × phases with midpoints and confidence intervals, and what global noise would do."""
-    rows = result.midpoints
-    settings = result.run["settings"]
-    first = rows[0]
-    table = PlainTable(
-        title=f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
-        f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise",
-        caption=f"clean accuracy {first['clean_accuracy']:.4f}; {_trained(settings)}, "
-        f"repeats {settings['repeats']}, seed {settings['seed']}",
-    )
-    table.add_numbers("site")
-    table.add_column("name")
-    phases = list(dict.fromkeys(rows["phase"].tolist()))
-    table.add_numbers(*phases)
-    cells = {
-        (row["phase"], row["site"]): _midpoint_cell(row, reason, result)
-        for row, reason in zip(rows, result.reasons, strict=True)
-    }
-    for site, name in dict.fromkeys(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)):
-        number = str(site) if site >= 0 else ""
-        table.add_row(number, name, *(cells[phase, site] for phase in phases))
-    console.print(table)
-    _print_misfits(console, result)
-    _print_rule(console, result)
-
-
-def _trained(settings: dict[str, Any]) -> str:
-    return printable(settings["network"]) if "network" in settings else f"epochs {settings['epochs']}"
-
-
-def _print_misfits(console: Console, result: WalkResult) -> None:
-    """Print where accuracies cross half-way outside of the interval: no logistic curve fits them there."""
-    for row, fit in zip(result.midpoints, result.run.get("fits", ()), strict=False):
-        crossing = fit["measured_crossing"]
-        if not row["reached"] or not crossing or row["ci_low"] <= crossing <= row["ci_high"]:
-            continue
-        if isfinite(crossing):
-            where = f"{row['phase']}, {row['site_name']}"
-            text = f"{where}: the accuracies fall through half-way at {crossing:.3g}, outside of the interval"
-            console.print(Text(f"{text}: the curve is not logistic."))
-
-
-def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
-    """The midpoint and its interval, or the side of the grid on which it lies."""
-    from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
-
-    if row["reached"]:
-        return f"{row['midpoint']:.3g} {interval(row['ci_low'], row['ci_high'])}"
-    same = (result.curves["phase"] == row["phase"]) & (result.curves["site"] == row["site"])
-    sigma = result.curves["sigma"][same]
-    if reason == ALREADY_BELOW:
-        return f"below {sigma[sigma > 0].min():.3g}"
-    return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
-
-
-def interval(low: float, high: float) -> str:
-    """An interval in brackets; an end that is not known is infinite."""
-    upper = f"{high:.3g}" if isfinite(high) else "∞"
-    return f"[{low:.3g}, {upper}]"
-
-
 MOST_FAILURES = 20  # lines
 
 
@@ -177,26 +114,6 @@ def print_failures(console: Console, result: Any) -> None:
         say(console, f"  {phase}, {name}, repeat {repeat}, σ {levels}: {reason}")
     if len(alike) > MOST_FAILURES:
         say(console, f"  and more: see the csv file ({len(alike)} in all)")
-
-
-def _print_rule(console: Console, result: WalkResult) -> None:
-    """Print what the root-sum-square rule makes of the midpoints of all single sites.
-
-    A site that never falls half-way within the grid adds too little to the sum, so the prediction is a bound;
-    any other site without a midpoint leaves nothing to predict.
-    """
-    from wn.fit.midpoint import NEVER_FALLS, root_sum_square_rule
-
-    rows = result.midpoints
-    chosen = (rows["site"] >= 0) & (rows["phase"] == "inference") & (rows["noise"] == "additive")
-    walked = rows[chosen]
-    reasons = {reason for reason, one in zip(result.reasons, chosen, strict=True) if one}
-    if walked.size < 2 or not walked["reached"].any() or reasons - {"", NEVER_FALLS}:
-        return
-    predicted = root_sum_square_rule(walked["midpoint"])
-    bound = "at most" if NEVER_FALLS in reasons else "≈"
-    text = f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
-    console.print(Text(f"{text}midpoint {bound} {predicted:.3g} at inference."))
 
 
 def print_trained(console: Console, trained: Any) -> None:

@@ -81,7 +81,7 @@ def walk(
     """
     from msgspec import UNSET
 
-    from wn.cli import console
+    from wn.cli import console, midpoints_console
     from wn.walking import api
     from wn.walking.settings import read_walk
 
@@ -92,7 +92,7 @@ def walk(
             _complain(f"{place.why}; results go to {place.folder} instead", 0)
         with console.progress(messages, "walking", what) as progress:
             result = api.walk(chosen, progress)
-        console.print_midpoints(output, result)
+        midpoints_console.print_midpoints(output, result)
         console.print_failures(messages, result)
         code = _save_walk(result, place, overwrite)
     raise typer.Exit(code or int(len(result.failures) > 0))

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskProgressColumn, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from wn.cli.console import interval, logged
+from wn.cli.console import logged
+from wn.cli.midpoints_console import CROSSINGS, interval, print_beside
 from wn.cli.plain import PlainTable, description, printable, say
 from wn.study.execution.driver import Progress
 from wn.study.plan import Plan, PlannedNetwork
@@ -184,7 +185,7 @@ def print_fit(console: Console, folder: Path) -> None:
         if all(len(found.levels) == 1 for found in fits):
             alone.setdefault(f"{words.network(curve)}, {curve.noise} noise", []).append(fits)
         else:
-            console.print(_midpoint_table(fits, f"{words.network(curve)}, {words.noise(curve)}"))
+            _print_midpoints(console, fits, f"{words.network(curve)}, {words.noise(curve)}")
     for title, together in alone.items():
         _print_accuracies(console, together, title, words)
     too_narrow = sum(found.midpoint.interval == INDEPENDENT for fits in groups for found in fits)
@@ -196,30 +197,30 @@ def print_fit(console: Console, folder: Path) -> None:
         )
 
 
-def _midpoint_table(fits: "Sequence[FittedCurve]", title: str) -> PlainTable:
-    """The midpoints of one setting: a row for each place, a column for each phase."""
+def _print_midpoints(console: Console, fits: "Sequence[FittedCurve]", title: str) -> None:
+    """Print the midpoints and crossings of one setting: a row for each place, a column for each phase."""
     phases = list(dict.fromkeys(found.curve.phase for found in fits))
-    table = PlainTable(title=f"Midpoint σ [95 % interval]: {title}")
-    table.add_numbers("site")
-    table.add_column("name")
-    table.add_numbers(*phases)
+    places = []
     for site, name in dict.fromkeys((found.curve.site, found.curve.site_name) for found in fits):
         here = [found for found in fits if (found.curve.site, found.curve.site_name) == (site, name)]
-        cells = ("\n".join(_midpoint(found) for found in here if found.curve.phase == p) for p in phases)
-        table.add_row(str(site) if site >= 0 else "", name, *cells)
-    return table
+        of_phases = [[found for found in here if found.curve.phase == phase] for phase in phases]
+        cells = [("\n".join(map(_midpoint, of)), "\n".join(map(_crossing, of))) for of in of_phases]
+        places.append(((str(site) if site >= 0 else "", name), cells))
+    print_beside(console, f"Midpoint σ [95 % interval]: {title}", phases, places)
 
 
 def _print_matrix(console: Console, title: str, fits: "Sequence[FittedCurve]") -> None:
-    """Print the midpoints of networks trained under several σ, a column for each place."""
+    """Print the midpoints of networks trained under several σ, a column for each place, and the crossings."""
     places = list(dict.fromkeys((found.curve.site, found.curve.site_name) for found in fits))
-    table = PlainTable(title=f"Midpoint σ [95 % interval] by σ of training: {title}")
-    table.add_numbers("σ of training", *(f"{site} {name}" if site >= 0 else name for site, name in places))
-    for sigma in sorted({found.curve.sigma_train or 0.0 for found in fits}):
-        here = [found for found in fits if found.curve.sigma_train == sigma]
-        cells = ("\n".join(_midpoint(f) for f in here if f.curve.site == site) for site, _ in places)
-        table.add_row(f"{sigma:.3g}", *cells)
-    console.print(table)
+    for heading, cell in (("Midpoint σ [95 % interval]", _midpoint), (CROSSINGS, _crossing)):
+        table = PlainTable(title=f"{heading} by σ of training: {title}")
+        names = (f"{site} {name}" if site >= 0 else name for site, name in places)
+        table.add_numbers("σ of training", *names)
+        for sigma in sorted({found.curve.sigma_train or 0.0 for found in fits}):
+            here = [found for found in fits if found.curve.sigma_train == sigma]
+            cells = ("\n".join(cell(f) for f in here if f.curve.site == site) for site, _ in places)
+            table.add_row(f"{sigma:.3g}", *cells)
+        console.print(table)
     say(console, "each half-way from the network's own accuracy at the smallest σ to chance")
 
 
@@ -229,6 +230,13 @@ def _midpoint(found: "FittedCurve") -> str:
     if not fit.reached:
         return f"not reached{missing}"
     return f"{fit.midpoint:.3g} {interval(fit.ci_low, fit.ci_high)}{missing}"
+
+
+def _crossing(found: "FittedCurve") -> str:
+    fit = found.midpoint
+    if not fit.reached:
+        return ""
+    return f"{fit.measured_crossing:.3g} {interval(fit.crossing_low, fit.crossing_high)}"
 
 
 def _print_accuracies(console: Console, groups: Sequence[Any], title: str, words: "Words") -> None:

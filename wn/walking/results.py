@@ -36,6 +36,7 @@ FIT = {  # of a `Midpoint`
     "reached": "?",
     "clean_accuracy": "f8",
 }
+CROSSING = dict.fromkeys(("measured_crossing", "crossing_low", "crossing_high"), "f8")  # of a `Midpoint` too
 
 
 def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
@@ -45,7 +46,7 @@ def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
 
 _RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
 CURVE_COLUMNS = columns(_RUN, POINT)
-MIDPOINT_COLUMNS = columns(_RUN, FIT)
+MIDPOINT_COLUMNS = columns(_RUN, FIT, CROSSING)
 _POINT = _RUN | {"sigma": "f8", "repeat": "i8"}
 WEIGHT_COLUMNS = columns(
     _POINT, {"layer": "U32", "epoch": "i8"}, dict.fromkeys((*STATISTICS, "relative_norm"), "f8")
@@ -73,7 +74,9 @@ class WalkResult:
 
     `curves`: one row per phase, site, σ and repeat; accuracy = correct/total. `midpoints`: one row per phase
     and site; midpoint, ci_low and ci_high (95 %) in units of σ, NaN where the midpoint is not reached;
-    clean_accuracy is the pooled accuracy of the networks trained without noise. `reasons`: for each row of
+    clean_accuracy is the pooled accuracy of the networks trained without noise; measured_crossing, with
+    crossing_low and crossing_high, is where the accuracies themselves fall half-way, without the logistic
+    curve of the fit. `reasons`: for each row of
     `midpoints` why it is not reached, "" if it is. `run`: everything needed to repeat the run. `failures`:
     one row per point without a result, which `curves` does not have, and the reason: its numbers left the
     range of the type. `weights`: statistics of the weights, one row per trained network (phase "clean":

@@ -10,6 +10,7 @@ from wn.analysis.weights import STATISTICS, growth
 from wn.fit.midpoint import Midpoint
 from wn.walking.places import TRAINING, Place, Spread
 from wn.walking.results import (
+    CROSSING,
     CURVE_COLUMNS,
     FIT,
     MIDPOINT_COLUMNS,
@@ -46,7 +47,7 @@ def failure_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
 def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
     """A row for each phase and place."""
     rows = [
-        (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in FIT))
+        (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in (*FIT, *CROSSING)))
         for phase, place, fit in fits
     ]
     return np.array(rows, MIDPOINT_COLUMNS)

@@ -9,6 +9,7 @@ from wn.walking.pictures.panels import Line, by_category, heat_maps, lines
 from wn.walking.pictures.plots import BATCH_NORM
 from wn.walking.pictures.scales import numbers
 from wn.walking.report.curves import (
+    CROSSINGS,
     HOW_TO_READ,
     INTERVALS,
     PHASES,
@@ -40,7 +41,7 @@ def midpoint_section(found: Found) -> Section | None:
         return None
     parts: list[Picture | Table] = list(_midpoint_pictures(settings))
     parts += [midpoint_table(_curves(setting), setting.title) for setting in settings]
-    return Section("Midpoints", [_MIDPOINTS], parts)
+    return Section("Midpoints", [_MIDPOINTS, CROSSINGS], parts)
 
 
 def _midpoint_pictures(settings: list[Setting]) -> Iterator[Picture]:

@@ -30,7 +30,8 @@ NO_UNIT = "nothing is finished"
 
 _COUNTS = dict.fromkeys(("repeats", "units", "missing"), "i8")
 _REST = {"curve": "U", "measured_crossing": "f8", "interval": "U"}
-MIDPOINTS = CURVE | FIT | {"chance": "f8", "reason": "U"} | _COUNTS | _REST
+_BOUNDS = dict.fromkeys(("crossing_low", "crossing_high"), "f8")
+MIDPOINTS = CURVE | FIT | {"chance": "f8", "reason": "U"} | _COUNTS | _REST | _BOUNDS
 
 _ROW = "units.sigma, units.repeat, units.correct, units.total, {groups}, units.clean_key, units.status"
 _UNITS = f"""
@@ -113,6 +114,7 @@ class FittedCurve(NamedTuple):
             self.curve.digest,
             _number(found.measured_crossing),
             found.interval,
+            *(_number(getattr(found, name)) for name in _BOUNDS),
         )
 
 

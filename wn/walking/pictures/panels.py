@@ -34,11 +34,20 @@ class Line(NamedTuple):
     high: Floats | None = None
 
 
+class Ends(NamedTuple):
+    """A σ with its interval; NaN if it is not known."""
+
+    sigma: float
+    low: float
+    high: float
+
+
 class Fitted(NamedTuple):
     """Measured accuracies at σ with the fitted logistic curve, of one phase at one place.
 
     The curve is floor + (clean − floor)/(1 + (σ/location)^slope), NaN where nothing was fitted; ci_low and
-    ci_high bound its midpoint, 0 or inf where the data give no bound.
+    ci_high bound its midpoint, 0 or inf where the data give no bound; crossing: where the accuracies
+    themselves cross half-way.
     """
 
     measured: Line
@@ -49,6 +58,7 @@ class Fitted(NamedTuple):
     midpoint: float
     ci_low: float
     ci_high: float
+    crossing: Ends
 
     def at(self, sigma: Floats) -> Floats:
         """The fitted accuracy."""
@@ -88,6 +98,7 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
         _sigma_axis(axes, [fitted.measured.x for fitted in fits.values()])
         for name, fitted in fits.items():
             _draw_fitted(axes, fitted, styles[name])
+            _draw_crossing(axes, fitted.crossing, (fitted.clean + chance) / 2, styles[name]["color"])
         clean = next(iter(fits.values())).clean
         for level in (clean, chance, (clean + chance) / 2):
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.8, zorder=1)
@@ -112,6 +123,17 @@ def _draw_fitted(axes: Axes, fitted: Fitted, look: dict[str, Any]) -> None:
         axes.axvspan(*band, color=look["color"], alpha=0.18, linewidth=0, zorder=0)
     if left < fitted.midpoint < right:
         axes.axvline(fitted.midpoint, color=look["color"], linewidth=0.8, zorder=1)
+
+
+def _draw_crossing(axes: Axes, crossing: Ends, half: float, colour: str) -> None:
+    """A small open diamond on half-way, with its interval."""
+    left, right = axes.get_xlim()
+    if not left < crossing.sigma < right:
+        return
+    low, high = max(crossing.low, left), min(crossing.high, right)
+    ends = [[crossing.sigma - low], [high - crossing.sigma]]
+    look: dict[str, Any] = {"marker": "D", "markersize": 3, "markerfacecolor": "white", "elinewidth": 0.8}
+    axes.errorbar([crossing.sigma], [half], xerr=ends, color=colour, zorder=4, **look)
 
 
 def lines(

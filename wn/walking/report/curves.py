@@ -7,7 +7,7 @@ import numpy as np
 
 from wn.analysis.intervals import FEWEST_REPEATS, Interval, accuracy
 from wn.fit.midpoint import Midpoint
-from wn.walking.pictures.panels import Fitted, Floats, Line, by_category, fitted_curves
+from wn.walking.pictures.panels import Ends, Fitted, Floats, Line, by_category, fitted_curves
 from wn.walking.report.numbers import share, with_interval
 from wn.walking.report.page import Picture, Section, Table
 
@@ -21,8 +21,14 @@ INTERVALS = (
 HOW_TO_READ = (
     "A panel for each place of the noise: points are mean accuracies with their intervals, the line is the "
     "fitted logistic curve in log σ, its vertical line the midpoint, and the shaded band the 95 % interval "
-    "of the midpoint. Dotted levels are clean accuracy, half-way and chance. Where there is no line the "
+    "of the midpoint. Dotted levels are clean accuracy, half-way and chance. The small open diamond on "
+    "half-way, with its interval, is where the points themselves cross it. Where there is no line the "
     "midpoint is not reached."
+)
+CROSSINGS = (
+    "Midpoints are those of a logistic curve, as the published figures are. The crossing is the σ at which "
+    "the measured accuracies themselves fall through half-way, with no curve between them: compare this one "
+    "with theory."
 )
 
 
@@ -59,7 +65,9 @@ def fitted_of(curve: Curve) -> Fitted:
     """A curve as `fitted_curves` draws it."""
     fit = curve.fit
     names = ("floor", "location", "slope", "midpoint", "ci_low", "ci_high")
-    return Fitted(line_of(curve.points), fit.clean_accuracy, **{name: getattr(fit, name) for name in names})
+    crossing = Ends(fit.measured_crossing, fit.crossing_low, fit.crossing_high)
+    values = {name: getattr(fit, name) for name in names}
+    return Fitted(line_of(curve.points), fit.clean_accuracy, **values, crossing=crossing)
 
 
 def label(site: int, place: str) -> str:
@@ -94,8 +102,9 @@ def midpoint_table(curves: Sequence[Curve], caption: str) -> Table:
         fits = [row[phase].fit if phase in row else None for phase in phases]
         reached = [fit.midpoint for fit in fits if fit is not None and fit.reached]
         gain = [reached[1] / reached[0] if len(reached) == 2 else None] if both else []
-        cells.append([place, *map(midpoint_text, fits), *gain])
-    columns = ("place", *(f"{phase} [95 %]" for phase in phases), *(["gain"] if both else []))
+        cells.append([place, *map(midpoint_text, fits), *gain, *map(crossing_text, fits)])
+    crossings = [f"crossing, {phase} [95 %]" for phase in phases]
+    columns = ("place", *(f"{phase} [95 %]" for phase in phases), *(["gain"] if both else []), *crossings)
     return Table(caption, columns, cells)
 
 
@@ -106,6 +115,13 @@ def midpoint_text(fit: Midpoint | None) -> str | None:
     if not fit.reached:
         return f"not reached: {fit.reason}"
     return with_interval(fit.midpoint, fit.ci_low, fit.ci_high)
+
+
+def crossing_text(fit: Midpoint | None) -> str | None:
+    """The σ at which the measured accuracies cross half-way, with its interval; None if there is none."""
+    if fit is None or not fit.reached:
+        return None
+    return with_interval(fit.measured_crossing, fit.crossing_low, fit.crossing_high)
 
 
 def bounds(line: Line) -> tuple[Floats, Floats]:

@@ -73,8 +73,8 @@ def section(cases: Sequence[Reproduced]) -> Section | None:
         f"Published: {', '.join(source['authors'])}, arXiv {source['arxiv']} ({source['venue']}), after "
         f"{setting['epochs']} epochs on all of MNIST; no interval was published. Global midpoints are those "
         "that the authors' experiment files set; site midpoints are derived: decoded from the repetition "
-        "maps in those files. Reproduced: ours, with the 95 % interval. Expect agreement where epochs and "
-        "images agree.",
+        "maps in those files. Reproduced: ours, of a logistic fit as theirs, with the 95 % interval. Expect "
+        "agreement where epochs and images agree.",
     )
     table = Table(
         "Published and reproduced midpoints",

@@ -18,6 +18,7 @@ from wn.walking.pictures.plots import Tables, in_words, midpoints_figure
 from wn.walking.places import INFERENCE
 from wn.walking.report import published
 from wn.walking.report.curves import (
+    CROSSINGS,
     HOW_TO_READ,
     INTERVALS,
     PHASES,
@@ -29,13 +30,13 @@ from wn.walking.report.curves import (
 )
 from wn.walking.report.numbers import share
 from wn.walking.report.page import Picture, Section, Table, page
+from wn.walking.results import CROSSING, FIT
 
 _MIDPOINTS = (
     "The midpoint is the σ at which accuracy has fallen half-way from clean to chance: the higher, the more "
     "noise a place tolerates. Bars and brackets are 95 % intervals. The gain is the midpoint of networks "
     "trained under noise over that of clean ones."
 )
-_FITTED = ("midpoint", "ci_low", "ci_high", "slope", "reached", "clean_accuracy")
 _AGAIN = "Settings of the run: `wn.walk(**asked)` repeats it. Times and the counts of images are in run.json."
 
 
@@ -75,10 +76,10 @@ def curves_of(tables: Tables, run: Mapping[str, Any]) -> list[Curve]:
 
 def _fit(row: Any, reason: str, record: Mapping[str, Any]) -> Midpoint:
     """The midpoint of a row and its record; what neither has is NaN."""
-    names = ("location", "floor", "dispersion", "standard_error", "measured_crossing")
+    names = ("location", "floor", "dispersion", "standard_error")
     values: dict[str, Any] = {name: record.get(name) for name in names}
     values = {name: np.nan if value is None else float(value) for name, value in values.items()}
-    values |= {name: row[name].item() for name in _FITTED}
+    values |= {name: row[name].item() for name in (*FIT, *CROSSING)}
     return Midpoint(**values, reason=reason, interval=record.get("interval") or "")
 
 
@@ -136,7 +137,7 @@ def _curve_sections(curves: Sequence[Curve], tables: Tables) -> Iterator[Section
         yield _points_section(measured, chance, tables)
         return
     figure = Picture(midpoints_figure(tables), "Midpoints by place.")
-    yield Section("Midpoints", [_MIDPOINTS], [figure, midpoint_table(curves, "Midpoints")])
+    yield Section("Midpoints", [_MIDPOINTS, CROSSINGS], [figure, midpoint_table(curves, "Midpoints")])
     picture = None if chance is None else curves_picture(measured, chance, ", ".join(tables.words))
     if picture is not None:
         yield Section("Accuracy against σ", [HOW_TO_READ, INTERVALS], [picture])

@@ -1,0 +1,125 @@
+"""What the command line prints of midpoints: tables of sites, crossings, and noise at all sites at once."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from wn.cli.plain import PlainTable, printable
+from wn.walking.results import WalkResult
+
+# wn.fit.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
+
+CROSSING = "crossing"
+CROSSINGS = "Crossings σ [95 % interval]: where the measured accuracies themselves fall half-way"
+Places = Sequence[tuple[tuple[str, str], Sequence[tuple[str, str]]]]  # number and name; a pair per phase
+
+
+def print_midpoints(console: Console, result: WalkResult) -> None:
+    """Print sites × phases with midpoints and confidence intervals, and what global noise would do."""
+    rows = result.midpoints
+    settings = result.run["settings"]
+    first = rows[0]
+    title = (
+        f"Midpoint σ [95 % interval]: {first['dataset']}, {first['model']}, batch norm "
+        f"{first['batch_norm']}, {'no' if first['noise'] == 'none' else first['noise']} noise"
+    )
+    caption = (
+        f"clean accuracy {first['clean_accuracy']:.4f}; {_trained(settings)}, "
+        f"repeats {settings['repeats']}, seed {settings['seed']}"
+    )
+    phases = list(dict.fromkeys(rows["phase"].tolist()))
+    cells = {
+        (row["phase"], row["site"]): (_midpoint_cell(row, reason, result), _crossing_cell(row))
+        for row, reason in zip(rows, result.reasons, strict=True)
+    }
+    places = dict.fromkeys(zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True))
+    head = [((str(site) if site >= 0 else "", name), site) for site, name in places]
+    body = [(place, [cells[phase, site] for phase in phases]) for place, site in head]
+    print_beside(console, title, phases, body, caption)
+    _print_misfits(console, result)
+    _print_rule(console, result)
+
+
+def print_beside(
+    console: Console, title: str, phases: Sequence[str], places: Places, caption: str | None = None
+) -> None:
+    """Print a table of sites × phases, whose cells are midpoints and crossings.
+
+    Of one phase they stand side by side; of two, crossings have a table of their own, since both would not
+    fit 80 columns.
+    """
+    beside = len(phases) == 1
+    tables = [PlainTable(title=title, caption=caption)]
+    tables += [] if beside else [PlainTable(title=CROSSINGS)]
+    for number, table in enumerate(tables):
+        table.add_numbers("site")
+        table.add_column("name")
+        table.add_numbers(*phases, *([CROSSING] if beside else []))
+        for place, pairs in places:
+            table.add_row(*place, *(pairs[0] if beside else [pair[number] for pair in pairs]))
+        console.print(table)
+
+
+def _trained(settings: dict[str, Any]) -> str:
+    return printable(settings["network"]) if "network" in settings else f"epochs {settings['epochs']}"
+
+
+def _print_misfits(console: Console, result: WalkResult) -> None:
+    """Print where accuracies cross half-way outside of the interval: no logistic curve fits them there."""
+    for row, fit in zip(result.midpoints, result.run.get("fits", ()), strict=False):
+        crossing = fit["measured_crossing"]
+        if not row["reached"] or not crossing or row["ci_low"] <= crossing <= row["ci_high"]:
+            continue
+        if isfinite(crossing):
+            where = f"{row['phase']}, {row['site_name']}"
+            text = f"{where}: the accuracies fall through half-way at {crossing:.3g}, outside of the interval"
+            console.print(Text(f"{text}: the curve is not logistic."))
+
+
+def _midpoint_cell(row: Any, reason: str, result: WalkResult) -> str:
+    """The midpoint and its interval, or the side of the grid on which it lies."""
+    from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
+
+    if row["reached"]:
+        return f"{row['midpoint']:.3g} {interval(row['ci_low'], row['ci_high'])}"
+    same = (result.curves["phase"] == row["phase"]) & (result.curves["site"] == row["site"])
+    sigma = result.curves["sigma"][same]
+    if reason == ALREADY_BELOW:
+        return f"below {sigma[sigma > 0].min():.3g}"
+    return f"not reached up to {sigma.max():.3g}" if reason == NEVER_FALLS else f"not reached: {reason}"
+
+
+def _crossing_cell(row: Any) -> str:
+    """The crossing and its interval; nothing where the midpoint is not reached."""
+    if not row["reached"] or not isfinite(row["measured_crossing"]):
+        return ""
+    return f"{row['measured_crossing']:.3g} {interval(row['crossing_low'], row['crossing_high'])}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval in brackets; an end that is not known is infinite."""
+    upper = f"{high:.3g}" if isfinite(high) else "∞"
+    return f"[{low:.3g}, {upper}]"
+
+
+def _print_rule(console: Console, result: WalkResult) -> None:
+    """Print what the root-sum-square rule makes of the midpoints of all single sites.
+
+    A site that never falls half-way within the grid adds too little to the sum, so the prediction is a bound;
+    any other site without a midpoint leaves nothing to predict.
+    """
+    from wn.fit.midpoint import NEVER_FALLS, root_sum_square_rule
+
+    rows = result.midpoints
+    chosen = (rows["site"] >= 0) & (rows["phase"] == "inference") & (rows["noise"] == "additive")
+    walked = rows[chosen]
+    reasons = {reason for reason, one in zip(result.reasons, chosen, strict=True) if one}
+    if walked.size < 2 or not walked["reached"].any() or reasons - {"", NEVER_FALLS}:
+        return
+    predicted = root_sum_square_rule(walked["midpoint"])
+    bound = "at most" if NEVER_FALLS in reasons else "≈"
+    text = f"Additive noise at these {walked.size} sites at once, by the root-sum-square rule: "
+    console.print(Text(f"{text}midpoint {bound} {predicted:.3g} at inference."))
