@@ -30,13 +30,14 @@ from wn.walking.report.curves import (
 )
 from wn.walking.report.numbers import share
 from wn.walking.report.page import Picture, Section, Table, page
-from wn.walking.results import CROSSING, FIT
 
 _MIDPOINTS = (
     "The midpoint is the σ at which accuracy has fallen half-way from clean to chance: the higher, the more "
     "noise a place tolerates. Bars and brackets are 95 % intervals. The gain is the midpoint of networks "
     "trained under noise over that of clean ones."
 )
+_FITTED = ("midpoint", "ci_low", "ci_high", "slope", "reached", "clean_accuracy")
+_CROSSING = ("measured_crossing", "crossing_low", "crossing_high")
 _AGAIN = "Settings of the run: `wn.walk(**asked)` repeats it. Times and the counts of images are in run.json."
 
 
@@ -79,7 +80,7 @@ def _fit(row: Any, reason: str, record: Mapping[str, Any]) -> Midpoint:
     names = ("location", "floor", "dispersion", "standard_error")
     values: dict[str, Any] = {name: record.get(name) for name in names}
     values = {name: np.nan if value is None else float(value) for name, value in values.items()}
-    values |= {name: row[name].item() for name in (*FIT, *CROSSING)}
+    values |= {name: row[name].item() for name in (*_FITTED, *_CROSSING)}
     return Midpoint(**values, reason=reason, interval=record.get("interval") or "")
 
 
