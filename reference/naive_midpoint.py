@@ -1,6 +1,8 @@
-"""The midpoint of an accuracy curve, and its standard error by brute force: refits without one group each."""
+"""The midpoint and the crossing of an accuracy curve, and standard errors by leaving out one group each."""
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,18 +34,39 @@ def log_midpoint(
     return float(best[0] + math.log((clean - half) / (half - end)) / math.exp(best[1]))
 
 
-def jackknife_error(
-    sigma: Floats, correct: Floats, sizes: Floats, clean: Floats, chance: float, floor: str
-) -> float:
-    """Standard error of the log midpoint: √((G − 1)/G Σ_g (m_(g) − m̄)²), m_(g) without group g of images.
+def log_crossing(sigma: Floats, correct: Floats, total: Floats, half: float) -> float:
+    """ln σ at which isotonic accuracies, joined by lines in ln σ, fall through half-way; NaN if they do not.
 
-    correct: (N, G) by group; sizes: (G,) images of each; clean: (G,) correct without noise.
+    Adjacent violators are pooled one by one. sigma > 0; all arrays (N,), levels may recur.
+    """
+    blocks: list[list[float]] = []  # correct, total, levels
+    levels = sorted(set(sigma.tolist()))
+    for level in levels:
+        here = sigma == level
+        blocks.append([float(correct[here].sum()), float(total[here].sum()), 1])
+        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] <= blocks[-1][0] * blocks[-2][1]:
+            last = blocks.pop()
+            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
+    means = [k / n for k, n, width in blocks for _ in range(int(width))]
+    for (x0, y0), (x1, y1) in pairwise(zip(map(math.log, levels), means, strict=True)):
+        if y0 > half >= y1:
+            return x0 + (y0 - half) / (y0 - y1) * (x1 - x0)
+    return math.nan
+
+
+def jackknife_error(
+    estimate: Callable[[Floats, Floats, float], float], correct: Floats, sizes: Floats, clean: Floats
+) -> float:
+    """Standard error of an estimate m: √((G − 1)/G Σ_g (m_(g) − m̄)²), m_(g) without group g of images.
+
+    estimate: of correct (N,), total (N,) and the clean accuracy. correct: (N, G) by group; sizes: (G,) images
+    of each; clean: (G,) correct without noise.
     """
     without = []
     for g in range(sizes.size):
         rest = np.arange(sizes.size) != g
         images = sizes[rest].sum()
-        k, n = correct[:, rest].sum(axis=1), np.full(sigma.size, images)
-        without.append(log_midpoint(sigma, k, n, float(clean[rest].sum() / images), chance, floor))
+        k, n = correct[:, rest].sum(axis=1), np.full(len(correct), images)
+        without.append(estimate(k, n, float(clean[rest].sum() / images)))
     m = np.array(without)
     return math.sqrt((m.size - 1) / m.size * float(((m - m.mean()) ** 2).sum()))

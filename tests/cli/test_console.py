@@ -35,7 +35,8 @@ def result(
         for site, name in sites.items():
             reason = reasons[site % len(reasons)]
             numbers = (1234.5 + site, 0.000123456, math.inf, 2.0) if not reason else (math.nan,) * 4
-            midpoints.append((*names, phase, site, name, *numbers, not reason, 0.9))
+            crossing = (999.5 + site, 0.00000765, math.inf) if not reason else (math.nan,) * 3
+            midpoints.append((*names, phase, site, name, *numbers, not reason, 0.9, *crossing))
             why.append(reason)
     settings = {"epochs": 150, "repeats": 3, "seed": 2**63}
     return WalkResult(
@@ -62,10 +63,14 @@ def test_midpoints_fit_80_columns() -> None:
     assert "…" not in text
     assert "\x1b" not in text
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
-    assert [row[:2] for row in rows] == [[str(site), name] for site, name in SITES.items()]
-    assert rows[0][2:] == ["1.23e+03 [0.000123, ∞]"] * 2
-    assert rows[1][2:] == ["not reached up to 1e+10"] * 2
-    assert rows[2][2:] == ["below 0.01"] * 2
+    midpoints, crossings = rows[:32], rows[32:]
+    for table in (midpoints, crossings):
+        assert [row[:2] for row in table] == [[str(site), name] for site, name in SITES.items()]
+    assert midpoints[0][2:] == ["1.23e+03 [0.000123, ∞]"] * 2
+    assert midpoints[1][2:] == ["not reached up to 1e+10"] * 2
+    assert midpoints[2][2:] == ["below 0.01"] * 2
+    assert [row[2:] for row in crossings[:3]] == [["1e+03 [7.65e-06, ∞]"] * 2, ["", ""], ["", ""]]
+    assert "Crossings σ [95 % interval]: where the measured accuracies" in " ".join(text.split())
     for part in (
         "speech-commands",
         "cnn-l",
@@ -80,14 +85,34 @@ def test_midpoints_fit_80_columns() -> None:
         assert part in text
 
 
+def test_crossings_of_one_phase_stand_beside_the_midpoints() -> None:
+    lines = printed(result(SITES, ("inference",), ("",))).splitlines()
+    assert max(map(len, lines)) <= 80
+    (head,) = (line for line in lines if "crossing" in line)
+    assert re.search(r"name +┃ +inference +┃ +crossing", head)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert rows[0] == ["0", "relu0", "1.23e+03 [0.000123, ∞]", "1e+03 [7.65e-06, ∞]"]
+    assert len(rows) == len(SITES)
+
+
 def test_the_rule_for_global_noise_takes_the_midpoints_of_single_sites() -> None:
     predicted = root_sum_square_rule([1234.5 + site for site in SITES])
     text = " ".join(printed(result(SITES, reasons=("",))).split())
     assert f"at these 32 sites at once, by the root-sum-square rule: midpoint ≈ {predicted:.3g}" in text
+    assert f"at inference ({midpoints_console.RULE_ERRORS})." in text
     assert "rule" not in printed(result(SITES, ("training",), ("",)))
-    assert "rule" not in printed(result(SITES, reasons=("",), noise="multiplicative"))
+    for noise in ("multiplicative", "mixed", "mixed-add-mul"):  # where it is wrong by half and more
+        assert "rule" not in printed(result(SITES, reasons=("",), noise=noise))
     assert "rule" not in printed(result({-1: "global"}, reasons=("",)))
     assert "rule" not in printed(result({3: "relu3"}, reasons=("",)))
+
+
+def test_a_mean_leaves_no_rule() -> None:
+    """What is added to every value of all sites adds up as it is, not as variances do."""
+    for mean, told in ((0.0, True), (None, True), (0.5, False)):
+        walk = result(SITES, reasons=("",))
+        walk.run["asked"] = {"mean": mean}
+        assert ("rule" in printed(walk)) == told
 
 
 def test_sites_that_never_fall_make_the_rule_a_bound() -> None:

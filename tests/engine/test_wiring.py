@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import wn
 from wn.engine import training
 from wn.engine.backends import threads
-from wn.fit.intervals import Counts, fit_curve, measured_crossing, with_repeats
+from wn.fit.intervals import Counts, fit_curve, with_repeats
 from wn.fit.midpoint import Midpoint, fit_midpoint
 from wn.walking import measurement
 from wn.walking.places import PHASES
@@ -60,7 +60,7 @@ def test_the_measured_crossing_is_in_the_interval() -> None:
     """Accuracies in two steps, which no logistic curve follows."""
     correct = np.where(SIGMA < 1, 9000, np.where(SIGMA < 300, 4900, 1000))
     bare, found = fitted(correct, "chance"), fits("additive", correct)["inference"]
-    crossing = measured_crossing(SIGMA, correct, [TOTAL] * len(SIGMA), half=0.5)
+    crossing = bare.measured_crossing
     print(f"midpoint {bare.midpoint:g} [{bare.ci_low:g}, {bare.ci_high:g}], crossing {crossing:g}")
     assert found.midpoint == bare.midpoint
     assert not bare.ci_low <= crossing <= bare.ci_high  # or the next line would prove nothing

@@ -1,14 +1,14 @@
 """The interval of a midpoint must cover misfit and the scatter between repeats, not one curve alone."""
 
 from dataclasses import replace
-from math import exp, inf, isnan, log, nan, sqrt
+from math import exp, inf, log, nan, sqrt
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from wn.fit.intervals import measured_crossing, with_measured_crossing, with_repeats
+from wn.fit.intervals import reaching_the_crossing, with_repeats
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS, NO_FALL, Midpoint
 
 FIT = Midpoint(
@@ -94,31 +94,22 @@ def test_coverage_of_repeats_that_scatter() -> None:
     assert abs(z) < 6
 
 
-def test_measured_crossing_is_interpolated_in_log_sigma() -> None:
-    sigma, correct = [0.0, 1.0, 10.0, 100.0], [95, 90, 70, 30]
-    assert measured_crossing(sigma, correct, [100] * 4, 0.5) == pytest.approx(10**1.5, rel=1e-12)
-    assert measured_crossing(sigma, correct, [100] * 4, 0.7) == pytest.approx(10.0, rel=1e-12)
+def test_an_interval_of_independent_counts_holds_the_measured_crossing() -> None:
+    def reaching(crossing: float, interval: str = "independent") -> Midpoint:
+        return reaching_the_crossing(replace(FIT, measured_crossing=crossing, interval=interval))
+
+    assert reaching(2.0).ci_high == 2.0
+    assert reaching(0.5).ci_low == 0.5
+    assert (reaching(1.0).ci_low, reaching(1.0).ci_high) == (FIT.ci_low, FIT.ci_high)
+    assert reaching(2.0, "joint").ci_high == FIT.ci_high
+    assert reaching_the_crossing(FIT) == FIT
 
 
-def test_measured_crossing_pools_repeats_and_violators() -> None:
-    """Levels 1 and 10 rise (0.6, 0.8) and become 0.7 each; the repeats of level 100 average to 0.3."""
-    sigma, correct = [1, 10, 100, 100], [60, 80, 20, 40]
-    assert measured_crossing(sigma, correct, [100] * 4, 0.5) == pytest.approx(10**1.5, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("sigma", "correct"),
-    [([1, 10], [90, 80]), ([1, 10], [20, 10]), ([1], [50]), ([0, 0], [90, 10])],
-    ids=["never falls", "already below", "one level", "no noise"],
-)
-def test_measured_crossing_that_is_not_there(sigma: list[int], correct: list[int]) -> None:
-    assert isnan(measured_crossing(sigma, correct, [100] * len(sigma), 0.5))
-
-
-def test_interval_holds_the_measured_crossing() -> None:
-    assert with_measured_crossing(FIT, 2.0).ci_high == 2.0
-    assert with_measured_crossing(FIT, 0.5).ci_low == 0.5
-    assert with_measured_crossing(FIT, 1.0) == replace(FIT, measured_crossing=1.0)
-    joint = replace(FIT, interval="joint")
-    assert with_measured_crossing(joint, 2.0) == replace(joint, measured_crossing=2.0)
-    assert with_measured_crossing(FIT, nan) == FIT
+def test_the_crossing_has_the_scatter_of_the_repeats_crossings() -> None:
+    """The kind: midpoints that agree, whose measured curves do not."""
+    single = [replace(FIT, measured_crossing=sigma, crossing_error=0.01) for sigma in (0.8, 1.0, 1.25)]
+    pooled = replace(FIT, measured_crossing=1.0, crossing_low=0.99, crossing_high=1.02, crossing_error=0.01)
+    half = student.ppf(0.975, 2) * np.std([log(0.8), 0, log(1.25)], ddof=1) / sqrt(3)
+    wide = with_repeats(pooled, single)
+    assert (wide.crossing_low, wide.crossing_high) == pytest.approx((exp(-half), exp(half)), rel=1e-12)
+    assert (wide.ci_low, wide.ci_high) == (FIT.ci_low, FIT.ci_high)

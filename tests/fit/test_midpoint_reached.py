@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.fit.accuracy_curves import SIGMA, Floats, counts, logistic
 from wn.fit import midpoint as module
 from wn.fit.falling import falling_means
-from wn.fit.intervals import measured_crossing
 from wn.fit.midpoint import fit_midpoint
 
 hits = st.lists(st.integers(0, 200), min_size=1, max_size=10)
@@ -40,9 +39,13 @@ def test_anything_counted_gives_an_honest_answer(
         assert curve[0] == pytest.approx(a0, abs=1e-5)
         assert sigma.min() * (1 - 1e-9) <= fit.midpoint <= sigma.max() * (1 + 1e-9)
         assert 0 <= fit.ci_low <= fit.midpoint <= fit.ci_high
+        assert 0 <= fit.crossing_low <= fit.measured_crossing <= fit.crossing_high
+        assert sigma.min() * (1 - 1e-9) <= fit.measured_crossing <= sigma.max() * (1 + 1e-9)
+        assert fit.crossing_error >= 0
         assert fit.reason == ""
     else:
         assert np.isnan([fit.midpoint, fit.ci_low, fit.ci_high, fit.slope, fit.location]).all()
+        assert np.isnan([fit.measured_crossing, fit.crossing_low, fit.crossing_high]).all()
         assert np.isnan(curve).all()
         assert fit.reason in (module.NEVER_FALLS, module.ALREADY_BELOW, module.NO_FALL)
 
@@ -175,7 +178,7 @@ def test_genuine_falls_are_reached(p: Floats, n: int, floor: str) -> None:
 )
 def test_curves_that_touch_half_way(right: list[int], reason: str) -> None:
     fit = fit_midpoint([1.0, 4.0], right, [1000, 1000], clean_accuracy=0.9, chance=0.1)
-    assert math.isnan(measured_crossing([1.0, 4.0], right, [1000, 1000], 0.5)) == (reason != "")
+    assert math.isnan(fit.measured_crossing) == (reason != "")
     assert fit.reason == reason
 
 

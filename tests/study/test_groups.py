@@ -95,6 +95,9 @@ def test_fits_are_joint_and_those_of_the_counts_by_group(tmp_path: Path) -> None
     assert row["interval"] == found.interval == "joint"
     assert (row["midpoint"], row["ci_low"], row["ci_high"]) == (found.midpoint, found.ci_low, found.ci_high)
     assert row["measured_crossing"] == pytest.approx(1, rel=0.1)
+    for name in ("measured_crossing", "crossing_low", "crossing_high"):
+        assert row[name] == getattr(found, name)
+    assert row.dtype.names[-2:] == ("crossing_low", "crossing_high")  # where readers by place do not trip
 
 
 @pytest.mark.parametrize("without", [0, 3])

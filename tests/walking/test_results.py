@@ -25,7 +25,8 @@ from wn.walking.results import CURVE_COLUMNS, MIDPOINT_COLUMNS, WalkResult
 
 RUN_HEADER = "dataset,model,batch_norm,noise,seed,backend,phase,site,site_name"
 CURVE_HEADER = f"{RUN_HEADER},sigma,repeat,correct,total,accuracy"
-MIDPOINT_HEADER = f"{RUN_HEADER},midpoint,ci_low,ci_high,slope,reached,clean_accuracy"
+MIDPOINT_HEADER = f"{RUN_HEADER},midpoint,ci_low,ci_high,slope,reached,clean_accuracy,"
+MIDPOINT_HEADER += "measured_crossing,crossing_low,crossing_high"
 TABLES = ["curves.csv", "midpoints.csv", "run.json", "signal.csv", "weights.csv"]
 FILES = sorted([*TABLES, "curves.png", "midpoints.png", "report.html"])
 
@@ -39,8 +40,8 @@ def result(correct: int = 50) -> WalkResult:
         for sigma in (0.1, 1 / 3)
     ]
     midpoints = [
-        (*run, 0, "input", 0.1 + 0.2, 0.25, math.inf, 2.0, True, 0.95),
-        (*run, 1, "fc1", math.nan, math.nan, math.nan, math.nan, False, 0.95),
+        (*run, 0, "input", 0.1 + 0.2, 0.25, math.inf, 2.0, True, 0.95, 0.3, 0.25, math.inf),
+        (*run, 1, "fc1", math.nan, math.nan, math.nan, math.nan, False, 0.95, *[math.nan] * 3),
     ]
     return WalkResult(
         np.array(curves, CURVE_COLUMNS),
@@ -174,8 +175,18 @@ def test_save_writes_all_files(tmp_path: Path) -> None:
         == "small,mlp,none,additive,18446744073709551615,numba,inference,0,input,0.1,0,50,100,0.5"
     )
     assert [row[9] for row in curves[1:]] == ["0.1", repr(1 / 3)] * 2
-    assert midpoints[1][9:] == ["0.30000000000000004", "0.25", "inf", "2.0", "true", "0.95"]
-    assert midpoints[2][9:] == ["", "", "", "", "false", "0.95"]
+    assert midpoints[1][9:] == [
+        "0.30000000000000004",
+        "0.25",
+        "inf",
+        "2.0",
+        "true",
+        "0.95",
+        "0.3",
+        "0.25",
+        "inf",
+    ]
+    assert midpoints[2][9:] == ["", "", "", "", "false", "0.95", "", "", ""]
     assert (folder / "curves.csv").read_bytes().endswith(b"\n")
     assert b"\r" not in (folder / "curves.csv").read_bytes()
     record = json.loads((folder / "run.json").read_text())

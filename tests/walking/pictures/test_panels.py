@@ -1,11 +1,13 @@
 """Small multiples: a panel for each key, what is drawn where, and labels that fit."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from wn.walking.pictures.panels import (
+    Ends,
     Fitted,
     Line,
     by_category,
@@ -21,7 +23,9 @@ SIGMA = np.geomspace(0.1, 1000, 9)
 def fitted(midpoint: float = 5.0) -> Fitted:
     accuracy = 0.1 + 0.8 / (1 + (SIGMA / 5) ** 2)
     return Fitted(
-        Line(SIGMA, accuracy, accuracy - 0.02, accuracy + 0.02), 0.9, 0.1, midpoint, 2.0, midpoint, 4.0, 6.0
+        Line(SIGMA, accuracy, accuracy - 0.02, accuracy + 0.02),
+        *(0.9, 0.1, midpoint, 2.0, midpoint, 4.0, 6.0),
+        crossing=Ends(4.5, 3.5, math.inf),
     )
 
 
@@ -30,10 +34,23 @@ def test_a_fitted_curve_passes_half_way_at_its_midpoint() -> None:
     figure = fitted_curves({"0 input": {"trained clean": fitted()}}, 0.1)
     (axes,) = figure.axes
     assert axes.get_title() == "0 input"
-    verticals = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+    verticals = [
+        line for line in axes.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1
+    ]
     assert [float(line.get_xdata()[0]) for line in verticals] == [5.0]
     levels = {round(float(line.get_ydata()[0]), 6) for line in axes.lines if len(line.get_ydata()) == 2}
     assert {0.9, 0.5, 0.1} <= levels
+
+
+def test_the_crossing_is_marked_on_half_way() -> None:
+    def marks(one: Fitted) -> list[Any]:
+        (axes,) = fitted_curves({"a": {"x": one}}, 0.1).axes
+        return [line for line in axes.lines if line.get_marker() == "D"]
+
+    (mark,) = marks(fitted())
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([4.5], [0.5])
+    assert marks(fitted()._replace(crossing=Ends(math.nan, math.nan, math.nan))) == []
+    assert marks(fitted()._replace(crossing=Ends(1e9, 1e8, 1e10))) == []  # off the axis
 
 
 def test_a_curve_that_was_not_fitted_has_points_alone() -> None:

@@ -74,7 +74,8 @@ def example(
             if not reason and middle < grid[grid > 0].min():
                 reason = ALREADY_BELOW
             fit = (np.nan,) * 3 if reason else (middle, middle / 1.2, middle * 1.25)
-            midpoints.append((*prefix, *run_columns, phase, site, name, *fit, 1.4, not reason, clean))
+            numbers = (*fit, 1.4, not reason, clean, *fit)
+            midpoints.append((*prefix, *run_columns, phase, site, name, *numbers))
             reasons.append(reason)
     return Tables(
         np.array(curves, CURVE_COLUMNS),

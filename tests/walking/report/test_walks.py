@@ -91,8 +91,8 @@ def test_places_stand_in_the_order_of_the_network() -> None:
     ]
     assert list(by_place(curves)) == ["0 input", "2 relu1", "global"]
     table = midpoint_table(curves, "c")
-    assert table.columns == ("place", "trained under noise [95 %]")
-    assert table.rows[0] == ["0 input", "not reached: never"]
+    assert table.columns == ("place", "trained under noise [95 %]", "crossing, trained under noise [95 %]")
+    assert table.rows[0] == ["0 input", "not reached: never", None]
 
 
 def test_gains_are_ratios_of_midpoints(walked: WalkResult) -> None:
@@ -104,7 +104,10 @@ def test_gains_are_ratios_of_midpoints(walked: WalkResult) -> None:
             for p in ("inference", "training")
         )
         if np.isfinite([clean, noisy]).all():
-            assert row[-1] == pytest.approx(noisy / clean)
+            assert row[3] == pytest.approx(noisy / clean)
+        (found,) = rows[(rows["site"] == site) & (rows["phase"] == "inference")]
+        if found["reached"]:
+            assert str(row[4]).startswith(f"{found['measured_crossing']:.3g} [")
 
 
 @pytest.mark.skipif(browser() is None, reason="needs Chromium")
