@@ -1,6 +1,7 @@
 """How far off crossings and midpoints are, and how often intervals of crossings hold: simulated images.
 
-python -m tests.fit.coverage_of_crossings [--runs 300] [--out FILE]. Each image has a σ beyond which it is
+python -m tests.fit.coverage_of_crossings [--runs 300] [--out FILE], --exact for the errors of interpolation
+alone, from accuracies that do not scatter. Each image has a σ beyond which it is
 lost, so all σ of a network share it, as the images and draws of a walk are shared. The curves are logistic
 and not; all cross half-way at σ = 1, whatever the floor is. Grids begin anywhere, so that σ = 1 lies anywhere
 between two levels. Networks differ by a shift of ln σ, and share the images. Prints a table in Markdown.
@@ -20,6 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 from wn.basics.groups import GROUPS, totals
+from wn.fit.crossing import Between, by_lines, by_spline
 from wn.fit.intervals import Counts, fit_repeats
 from wn.fit.midpoint import Midpoint
 
@@ -157,12 +159,31 @@ def line(setting: Setting, result: Found) -> str:
     )
 
 
+EXACT_HEAD = "| curve | σ per decade | lines | spline |\n|---|---|---|---|\n"
+
+
+def exact(family: str, per_decade: int) -> str:
+    """A row: the largest errors of a crossing, with σ = 1 anywhere between two levels, in per cent."""
+    lines, spline, between = [], [], Between(CLEAN, CHANCE)
+    for start in np.linspace(0, 1, 41)[:-1]:
+        x = (np.arange(-12, 13) + start) * math.log(10) / per_decade
+        accuracy = CHANCE + (CLEAN - CHANCE) * FAMILIES[family](x)
+        lines.append(by_lines(x, accuracy, between))
+        spline.append(by_spline(x, accuracy, between))
+    worst = (100 * float(np.abs(values).max()) for values in (lines, spline))
+    return f"| {family} | {per_decade} | {next(worst):.2f} % | {next(worst):.2f} % |\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300, help="simulated walks of each setting")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=None, help="a file for the table")
+    parser.add_argument("--exact", action="store_true", help="errors of interpolation alone")
     chosen = parser.parse_args()
+    if chosen.exact:
+        print(EXACT_HEAD + "".join(exact(family, n) for n in (3, 4, 5, 8) for family in FAMILIES), end="")
+        return
     text = HEAD
     for setting in settings():
         text += line(setting, found(setting, chosen.images, chosen.runs))

@@ -151,6 +151,12 @@ def test_the_standard_error_is_that_of_crossings_without_one_group() -> None:
     assert exact.error != pytest.approx(naive, rel=0.03)
 
 
+def test_the_table_of_errors_between_levels() -> None:
+    cells = simulation.exact("slow, then fast", 5).split("|")
+    assert [cell.strip() for cell in cells[1:3]] == ["slow, then fast", "5"]
+    assert float(cells[3].strip(" %")) > 1 > 0.2 > float(cells[4].strip(" %"))
+
+
 # ---- coverage -------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from wn.walking.results import WalkResult
 # wn.fit.midpoint is imported where it is used: lists need none of SciPy, which takes a second.
 
 CROSSING = "crossing"
-RULE_ERRORS = "1 to 14 % too high where it was measured"  # docs/midpoint.md, section 6
+RULE_ERRORS = "where it was measured the rule was 1 to 23 % too high"  # docs/midpoint.md, section 6
 CROSSINGS = "Crossings σ [95 % interval]: where the measured accuracies themselves fall half-way"
 Places = Sequence[tuple[tuple[str, str], Sequence[tuple[str, str]]]]  # number and name; a pair per phase
 

@@ -1,6 +1,6 @@
 """The measured crossing: where the accuracies themselves fall through half-way, with no model of the curve.
 
-Derived in docs/midpoint.md, section 5.
+Derived in docs/midpoint.md, section 7.
 """
 
 import math
@@ -84,9 +84,7 @@ def crossing_of(
     width = np.sqrt(_squared_width(found, scatter, confidence))
     # The widest monotone band: a level with little scatter does not narrow it for its neighbours
     bands = y, np.minimum.accumulate(y - width), np.maximum.accumulate((y + width)[::-1])[::-1]
-    (at, low, high), smooth = (
-        [falls(x, band, between) for band in bands] for falls in (_by_lines, _by_spline)
-    )
+    (at, low, high), smooth = ([falls(x, band, between) for band in bands] for falls in (by_lines, by_spline))
     low, high = min(at, low, *smooth), max(at, high, *smooth)
     after = int(np.argmax(y <= between.half))
     if float(np.ptp(between.share(y[after - 1 : after + 1]))) > UNRESOLVED:
@@ -108,11 +106,12 @@ def falls_at(x: Floats, y: Floats, level: float) -> float:
     return float(x[after - 1] + share * (x[after] - x[after - 1]))
 
 
-def _by_lines(x: Floats, accuracy: Floats, between: Between) -> float:
+def by_lines(x: Floats, accuracy: Floats, between: Between) -> float:
+    """Where non-increasing accuracies (L,) fall through half-way by straight lines; ends as in `falls_at`."""
     return falls_at(x, accuracy, between.half)
 
 
-def _by_spline(x: Floats, accuracy: Floats, between: Between) -> float:
+def by_spline(x: Floats, accuracy: Floats, between: Between) -> float:
     """Where non-increasing accuracies (L,) fall through half-way by a smooth curve; ends as in `falls_at`.
 
     The curve is a monotone cubic spline (Fritsch and Carlson 1980) through the logits of the shares of the
