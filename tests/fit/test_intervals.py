@@ -108,8 +108,12 @@ def test_an_interval_of_independent_counts_holds_the_measured_crossing() -> None
 def test_the_crossing_has_the_scatter_of_the_repeats_crossings() -> None:
     """The kind: midpoints that agree, whose measured curves do not."""
     single = [replace(FIT, measured_crossing=sigma, crossing_error=0.01) for sigma in (0.8, 1.0, 1.25)]
-    pooled = replace(FIT, measured_crossing=1.0, crossing_low=0.99, crossing_high=1.02, crossing_error=0.01)
+    pooled = replace(FIT, measured_crossing=1.0, crossing_low=0.99, crossing_high=1.05, crossing_error=0.01)
     half = student.ppf(0.975, 2) * np.std([log(0.8), 0, log(1.25)], ddof=1) / sqrt(3)
+    between_levels = log(1.05) - norm.ppf(0.975) * 0.01  # in the upper bound, and in no repeat's scatter
     wide = with_repeats(pooled, single)
-    assert (wide.crossing_low, wide.crossing_high) == pytest.approx((exp(-half), exp(half)), rel=1e-12)
+    ends = exp(-half), exp(half + between_levels)
+    assert (wide.crossing_low, wide.crossing_high) == pytest.approx(ends, rel=1e-9)
+    without = with_repeats(replace(pooled, crossing_low=0.0, crossing_high=inf, crossing_error=1e4), single)
+    assert (without.crossing_low, without.crossing_high) == (0.0, inf)
     assert (wide.ci_low, wide.ci_high) == (FIT.ci_low, FIT.ci_high)

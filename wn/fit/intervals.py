@@ -6,7 +6,7 @@ Derived in docs/midpoint.md, section 4.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from math import exp, inf, nan, sqrt
+from math import inf, isfinite, nan, sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to be imp
 
 from wn.basics.errors import WnError
 from wn.fit.midpoint import ALREADY_BELOW, JOINT, NEVER_FALLS, Midpoint, fit_midpoint
+from wn.fit.profile import exp
 
 NO_POINTS = "no point has a result"
 
@@ -52,39 +53,52 @@ def with_repeats(pooled: Midpoint, single: Sequence[Midpoint], confidence: float
 
 
 class _Estimate(NamedTuple):
-    """One of the two σ of a fit, its bounds, and the standard error of its logarithm."""
+    """One of the two σ of a fit, its bounds, and the standard error of its logarithm.
+
+    below and above: factors by which bounds lie farther out than scatter puts them.
+    """
 
     sigma: float
     low: float
     high: float
     error: float
+    below: float = 1.0
+    above: float = 1.0
 
 
-def _midpoint(fit: Midpoint) -> _Estimate:
+def _midpoint(fit: Midpoint, confidence: float) -> _Estimate:
     return _Estimate(fit.midpoint, fit.ci_low, fit.ci_high, fit.standard_error)
 
 
-def _crossing(fit: Midpoint) -> _Estimate:
-    return _Estimate(fit.measured_crossing, fit.crossing_low, fit.crossing_high, fit.crossing_error)
+def _crossing(fit: Midpoint, confidence: float) -> _Estimate:
+    """The crossing: what was not measured between levels is in its bounds, and no repeats average it out."""
+    at, low, high = fit.measured_crossing, fit.crossing_low, fit.crossing_high
+    scatter = exp(float(ndtri((1 + confidence) / 2)) * fit.crossing_error)
+    below = max(1.0, at / low / scatter) if low > 0 else 1.0
+    above = max(1.0, high / at / scatter) if isfinite(high) else 1.0
+    return _Estimate(at, low, high, fit.crossing_error, below, above)
 
 
 def _widened(
-    estimate: Callable[[Midpoint], _Estimate], pooled: Midpoint, single: Sequence[Midpoint], confidence: float
+    estimate: Callable[[Midpoint, float], _Estimate],
+    pooled: Midpoint,
+    single: Sequence[Midpoint],
+    confidence: float,
 ) -> tuple[float, float]:
     """The bounds of an estimate from all repeats, with the scatter between them."""
     reasons = {fit.reason for fit in single}
-    sigma, low, high, _ = estimate(pooled)
+    every = [estimate(fit, confidence) for fit in (pooled, *single)]
+    sigma, low, high, _, below, above = every[0]
     low = 0.0 if ALREADY_BELOW in reasons else low
     high = inf if NEVER_FALLS in reasons else high
-    logs = np.log([estimate(fit).sigma for fit in single])
+    logs = np.log([found.sigma for found in every[1:]])
     if np.isfinite(logs).all():
         upper, count = (1 + confidence) / 2, len(single)
         networks = float(stdtrit(count - 1, upper)) ** 2 * float(logs.var(ddof=1)) / count  # Student's
         joint = {fit.interval for fit in (pooled, *single)} == {JOINT}
-        errors = [estimate(fit).error for fit in (pooled, *single)]
-        images = _shared_variance(*errors) if joint else 0.0
+        images = _shared_variance(*(found.error for found in every)) if joint else 0.0
         factor = exp(sqrt(networks + float(ndtri(upper)) ** 2 * images))
-        low, high = min(low, sigma / factor), max(high, sigma * factor)
+        low, high = min(low, sigma / factor / below), max(high, sigma * factor * above)
     return low, high
 
 
