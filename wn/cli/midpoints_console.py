@@ -41,7 +41,34 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     body = [(place, [cells[phase, site] for phase in phases]) for place, site in head]
     print_beside(console, title, phases, body, caption)
     _print_misfits(console, result)
+    _print_predicted(console, result)
     _print_rule(console, result)
+
+
+def _print_predicted(console: Console, result: WalkResult) -> None:
+    """Print predicted crossings beside measured ones, and what they cost."""
+    if not result.predicted.size:
+        return
+    table = PlainTable(title="Crossings σ, measured [95 % interval] and predicted [estimate of the error]")
+    table.add_numbers("site")
+    for name in ("name", "phase"):
+        table.add_column(name)
+    table.add_numbers("measured", "predicted")
+    table.add_column("method")
+    for row in result.midpoints:
+        predicted, reason = row["predicted_crossing"], str(row["not_predicted"])
+        ends = interval(row["predicted_low"], row["predicted_high"])
+        cell = f"{predicted:.3g} {ends}" if isfinite(predicted) else reason
+        site = str(row["site"]) if row["site"] >= 0 else ""
+        table.add_row(
+            site, row["site_name"], row["phase"], _crossing_cell(row), cell, str(row["predicted_by"])
+        )
+    console.print(table)
+    cost = result.run["predicted"]
+    if cost["seconds_of_counting"]:
+        text = f"Prediction at inference, {cost['images']:,} images: {cost['seconds']:.1f} s; measurement, "
+        total = int(result.curves["total"][0])
+        console.print(Text(f"{text}{total:,} images: {cost['seconds_of_counting']:.1f} s."))
 
 
 def print_beside(

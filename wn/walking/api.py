@@ -44,13 +44,15 @@ from wn.walking.asked import (
 )
 from wn.walking.jobs import JobMonitor, run_jobs
 from wn.walking.measurement import members_at_once
-from wn.walking.places import check_range
+from wn.walking.places import INFERENCE, check_range
+from wn.walking.predicted.tables import crossings, predicted_table, with_crossings
 from wn.walking.results import FILES, WalkResult, holds_only
 from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import (
     noise_factory,
     phases,
     places_of,
+    predicted_images,
     prepare,
     single_noise,
     walk_sigma,
@@ -89,14 +91,26 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
     run["clean_correct"] = [[sum(counts), walked.images] for counts in walked.clean_counts.correct.tolist()]
     run["correct_by_group"] = tables.by_group(walked)
     run["fits"] = [tables.fit_record(*fit) for fit in fits]
+    midpoints, predicted = tables.midpoint_table(of_run, fits), {}
+    if walked.predicted is not None:
+        wanted = [(phase, place) for phase, place, _ in fits]
+        found = crossings(walked.predicted, wanted, midpoints["clean_accuracy"].tolist(), walked.chance)
+        midpoints = with_crossings(midpoints, found)
+        predicted["predicted"] = predicted_table(of_run, walked.predicted)
+        run["predicted"] = {
+            "images": min(walked.predict, walked.images),
+            "seconds": round(walked.predicted.seconds(INFERENCE), 3),
+            "seconds_of_counting": round(sum(walked.seconds.values()), 3),
+        }
     return WalkResult(
         curves=tables.curve_table(of_run, walked),
-        midpoints=tables.midpoint_table(of_run, fits),
+        midpoints=midpoints,
         reasons=tuple(fit.reason for _, _, fit in fits),
         run=run,
         failures=tables.failure_table(of_run, walked),
         weights=tables.weight_table(of_run, walked),
         signal=tables.signal_table(of_run, walked),
+        **predicted,
     )
 
 
@@ -268,6 +282,7 @@ def walk_of(chosen: WalkSettings, setup: Setup, be: Backend, saved: SavedNetwork
         seed=chosen.seed,
         members=members_at_once(setup.network, setup.train, setup.dtype, be.room),
         saved=saved.on(be) if saved else None,
+        predict=predicted_images(chosen),
     )
     for place in walked.places:
         check_range(place.noise(walked.operator(walked.sigma)), chosen.dtype)

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from wn.basics.options import Option, Setting, settings_of
 from wn.engine.noise_spec import FIELDS
 
+PREDICT_IMAGES = 1000  # test images of a prediction
 CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depends on
 
 
@@ -133,37 +134,41 @@ _Batch = Annotated[
 ]
 
 
+_File = Annotated[
+    str | UnsetType,
+    Option(
+        "Take this network on disk, at inference, instead of training some: a file of wn train, "
+        "wn import or a study. It decides model, batch norm and dtype, and data set and seed unless "
+        "they are given.",
+        "Network",
+        type=Path | None,
+        default=None,
+    ),
+]
+_Grid = Annotated[
+    str | float | list[float] | None,
+    Option(
+        "σ grid: FIRST:LAST:COUNT (log), lin:FIRST:LAST:COUNT, or values with commas. "
+        "Default: 0.1:10000:16; multiplicative noise: lin:0:6:16.",
+        "Noise",
+        type=str | None,
+    ),
+]
+
+
 class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A walk: noise, sites, phases and the σ grid; with `network`, of one that is on disk.
 
     `network_sha256`, as records have it, is the digest of that file.
     """
 
-    network: Annotated[
-        str | UnsetType,
-        Option(
-            "Walk through this network on disk, at inference, instead of training some: a file of wn train, "
-            "wn import or a study. It decides model, batch norm and dtype, and data set and seed unless "
-            "they are given.",
-            "Network",
-            type=Path | None,
-            default=None,
-        ),
-    ] = UNSET
+    network: _File = UNSET
     network_sha256: str | UnsetType = UNSET
     phase: Annotated[
         str,
         Option("inference (networks trained clean), training (the same σ in both) or both.", "Noise"),
     ] = "both"
-    sigma: Annotated[
-        str | float | list[float] | None,
-        Option(
-            "σ grid: FIRST:LAST:COUNT (log), lin:FIRST:LAST:COUNT, or values with commas. "
-            "Default: 0.1:10000:16; multiplicative noise: lin:0:6:16.",
-            "Noise",
-            type=str | None,
-        ),
-    ] = None
+    sigma: _Grid = None
     repeats: Annotated[
         int,
         Option(
@@ -173,6 +178,24 @@ class WalkSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         ),
     ] = 1
     evaluation_batch: _Batch = msgspec.field(default_factory=_evaluation_batch)
+    predict: Annotated[
+        bool | UnsetType,
+        Option(
+            "Predict each curve too, without drawing any noise, with an estimate of the error.",
+            "Run",
+            type=bool,
+            default=False,
+        ),
+    ] = UNSET
+    predict_images: Annotated[
+        int | UnsetType,
+        Option(
+            "Test images that predictions are over, evenly from the classes.",
+            "Run",
+            type=int,
+            default=PREDICT_IMAGES,
+        ),
+    ] = UNSET
 
 
 class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +204,16 @@ class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fi
     noise: Annotated[str, KIND] = "none"
     where: _AtOnce = "global"
     sigma: Annotated[float | None, Option("σ of the noise in training and evaluation.", "Noise")] = None
+
+
+class PredictionSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Curves at inference without drawing noise: those of networks that are trained clean, or of one on disk."""
+
+    network: _File = UNSET
+    network_sha256: str | UnsetType = UNSET
+    sigma: _Grid = None
+    images: Annotated[int, Option("Test images, evenly from the classes.", "Data")] = PREDICT_IMAGES
+    repeats: Annotated[int, Option("Networks, each trained from another seed.", "Training")] = 1
 
 
 _EVALUATED = ("data_dir", "test_limit", "backend", "threads", "noise", *FIELDS)

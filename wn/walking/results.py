@@ -44,14 +44,15 @@ def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
     return np.dtype([column for part in parts for column in part.items()])
 
 
-_RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
-CURVE_COLUMNS = columns(_RUN, POINT)
-MIDPOINT_COLUMNS = columns(_RUN, FIT, CROSSING)
-_POINT = _RUN | {"sigma": "f8", "repeat": "i8"}
+RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
+CURVE_COLUMNS = columns(RUN, POINT)
+MIDPOINT_COLUMNS = columns(RUN, FIT, CROSSING)
+_POINT = RUN | {"sigma": "f8", "repeat": "i8"}
 WEIGHT_COLUMNS = columns(
     _POINT, {"layer": "U32", "epoch": "i8"}, dict.fromkeys((*STATISTICS, "relative_norm"), "f8")
 )
 SIGNAL_COLUMNS = columns(_POINT, {"at_site": "i8", "at_name": "U32", "power": "f8"})
+PREDICTED_COLUMNS = columns(_POINT, {"accuracy": "f8", "error": "f8", "predicted_by": "U32"})
 
 
 def failure_columns(longest: int) -> np.dtype[Any]:
@@ -61,7 +62,8 @@ def failure_columns(longest: int) -> np.dtype[Any]:
 
 TABLES = ("curves.csv", "midpoints.csv", "weights.csv", "signal.csv", "run.json")
 PICTURES = ("curves.png", "midpoints.png", "report.html")
-FILES = (*TABLES, *PICTURES)
+PREDICTED = ("predicted.csv", "predicted.png")  # where curves are predicted too
+FILES = (*TABLES, *PICTURES, *PREDICTED)
 
 log = logging.getLogger("wn")
 
@@ -83,6 +85,11 @@ class WalkResult:
     without noise), layer and epoch (from 1): mean |w|, standard deviation, norm, share of |w| ≥ 1, and the
     norm relative to that of the clean network of the same repeat. `signal`: the mean of y² before the noise,
     one row per point and noisy site.
+
+    With `predict`, `predicted` has one row per phase, site, σ and repeat: the accuracy that theory expects on
+    the first test images, the estimate of its error, and the method; NaN where theory can't go. `midpoints` then
+    has columns more: predicted_crossing, predicted_low and predicted_high, predicted_by, and the reason
+    not_predicted.
     """
 
     curves: NDArray[Any]
@@ -92,6 +99,7 @@ class WalkResult:
     failures: NDArray[Any] = field(default_factory=lambda: np.zeros(0, failure_columns(1)))
     weights: NDArray[Any] = field(default_factory=lambda: np.zeros(0, WEIGHT_COLUMNS))
     signal: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SIGNAL_COLUMNS))
+    predicted: NDArray[Any] = field(default_factory=lambda: np.zeros(0, PREDICTED_COLUMNS))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
         """Write the tables, then the pictures; the folder is made if need be. Returns the paths.
@@ -149,8 +157,12 @@ def write_tables(result: WalkResult, folder: Path) -> list[Path]:
         lambda path: path.write_text(csv_of(result.signal), encoding="utf-8"),
         lambda path: _write_json(path, result.run),
     ]
-    stale = [folder / name for name in ("run.json", *PICTURES)]
-    return _save([folder / name for name in TABLES], writers, stale)
+    names = list(TABLES)
+    if result.predicted.size:
+        names.append(PREDICTED[0])
+        writers.append(lambda path: path.write_text(csv_of(result.predicted), encoding="utf-8"))
+    stale = [folder / name for name in FILES if name not in names or name == "run.json"]
+    return _save([folder / name for name in names], writers, stale)
 
 
 def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
@@ -164,7 +176,11 @@ def write_pictures(result: WalkResult, folder: Path) -> list[Path]:
         partial(plots.plot_midpoints, tables),
         partial(walks.write_report, tables, result.run),
     ]
-    return _save([folder / name for name in PICTURES], writers)
+    names = list(PICTURES)
+    if result.predicted.size:
+        names.append(PREDICTED[1])
+        writers.append(partial(walks.plot_predicted, tables, result.run))
+    return _save([folder / name for name in names], writers)
 
 
 def to_draw(result: WalkResult) -> "Tables":
@@ -179,6 +195,7 @@ def to_draw(result: WalkResult) -> "Tables":
         result.failures,
         result.run.get("chance"),
         plots.in_words(*run[0]) if run else (),
+        result.predicted,
     )
 
 

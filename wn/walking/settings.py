@@ -29,6 +29,7 @@ from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.walking.asked import (
     FLAGS,
+    PREDICT_IMAGES,
     EvaluationSettings,
     NetworkSettings,
     NoiseSettings,
@@ -176,6 +177,7 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     for name in ("repeats", "evaluation_batch"):
         _check_at_least_one(name, getattr(chosen, name))
     noise_factory(chosen)(walk_sigma(chosen))
+    predicted_images(chosen)
     found, places_of_walk = _with_numbers(chosen)
     points = prod(map(len, (phases(found), places_of_walk, walk_sigma(found)))) * found.repeats
     if points > MOST_POINTS:
@@ -247,6 +249,17 @@ def phases(chosen: WalkSettings) -> tuple[str, ...]:
     if chosen.network is not UNSET and chosen.phase == TRAINING:
         raise WnError(f"phase {TRAINING} trains networks, and {chosen.network} is trained already")
     return PHASES if chosen.phase == "both" else (chosen.phase,)
+
+
+def predicted_images(chosen: WalkSettings) -> int:
+    """Test images that the curves of a walk are predicted from; 0 if they are not. WnError without `predict`."""
+    if not chosen.predict:
+        if chosen.predict_images is not UNSET:
+            raise WnError("predict_images goes with predict")
+        return 0
+    images = PREDICT_IMAGES if chosen.predict_images is UNSET else chosen.predict_images
+    _check_at_least_one("predict_images", images)
+    return images
 
 
 def walk_sigma(chosen: WalkSettings) -> NDArray[np.float64]:

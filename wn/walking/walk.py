@@ -1,6 +1,6 @@
 """A walk: noise at one place of a network after the other, at every σ, in training and at inference."""
 
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from wn.engine.training import Monitor, Population, evaluate
 from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.random import member_seed
+from wn.theory.predict import predict
 from wn.walking.jobs import Job
 from wn.walking.measurement import (
     ON_A_CPU,
@@ -34,6 +35,7 @@ from wn.walking.observed.binarised import member_of
 from wn.walking.observed.signal import SignalPower
 from wn.walking.observed.weights import WeightRecorder
 from wn.walking.places import INFERENCE, TRAINING, Place
+from wn.walking.predicted.curves import Key, Predicted, PredictedCurve
 from wn.walking.setup import Setup
 
 # Members side by side at inference, for each that is trained: no activation is kept for a backward pass
@@ -56,6 +58,9 @@ class Walk:
     weights (places, repeats, S, E, L, 4) and clean_weights (repeats, E, L, 4): statistics of the weights of
     L layers after each of E epochs (`wn.analysis.weights`), NaN where there are none. power: the signal's at
     the noisy sites, by phase, place, repeat and σ as `failures` are, in pairs (site, power).
+
+    With `predict` every curve is predicted too, from so many test images: `predicted`. `seconds`: those of
+    counting at inference, by repeat.
     """
 
     setup: Setup
@@ -67,6 +72,7 @@ class Walk:
     seed: int = 0
     members: int = ON_A_CPU.members
     saved: Population | None = None
+    predict: int = 0
     correct: NDArray[np.int64] = field(init=False)
     clean: NDArray[np.int64] = field(init=False)
     failures: dict[Point, str] = field(init=False, default_factory=dict)
@@ -74,6 +80,8 @@ class Walk:
     weights: Floats = field(init=False)
     clean_weights: Floats = field(init=False)
     power: dict[Point, SitePower] = field(init=False, default_factory=dict)
+    predictions: dict[Key, PredictedCurve] = field(init=False, default_factory=dict)
+    seconds: dict[int, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         axes = (len(self.phases), len(self.places), self.repeats, len(self.sigma), self.setup.groups)
@@ -119,11 +127,15 @@ class Walk:
             levels = self._levels(TRAINING, place, repeat, power, some)
             recorder = WeightRecorder(be, self.setup.train.epochs, len(part), monitor)
             seed = member_seed(self.seed, repeat)
-            trained = count_trained(be, self.setup, seed, levels, recorder, recorder.begin)
-            deque(trained, maxlen=0)  # no network is kept while others are trained
+            curve = (self.phases.index(TRAINING), place, repeat)
+            # no network is kept while others are trained
+            for members, population in count_trained(be, self.setup, seed, levels, recorder, recorder.begin):
+                for p, member in enumerate(members):
+                    one = slice(some.start + member, some.start + member + 1)
+                    self._predict(be, population, p, curve, one)
             if recorder.weights.size:
                 self.weights[place, repeat, some] = np.moveaxis(recorder.weights, 0, 1)
-            self._keep_power(power, levels.members, (self.phases.index(TRAINING), place, repeat), some.start)
+            self._keep_power(power, levels.members, curve, some.start)
 
         return job
 
@@ -181,10 +193,33 @@ class Walk:
         """Walk noise through the clean network of a repeat."""
         powers = [SignalPower(be, len(self.sigma)) for _ in self.places]
         places = [self._levels(INFERENCE, place, repeat, power) for place, power in enumerate(powers)]
-        at_once = EVALUATED_PER_TRAINED * self.members
+        at_once, started = EVALUATED_PER_TRAINED * self.members, time.perf_counter()
         count_at_inference(be, self.setup, population, places, at_once, monitor)
+        self.seconds[repeat] = time.perf_counter() - started
         for place, power in enumerate(powers):
-            self._keep_power(power, places[place].members, (self.phases.index(INFERENCE), place, repeat))
+            curve = (self.phases.index(INFERENCE), place, repeat)
+            self._keep_power(power, places[place].members, curve)
+            self._predict(be, population, 0, curve, slice(0, len(self.sigma)))
+
+    def _predict(self, be: Backend, population: Population, member: int, curve: Key, part: slice) -> None:
+        """Predict the accuracy of a network at some σ of a curve, if that is asked for."""
+        if not self.predict:
+            return
+        where, started = self.places[curve[1]], time.perf_counter()
+        found = predict(
+            be,
+            self.setup.network,
+            population,
+            self.setup.dataset,
+            lambda sigma: where.noise(self.operator(sigma)),
+            self.sigma[part],
+            images=self.predict,
+            member=member,
+        )
+        kept = self.predictions.setdefault(curve, PredictedCurve.empty(len(self.sigma)))
+        kept.put(part, found, time.perf_counter() - started)
+        if self.phases[curve[0]] == INFERENCE:
+            kept.clean = found.clean
 
     def _fail_at_inference(self, repeat: int) -> None:
         """Without its clean network all points of a repeat fail."""
@@ -255,6 +290,11 @@ class Walk:
     def images(self) -> int:
         """Test images."""
         return len(self.setup.dataset.test)
+
+    @property
+    def predicted(self) -> Predicted | None:
+        """The predicted curves, None if none are asked for."""
+        return Predicted(self.sigma, self.phases, self.places, self.predictions) if self.predict else None
 
     @property
     def chance(self) -> float:

@@ -47,7 +47,7 @@ class Fitted(NamedTuple):
 
     The curve is floor + (clean − floor)/(1 + (σ/location)^slope), NaN where nothing was fitted; ci_low and
     ci_high bound its midpoint, 0 or inf where the data give no bound; crossing: where the accuracies
-    themselves cross half-way.
+    themselves cross half-way; predicted: what theory expects.
     """
 
     measured: Line
@@ -59,6 +59,7 @@ class Fitted(NamedTuple):
     ci_low: float
     ci_high: float
     crossing: Ends
+    predicted: Line | None = None
 
     def at(self, sigma: Floats) -> Floats:
         """The fitted accuracy."""
@@ -99,6 +100,8 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
         for name, fitted in fits.items():
             _draw_fitted(axes, fitted, styles[name])
             _draw_crossing(axes, fitted.crossing, (fitted.clean + chance) / 2, styles[name]["color"])
+            if fitted.predicted is not None:
+                _draw_predicted(axes, fitted.predicted, styles[name]["color"])
         clean = next(iter(fits.values())).clean
         for level in (clean, chance, (clean + chance) / 2):
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.8, zorder=1)
@@ -123,6 +126,14 @@ def _draw_fitted(axes: Axes, fitted: Fitted, look: dict[str, Any]) -> None:
         axes.axvspan(*band, color=look["color"], alpha=0.18, linewidth=0, zorder=0)
     if left < fitted.midpoint < right:
         axes.axvline(fitted.midpoint, color=look["color"], linewidth=0.8, zorder=1)
+
+
+def _draw_predicted(axes: Axes, predicted: Line, colour: str) -> None:
+    """A dashed line, with the band of its error."""
+    x, y, low, high = predicted
+    axes.plot(x, y, color=colour, linestyle="--", linewidth=1.2, zorder=2)
+    if low is not None and high is not None:
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_crossing(axes: Axes, crossing: Ends, half: float, colour: str) -> None:

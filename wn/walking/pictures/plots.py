@@ -73,7 +73,8 @@ class Tables(NamedTuple):
 
     curves: phase, site, site_name, sigma, repeat, accuracy, a row for each point; failures: the first four, a
     row for each point without a result. midpoints: phase, site, site_name, midpoint, ci_low, ci_high,
-    reached, clean_accuracy; reasons: one for each of these rows. chance in (0, 1), None if unknown.
+    reached, clean_accuracy; reasons: one for each of these rows. chance in (0, 1), None if unknown. predicted:
+    phase, site, sigma, repeat, accuracy, error; with rows there, midpoints has the predicted crossings.
     """
 
     curves: Rows
@@ -82,6 +83,7 @@ class Tables(NamedTuple):
     failures: Rows
     chance: float | None
     words: tuple[str, ...]
+    predicted: Rows = np.zeros(0)
 
 
 def in_words(dataset: str, model: str, batch_norm: str, noise: str) -> tuple[str, ...]:
@@ -245,6 +247,8 @@ def midpoints_figure(tables: Tables) -> Figure:
         handles.append(_draw_midpoints(axes, x, rows[mine], phase))
         for reason, mark in missing.items():
             _draw_missing(axes, x[~rows["reached"][mine] & (reasons[mine] == reason)], mark, phase)
+        if tables.predicted.size:
+            handles += _draw_crossings(axes, x, rows[mine], phase)
     for mark in dict.fromkeys(missing.values()):
         handles.append(Line2D([], [], label=mark.text, **_hollow(mark, GREY)))
     _site_ticks(axes, places, figure.get_figwidth() - 1)
@@ -267,6 +271,25 @@ def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarCo
     points.set_label(f"{title}, with 95 % confidence interval")
     points[0].set_gid(f"midpoints-{phase}")
     return points
+
+
+def _draw_crossings(axes: Axes, x: Floats, rows: Rows, phase: str) -> list[ErrorbarContainer]:
+    """Draw the crossings, measured (filled) and predicted (open), beside each other; return their keys."""
+    bottom, top = axes.get_ylim()
+    drawn = []
+    for shift, name, ends, word, face in (
+        (0.08, "measured_crossing", "crossing", "crossing, measured", PHASES[phase].colour),
+        (0.14, "predicted_crossing", "predicted", "crossing, predicted, and its error", "white"),
+    ):
+        low, high = rows[f"{ends}_low"], rows[f"{ends}_high"]
+        there = np.isfinite(rows[name])
+        middle = np.where(there, rows[name], np.nan)
+        below, above = middle - np.clip(low, bottom / 10, middle), np.clip(high, middle, top * 10) - middle
+        look: dict[str, Any] = {"color": PHASES[phase].colour, "marker": "D", "markerfacecolor": face}
+        points = axes.errorbar(x + shift, middle, [below, above], **look, **BARS | {"markersize": 3.5})
+        points.set_label(word)
+        drawn.append(points)
+    return drawn
 
 
 def _draw_missing(axes: Axes, x: Floats, mark: _EdgeMarker, phase: str) -> None:

@@ -16,7 +16,7 @@ from wn.fit.midpoint import Midpoint
 from wn.walking.asked import CHANGE_NOTHING
 from wn.walking.pictures.plots import Tables, in_words, midpoints_figure
 from wn.walking.places import INFERENCE
-from wn.walking.report import published
+from wn.walking.report import predicted, published
 from wn.walking.report.curves import (
     CROSSINGS,
     HOW_TO_READ,
@@ -46,6 +46,12 @@ def write_report(tables: Tables, run: Mapping[str, Any], path: Path) -> None:
     path.write_text(report(tables, run), encoding="utf-8")
 
 
+def plot_predicted(tables: Tables, run: Mapping[str, Any], path: Path) -> None:
+    """Draw measured and predicted curves into a file, given the tables of a walk and its record."""
+    assert tables.chance is not None
+    predicted.plot_predicted(curves_of(tables, run), tables.chance, path)
+
+
 def report(tables: Tables, run: Mapping[str, Any]) -> str:
     """The page of a walk as HTML; sections for which the record has nothing are left out."""
     curves = curves_of(tables, run)
@@ -55,6 +61,7 @@ def report(tables: Tables, run: Mapping[str, Any]) -> str:
         _published_section(run, curves),
         _clean_section(run),
         *_curve_sections(curves, tables),
+        predicted.section(curves, tables, run),
         _failures_section(tables),
         Section("Settings", [_AGAIN], verbatim=_settings(run)),
     ]
@@ -69,9 +76,9 @@ def curves_of(tables: Tables, run: Mapping[str, Any]) -> list[Curve]:
     for row, reason, fit in zip(tables.midpoints, tables.reasons, fits, strict=True):
         same = (tables.curves["phase"] == row["phase"]) & (tables.curves["site"] == row["site"])
         points = tables.curves[["sigma", "repeat", "correct", "total"]][same].tolist()
-        found.append(
-            Curve(str(row["phase"]), int(row["site"]), str(row["site_name"]), points, _fit(row, reason, fit))
-        )
+        where = str(row["phase"]), int(row["site"]), str(row["site_name"])
+        expected = predicted.line_at(tables.predicted, where[0], where[1]) if tables.predicted.size else None
+        found.append(Curve(*where, points, _fit(row, reason, fit), expected))
     return found
 
 

@@ -1,0 +1,1 @@
+"""Curves predicted without drawing noise: beside those of a walk, and on their own."""
