@@ -4,18 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 from wn.basics.installed import __version__
 
-__all__ = ["WnError", "__version__", "evaluate", "fit_midpoint", "gains", "train", "walk"]
+__all__ = ["WnError", "__version__", "evaluate", "fit_midpoint", "gains", "predict", "train", "walk"]
 
 if TYPE_CHECKING:
     from wn.basics.errors import WnError
     from wn.fit.midpoint import fit_midpoint
-    from wn.front import evaluate, gains, train, walk
+    from wn.front import evaluate, gains, predict, train, walk
 
 _HOME = {
     "walk": "wn.front",
     "train": "wn.front",
     "evaluate": "wn.front",
     "gains": "wn.front",
+    "predict": "wn.front",
     "fit_midpoint": "wn.fit.midpoint",
     "WnError": "wn.basics.errors",
 }

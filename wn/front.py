@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from wn.basics.options import with_keywords
 from wn.walking import api
 from wn.walking.api import ProgressCallback, Trained
-from wn.walking.asked import EvaluationSettings, GainsSettings, SingleSettings, WalkSettings, in_order
+from wn.walking.asked import (
+    EvaluationSettings,
+    GainsSettings,
+    PredictionSettings,
+    SingleSettings,
+    WalkSettings,
+    in_order,
+)
 from wn.walking.evaluation import evaluate as evaluation
+from wn.walking.evaluation import predicting
 from wn.walking.evaluation.evaluate import Evaluated
+from wn.walking.evaluation.predicting import PredictedWalk
 from wn.walking.gains import gained
 from wn.walking.gains.gained import Gained
 from wn.walking.gains.settings import read_gains
@@ -104,3 +113,20 @@ def gains(*, progress: ProgressCallback | None = None, **recorded: Any) -> Gaine
     keyword, for anything unknown or out of range, before anything is trained.
     """
     return gained.gains(read_gains(recorded), progress)
+
+
+@with_keywords(in_order(PredictionSettings), _FORMS | {"sigma": _SIGMA})
+def predict(*, progress: ProgressCallback | None = None, **recorded: Any) -> PredictedWalk:
+    """Predict accuracy under noise at inference, without drawing any.
+
+    The keywords are the flags of `wn predict`, with the same names, forms and defaults; `wn predict --help`
+    says what each means, and `walk` which forms `sigma` and `where` have. For example
+    `wn.predict(network="network.safetensors", noise="multiplicative").crossings`. `progress` is called with
+    (finished, all) network-epochs. `recorded`: names of `PredictionSettings` as records have them
+    (learning_rate, clamp_weights, factors, network_sha256).
+
+    Returns the predicted curves and where they fall half-way, as plain arrays; NaN, with the reason, where
+    theory can't go. Raises WnError, which names the keyword, for anything unknown or out of range, before
+    anything is trained.
+    """
+    return predicting.predict(predicting.read_prediction(recorded), progress)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.gains.gained import Gained
+from wn.walking.evaluation.predicting import PredictedWalk
 from wn.walking.results import WalkResult
 
 def walk(
@@ -43,6 +44,8 @@ def walk(
     dtype: str = "float32",
     threads: int | None = None,
     evaluation_batch: int | None = None,
+    predict: bool = False,
+    predict_images: int = 1000,
     progress: Callable[[int, int], None] | None = None,
     **recorded: Any,
 ) -> WalkResult: ...
@@ -132,3 +135,37 @@ def gains(
     progress: Callable[[int, int], None] | None = None,
     **recorded: Any,
 ) -> Gained: ...
+def predict(
+    *,
+    dataset: str = "fashion-mini",
+    data_dir: str | PathLike[str] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    images: int = 1000,
+    model: str = "mlp",
+    batch_norm: str = "none",
+    network: str | PathLike[str] | None = None,
+    noise: str = "additive",
+    where: str | int | Sequence[int | str] | Mapping[Any, float] = "each",
+    sigma: str | float | Sequence[float] | NDArray[Any] | None = None,
+    mean: float | None = None,
+    mean_mul: float | None = None,
+    mean_add: float | None = None,
+    ratio: float | None = None,
+    order: str | None = None,
+    normalize_to_input_size: bool = False,
+    repetitions: str | int | Sequence[int] = 1,
+    execution: str = "single",
+    distribution: str = "normal",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    clamp: bool = False,
+    repeats: int = 1,
+    seed: int = 0,
+    backend: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **recorded: Any,
+) -> PredictedWalk: ...

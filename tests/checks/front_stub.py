@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.gains.gained import Gained
+from wn.walking.evaluation.predicting import PredictedWalk
 from wn.walking.results import WalkResult
 '''
 
 
 def stub() -> str:
     """The text of the stub."""
-    functions = (front.walk, front.train, front.evaluate, front.gains)
+    functions = (front.walk, front.train, front.evaluate, front.gains, front.predict)
     return f"{HEADER}\n{''.join(map(declaration, functions))}"
 
 

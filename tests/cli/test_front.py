@@ -14,7 +14,7 @@ from tests.cli.command_line import one_line, run
 from wn.basics.errors import WnError
 from wn.cli import main as cli
 from wn.walking import api, settings
-from wn.walking.asked import GainsSettings
+from wn.walking.asked import GainsSettings, PredictionSettings
 from wn.walking.settings import EvaluationSettings, SingleSettings, WalkSettings
 
 TINY: dict[str, Any] = {
@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
         (wn.train, cli.train, SingleSettings),
         (wn.evaluate, cli.evaluate, EvaluationSettings),
         (wn.gains, cli.gains, GainsSettings),
+        (wn.predict, cli.predict, PredictionSettings),
     ],
 )
 def test_keywords_are_the_flags_in_name_order_and_default(function: Any, command: Any, kind: Any) -> None:

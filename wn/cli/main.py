@@ -16,7 +16,13 @@ from wn.cli.commands import messages, output
 from wn.cli.flags import App
 from wn.cli.options import Overwrite, out_flag, with_flags
 from wn.cli.plain import say
-from wn.walking.asked import EvaluationSettings, GainsSettings, SingleSettings, WalkSettings
+from wn.walking.asked import (
+    EvaluationSettings,
+    GainsSettings,
+    PredictionSettings,
+    SingleSettings,
+    WalkSettings,
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -252,14 +258,63 @@ def gains(
     from wn.files import outputs
     from wn.walking.gains import gained
     from wn.walking.gains.settings import read_gains
+    from wn.walking.saved.folder import check_folder
 
     asked = read_gains(given_settings(context))
     with outputs.claimed_folder(out):
         if not overwrite:
-            gained.check_folder(out, msgspec.to_builtins(asked.own))
+            check_folder(out, gained.FILES, msgspec.to_builtins(asked.own))
         with console.progress(messages, "training") as progress:
             found = gained.gains(asked, progress)
         gains_console.print_gains(output, found)
+
+        def save(folder: Path) -> list[Path]:
+            return found.save(folder, overwrite=overwrite)
+
+        files, wrong = outputs.write_or_rescue(out, save)
+        say(output, f"Wrote {', '.join(path.name for path in files)} to {files[0].parent}/")
+    raise typer.Exit(_complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0)
+
+
+@app.command()
+@with_flags(PredictionSettings)
+def predict(
+    *,
+    context: typer.Context,
+    out: Annotated[Path, out_flag("Folder for tables and picture")] = Path("wn-predicted"),
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Predict accuracy under noise at inference, without drawing any.
+
+    For each site, what theory expects at each σ of the grid and where it falls half-way from clean to chance,
+    with an estimate of its error: exact where nothing but affine layers comes behind the noise, else from the
+    moments of the logits. Where theory can't go, the line of the site says why. It is independent evidence,
+    not a short way: drawing noise is faster. `wn walk --predict` has both side by side.
+
+    Without flags the network is the one that `wn walk` trains. Writes predicted.csv, crossings.csv,
+    predicted.png and predict.json to the --out folder.
+
+    Examples:
+
+        wn predict --epochs 5
+
+        wn predict --network network.safetensors --noise multiplicative --sigma lin:0:6:31 --where 2,4,6
+    """
+    import msgspec
+
+    from wn.cli import console, midpoints_console
+    from wn.files import outputs
+    from wn.walking.evaluation import predicting
+    from wn.walking.saved.folder import check_folder
+
+    asked = predicting.read_prediction(given_settings(context))
+    with outputs.claimed_folder(out):
+        if not overwrite:
+            check_folder(out, predicting.FILES, msgspec.to_builtins(asked[0]))
+        with console.progress(messages, "training") as progress:
+            found = predicting.predict(asked, progress)
+        midpoints_console.print_predictions(output, found)
 
         def save(folder: Path) -> list[Path]:
             return found.save(folder, overwrite=overwrite)

@@ -46,29 +46,55 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
 
 
 def _print_predicted(console: Console, result: WalkResult) -> None:
-    """Print predicted crossings beside measured ones, and what they cost."""
+    """Print predicted crossings beside measured ones, a table for each phase, and what they cost."""
     if not result.predicted.size:
         return
-    table = PlainTable(title="Crossings σ, measured [95 % interval] and predicted [estimate of the error]")
-    table.add_numbers("site")
-    for name in ("name", "phase"):
-        table.add_column(name)
-    table.add_numbers("measured", "predicted")
-    table.add_column("method")
-    for row in result.midpoints:
-        predicted, reason = row["predicted_crossing"], str(row["not_predicted"])
-        ends = interval(row["predicted_low"], row["predicted_high"])
-        cell = f"{predicted:.3g} {ends}" if isfinite(predicted) else reason
-        site = str(row["site"]) if row["site"] >= 0 else ""
-        table.add_row(
-            site, row["site_name"], row["phase"], _crossing_cell(row), cell, str(row["predicted_by"])
-        )
-    console.print(table)
+    for phase in dict.fromkeys(result.midpoints["phase"].tolist()):
+        table = PlainTable(title=f"Crossings σ [95 % interval], [estimate of the error]: {phase}")
+        table.add_numbers("site")
+        table.add_column("name")
+        table.add_numbers("measured", "predicted")
+        table.add_column("method")
+        for row in result.midpoints[result.midpoints["phase"] == phase]:
+            table.add_row(*_place(row), _crossing_cell(row), _predicted_cell(row), str(row["predicted_by"]))
+        console.print(table)
     cost = result.run["predicted"]
     if cost["seconds_of_counting"]:
-        text = f"Prediction at inference, {cost['images']:,} images: {cost['seconds']:.1f} s; measurement, "
-        total = int(result.curves["total"][0])
-        console.print(Text(f"{text}{total:,} images: {cost['seconds_of_counting']:.1f} s."))
+        text = f"At inference, prediction from {cost['images']:,} images took {cost['seconds']:.1f} s, "
+        total = f"measurement with {int(result.curves['total'][0]):,}"
+        console.print(Text(f"{text}{total} {cost['seconds_of_counting']:.1f} s."))
+
+
+def print_predictions(console: Console, found: Any) -> None:
+    """Print the predicted crossings of `wn predict`, and the seconds that they took."""
+    rows, settings = found.crossings, found.run["settings"]
+    first = rows[0]
+    table = PlainTable(
+        title=f"Predicted crossing σ [estimate of the error]: {first['dataset']}, {first['model']}, "
+        f"batch norm {first['batch_norm']}, {first['noise']} noise",
+        caption=f"clean accuracy {first['clean_accuracy']:.4f} on {found.run['images']:,} images; "
+        f"{_trained(settings)}, repeats {settings['repeats']}, seed {settings['seed']}; "
+        f"{found.run['seconds']:.1f} s",
+    )
+    table.add_numbers("site")
+    table.add_column("name")
+    table.add_numbers("crossing")
+    table.add_column("method")
+    for row in rows:
+        table.add_row(*_place(row), _predicted_cell(row), str(row["predicted_by"]))
+    console.print(table)
+
+
+def _place(row: Any) -> tuple[str, str]:
+    return (str(row["site"]) if row["site"] >= 0 else "", str(row["site_name"]))
+
+
+def _predicted_cell(row: Any) -> str:
+    """The predicted crossing, or the reason why there is none."""
+    if not isfinite(row["predicted_crossing"]):
+        return str(row["not_predicted"])
+    ends = interval(row["predicted_low"], row["predicted_high"])
+    return f"{row['predicted_crossing']:.3g} {ends}"
 
 
 def print_beside(

@@ -207,7 +207,7 @@ class SingleSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class PredictionSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Curves at inference without drawing noise: those of networks that are trained clean, or of one on disk."""
+    """Curves at inference without drawing noise: of networks that are trained clean, or of one on disk."""
 
     network: _File = UNSET
     network_sha256: str | UnsetType = UNSET

@@ -86,10 +86,10 @@ class WalkResult:
     norm relative to that of the clean network of the same repeat. `signal`: the mean of y² before the noise,
     one row per point and noisy site.
 
-    With `predict`, `predicted` has one row per phase, site, σ and repeat: the accuracy that theory expects on
-    the first test images, the estimate of its error, and the method; NaN where theory can't go. `midpoints` then
-    has columns more: predicted_crossing, predicted_low and predicted_high, predicted_by, and the reason
-    not_predicted.
+    With `predict`, `predicted` has one row per phase, site, σ and repeat: the accuracy that theory expects
+    on the first test images, the estimate of its error, and the method; NaN where theory can't go.
+    `midpoints` then has columns more: predicted_crossing, predicted_low and predicted_high, predicted_by,
+    and the reason not_predicted.
     """
 
     curves: NDArray[Any]

@@ -252,7 +252,7 @@ def phases(chosen: WalkSettings) -> tuple[str, ...]:
 
 
 def predicted_images(chosen: WalkSettings) -> int:
-    """Test images that the curves of a walk are predicted from; 0 if they are not. WnError without `predict`."""
+    """Test images that the curves of a walk are predicted from, 0 if they are not; WnError if that is 0."""
     if not chosen.predict:
         if chosen.predict_images is not UNSET:
             raise WnError("predict_images goes with predict")

@@ -199,6 +199,12 @@ class Walk:
         for place, power in enumerate(powers):
             curve = (self.phases.index(INFERENCE), place, repeat)
             self._keep_power(power, places[place].members, curve)
+        self.predict_at_inference(be, population, repeat)
+
+    def predict_at_inference(self, be: Backend, population: Population, repeat: int) -> None:
+        """Predict the curves of the clean network of a repeat, if that is asked for."""
+        for place in range(len(self.places)):
+            curve = (self.phases.index(INFERENCE), place, repeat)
             self._predict(be, population, 0, curve, slice(0, len(self.sigma)))
 
     def _predict(self, be: Backend, population: Population, member: int, curve: Key, part: slice) -> None:

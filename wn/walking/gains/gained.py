@@ -1,9 +1,7 @@
 """Gains of networks as a table and a picture, beside the midpoints of a walk."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import msgspec
@@ -12,22 +10,18 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.analysis.repetitions import optimal
-from wn.basics.errors import WnError
-from wn.engine import backends, noise, optim, training
+from wn.engine import backends, noise, optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.backends.threads import processors
 from wn.engine.halving import alone
 from wn.engine.training import Population
-from wn.files import outputs
-from wn.files.whole import StrPath, as_path, whole_files
-from wn.random import member_seed
+from wn.files.whole import StrPath, as_path
 from wn.theory.gains import Gains, of_noise, sensitivities, site_gains, together
-from wn.walking.api import ProgressCallback, check_progress, counted, measure, run_record, walk_of
-from wn.walking.asked import CHANGE_NOTHING
+from wn.walking.api import ProgressCallback, check_progress, measure, run_record, walk_of
+from wn.walking.clean_networks import clean_networks
 from wn.walking.gains.settings import Asked, MeasuredMidpoint, Midpoints
-from wn.walking.jobs import JobMonitor
-from wn.walking.observed.binarised import member_of
 from wn.walking.results import WORDS, columns, csv_of
+from wn.walking.saved.folder import check_folder, record_bytes, write_folder
 from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import noise_factory, prepare
 from wn.walking.setup import Setup
@@ -70,32 +64,9 @@ class Gained:
 
         place = as_path(folder)
         if not overwrite:
-            check_folder(place, self.run["asked"])
-        outputs.make_folder(place)
-        record = msgspec.json.format(msgspec.json.encode(self.run), indent=2) + b"\n"
-        contents = [csv_of(self.table).encode(), bytes_of(figure(self.table), "png"), record]
-        paths = [place / name for name in FILES]
-        with whole_files(paths) as temporaries:
-            for temporary, content in zip(temporaries, contents, strict=True):
-                temporary.write_bytes(content)
-        return paths
-
-
-def check_folder(folder: Path, asked: dict[str, Any]) -> None:
-    """Raise WnError if a folder can't be written, or has gains that were asked for in another way."""
-    outputs.check_folder(folder)
-    if not any((folder / name).exists() for name in FILES):
-        return
-    try:
-        found = msgspec.json.decode((folder / FILES[-1]).read_bytes(), type=dict[str, Any])["asked"]
-    except (OSError, msgspec.DecodeError, KeyError):
-        found = None
-    if found is None or _identity(found) != _identity(asked):
-        raise WnError(f"{folder} has gains of another run: choose another --out, or --overwrite")
-
-
-def _identity(asked: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in asked.items() if name not in CHANGE_NOTHING}
+            check_folder(place, FILES, self.run["asked"])
+        contents = [csv_of(self.table).encode(), bytes_of(figure(self.table), "png"), record_bytes(self.run)]
+        return write_folder(place, dict(zip(FILES, contents, strict=True)))
 
 
 def gains(asked: Asked, progress: ProgressCallback | None = None) -> Gained:
@@ -110,12 +81,8 @@ def gains(asked: Asked, progress: ProgressCallback | None = None) -> Gained:
     dataset, network, train_settings = prepare(walk)
     setup = Setup(network, dataset, train_settings, walk.dtype, walk.evaluation_batch)
     saved = None if walk.network is UNSET else of_settings(walk)
+    members = clean_networks(be, setup, walk, saved, progress)
     with be.working(walk.threads or processors()), alone():
-        if saved is None:
-            members = list(_trained(be, setup, asked, progress))
-        else:
-            whole = saved.on(be)
-            members = [member_of(whole, p) for p in range(len(whole.seeds))]
         found = together(
             [
                 site_gains(be, network, one, dataset, images=asked.own.images, dtype=walk.dtype)
@@ -130,26 +97,6 @@ def gains(asked: Asked, progress: ProgressCallback | None = None) -> Gained:
     run |= {"images": found.images, "networks": len(members), "budget": asked.budget}
     run |= {} if saved is None else {"network": saved.run}
     return Gained(_table(asked, setup, found, midpoints, dataset.name, be), run)
-
-
-def _trained(
-    be: Backend, setup: Setup, asked: Asked, progress: ProgressCallback | None
-) -> Iterator[Population]:
-    """Train the clean networks of a walk, one after the other."""
-    epochs, repeats = setup.train.epochs, asked.walk.repeats
-    monitor = JobMonitor(counted(progress, epochs * repeats), epochs, Event())
-    for repeat in range(repeats):
-        seeds = (member_seed(asked.walk.seed, repeat),)
-        yield training.train(
-            be,
-            setup.network,
-            setup.dataset,
-            setup.train,
-            seeds=seeds,
-            noise={},
-            dtype=np.dtype(setup.dtype),
-            monitor=monitor,
-        )
 
 
 def _stacked(be: Backend, members: list[Population]) -> Population:

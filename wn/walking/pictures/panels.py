@@ -20,6 +20,7 @@ SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 MOST_COLUMNS = 4
+PREDICTED: dict[str, Any] = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
 WIDTH, HEIGHT = 2.75, 2.2  # of a panel, in inches
 BEYOND = 1e9  # times a value: off every axis
 ROW = 0.19  # inches of a row of the legend
@@ -106,7 +107,21 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
         for level in (clean, chance, (clean + chance) / 2):
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.8, zorder=1)
         axes.set_ylim(-0.02, 1.04)
-    _legend(figure, styles)
+    dashed = any(fitted.predicted is not None for fits in curves.values() for fitted in fits.values())
+    _legend(figure, styles | ({"predicted": PREDICTED} if dashed else {}))
+    return figure
+
+
+def predicted_curves(curves: Mapping[str, tuple[Line, float]], chance: float) -> Figure:
+    """Predicted accuracies (dashed, with the band of their error) and the clean accuracy, by place."""
+    figure, panels = _grid(list(curves), "noise level σ", "accuracy")
+    for (place, axes), (line, clean) in zip(panels, curves.values(), strict=True):
+        axes.set_title(place, fontsize=TEXT)
+        _sigma_axis(axes, [line.x])
+        _draw_predicted(axes, line, SERIES[0])
+        for level in (clean, chance, (clean + chance) / 2):
+            axes.axhline(level, color=RULE, linestyle=":", linewidth=0.8, zorder=1)
+        axes.set_ylim(-0.02, 1.04)
     return figure
 
 
@@ -119,7 +134,8 @@ def _draw_fitted(axes: Axes, fitted: Fitted, look: dict[str, Any]) -> None:
     if not np.isfinite(fitted.location) or not positive.size:
         return
     sigma = np.geomspace(positive[0], positive[-1], 200)
-    axes.plot(sigma, fitted.at(sigma), color=look["color"], linewidth=1.2, zorder=2)
+    width = 1.2 if fitted.predicted is None else 0.5  # room for the predicted curve
+    axes.plot(sigma, fitted.at(sigma), color=look["color"], linewidth=width, zorder=2)
     left, right = axes.get_xlim()
     band = max(fitted.ci_low, left), min(fitted.ci_high, right)
     if band[0] < band[1]:

@@ -73,8 +73,9 @@ class Tables(NamedTuple):
 
     curves: phase, site, site_name, sigma, repeat, accuracy, a row for each point; failures: the first four, a
     row for each point without a result. midpoints: phase, site, site_name, midpoint, ci_low, ci_high,
-    reached, clean_accuracy; reasons: one for each of these rows. chance in (0, 1), None if unknown. predicted:
-    phase, site, sigma, repeat, accuracy, error; with rows there, midpoints has the predicted crossings.
+    reached, clean_accuracy; reasons: one for each of these rows. chance in (0, 1), None if unknown.
+    predicted: phase, site, sigma, repeat, accuracy, error; with rows there, midpoints has the predicted
+    crossings.
     """
 
     curves: Rows

@@ -45,8 +45,8 @@ class PredictedCurve:
 class Crossing(NamedTuple):
     """The σ at which a predicted curve falls half-way, and those of the curve less and plus its error.
 
-    All are NaN where it does not; `high` is inf where the curve plus its error never falls. method: how it was
-    predicted; reason: why it was not, or why there is no crossing.
+    All are NaN where it does not; `high` is inf where the curve plus its error never falls. method: how it
+    was predicted; reason: why it was not, or why there is no crossing.
     """
 
     sigma: float

@@ -68,7 +68,9 @@ def fitted_of(curve: Curve) -> Fitted:
     names = ("floor", "location", "slope", "midpoint", "ci_low", "ci_high")
     crossing = Ends(fit.measured_crossing, fit.crossing_low, fit.crossing_high)
     values = {name: getattr(fit, name) for name in names}
-    return Fitted(line_of(curve.points), fit.clean_accuracy, **values, crossing=crossing, predicted=curve.predicted)
+    return Fitted(
+        line_of(curve.points), fit.clean_accuracy, **values, crossing=crossing, predicted=curve.predicted
+    )
 
 
 def label(site: int, place: str) -> str:
