@@ -20,7 +20,6 @@ from wn.walking.places import INFERENCE
 from wn.walking.predicted.tables import (
     crossing_columns,
     crossings,
-    line_at,
     predicted_table,
 )
 from wn.walking.results import PREDICTED_COLUMNS, RUN, columns, csv_of
@@ -118,6 +117,7 @@ def predict(
 def _figure(found: PredictedWalk) -> Figure:
     """The predicted curves, a panel for each place."""
     from wn.walking.pictures.panels import predicted_curves
+    from wn.walking.report.predicted import line_at
 
     assert found.curves.dtype == PREDICTED_COLUMNS
     panels = {}

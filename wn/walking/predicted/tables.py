@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.walking.pictures.panels import Line
 from wn.walking.places import Place
 from wn.walking.predicted.curves import Crossing, Predicted, crossing
 from wn.walking.results import PREDICTED_COLUMNS
@@ -47,19 +46,6 @@ def crossing_columns(found: Sequence[Crossing]) -> dict[str, str]:
     longest = max(1, *(len(one.reason) for one in found))
     kinds = ["f8", "f8", "f8", "U32", f"U{longest}"]
     return dict(zip(CROSSING_NAMES, kinds, strict=True))
-
-
-def line_at(predicted: Rows, phase: str, site: int) -> Line | None:
-    """The mean of the repeats' predicted curves at a place, with its error; None where there is none."""
-    rows = predicted[(predicted["phase"] == phase) & (predicted["site"] == site)]
-    if not rows.size or not np.isfinite(rows["accuracy"]).any():
-        return None
-    sigma = np.unique(rows["sigma"])
-    accuracy, error = (
-        np.array([rows[name][rows["sigma"] == level].mean() for level in sigma])
-        for name in ("accuracy", "error")
-    )
-    return Line(sigma, accuracy, accuracy - error, accuracy + error)
 
 
 def with_crossings(midpoints: Rows, found: Sequence[Crossing]) -> Rows:

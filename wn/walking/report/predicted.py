@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wn.walking.pictures.drawing import save
-from wn.walking.pictures.panels import fitted_curves
+from wn.walking.pictures.panels import Line, fitted_curves
 from wn.walking.pictures.plots import Tables
 from wn.walking.report.curves import PHASES, Curve, by_place, crossing_text, fitted_of, label
 from wn.walking.report.numbers import with_interval
@@ -22,6 +22,19 @@ _TEXT = (
     "Methods: exact where nothing but affine layers comes behind the noise; elsewhere Gaussian moments, "
     "corrected by conditioning on a few directions of the noise.",
 )
+
+
+def line_at(predicted: Any, phase: str, site: int) -> Line | None:
+    """The mean of the repeats' predicted curves at a place, with its error; None where there is none."""
+    rows = predicted[(predicted["phase"] == phase) & (predicted["site"] == site)]
+    if not rows.size or not np.isfinite(rows["accuracy"]).any():
+        return None
+    sigma = np.unique(rows["sigma"])
+    accuracy, error = (
+        np.array([rows[name][rows["sigma"] == level].mean() for level in sigma])
+        for name in ("accuracy", "error")
+    )
+    return Line(sigma, accuracy, accuracy - error, accuracy + error)
 
 
 def plot_predicted(curves: Sequence[Curve], chance: float, path: Path) -> None:

@@ -16,7 +16,6 @@ from wn.fit.midpoint import Midpoint
 from wn.walking.asked import CHANGE_NOTHING
 from wn.walking.pictures.plots import Tables, in_words, midpoints_figure
 from wn.walking.places import INFERENCE
-from wn.walking.predicted.tables import line_at
 from wn.walking.report import predicted, published
 from wn.walking.report.curves import (
     CROSSINGS,
@@ -78,7 +77,7 @@ def curves_of(tables: Tables, run: Mapping[str, Any]) -> list[Curve]:
         same = (tables.curves["phase"] == row["phase"]) & (tables.curves["site"] == row["site"])
         points = tables.curves[["sigma", "repeat", "correct", "total"]][same].tolist()
         where = str(row["phase"]), int(row["site"]), str(row["site_name"])
-        expected = line_at(tables.predicted, where[0], where[1]) if tables.predicted.size else None
+        expected = predicted.line_at(tables.predicted, where[0], where[1]) if tables.predicted.size else None
         found.append(Curve(*where, points, _fit(row, reason, fit), expected))
     return found
 
