@@ -1,0 +1,172 @@
+"""Conditioning: the response of the logits along a few directions of the noise, exactly to all orders.
+
+The law of the logits is a mixture: along the q directions in which noise moves the (linearised) logits most,
+noise takes n quasi-random values u; given u the means are propagated anew, and what is left is Gaussian with the
+covariance of `linearised` without these directions. Derived in docs/theory/linearisation.md.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from wn.engine.noise import Noise
+from wn.theory import loops
+from wn.theory.chain import Chain
+from wn.theory.linearised import (
+    Linearised,
+    Moments,
+    Tape,
+    _flat,
+    _needs_pairs,
+    behind_affine,
+    behind_pool,
+    behind_relu,
+    coefficients,
+    injected,
+)
+
+Array = NDArray[Any]
+
+LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in float32
+
+
+class Mixture(NamedTuple):
+    """Gaussian components of equal weight: means (P, N, K, B), one covariance (P, K, K, B) for all."""
+
+    means: Array
+    covariance: Array
+
+
+class Directions(NamedTuple):
+    """Tangents Cov(noise, u) at each noisy site, (P, Q, F…, B), and Cov(ℓ, u), (P, K, Q, B)."""
+
+    tangents: dict[int, Array]
+    of_logits: Array
+
+
+def directions(found: Linearised, count: int) -> Directions:
+    """The `count` leading directions u of the noise in the plane of differences of the logits.
+
+    C = Σ_k λ_k e_k e_kᵀ of the centred covariance by noise; u_k = λ_k^(−½) e_kᵀ(ℓ − E ℓ), of variance 1 under
+    the linearised map; Cov(noise, u_k) = diag(v) Gᵀ e_k λ_k^(−½).
+    """
+    classes = found.by_noise.shape[1]
+    c = found.by_noise.transpose(0, 3, 1, 2).astype(np.float64)  # (P, B, K, K)
+    centre = np.eye(classes) - 1 / classes
+    values, vectors = np.linalg.eigh(centre @ c @ centre)
+    values, vectors = values[..., : -count - 1 : -1], vectors[..., : -count - 1 : -1]
+    floor = LEAST * values[..., :1] + 1e-30
+    weights = vectors * np.where(values > floor, np.maximum(values, floor) ** -0.5, 0)[..., None, :]
+    of_logits = (c @ weights).transpose(0, 2, 3, 1)
+    by_class = np.ascontiguousarray(weights.transpose(0, 2, 3, 1).astype(found.mean.dtype))  # (P, K, Q, B)
+    tangents = {}
+    for site, g in found.rows.items():
+        members, batch = len(g), g.shape[-1]
+        result = np.empty((members, count, int(np.prod(g.shape[2:-1])), batch), g.dtype)
+        rows = np.ascontiguousarray(g).reshape(members, classes, -1, batch)
+        loops.combined(rows, _flat(found.fresh[site]), by_class, result)
+        tangents[site] = result.reshape(members, count, *g.shape[2:])
+    return Directions(tangents, of_logits.astype(found.mean.dtype))
+
+
+def mixture(
+    chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array
+) -> Mixture:
+    """The mixture of Gaussians along the leading directions, from the activation x at the first noisy site.
+
+    points: u (N, Q, B), standard normal. Derived in docs/theory/linearisation.md.
+    """
+    along = directions(found, points.shape[1])
+    first = min(noise)
+    steps, tape = chain.behind(first, frozenset(noise)), Tape()
+    at = injected(Moments(x, np.zeros_like(x)), noise[first], first, tape)
+    t: Array | None = along.tangents[first]
+    for index, step in enumerate(steps):
+        if step.kind == "affine":
+            assert step.map is not None
+            at = behind_affine(step.map, at, _needs_pairs(steps, index))
+            if t is not None:
+                t = _unfold(step.map.tangent(_fold(t)), t)
+        else:
+            at, t = _given(at, t, points), None
+            at = behind_relu(at)[0] if step.kind == "relu" else behind_pool(at, step.kind == "relu-max")[0]
+        if step.site in noise:
+            at = injected(at, _repeated(noise[step.site], len(at.mean)), step.site, tape)
+            t = along.tangents[step.site] if t is None else t + along.tangents[step.site]
+    means = _given(at, t, points).mean
+    members, batch = len(found.mean), x.shape[-1]
+    rest = found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
+    return Mixture(means.reshape(members, len(points), -1, batch), rest)
+
+
+def _given(at: Moments, t: Array | None, points: Array) -> Moments:
+    """The moments given u: means move by t·u, and what u explains of variances and pairs is gone."""
+    if t is None:
+        return at
+    members, count = len(t), len(points)
+    mean = np.empty((members * count, *at.mean.shape[1:]), at.mean.dtype)
+    tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, t.shape[-1])
+    loops.shifted(_flat(at.mean), tangents, points, _flat_view(mean))
+    explained = np.square(t).sum(axis=1)  # (P, F…, B)
+    repeats = max(len(at.variance) // members, 1)
+    if repeats > 1:
+        explained = np.repeat(explained, repeats, axis=0)
+    variance = np.maximum(at.variance - explained, 0)
+    pairs = None
+    if at.pairs is not None:
+        products = _pair_products(t)
+        pairs = at.pairs - (np.repeat(products, repeats, axis=1) if repeats > 1 else products)
+    return Moments(mean, variance, pairs)
+
+
+def _pair_products(t: Array) -> Array:
+    """Σ_q t_q(pixel)·t_q(pixel at each of OFFSETS from it): (4, P, C, H, W, B), 0 where that is outside."""
+    found = np.zeros((4, len(t), *t.shape[2:]), t.dtype)
+    found[0, ..., :-1, :] = (t[..., :-1, :] * t[..., 1:, :]).sum(1)
+    found[1, ..., :-1, :, :] = (t[..., :-1, :, :] * t[..., 1:, :, :]).sum(1)
+    found[2, ..., :-1, :-1, :] = (t[..., :-1, :-1, :] * t[..., 1:, 1:, :]).sum(1)
+    found[3, ..., :-1, 1:, :] = (t[..., :-1, 1:, :] * t[..., 1:, :-1, :]).sum(1)
+    return found
+
+
+def _fold(t: Array) -> Array:
+    return np.ascontiguousarray(t).reshape(-1, *t.shape[2:])
+
+
+def _unfold(t: Array, like: Array) -> Array:
+    return t.reshape(*like.shape[:2], *t.shape[1:])
+
+
+def _flat_view(array: Array) -> Array:
+    return array.reshape(len(array), -1, array.shape[-1])
+
+
+def _repeated(operator: Noise, members: int) -> Noise:
+    """An operator of P members as one of P·N: each member's values for its N points."""
+    from dataclasses import replace
+
+    values = {}
+    for name in ("sigma_mul", "mean_mul", "sigma_add", "mean_add"):
+        value = np.asarray(getattr(operator, name))
+        if value.ndim and value.size > 1:
+            values[name] = np.repeat(value, members // value.size)
+    return replace(operator, **values)
+
+
+def normal_points(count: int, dimensions: int, batch: int, seed: int) -> Array:
+    """Points of a standard normal, (N, Q, B) float32: Richtmyer's lattice with a shift of each image's own.
+
+    So the error of few points is noise between images, and has no bias.
+    """
+    primes = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23])[:dimensions]
+    k = np.arange(1, count + 1)[:, None, None]
+    lattice = k * np.sqrt(primes)[:, None]
+    shift = np.random.default_rng(seed).random((dimensions, batch))
+    unit = (lattice + shift) % 1  # (N, Q, B)
+    return np.ascontiguousarray(ndtri(np.clip(unit, 1e-7, 1 - 1e-7)).astype(np.float32))
+
+
+__all__ = ["Directions", "Mixture", "coefficients", "directions", "mixture", "normal_points"]
