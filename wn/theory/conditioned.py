@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from wn.engine.noise import Noise
-from wn.theory import loops
+from wn.theory.kernels import lines
 from wn.theory.chain import Chain
 from wn.theory.linearised import (
     Linearised,
@@ -67,7 +67,7 @@ def directions(found: Linearised, count: int) -> Directions:
         members, batch = len(g), g.shape[-1]
         result = np.empty((members, count, int(np.prod(g.shape[2:-1])), batch), g.dtype)
         rows = np.ascontiguousarray(g).reshape(members, classes, -1, batch)
-        loops.combined(rows, _flat(found.fresh[site]), by_class, result)
+        lines.combined(rows, _flat(found.fresh[site]), by_class, result)
         tangents[site] = result.reshape(members, count, *g.shape[2:])
     return Directions(tangents, of_logits.astype(found.mean.dtype))
 
@@ -109,7 +109,7 @@ def _given(at: Moments, t: Array | None, points: Array) -> Moments:
     members, count = len(t), len(points)
     mean = np.empty((members * count, *at.mean.shape[1:]), at.mean.dtype)
     tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, t.shape[-1])
-    loops.shifted(_flat(at.mean), tangents, points, _flat_view(mean))
+    lines.shifted(_flat(at.mean), tangents, points, _flat_view(mean))
     explained = np.square(t).sum(axis=1)  # (P, F…, B)
     repeats = max(len(at.variance) // members, 1)
     if repeats > 1:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.engine.noise import Noise
-from wn.theory import loops
+from wn.theory.kernels import lines
 from wn.theory.chain import Affine, Chain, Step
 
 Array = NDArray[Any]
@@ -152,7 +152,7 @@ def behind_relu(at: Moments, members: int = 1) -> tuple[Moments, Array, Array]:
     members = max(members, len(at.mean), len(at.variance))
     shape = (members, *at.mean.shape[1:])
     found = [np.empty(shape, at.mean.dtype) for _ in range(4)]
-    loops.relu(*(_flat(array) for array in (at.mean, at.variance, *found)))
+    lines.relu(*(_flat(array) for array in (at.mean, at.variance, *found)))
     mean, variance, gate, rest = found
     return Moments(mean, variance), gate, rest
 
@@ -167,7 +167,7 @@ def behind_pool(at: Moments, cut: bool, members: int = 1) -> tuple[Moments, Arra
     gates = np.empty((members, *at.mean.shape[1:]), at.mean.dtype)
     pairs = np.empty((4, 1, 0, 0, 0, 0), at.mean.dtype) if at.pairs is None else at.pairs
     given = map(np.ascontiguousarray, (at.mean, at.variance, pairs))
-    loops.pool(*given, cut, mean, variance, gates, rest)
+    lines.pool(*given, cut, mean, variance, gates, rest)
     return Moments(mean, variance), gates, rest
 
 
@@ -188,7 +188,7 @@ def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
             g = g * what[:, None]
         elif kind == "pool":
             dx = np.empty((members, classes, *what.shape[1:]), g.dtype)
-            loops.unpool(np.ascontiguousarray(g), what, dx)
+            lines.unpool(np.ascontiguousarray(g), what, dx)
             g = dx
         else:
             _add(g, what.variance, rest if what.site is None else by_noise)
@@ -199,7 +199,7 @@ def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
 
 def _add(g: Array, variance: Array, total: Array) -> None:
     members, classes, batch = *g.shape[:2], g.shape[-1]
-    loops.add_covariance(
+    lines.add_covariance(
         np.ascontiguousarray(g).reshape(members, classes, -1, batch), _flat(variance), total
     )
 
@@ -222,8 +222,3 @@ def _needs_pairs(steps: tuple[Step, ...], index: int) -> bool:
     return False
 
 
-def check_normal(noise: Mapping[int, Noise]) -> None:
-    """Raise WnError for draws that are not normal: sums of many are nearly so, but no one has said how nearly."""
-    for operator in noise.values():
-        if operator.distribution != "normal":
-            raise WnError(f"noise of {operator.distribution} draws: moments of logits are for normal draws")
