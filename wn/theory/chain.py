@@ -6,7 +6,7 @@ Arrays are population first and batch last; the population is that of σ, of row
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,23 +29,21 @@ from wn.engine.training import Population
 Array = NDArray[Any]
 Map = Callable[[Array], Array]
 
-# Of the places of a 2×2 window: offsets (rows, columns) of the second of a pair from the first.
-OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1))
-
 
 class Affine(NamedTuple):
     """An affine map y = A x + b of one sample, applied to (P, *input, B).
 
-    mean: A x + b; tangent: A x; variance: A² x with squared elements; transposed: Aᵀ y; pairs: the covariance
-    of every pixel with those at OFFSETS from it, for independent x of variance x, (4, P, C, H, W, B); None for
-    maps that mix no pixels.
+    mean: A x + b; tangent: A x; variance: A² x with squared elements; transposed: Aᵀ y. scaled(a, c) is the map
+    a·(A x + b) + c with a scale and a shift of each feature, where that is a map of the same kind; a batch norm
+    has such a `scale`.
     """
 
     mean: Map
     tangent: Map
     variance: Map
     transposed: Map
-    pairs: Map | None = None
+    scaled: "Callable[[Array, Array], Affine] | None" = None
+    scale: tuple[Array, Array] | None = None
 
 
 class Step(NamedTuple):
@@ -59,33 +57,45 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """The steps of a network at inference behind its input; site 0 is the input."""
+    """The steps of a network at inference behind its input; site 0 is the input, K `classes` are behind."""
 
     steps: tuple[Step, ...]
     classes: int
 
     def behind(self, site: int, noisy: frozenset[int]) -> tuple[Step, ...]:
-        """The steps behind a site, with a ReLU and a max pooling as one step where no noise is between."""
+        """The steps behind a site, neighbours as one where no noise is between.
+
+        These are a ReLU with a max pooling, and a linear layer or convolution with its batch norm.
+        """
         start = 0 if site == 0 else next(i for i, s in enumerate(self.steps) if s.site == site) + 1
         found: list[Step] = []
         for step in self.steps[start:]:
-            last = found[-1] if found else None
-            if step.kind == "max" and last and last.kind == "relu" and last.site not in noisy:
-                found[-1] = step._replace(kind="relu-max")
-            else:
+            last = found[-1] if found and found[-1].site not in noisy else None
+            one = None if last is None else _as_one(last, step)
+            if one is None:
                 found.append(step)
+            else:
+                found[-1] = one
         return tuple(found)
 
 
-def chain_of(network: Network, population: Population, be: Backend, member: int = 0) -> Chain:
-    """The chain of one trained network. Raises WnError for a layer whose moments are not known."""
+def _as_one(first: Step, second: Step) -> Step | None:
+    """Two steps as one, if they can be."""
+    if (first.kind, second.kind) == ("relu", "max"):
+        return second._replace(kind="relu-max")
+    before, behind = first.map, second.map
+    if before and behind and before.scaled and behind.scale:
+        return second._replace(map=before.scaled(*behind.scale))
+    return None
+
+
+def chain_of(network: Network, population: Population, be: Backend) -> Chain:
+    """The chain of one trained network, a population of one with arrays of `be`, on a CPU. Raises WnError for a layer whose moments are not known."""
     steps, sites = [], 0
     nodes = zip(network.nodes, network.placed, population.params, population.states, strict=True)
     for node, place, params, state in nodes:
         sites += node.site
-        own = [type(tree)(*(array[member : member + 1] for array in tree)) if tree else tree
-               for tree in (params, state)]
-        kind, affine = _step_of(place, own[0], own[1], be)
+        kind, affine = _step_of(place, params, state, be)
         steps.append(Step(kind, sites if node.site else None, node.name, affine))
     return Chain(tuple(steps), network.classes)
 
@@ -119,8 +129,13 @@ def _linear(params: LinearParams, be: Backend) -> Affine:
     def product(weights: Array, bias: Array) -> Map:
         return lambda x: be.forward(linear.FORMULA, LinearParams(weights, bias), x)[0]
 
+    def scaled(a: Array, c: Array) -> Affine:
+        return _linear(LinearParams(w * a[:, None], b * a + c), be)
+
     nothing, back = np.zeros_like(b), np.zeros((1, w.shape[2]), w.dtype)
-    return Affine(product(w, b), product(w, nothing), product(w * w, nothing), product(transposed, back))
+    return Affine(
+        product(w, b), product(w, nothing), product(w * w, nothing), product(transposed, back), scaled
+    )
 
 
 def _convolution(layer: Any, place: Placed, params: ConvolutionParams, be: Backend) -> Affine:
@@ -145,51 +160,27 @@ def _convolution(layer: Any, place: Placed, params: ConvolutionParams, be: Backe
         margin = (kernel_h - 1 - pad_h, kernel_w - 1 - pad_w)
         return be.forward(convolution.FORMULA, turned, dy, (1, 1), margin)[0]
 
-    nothing, paired = np.zeros_like(b), _pair_kernels(w, layer.stride)
-    of_pairs = slide(paired, np.zeros((1, paired.shape[1]), w.dtype))
+    def scaled(a: Array, c: Array) -> Affine:
+        return _convolution(layer, place, ConvolutionParams(w * a[:, None, None, None], b * a + c), be)
 
-    def pairs(v: Array) -> Array:
-        found = of_pairs(v)  # (P, 4·C, H, W, B)
-        split: Array = found.reshape(len(found), len(OFFSETS), -1, *found.shape[2:])
-        return split.swapaxes(0, 1)
-
-    return Affine(slide(w, b), slide(w, nothing), slide(w * w, nothing), transposed, pairs)
-
-
-def _pair_kernels(w: Array, stride: tuple[int, int]) -> Array:
-    """The products of kernels with themselves moved by each offset: (1, 4·O, C, KH, KW).
-
-    y_u = Σ_k w_k x_{su+k} and y_{u+δ} = Σ_k w_{k−sδ} x_{su+k}, so Cov = Σ_k w_k w_{k−sδ} Var x_{su+k}.
-    """
-    kernel_h, kernel_w, found = *w.shape[3:], []
-    for rows, columns in OFFSETS:
-        down, right = rows * stride[0], columns * stride[1]
-        product = np.zeros_like(w)
-        for i in range(max(down, 0), kernel_h):
-            for j in range(max(right, 0), min(kernel_w, kernel_w + right)):
-                product[..., i, j] = w[..., i, j] * w[..., i - down, j - right]
-        found.append(product)
-    return np.concatenate(found, axis=1)
+    nothing = np.zeros_like(b)
+    return Affine(slide(w, b), slide(w, nothing), slide(w * w, nothing), transposed, scaled)
 
 
 def _batch_norm(params: Any, state: Any) -> Affine:
     """y = a x + c with a = γ/√(v + ε), c = β − a·mean."""
-    a = (params.gamma / np.sqrt(state.variance.astype(np.float64) + EPSILON))[0]
-    c = params.beta[0] - a * (state.mean[0].astype(np.float64) + state.residual[0])
-    dtype = params.gamma.dtype
+    exact = (params.gamma / np.sqrt(state.variance.astype(np.float64) + EPSILON))[0]
+    shift = params.beta[0] - exact * (state.mean[0].astype(np.float64) + state.residual[0])
+    a, c = (values.astype(params.gamma.dtype) for values in (exact, shift))
 
     def by(factor: Array) -> Map:
-        given = factor.astype(dtype)
-        return lambda x: x * given.reshape(-1, *(1,) * (x.ndim - 2))
-
-    scale = by(a)
+        return lambda x: x * factor.reshape(-1, *(1,) * (x.ndim - 2))
 
     def mean(x: Array) -> Array:
-        y = scale(x)
-        y += c.astype(dtype).reshape(-1, *(1,) * (x.ndim - 2))
-        return y
+        result: Array = by(a)(x) + c.reshape(-1, *(1,) * (x.ndim - 2))
+        return result
 
-    return Affine(mean, scale, by(a * a), scale)
+    return Affine(mean, by(a), by(a * a), by(a), scale=(a, c))
 
 
 def _reshape(place: Placed) -> Affine:
@@ -213,6 +204,3 @@ def _average_pooling(layer: Any, place: Placed, be: Backend) -> Affine:
         return dx
 
     return Affine(mean, mean, lambda v: mean(v) / v.dtype.type(size), transposed)
-
-
-__all__ = ["Affine", "Chain", "Step", "chain_of", "replace"]

@@ -6,6 +6,7 @@ covariance of `linearised` without these directions. Derived in docs/theory/line
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,23 +14,23 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from wn.engine.noise import Noise
-from wn.theory.kernels import lines
+from wn.theory.argmax import lattice
 from wn.theory.chain import Chain
+from wn.theory.kernels import lines
 from wn.theory.linearised import (
     Linearised,
     Moments,
     Tape,
-    _flat,
-    _needs_pairs,
     behind_affine,
     behind_pool,
     behind_relu,
-    coefficients,
+    flat,
     injected,
 )
 
 Array = NDArray[Any]
 
+MOST_DIRECTIONS = 15  # in which few points still are even
 LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in float32
 
 
@@ -67,14 +68,12 @@ def directions(found: Linearised, count: int) -> Directions:
         members, batch = len(g), g.shape[-1]
         result = np.empty((members, count, int(np.prod(g.shape[2:-1])), batch), g.dtype)
         rows = np.ascontiguousarray(g).reshape(members, classes, -1, batch)
-        lines.combined(rows, _flat(found.fresh[site]), by_class, result)
+        lines.combined(rows, flat(found.fresh[site]), by_class, result)
         tangents[site] = result.reshape(members, count, *g.shape[2:])
     return Directions(tangents, of_logits.astype(found.mean.dtype))
 
 
-def mixture(
-    chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array
-) -> Mixture:
+def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array) -> Mixture:
     """The mixture of Gaussians along the leading directions, from the activation x at the first noisy site.
 
     points: u (N, Q, B), standard normal. Derived in docs/theory/linearisation.md.
@@ -84,10 +83,10 @@ def mixture(
     steps, tape = chain.behind(first, frozenset(noise)), Tape()
     at = injected(Moments(x, np.zeros_like(x)), noise[first], first, tape)
     t: Array | None = along.tangents[first]
-    for index, step in enumerate(steps):
+    for step in steps:
         if step.kind == "affine":
             assert step.map is not None
-            at = behind_affine(step.map, at, _needs_pairs(steps, index))
+            at = behind_affine(step.map, at)
             if t is not None:
                 t = _unfold(step.map.tangent(_fold(t)), t)
         else:
@@ -103,33 +102,19 @@ def mixture(
 
 
 def _given(at: Moments, t: Array | None, points: Array) -> Moments:
-    """The moments given u: means move by t·u, and what u explains of variances and pairs is gone."""
+    """The moments given u: means move by t·u, and what u explains of variances is gone."""
     if t is None:
         return at
     members, count = len(t), len(points)
     mean = np.empty((members * count, *at.mean.shape[1:]), at.mean.dtype)
     tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, t.shape[-1])
-    lines.shifted(_flat(at.mean), tangents, points, _flat_view(mean))
+    lines.shifted(flat(at.mean), tangents, points, flat(mean))
     explained = np.square(t).sum(axis=1)  # (P, F…, B)
     repeats = max(len(at.variance) // members, 1)
     if repeats > 1:
         explained = np.repeat(explained, repeats, axis=0)
     variance = np.maximum(at.variance - explained, 0)
-    pairs = None
-    if at.pairs is not None:
-        products = _pair_products(t)
-        pairs = at.pairs - (np.repeat(products, repeats, axis=1) if repeats > 1 else products)
-    return Moments(mean, variance, pairs)
-
-
-def _pair_products(t: Array) -> Array:
-    """Σ_q t_q(pixel)·t_q(pixel at each of OFFSETS from it): (4, P, C, H, W, B), 0 where that is outside."""
-    found = np.zeros((4, len(t), *t.shape[2:]), t.dtype)
-    found[0, ..., :-1, :] = (t[..., :-1, :] * t[..., 1:, :]).sum(1)
-    found[1, ..., :-1, :, :] = (t[..., :-1, :, :] * t[..., 1:, :, :]).sum(1)
-    found[2, ..., :-1, :-1, :] = (t[..., :-1, :-1, :] * t[..., 1:, 1:, :]).sum(1)
-    found[3, ..., :-1, 1:, :] = (t[..., :-1, 1:, :] * t[..., 1:, :-1, :]).sum(1)
-    return found
+    return Moments(mean, variance)
 
 
 def _fold(t: Array) -> Array:
@@ -140,14 +125,8 @@ def _unfold(t: Array, like: Array) -> Array:
     return t.reshape(*like.shape[:2], *t.shape[1:])
 
 
-def _flat_view(array: Array) -> Array:
-    return array.reshape(len(array), -1, array.shape[-1])
-
-
 def _repeated(operator: Noise, members: int) -> Noise:
     """An operator of P members as one of P·N: each member's values for its N points."""
-    from dataclasses import replace
-
     values = {}
     for name in ("sigma_mul", "mean_mul", "sigma_add", "mean_add"):
         value = np.asarray(getattr(operator, name))
@@ -161,12 +140,6 @@ def normal_points(count: int, dimensions: int, batch: int, seed: int) -> Array:
 
     So the error of few points is noise between images, and has no bias.
     """
-    primes = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23])[:dimensions]
-    k = np.arange(1, count + 1)[:, None, None]
-    lattice = k * np.sqrt(primes)[:, None]
     shift = np.random.default_rng(seed).random((dimensions, batch))
-    unit = (lattice + shift) % 1  # (N, Q, B)
+    unit = (lattice(count, dimensions)[:, :, None] + shift) % 1  # (N, Q, B)
     return np.ascontiguousarray(ndtri(np.clip(unit, 1e-7, 1 - 1e-7)).astype(np.float32))
-
-
-__all__ = ["Directions", "Mixture", "coefficients", "directions", "mixture", "normal_points"]

@@ -1,7 +1,6 @@
 """Statistical linearisation: moments of the logits under noise at any sites of a network.
 
-Forward, every element has a mean and a variance, and is taken for independent of the others (but for the pixels
-of a pooling window). Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean
+Forward, every element has a mean and a variance, and is taken for independent of the others. Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean
 gate a = E f′(z) and whose rest e is fresh and independent, of the variance that is missing. Backward, K rows
 G = ∂ℓ/∂(place) through the mean gates give the covariance of the logits,
 
@@ -17,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.basics.errors import WnError
 from wn.engine.noise import Noise
-from wn.theory.kernels import lines
 from wn.theory.chain import Affine, Chain, Step
+from wn.theory.kernels import lines
 
 Array = NDArray[Any]
 
@@ -44,11 +42,10 @@ class Tape:
 
 
 class Moments(NamedTuple):
-    """Mean (P|1, F…, B), variance alike; `pairs` of pixels (4, P|1, C, H, W, B) where they are known."""
+    """Mean and variance of every element, (P|1, F…, B) each."""
 
     mean: Array
     variance: Array
-    pairs: Array | None = None
 
 
 class Coefficients(NamedTuple):
@@ -80,8 +77,10 @@ def coefficients(operator: Noise, elements: int) -> Coefficients:
     Averages of R draws included; derived in docs/noise.md (`wn.theory.moments` has them for one member).
     """
     of = operator.for_elements(elements)
-    m, d, s2, t2 = (np.atleast_1d(np.asarray(value, np.float64)) for value in
-                    (of.mean_mul, of.mean_add, np.square(of.sigma_mul), np.square(of.sigma_add)))
+    m, d, s2, t2 = (
+        np.atleast_1d(np.asarray(value, np.float64))
+        for value in (of.mean_mul, of.mean_add, np.square(of.sigma_mul), np.square(of.sigma_add))
+    )
     s2, t2 = s2 / of.repetitions, t2 / of.repetitions
     if of.order == "mul_add":
         return Coefficients(m, d, np.zeros(1), s2, t2)
@@ -98,8 +97,8 @@ def linearise(chain: Chain, noise: Mapping[int, Noise], x: Array) -> Linearised:
     members = max(operator.members() for operator in noise.values())
     tape = Tape()
     at = injected(Moments(x, np.zeros_like(x)), noise[first], first, tape)
-    for index, step in enumerate(steps):
-        at = through(step, at, tape, _needs_pairs(steps, index))
+    for step in steps:
+        at = through(step, at, tape)
         if step.site in noise:
             at = injected(at, noise[step.site], step.site, tape)
     mean = np.broadcast_to(at.mean, (members, *at.mean.shape[1:]))
@@ -118,15 +117,15 @@ def injected(at: Moments, operator: Noise, site: int, tape: Tape) -> Moments:
     if np.any(c.gain != 1) or c.shift.any():
         x = gain * x + shift
     tape.note("fresh", Fresh(fresh, site))
-    pairs = at.pairs if at.pairs is None else gain**2 * at.pairs
-    return Moments(x, v + fresh, pairs)
+    return Moments(x, v + fresh)
 
 
-def through(step: Step, at: Moments, tape: Tape, with_pairs: bool) -> Moments:
+def through(step: Step, at: Moments, tape: Tape) -> Moments:
     """The moments behind a step, which is noted with what it leaves out."""
     if step.kind == "affine":
+        assert step.map is not None
         tape.note("affine", step.map)
-        return behind_affine(step.map, at, with_pairs)
+        return behind_affine(step.map, at)
     if step.kind == "relu":
         found, gate, rest = behind_relu(at)
         tape.note("gate", gate)
@@ -137,36 +136,30 @@ def through(step: Step, at: Moments, tape: Tape, with_pairs: bool) -> Moments:
     return found
 
 
-def behind_affine(map_: Affine, at: Moments, with_pairs: bool) -> Moments:
+def behind_affine(map_: Affine, at: Moments) -> Moments:
     """Means by the map, variances by its squares, as if elements were independent."""
-    pairs = None
-    if with_pairs and map_.pairs is not None:
-        pairs = map_.pairs(at.variance)
-    elif with_pairs and at.pairs is not None:  # a map of each pixel: batch norm
-        pairs = np.stack([map_.variance(part) for part in at.pairs])
-    return Moments(map_.mean(at.mean), map_.variance(at.variance), pairs)
+    return Moments(map_.mean(at.mean), map_.variance(at.variance))
 
 
-def behind_relu(at: Moments, members: int = 1) -> tuple[Moments, Array, Array]:
+def behind_relu(at: Moments) -> tuple[Moments, Array, Array]:
     """The moments behind a ReLU, its mean gates, and the variance that they do not carry."""
-    members = max(members, len(at.mean), len(at.variance))
+    members = max(len(at.mean), len(at.variance))
     shape = (members, *at.mean.shape[1:])
     found = [np.empty(shape, at.mean.dtype) for _ in range(4)]
-    lines.relu(*(_flat(array) for array in (at.mean, at.variance, *found)))
+    lines.relu(*(flat(array) for array in (at.mean, at.variance, *found)))
     mean, variance, gate, rest = found
     return Moments(mean, variance), gate, rest
 
 
-def behind_pool(at: Moments, cut: bool, members: int = 1) -> tuple[Moments, Array, Array]:
+def behind_pool(at: Moments, cut: bool) -> tuple[Moments, Array, Array]:
     """The same behind a 2×2 max pooling, of ReLUs if `cut`; gates (P, C, H, W, B)."""
-    members = max(members, len(at.mean), len(at.variance))
+    members = max(len(at.mean), len(at.variance))
     channels, height, width, batch = at.mean.shape[1:]
     mean, variance, rest = (
         np.empty((members, channels, height // 2, width // 2, batch), at.mean.dtype) for _ in range(3)
     )
     gates = np.empty((members, *at.mean.shape[1:]), at.mean.dtype)
-    pairs = np.empty((4, 1, 0, 0, 0, 0), at.mean.dtype) if at.pairs is None else at.pairs
-    given = map(np.ascontiguousarray, (at.mean, at.variance, pairs))
+    given = map(np.ascontiguousarray, (at.mean, at.variance))
     lines.pool(*given, cut, mean, variance, gates, rest)
     return Moments(mean, variance), gates, rest
 
@@ -182,9 +175,7 @@ def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
         if kind == "affine":
             back = what.transposed(g.reshape(-1, *g.shape[2:]))
             g = back.reshape(members, classes, *back.shape[1:])
-        elif kind == "gate":
-            g = g * what[:, None]
-        elif kind == "scale":
+        elif kind in ("gate", "scale"):
             g = g * what[:, None]
         elif kind == "pool":
             dx = np.empty((members, classes, *what.shape[1:]), g.dtype)
@@ -199,26 +190,14 @@ def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
 
 def _add(g: Array, variance: Array, total: Array) -> None:
     members, classes, batch = *g.shape[:2], g.shape[-1]
-    lines.add_covariance(
-        np.ascontiguousarray(g).reshape(members, classes, -1, batch), _flat(variance), total
-    )
+    lines.add_covariance(np.ascontiguousarray(g).reshape(members, classes, -1, batch), flat(variance), total)
 
 
-def _flat(array: Array) -> Array:
-    """(P, F…, B) → (P, F, B), contiguous."""
+def flat(array: Array) -> Array:
+    """(P, F…, B) → (P, F, B), contiguous; of a contiguous array a view."""
     return np.ascontiguousarray(array).reshape(len(array), -1, array.shape[-1])
 
 
 def _per_member(values: Array, x: Array) -> Array:
     """(P|1,) → (P|1, 1…, 1) in the dtype of x."""
     return values.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def _needs_pairs(steps: tuple[Step, ...], index: int) -> bool:
-    """Whether a pooling follows with nothing but affine maps before it."""
-    for step in steps[index + 1 :]:
-        if step.kind != "affine":
-            return step.kind in ("max", "relu-max")
-    return False
-
-

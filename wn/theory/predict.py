@@ -18,11 +18,11 @@ from wn.data.dataset import Dataset
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
 from wn.engine.network import Network
-from wn.engine.noise import Noise, SiteNoise
+from wn.engine.noise import SiteNoise
 from wn.engine.training import Population, batch, check_data, check_noise, check_population
 from wn.theory.argmax import gaussian_argmax
 from wn.theory.chain import Chain, chain_of
-from wn.theory.conditioned import mixture, normal_points
+from wn.theory.conditioned import MOST_DIRECTIONS, mixture, normal_points
 from wn.theory.linearised import Linearised, linearise
 
 Array = NDArray[Any]
@@ -30,9 +30,8 @@ Floats = NDArray[np.float64]
 
 IMAGES = 1000  # that a prediction is over by default
 AT_ONCE = 48  # images in memory together; not a power of 2, whose strides share places in caches
-DIRECTIONS, POINTS = 4, 8  # of the mixture
+POINTS = 8  # of the mixture, in all K − 1 directions
 METHODS = ("default", "plain", "conditioned")
-SHARE = 0.5  # of what conditioning changes: what it leaves, see docs/theory/linearisation.md
 SEED = 20221024
 
 
@@ -137,7 +136,7 @@ def predict_images(
     accuracy, plain, squares = (np.sum([part[i] for part in parts], axis=0) for i in range(3))
     used = parts[0][3]
     count = len(labels)
-    error = 2 * np.sqrt(squares) / count + (SHARE * np.abs(accuracy - plain) / count if used != "exact" else 0)
+    error = 2 * np.sqrt(squares) / count + np.abs(accuracy - plain) / count
     seconds = time.process_time() - started
     return Prediction(sigma, accuracy / count, error, right / count, network.classes, used, "", seconds)
 
@@ -162,7 +161,7 @@ def _part(
     plain, error = _probabilities(found, labels, levels, seed)
     if exact or method == "plain":
         return plain.sum(1), plain.sum(1), (error**2).sum(1), "exact" if exact else "plain"
-    points = normal_points(POINTS, DIRECTIONS, len(labels), SEED + seed)
+    points = normal_points(POINTS, min(chain.classes - 1, MOST_DIRECTIONS), len(labels), SEED + seed)
     mixed = mixture(chain, noise, x, found, points)
     p = _of_mixture(mixed.means, mixed.covariance, labels, levels, seed)  # (S, N, B)
     halves = p.reshape(levels, 2, -1, len(labels)).mean(axis=2)
@@ -182,9 +181,7 @@ def _probabilities(
     return p.probability.reshape(levels, -1), p.error.reshape(levels, -1)
 
 
-def _of_mixture(
-    means: Array, covariance: Array, labels: NDArray[np.int64], levels: int, seed: int
-) -> Floats:
+def _of_mixture(means: Array, covariance: Array, labels: NDArray[np.int64], levels: int, seed: int) -> Floats:
     """Probabilities of the labels given each point, (S, N, B)."""
     members, points, classes, batch = means.shape
     mean = means.transpose(2, 0, 1, 3).reshape(classes, -1)
@@ -211,6 +208,3 @@ def _on_host(be: Backend, trees: Sequence[Any], member: int) -> tuple[Any, ...]:
         return np.asarray(be.to_numpy(array[member : member + 1]), np.float32)
 
     return tuple(type(tree)(*map(of, tree)) if tree else tree for tree in trees)
-
-
-__all__ = ["METHODS", "Noise", "Prediction", "crossing_of", "predict", "predict_images"]

@@ -77,13 +77,13 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
 
 
 @serial(SUMS)
-def larger(m1: float, v1: float, m2: float, v2: float, c: float) -> tuple[float, float, float]:
-    """Mean and variance of the larger of two Gaussians of covariance c, and P(it is the first).
+def larger(m1: float, v1: float, m2: float, v2: float) -> tuple[float, float, float]:
+    """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
 
-    Exact: Clark 1961. θ² = v₁ + v₂ − 2c, a = (m₁ − m₂)/θ: E = m₂ + (m₁ − m₂)Φ(a) + θφ(a).
+    Exact: Clark 1961. θ² = v₁ + v₂, a = (m₁ − m₂)/θ: E = m₂ + (m₁ − m₂)Φ(a) + θφ(a).
     """
     d = m1 - m2
-    theta = math.sqrt(max(v1 + v2 - TWO * c, SMALLEST))
+    theta = math.sqrt(max(v1 + v2, SMALLEST))
     a = min(max(d / theta, -FAR), FAR)
     phi = density(a)
     tail = upper_tail(a, phi)
@@ -95,23 +95,17 @@ def larger(m1: float, v1: float, m2: float, v2: float, c: float) -> tuple[float,
 
 
 @parallel(SUMS)
-def pool(
-    m: Array, v: Array, pairs: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array
-) -> None:
-    """Write the moments of the largest of each 2×2 window, of 0 too if `cut`.
+def pool(m: Array, v: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array) -> None:
+    """Write the moments of the largest of each 2×2 window of independent Gaussians, of 0 too if `cut`.
 
-    Pairs of a window are taken first, exactly; what they give is taken for Gaussian with the covariance that
-    gates carry (Clark 1961), and so is the largest before 0 is compared. mean, variance, rest:
-    (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer members as in `relu`; pairs: (4, …) like v, the
-    covariances with the pixels at OFFSETS, of no elements for independent pixels; gates: (P, C, H, W, B), the
-    probability that a pixel is the output.
+    The larger of a pair is exact; what two pairs give is taken for Gaussian (Clark 1961), and so is the largest
+    before 0 is compared. mean, variance, rest: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer members as
+    in `relu`; gates: (P, C, H, W, B), the probability that a pixel is the output.
     """
     members, channels, rows, columns, batch = mean.shape
-    known = pairs.size > 0
     for item in numba.prange(members * channels):
         p, k = item // channels, item % channels
         x, y = m[p * len(m) // members, k], v[p * len(v) // members, k]
-        z = p * pairs.shape[1] // members
         gates[p, k, 2 * rows :] = 0
         gates[p, k, :, 2 * columns :] = 0
         for i in range(rows):
@@ -119,18 +113,12 @@ def pool(
             for j in range(columns):
                 c = 2 * j
                 for b in range(batch):
-                    top, bottom, left, right, down, up = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-                    if known:
-                        top, bottom = pairs[0, z, k, r, c, b], pairs[0, z, k, r + 1, c, b]
-                        left, right = pairs[1, z, k, r, c, b], pairs[1, z, k, r, c + 1, b]
-                        down, up = pairs[2, z, k, r, c, b], pairs[3, z, k, r, c + 1, b]
                     v0, v1 = y[r, c, b], y[r, c + 1, b]
                     v2, v3 = y[r + 1, c, b], y[r + 1, c + 1, b]
-                    ma, va, pa = larger(x[r, c, b], v0, x[r, c + 1, b], v1, top)
-                    mb, vb, pb = larger(x[r + 1, c, b], v2, x[r + 1, c + 1, b], v3, bottom)
+                    ma, va, pa = larger(x[r, c, b], v0, x[r, c + 1, b], v1)
+                    mb, vb, pb = larger(x[r + 1, c, b], v2, x[r + 1, c + 1, b], v3)
                     qa, qb = ONE - pa, ONE - pb
-                    cross = pa * (pb * left + qb * down) + qa * (pb * up + qb * right)
-                    mc, vc, pc = larger(ma, va, mb, vb, cross)
+                    mc, vc, pc = larger(ma, va, mb, vb)
                     g0, g1, g2, g3 = pc * pa, pc * qa, (ONE - pc) * pb, (ONE - pc) * qb
                     if cut:
                         s = math.sqrt(max(vc, SMALLEST))
@@ -143,8 +131,6 @@ def pool(
                         vc = vc * (on * on + max(spread, ZERO))
                         g0, g1, g2, g3 = g0 * on, g1 * on, g2 * on, g3 * on
                     carried = g0 * g0 * v0 + g1 * g1 * v1 + g2 * g2 * v2 + g3 * g3 * v3
-                    carried += TWO * (g0 * (g1 * top + g2 * left + g3 * down) + g1 * g2 * up)
-                    carried += TWO * g3 * (g1 * right + g2 * bottom)
                     mean[p, k, i, j, b] = mc
                     variance[p, k, i, j, b] = vc
                     rest[p, k, i, j, b] = max(vc - carried, ZERO)
