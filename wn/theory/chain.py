@@ -33,9 +33,9 @@ Map = Callable[[Array], Array]
 class Affine(NamedTuple):
     """An affine map y = A x + b of one sample, applied to (P, *input, B).
 
-    mean: A x + b; tangent: A x; variance: A² x with squared elements; transposed: Aᵀ y. scaled(a, c) is the map
-    a·(A x + b) + c with a scale and a shift of each feature, where that is a map of the same kind; a batch norm
-    has such a `scale`.
+    mean: A x + b; tangent: A x; variance: A² x with squared elements; transposed: Aᵀ y. scaled(a, c) is the
+    map a·(A x + b) + c with a scale and a shift of each feature, where that is a map of the same kind; a
+    batch norm has such a `scale`.
     """
 
     mean: Map
@@ -90,7 +90,10 @@ def _as_one(first: Step, second: Step) -> Step | None:
 
 
 def chain_of(network: Network, population: Population, be: Backend) -> Chain:
-    """The chain of one trained network, a population of one with arrays of `be`, on a CPU. Raises WnError for a layer whose moments are not known."""
+    """The chain of one trained network: a population of one, with arrays of `be`, on a CPU.
+
+    Raises WnError for a layer whose moments are not known.
+    """
     steps, sites = [], 0
     nodes = zip(network.nodes, network.placed, population.params, population.states, strict=True)
     for node, place, params, state in nodes:
@@ -102,7 +105,8 @@ def chain_of(network: Network, population: Population, be: Backend) -> Chain:
 
 def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, Affine | None]:
     # exact types: a layer of one's own that inherits from one of these may compute something else
-    layer, kind = place.layer, type(place.layer)
+    layer: Any = place.layer
+    kind = type(layer)
     if kind is Linear:
         return "affine", _linear(params, be)
     if kind is Convolution:
@@ -158,7 +162,8 @@ def _convolution(layer: Any, place: Placed, params: ConvolutionParams, be: Backe
             apart[:, :, ::stride_h, ::stride_w] = dy
             dy = apart
         margin = (kernel_h - 1 - pad_h, kernel_w - 1 - pad_w)
-        return be.forward(convolution.FORMULA, turned, dy, (1, 1), margin)[0]
+        dx: Array = be.forward(convolution.FORMULA, turned, dy, (1, 1), margin)[0]
+        return dx
 
     def scaled(a: Array, c: Array) -> Affine:
         return _convolution(layer, place, ConvolutionParams(w * a[:, None, None, None], b * a + c), be)
@@ -193,10 +198,12 @@ def _reshape(place: Placed) -> Affine:
 
 def _average_pooling(layer: Any, place: Placed, be: Backend) -> Affine:
     size = layer.window[0] * layer.window[1]
-    cache = average_pooling.AveragePoolingCache(place.input_shape[1:], layer.window)
+    shape: Any = place.input_shape[1:]
+    cache = average_pooling.AveragePoolingCache(shape, layer.window)
 
     def mean(x: Array) -> Array:
-        return be.forward(average_pooling.FORMULA, (), x, layer.window)[0]
+        y: Array = be.forward(average_pooling.FORMULA, (), x, layer.window)[0]
+        return y
 
     def transposed(dy: Array) -> Array:
         dx = be.backward(average_pooling.FORMULA, dy, cache)[0]

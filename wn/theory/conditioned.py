@@ -1,12 +1,11 @@
 """Conditioning: the response of the logits along a few directions of the noise, exactly to all orders.
 
-The law of the logits is a mixture: along the q directions in which noise moves the (linearised) logits most,
-noise takes n quasi-random values u; given u the means are propagated anew, and what is left is Gaussian with the
+The law of the logits is a mixture: along the q directions in which noise moves the (linearised) logits, noise
+takes n quasi-random values u; given u the means are propagated anew, and what is left is Gaussian with the
 covariance of `linearised` without these directions. Derived in docs/theory/linearisation.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +17,14 @@ from wn.theory.argmax import lattice
 from wn.theory.chain import Chain
 from wn.theory.kernels import lines
 from wn.theory.linearised import (
+    Coefficients,
     Linearised,
     Moments,
     Tape,
     behind_affine,
     behind_pool,
     behind_relu,
+    coefficients,
     flat,
     injected,
 )
@@ -81,7 +82,7 @@ def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearise
     along = directions(found, points.shape[1])
     first = min(noise)
     steps, tape = chain.behind(first, frozenset(noise)), Tape()
-    at = injected(Moments(x, np.zeros_like(x)), noise[first], first, tape)
+    at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
     t: Array | None = along.tangents[first]
     for step in steps:
         if step.kind == "affine":
@@ -92,8 +93,9 @@ def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearise
         else:
             at, t = _given(at, t, points), None
             at = behind_relu(at)[0] if step.kind == "relu" else behind_pool(at, step.kind == "relu-max")[0]
-        if step.site in noise:
-            at = injected(at, _repeated(noise[step.site], len(at.mean)), step.site, tape)
+        if step.site is not None and step.site in noise:
+            of = _repeated(coefficients(noise[step.site], at.mean), len(at.mean))
+            at = injected(at, of, step.site, tape)
             t = along.tangents[step.site] if t is None else t + along.tangents[step.site]
     means = _given(at, t, points).mean
     members, batch = len(found.mean), x.shape[-1]
@@ -125,14 +127,9 @@ def _unfold(t: Array, like: Array) -> Array:
     return t.reshape(*like.shape[:2], *t.shape[1:])
 
 
-def _repeated(operator: Noise, members: int) -> Noise:
-    """An operator of P members as one of P·N: each member's values for its N points."""
-    values = {}
-    for name in ("sigma_mul", "mean_mul", "sigma_add", "mean_add"):
-        value = np.asarray(getattr(operator, name))
-        if value.ndim and value.size > 1:
-            values[name] = np.repeat(value, members // value.size)
-    return replace(operator, **values)
+def _repeated(c: Coefficients, members: int) -> Coefficients:
+    """Coefficients of P members as those of P·N: each member's for its N points."""
+    return Coefficients(*(v if v.size == 1 else np.repeat(v, members // v.size) for v in c))
 
 
 def normal_points(count: int, dimensions: int, batch: int, seed: int) -> Array:

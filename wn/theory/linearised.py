@@ -1,8 +1,9 @@
 """Statistical linearisation: moments of the logits under noise at any sites of a network.
 
-Forward, every element has a mean and a variance, and is taken for independent of the others. Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean
-gate a = E f′(z) and whose rest e is fresh and independent, of the variance that is missing. Backward, K rows
-G = ∂ℓ/∂(place) through the mean gates give the covariance of the logits,
+Forward, every element has a mean and a variance, and is taken for independent of the others. Each nonlinearity
+becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose rest e is fresh and
+independent, of the variance that is missing. Backward, K rows G = ∂ℓ/∂(place) through the mean gates give the
+covariance of the logits,
 
     Cov ℓ = Σ over places of fresh variance v:  G diag(v) Gᵀ.
 
@@ -32,12 +33,16 @@ class Fresh(NamedTuple):
 
 @dataclass
 class Tape:
-    """What forward notes for the rows: affine maps, gates and fresh variances, in order."""
+    """What forward notes for the rows: affine maps, gates and fresh variances, in order.
+
+    Entries are a word and what it is of: "affine" `Affine`, "gate" (P, F…, B), "pool" gates (P, C, H, W, B),
+    "scale" (P|1, 1…), "fresh" `Fresh`.
+    """
 
     entries: list[tuple[str, Any]] = field(default_factory=list)
 
     def note(self, kind: str, what: Any) -> None:
-        """Note one entry: "affine" `Affine`, "gate" (P, F…, B), "pool" gates, "scale" (P|1,), "fresh" `Fresh`."""
+        """Note one entry."""
         self.entries.append((kind, what))
 
 
@@ -49,7 +54,7 @@ class Moments(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """Noise y = x·M + D of P members: E = gain·x + shift; Var = gain²·v + on_square·((x + before)² + v) + constant."""
+    """Noise of P members: E y = gain·x + shift, Var y = gain²v + on_square·((x + before)² + v) + constant."""
 
     gain: Array  # (P|1,) each
     shift: Array
@@ -71,12 +76,12 @@ class Linearised(NamedTuple):
     fresh: dict[int, Array]
 
 
-def coefficients(operator: Noise, elements: int) -> Coefficients:
-    """The moments of an operator at a site of N elements as functions of mean and variance of x.
+def coefficients(operator: Noise, x: Array) -> Coefficients:
+    """The moments of an operator on (P, F…, B) as functions of the mean and variance of x.
 
     Averages of R draws included; derived in docs/noise.md (`wn.theory.moments` has them for one member).
     """
-    of = operator.for_elements(elements)
+    of = operator.for_elements(int(np.prod(x.shape[1:-1])))
     m, d, s2, t2 = (
         np.atleast_1d(np.asarray(value, np.float64))
         for value in (of.mean_mul, of.mean_add, np.square(of.sigma_mul), np.square(of.sigma_add))
@@ -96,19 +101,18 @@ def linearise(chain: Chain, noise: Mapping[int, Noise], x: Array) -> Linearised:
     steps = chain.behind(first, frozenset(noise))
     members = max(operator.members() for operator in noise.values())
     tape = Tape()
-    at = injected(Moments(x, np.zeros_like(x)), noise[first], first, tape)
+    at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
     for step in steps:
         at = through(step, at, tape)
-        if step.site in noise:
-            at = injected(at, noise[step.site], step.site, tape)
+        if step.site is not None and step.site in noise:
+            at = injected(at, coefficients(noise[step.site], at.mean), step.site, tape)
     mean = np.broadcast_to(at.mean, (members, *at.mean.shape[1:]))
     return _by_rows(tape, mean, chain.classes)
 
 
-def injected(at: Moments, operator: Noise, site: int, tape: Tape) -> Moments:
+def injected(at: Moments, c: Coefficients, site: int, tape: Tape) -> Moments:
     """The moments behind noise at a site; the variance of the noise is noted as fresh."""
     x, v = at.mean, at.variance
-    c = coefficients(operator, int(np.prod(x.shape[1:-1])))
     gain, shift, before, on_square, constant = (_per_member(values, x) for values in c)
     fresh = constant + on_square * ((x + before if c.before.any() else x) ** 2 + v)
     if np.any(c.gain != 1):
@@ -159,8 +163,8 @@ def behind_pool(at: Moments, cut: bool) -> tuple[Moments, Array, Array]:
         np.empty((members, channels, height // 2, width // 2, batch), at.mean.dtype) for _ in range(3)
     )
     gates = np.empty((members, *at.mean.shape[1:]), at.mean.dtype)
-    given = map(np.ascontiguousarray, (at.mean, at.variance))
-    lines.pool(*given, cut, mean, variance, gates, rest)
+    m, v = np.ascontiguousarray(at.mean), np.ascontiguousarray(at.variance)
+    lines.pool(m, v, cut, mean, variance, gates, rest)
     return Moments(mean, variance), gates, rest
 
 

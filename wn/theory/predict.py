@@ -1,7 +1,7 @@
 """The curve of accuracy over σ without drawing any noise, with an estimate of its error.
 
-Behind nothing but affine layers it is exact. Elsewhere statistical linearisation gives the moments of the logits
-(`linearised`), and conditioning along the leading directions of the noise most of what is not Gaussian in them
+With nothing but affine layers behind it is exact. Elsewhere statistical linearisation gives the moments of the
+logits (`linearised`), and conditioning along the leading directions of the noise most of what is not Gaussian in them
 (`conditioned`). Derived, and measured against the engine's own draws, in docs/theory/linearisation.md.
 """
 
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wn.basics.errors import WnError
-from wn.data.dataset import Dataset
+from wn.data.dataset import Dataset, batch
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
 from wn.engine.network import Network
 from wn.engine.noise import SiteNoise
-from wn.engine.training import Population, batch, check_data, check_noise, check_population
+from wn.engine.training import Population, check_data, check_noise, check_population
 from wn.theory.argmax import gaussian_argmax
 from wn.theory.chain import Chain, chain_of
-from wn.theory.conditioned import MOST_DIRECTIONS, mixture, normal_points
+from wn.theory.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
 from wn.theory.linearised import Linearised, linearise
 
 Array = NDArray[Any]
@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
 
     @property
     def crossing(self) -> float:
-        """The first σ at which the curve has fallen half-way to chance, between levels along log σ; NaN if none."""
+        """The first σ at which the curve has fallen half-way to chance, along log σ; NaN if there is none."""
         return crossing_of(self.sigma, self.accuracy, self.half)
 
     @property
@@ -100,7 +100,8 @@ def predict(
     at_sites = noise(levels)
     check_noise(network, at_sites, len(levels))
     part = dataset if images is None else dataset.limited(test_samples=min(images, len(dataset.test)))
-    own = Population(*(_on_host(be, trees, member) for trees in population[:2]), population.seeds[:1])
+    params, states = (_on_host(be, trees, member) for trees in population[:2])
+    own = Population(params, states, (population.seeds[member],))
     host = backends.get("numba")
     x = batch(host, part.test.on(host), np.arange(len(part.test)), part.recipe.preprocessing, np.float32)
     return predict_images(network, own, np.asarray(x), part.test.labels, at_sites, levels, method=method)
@@ -125,20 +126,39 @@ def predict_images(
         chain = chain_of(network, population, be)
     except WnError as error:
         return Prediction(sigma, nothing, nothing, np.nan, network.classes, "none", str(error), 0.0)
-    parts, right = [], 0
+    total, right = Sums.of(len(sigma)), 0
+    exact = all(step.kind == "affine" for step in chain.behind(min(noise), frozenset(noise)))
+    used = "exact" if exact else "plain" if method == "plain" else "conditioned"
     with be.working(1):
         for start in range(0, len(labels), AT_ONCE):
             some = slice(start, start + AT_ONCE)
             given = np.ascontiguousarray(x[..., some])
             clean = network.clean_activations(be, population.params, population.states, given)
             right += int((clean[-1][0].argmax(axis=0) == labels[some]).sum())
-            parts.append(_part(chain, noise, clean[min(noise)], labels[some], len(sigma), method, start))
-    accuracy, plain, squares = (np.sum([part[i] for part in parts], axis=0) for i in range(3))
-    used = parts[0][3]
+            total = total.add(_part(chain, noise, clean[min(noise)], labels[some], len(sigma), used, start))
     count = len(labels)
-    error = 2 * np.sqrt(squares) / count + np.abs(accuracy - plain) / count
+    spread = (2 * np.sqrt(total.squares) + np.abs(total.accuracy - total.plain)) / count
     seconds = time.process_time() - started
-    return Prediction(sigma, accuracy / count, error, right / count, network.classes, used, "", seconds)
+    return Prediction(
+        sigma, total.accuracy / count, spread, right / count, network.classes, used, "", seconds
+    )
+
+
+class Sums(NamedTuple):
+    """Over images, (S,) each: probabilities of the label, those of plain linearisation, squared errors."""
+
+    accuracy: Floats
+    plain: Floats
+    squares: Floats
+
+    @staticmethod
+    def of(levels: int) -> "Sums":
+        """Sums of nothing."""
+        return Sums(*np.zeros((3, levels)))
+
+    def add(self, other: "Sums") -> "Sums":
+        """Both together."""
+        return Sums(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def check_noise_known(noise: SiteNoise) -> None:
@@ -153,20 +173,19 @@ def check_noise_known(noise: SiteNoise) -> None:
 
 
 def _part(
-    chain: Chain, noise: SiteNoise, x: Array, labels: NDArray[np.int64], levels: int, method: str, seed: int
-) -> tuple[Floats, Floats, Floats, str]:
-    """Sums over some images: probabilities of the method and of plain linearisation, squared errors; (S,) each."""
+    chain: Chain, noise: SiteNoise, x: Array, labels: NDArray[np.int64], levels: int, used: str, seed: int
+) -> Sums:
+    """The sums of some images, from their clean activations at the first noisy site."""
     found = linearise(chain, noise, x)
-    exact = all(step.kind == "affine" for step in chain.behind(min(noise), frozenset(noise)))
     plain, error = _probabilities(found, labels, levels, seed)
-    if exact or method == "plain":
-        return plain.sum(1), plain.sum(1), (error**2).sum(1), "exact" if exact else "plain"
+    if used != "conditioned":
+        return Sums(plain.sum(1), plain.sum(1), (error**2).sum(1))
     points = normal_points(POINTS, min(chain.classes - 1, MOST_DIRECTIONS), len(labels), SEED + seed)
     mixed = mixture(chain, noise, x, found, points)
-    p = _of_mixture(mixed.means, mixed.covariance, labels, levels, seed)  # (S, N, B)
+    p = _of_mixture(mixed, labels, levels, seed)  # (S, N, B)
     halves = p.reshape(levels, 2, -1, len(labels)).mean(axis=2)
-    error = np.abs(halves[:, 0] - halves[:, 1]) / 2
-    return p.mean(1).sum(1), plain.sum(1), (error**2).sum(1), "conditioned"
+    squares = ((halves[:, 0] - halves[:, 1]) / 2) ** 2
+    return Sums(p.mean(axis=1).sum(axis=1), plain.sum(axis=1), squares.sum(axis=1))
 
 
 def _probabilities(
@@ -181,18 +200,17 @@ def _probabilities(
     return p.probability.reshape(levels, -1), p.error.reshape(levels, -1)
 
 
-def _of_mixture(means: Array, covariance: Array, labels: NDArray[np.int64], levels: int, seed: int) -> Floats:
+def _of_mixture(mixed: Mixture, labels: NDArray[np.int64], levels: int, seed: int) -> Floats:
     """Probabilities of the labels given each point, (S, N, B)."""
-    members, points, classes, batch = means.shape
-    mean = means.transpose(2, 0, 1, 3).reshape(classes, -1)
-    flat = np.repeat(covariance.transpose(1, 2, 0, 3), points, axis=2).reshape(classes, classes, -1)
+    members, points, classes, batch = mixed.means.shape
+    mean = mixed.means.transpose(2, 0, 1, 3).reshape(classes, -1)
+    flat = np.repeat(mixed.covariance.transpose(1, 2, 0, 3), points, axis=2).reshape(classes, classes, -1)
     p = gaussian_argmax(mean, flat, np.tile(labels, members * points), points=2, seed=SEED + seed)
-    found = p.probability.reshape(members, points, batch)
-    return np.broadcast_to(found, (levels, points, batch))
+    return np.broadcast_to(p.probability.reshape(members, points, batch), (levels, points, batch))
 
 
 def crossing_of(sigma: Floats, accuracy: Floats, half: float) -> float:
-    """The first σ at which a curve is at `half` or below, between levels along log σ; NaN if there is none."""
+    """The first σ at which a curve is at `half` or below, between levels along log σ; NaN if none."""
     below = np.flatnonzero(accuracy <= half)
     if not below.size or below[0] == 0:
         return math.nan

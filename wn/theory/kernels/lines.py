@@ -14,22 +14,26 @@ from wn.engine.backends.numba.kernels.compile import SUMS, parallel, serial
 
 Array = Any  # of NumPy
 
-ROOT_2PI = np.float32(1 / math.sqrt(2 * math.pi))
-FAR = np.float32(9)  # standard deviations beyond which nothing is left in float32
-SMALLEST = np.float32(1e-30)  # a variance below which it is 0
-POWERS = np.exp2(-np.arange(64, dtype=np.float32))  # 2⁻ⁿ
-LOG2E, LN2 = np.float32(math.log2(math.e)), np.float32(math.log(2))
-ONE, TWO, HALF, ZERO = np.float32(1), np.float32(2), np.float32(0.5), np.float32(0)
+ROOT_2PI: Any = np.float32(1 / math.sqrt(2 * math.pi))
+FAR: Any = np.float32(9)  # standard deviations beyond which nothing is left in float32
+SMALLEST: Any = np.float32(1e-30)  # a variance below which it is 0
+POWERS: Any = np.exp2(-np.arange(64, dtype=np.float32))  # 2⁻ⁿ
+LOG2E: Any = np.float32(math.log2(math.e))
+LN2: Any = np.float32(math.log(2))
+ONE: Any = np.float32(1)
+TWO: Any = np.float32(2)
+HALF: Any = np.float32(0.5)
+ZERO: Any = np.float32(0)
 
 # Φ(−x)/φ(x) for x ≥ 0 as a polynomial of t = 1/(1 + CDF_T·x), error of Φ below 1e-7 (Abramowitz and Stegun,
 # 26.2.17), and e^r for |r| ≤ ln 2/2 to float32.
-CDF_T = np.float32(0.2316419)
-CDF = tuple(map(np.float32, (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)))
-EXP = tuple(map(np.float32, (1, 1, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720)))
+CDF_T: Any = np.float32(0.2316419)
+CDF: Any = tuple(map(np.float32, (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)))
+EXP: Any = tuple(map(np.float32, (1, 1, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720)))
 
 
 @serial(SUMS)
-def density(x: float) -> float:
+def density(x: Any) -> Any:
     """φ(x) for |x| ≤ FAR, by e^y = 2ⁿ·e^r: the compiler can take several at once, which it can't with exp."""
     y = -HALF * x * x
     n = np.int32(HALF - y * LOG2E)
@@ -45,7 +49,7 @@ def density(x: float) -> float:
 
 
 @serial(SUMS)
-def upper_tail(x: float, phi: float) -> float:
+def upper_tail(x: Any, phi: Any) -> Any:
     """Φ(−|x|) where φ(x) is known."""
     t = ONE / (ONE + CDF_T * abs(x))
     return phi * t * (CDF[0] + t * (CDF[1] + t * (CDF[2] + t * (CDF[3] + t * CDF[4]))))
@@ -77,7 +81,7 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
 
 
 @serial(SUMS)
-def larger(m1: float, v1: float, m2: float, v2: float) -> tuple[float, float, float]:
+def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
     """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
 
     Exact: Clark 1961. θ² = v₁ + v₂, a = (m₁ − m₂)/θ: E = m₂ + (m₁ − m₂)Φ(a) + θφ(a).
@@ -98,9 +102,9 @@ def larger(m1: float, v1: float, m2: float, v2: float) -> tuple[float, float, fl
 def pool(m: Array, v: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array) -> None:
     """Write the moments of the largest of each 2×2 window of independent Gaussians, of 0 too if `cut`.
 
-    The larger of a pair is exact; what two pairs give is taken for Gaussian (Clark 1961), and so is the largest
-    before 0 is compared. mean, variance, rest: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer members as
-    in `relu`; gates: (P, C, H, W, B), the probability that a pixel is the output.
+    The larger of a pair is exact; what two pairs give is taken for Gaussian (Clark 1961), and so is the
+    largest before 0 is compared. mean, variance, rest: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer
+    members as in `relu`; gates: (P, C, H, W, B), the probability that a pixel is the output.
     """
     members, channels, rows, columns, batch = mean.shape
     for item in numba.prange(members * channels):
@@ -140,9 +144,9 @@ def pool(m: Array, v: Array, cut: bool, mean: Array, variance: Array, gates: Arr
 
 @parallel()
 def unpool(dy: Array, gates: Array, dx: Array) -> None:
-    """Write dx = gate · dy of the window: dy (P, K, C, H', W', B), gates (P, C, H, W, B), dx (P, K, C, H, W, B).
+    """Write dx = gate · dy of its window.
 
-    gates of P or 1 members.
+    dy: (P, K, C, H', W', B); gates: (P|1, C, H, W, B); dx: (P, K, C, H, W, B).
     """
     members, rows, channels, height, width, _ = dx.shape
     for item in numba.prange(members * rows):
@@ -168,12 +172,12 @@ def add_covariance(g: Array, v: Array, total: Array) -> None:
             for k in range(classes):
                 for b in range(batch):
                     row[b] = g[p, k, f, b] * of[f, b]
-                for l in range(k + 1):
+                for o in range(k + 1):
                     for b in range(batch):
-                        total[p, k, l, b] += row[b] * g[p, l, f, b]
+                        total[p, k, o, b] += row[b] * g[p, o, f, b]
         for k in range(classes):
-            for l in range(k):
-                total[p, l, k] = total[p, k, l]
+            for o in range(k):
+                total[p, o, k] = total[p, k, o]
 
 
 @parallel(SUMS)
@@ -195,7 +199,7 @@ def combined(g: Array, v: Array, of: Array, result: Array) -> None:
 
 @parallel(SUMS)
 def shifted(m: Array, t: Array, u: Array, result: Array) -> None:
-    """Write m + Σ_q t_q u_q: t (P, Q, F, B), u (N, Q, B), result (P·N, F, B), m of so many members or fewer."""
+    """Write m + Σ_q t_q u_q: t (P, Q, F, B), u (N, Q, B), result (P·N, F, B), m of P·N or fewer."""
     members, features, batch = result.shape
     points, directions = u.shape[:2]
     for item in numba.prange(members):
