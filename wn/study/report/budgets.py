@@ -94,8 +94,8 @@ def budget_section(found: Found) -> tuple[Section | None, set[int]]:
     whole = {
         setting.curve.settings for setting in found.settings if len(setting.fits) == 1 and setting.is_point
     }
-    by_gains = any(GAINS in row[_COLUMNS.index("schemes")].split(", ") for table in tables for row in table.rows)
-    text = _TEXT + (_OF_GAINS if by_gains else ())
+    schemes = {scheme for panel in accuracies.values() for scheme in panel}
+    text = _TEXT + (_OF_GAINS if GAINS in schemes else ())
     return Section("Accuracy against budget", text, parts), told & whole
 
 
