@@ -22,21 +22,17 @@ from wn.analysis.repetitions import (
     proportional,
 )
 from wn.basics.errors import WnError
+from wn.walking.report.published import midpoints
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 MAPS = tomllib.loads((REFERENCE / "published_maps.toml").read_text())
-PUBLISHED = tomllib.loads((REFERENCE / "published.toml").read_text())["figures"]
-
 midpoint = st.floats(0.01, 1000)
 
 
 def derived(network: str) -> list[float]:
     """The published midpoints by site."""
-    return next(
-        figure["value"]
-        for figure in PUBLISHED
-        if (figure["network"], figure["label"], figure["quantity"]) == (network, "derived", "site_midpoints")
-    )
+    kind = {"mlp": "none", "mlp_bn": "sites"}[network]
+    return [figure.value for figure in midpoints(kind) if figure.place != "global"]
 
 
 def every_map(sites: int, budget: int) -> list[tuple[int, ...]]:
