@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from tests.checks.claims import CLAIMS, Rows, interval, number, tables_of
 from tests.checks.drawn import Drawn, drawn
+from wn.study.report.budgets import lowest_shown
 from wn.study.tables.export import export
 from wn.walking.pictures.panels import Line, by_category, lines
 
@@ -227,7 +228,9 @@ def budgets(name: str, page: "Page", *_: str) -> str:
     panels: dict[str, dict[str, Line]] = defaultdict(dict)
     tables = []
     for title, schemes in found.items():
-        others = sorted(label for label in schemes if label != "uniform")
+        others = sorted(
+            (label for label in schemes if label != "uniform"), key=lambda label: (label != "optimal", label)
+        )
         points = {label: _to_uniform(schemes[label], schemes["uniform"]) for label in others}
         budget = np.array(sorted(schemes["uniform"]), dtype=float)
         for label, of_scheme in points.items():
@@ -240,8 +243,9 @@ def budgets(name: str, page: "Page", *_: str) -> str:
         ]
         tables.append(f"**{title}**\n\n{_table(['budget', 'uniform: accuracy', *others], rows)}")
     what = (panels, "budget: executions of all sites", "difference to uniform, points")
-    caption = "Accuracy against budget, relative to uniform repetitions"
-    picture = page.picture(f"{name}-budgets", caption, lines, *what, log_x=True, level=0, width=5.5)
+    caption = "Accuracy against budget, relative to uniform repetitions; what is far worse runs off"
+    options = {"log_x": True, "level": 0, "width": 5.5, "lowest": lowest_shown(panels)}
+    picture = page.picture(f"{name}-budgets", caption, lines, *what, **options)
     return "\n\n".join([picture, *tables])
 
 

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from wn.analysis.intervals import accuracy, paired_difference
-from wn.analysis.repetitions import GAINS, UNIFORM
+from wn.analysis.repetitions import GAINS, OPTIMAL, UNIFORM
 from wn.study.report.found import Found, Setting
 from wn.study.tables.words import are_single_draws
-from wn.walking.pictures.panels import Line, lines
+from wn.walking.pictures.panels import Line, Panels, lines
 from wn.walking.pictures.scales import numbers
 from wn.walking.places import INFERENCE, Spread
 from wn.walking.report import published
@@ -86,8 +86,12 @@ def budget_section(found: Found) -> tuple[Section | None, set[int]]:
     parts: list[Picture | Table] = []
     if differences:
         what = "difference to uniform, points"
-        figure = lines(differences, per_site, what, level=0.0, log_x=True, width=PANEL)
-        caption = "Difference to uniform at equal budget, with 95 % intervals: above 0 the scheme is better."
+        lowest = lowest_shown(differences)
+        figure = lines(differences, per_site, what, level=0.0, log_x=True, width=PANEL, lowest=lowest)
+        caption = (
+            "Difference to uniform at equal budget, with 95 % intervals: above 0 the scheme is better; what "
+            "is far worse runs off the picture."
+        )
         parts.append(Picture(figure, caption))
     figure = lines(accuracies, per_site, "accuracy", log_x=True, width=PANEL)
     parts += [Picture(figure, "Accuracy against budget by scheme."), *tables]
@@ -136,14 +140,23 @@ def _difference(one: _Map, maps: list[_Map]) -> tuple[float, float, float] | Non
 
 
 def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | None]) -> dict[str, Line]:
-    """A line for each scheme over executions per site; uniform last: colours stay the same without it."""
+    """A line for each scheme over executions per site.
+
+    The optimal one comes first and on top, uniform last: colours stay the same without it.
+    """
     points: dict[str, list[tuple[float, ...]]] = {}
     for one in sorted(maps, key=lambda one: one.budget):
         value = of(one, maps)
         for scheme in one.schemes if value is not None else ():
             points.setdefault(scheme, []).append((one.budget / one.sites, *(value or ())))
-    order = sorted(points, key=lambda scheme: scheme == UNIFORM)
+    order = sorted(points, key=lambda scheme: (scheme != OPTIMAL, scheme == UNIFORM))
     return {scheme: Line(*np.array(points[scheme]).T) for scheme in order}
+
+
+def lowest_shown(panels: Panels) -> float | None:
+    """Where a picture of differences ends below: twice as far from 0 as the best, None if none is above 0."""
+    best = max(float(line.y.max()) for panel in panels.values() for line in panel.values())
+    return -2 * best if best > 0 else None
 
 
 def _row(one: _Map, maps: list[_Map]) -> list[Any]:

@@ -144,8 +144,12 @@ def lines(
     level: float | None = None,
     log_x: bool | None = None,
     width: float = WIDTH,
+    lowest: float | None = None,
 ) -> Figure:
-    """Lines by series in a panel for each key; x is σ unless `log_x` says, `level` is a horizontal rule."""
+    """Lines by series in a panel for each key, the first on top; x is σ unless `log_x` says.
+
+    `level` is a horizontal rule; what is below `lowest` runs off the picture.
+    """
     names = _series(panels)
     figure, grid = _grid(list(panels), x_label, y_label, width, most_columns=max(1, int(12 // width)))
     styles = series_style(names)
@@ -160,7 +164,7 @@ def lines(
             axes.set_xlim(x.min() / 1.1, x.max() * 1.1)
             log_ticks(axes.xaxis, *axes.get_xlim())
         for name, line in of_panel.items():
-            axes.plot(line.x, line.y, **styles[name], zorder=3)
+            axes.plot(line.x, line.y, **styles[name], zorder=3 - 0.01 * names.index(name))
             if line.low is not None and line.high is not None:
                 axes.fill_between(
                     line.x, line.low, line.high, color=styles[name]["color"], alpha=0.18, linewidth=0
@@ -169,6 +173,8 @@ def lines(
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.9, zorder=1)
     if log_y:
         _log_y([axes for _, axes in grid], np.concatenate(values) if values else np.ones(1))
+    elif lowest is not None:
+        grid[0][1].set_ylim(bottom=max(lowest, grid[0][1].get_ylim()[0]))
     _legend(figure, styles)
     return figure
 
