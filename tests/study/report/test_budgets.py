@@ -7,8 +7,9 @@ import pytest
 from tests.study.store.stores import TOTAL, finish, rows
 from wn.analysis.intervals import student
 from wn.study import Unit, parse_study, planned_facts, to_toml, units
-from wn.study.report.budgets import budget_section, published_section
+from wn.study.report.budgets import budget_section
 from wn.study.report.found import found_in
+from wn.study.report.published import published_section
 from wn.study.report.whole import report
 from wn.study.store.rows import SPEC, Result
 from wn.study.store.writer import Store

@@ -1,4 +1,4 @@
-"""Sections about repetitions under a budget, and about published figures."""
+"""The section about repetitions under a budget: accuracy by scheme, and differences to uniform ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ from wn.study.tables.words import are_single_draws
 from wn.walking.pictures.panels import Line, Panels, lines
 from wn.walking.pictures.scales import numbers
 from wn.walking.places import INFERENCE, Spread
-from wn.walking.report import published
 from wn.walking.report.curves import INTERVALS
 from wn.walking.report.numbers import share
 from wn.walking.report.page import Picture, Section, Table
@@ -173,24 +172,3 @@ def _row(one: _Map, maps: list[_Map]) -> list[Any]:
         len(one.correct),
         " ".join(map(str, one.repetitions)),
     ]
-
-
-# ---- published figures ------------------------------------------------------------------------------------
-
-
-def published_section(found: Found) -> Section | None:
-    """Published midpoints against those of this study, where it has the networks they are of."""
-    cases: dict[str, published.Reproduced] = {}
-    for setting in found.settings:
-        curve = setting.curve
-        usual = not curve.clamp_weights and curve.repetitions == "1" and not found.words.options(curve)
-        at = (curve.dataset, curve.model, curve.batch_norm, curve.noise, INFERENCE)
-        if not usual or not published.is_published(*at):
-            continue
-        spec = msgspec.json.decode(curve.settings_spec)
-        images = f"{spec.get('train_limit') or 'all'} / {spec.get('test_limit') or 'all'}"
-        fits = {one.place: one.fit for one in setting.curves if one.phase == INFERENCE and one.levels > 1}
-        empty = published.Reproduced(setting.network, curve.batch_norm, spec["epochs"], images, {})
-        known = cases.get(setting.network, empty)
-        cases[setting.network] = known._replace(midpoints={**known.midpoints, **fits})
-    return published.section(list(cases.values()))
