@@ -17,8 +17,8 @@ _WORDS = {
     "decided": "decided pairs",
     "spread": "spread of non-zeros",
     "bimodality": "bimodality",
-    "pattern": "accuracy with the pattern alone",
-    "signs": "accuracy with random signs",
+    "pattern": "accuracy, pattern alone",
+    "signs": "accuracy, random signs",
 }
 _OF_WEIGHTS = {"spread": "spread of non-zero weights", "bimodality": "bimodality of weights"}
 _QUANTITIES = tuple(BINARISATION)[2:]
@@ -165,6 +165,6 @@ def _weights(setting: Setting, seen: dict[str, list[_Seen]]) -> Iterator[Picture
             for layer in (place for place in places if place.endswith(".weight")):
                 levels = _levels(seen[one.place], layer).get(name)
                 if levels:
-                    values.setdefault(one.place, {})[layer] = levels
+                    values.setdefault(one.place, {})[layer.removesuffix(".weight")] = levels
         if values:
             yield from layer_parts(values, setting, what, None)
