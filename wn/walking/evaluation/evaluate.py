@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.recfunctions import append_fields
 from numpy.typing import NDArray
 
 from wn.analysis.intervals import wilson
@@ -109,10 +108,17 @@ def _place(chosen: EvaluationSettings, saved: SavedNetwork) -> Place:
 
 def _with_intervals(curves: NDArray[Any]) -> NDArray[Any]:
     counts = zip(curves["correct"].tolist(), curves["total"].tolist(), strict=True)
-    ends = [wilson(correct, total) for correct, total in counts]
-    low, high = [end.low for end in ends], [end.high for end in ends]
-    return append_fields(curves, ("ci_low", "ci_high"), (low, high), usemask=False)
+    ends = np.array([wilson(correct, total) for correct, total in counts])
+    return _with_columns(curves, ci_low=ends[:, 1], ci_high=ends[:, 2])
 
 
 def _with_sites(rows: NDArray[Any], sites: str) -> NDArray[Any]:
-    return append_fields(rows, "sites", np.full(len(rows), sites), usemask=False)
+    return _with_columns(rows, sites=np.full(len(rows), sites))
+
+
+def _with_columns(rows: NDArray[Any], **columns: NDArray[Any]) -> NDArray[Any]:
+    kinds = [(name, values.dtype.str) for name, values in columns.items()]
+    found = np.empty(len(rows), [*rows.dtype.descr, *kinds])
+    for name in found.dtype.names or ():
+        found[name] = columns[name] if name in columns else rows[name]
+    return found
