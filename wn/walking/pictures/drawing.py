@@ -67,7 +67,6 @@ def bytes_of(figure: Figure, kind: str) -> bytes:
 def _draw_once(figure: Figure, data: io.BytesIO, **options: Any) -> None:
     """Write what savefig writes as svg, which draws a figure twice: the first time to find its layout."""
     before = figure.canvas, figure.dpi
-    figure.dpi = FigureCanvasSVG.fixed_dpi
     try:
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(data, **options)
