@@ -95,7 +95,7 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
     styles = series_style(names)
     for (place, axes), fits in zip(panels, curves.values(), strict=True):
         axes.set_title(place, fontsize=TEXT)
-        _sigma_axis(axes, [fitted.measured.x for fitted in fits.values()])
+        _sigma_axis(axes, [fitted.measured.x for fitted in fits.values()], minor=False)
         for name, fitted in fits.items():
             _draw_fitted(axes, fitted, styles[name])
             _draw_crossing(axes, fitted.crossing, (fitted.clean + chance) / 2, styles[name]["color"])
@@ -278,10 +278,10 @@ def _titled(titles: Sequence[str], axes: Sequence[Axes], letters: int) -> Iterat
         yield literal("\n".join(textwrap.wrap(title, letters))), one
 
 
-def _sigma_axis(axes: Axes, sigma: Sequence[Floats]) -> None:
+def _sigma_axis(axes: Axes, sigma: Sequence[Floats], minor: bool = True) -> None:
     values = np.unique(np.concatenate(list(sigma))) if sigma else np.ones(1)
     if values.size:
-        sigma_scale(axes, values)
+        sigma_scale(axes, values, minor)
 
 
 def _log_y(axes: Sequence[Axes], values: Floats) -> None:
