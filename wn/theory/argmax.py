@@ -32,10 +32,13 @@ class ArgmaxProbability(NamedTuple):
         return float(np.sqrt((self.error**2).sum()) / self.error.size)
 
     @property
-    def mean_variance(self) -> float:
-        """Variance of the accuracy of one draw per image, Σ P(1 − P)/N²; without bias by the error of P."""
+    def count_variance(self) -> float:
+        """Variance of the number of right answers of one draw per image, Σ P(1 − P).
+
+        The estimate has no bias: the mean of P̂² is P² + error².
+        """
         p = self.probability
-        return float((p * (1 - p) + self.error**2).sum() / p.size**2)
+        return float((p * (1 - p) + self.error**2).sum())
 
 
 def gaussian_argmax(

@@ -1,4 +1,4 @@
-"""Compiled loops of `wn.theory.argmax`: the probability that all of m correlated Gaussian margins are positive.
+"""Compiled loops of `wn.theory.argmax`: the probability that correlated Gaussian margins are all positive.
 
 Separation of variables (Genz, J. Comput. Graph. Stat. 1, 1992), rivals in the order of their conditional
 probabilities (Gibson, Glasbey, Elston 1994). Derived in docs/theory/tails.md; `reference/orthant.py` is the
@@ -68,7 +68,8 @@ def _ratio(coefficients: Array, r: float) -> float:
     top, bottom = coefficients[7]
     for k in range(6, -1, -1):
         top, bottom = top * r + coefficients[k][0], bottom * r + coefficients[k][1]
-    return top / bottom
+    ratio: float = top / bottom
+    return ratio
 
 
 @serial()
@@ -95,16 +96,15 @@ def argmax_probabilities(
     values = lattice.shape[0] * shifts.shape[1]
     for run in numba.prange(-(-count // LANES)):
         d, v = np.empty(classes - 1), np.empty((classes - 1, classes - 1))
-        y, work = np.empty((classes - 1, values)), np.empty((3, values))
+        y, work = np.empty((classes - 1, values)), np.empty((2, values))
         for n in range(run * LANES, min((run + 1) * LANES, count)):
             factor, rivals = _margins(mean[:, n], covariance[:, :, n], labels[n], d, v)
-            if factor == 0.0 or rivals == 0:
-                result[n] = factor
-            elif not _factorise(d[:rivals], v[:rivals, :rivals]):
-                result[n] = np.nan
-            else:
-                _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work, result[n])
-                result[n] *= factor
+            if factor > 0 and not _factorise(d[:rivals], v[:rivals, :rivals]):
+                factor = np.nan
+            if factor > 0 and rivals > 0:
+                _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work)
+            for s in range(shifts.shape[1]):
+                result[n, s] = factor * work[1, s] if factor > 0 and rivals > 0 else factor
 
 
 @serial()
@@ -141,23 +141,27 @@ def _factorise(d: Array, v: Array) -> bool:
     Then row i and d_i are divided by L_ii: margin i is positive where L_ii z_i < d_i − Σ_{k<i} L_ik z_k with
     L_ii = 1, or 0 where nothing is left of its variance. False for a variance below 0.
     """
-    m, t, whole = len(d), d.copy(), np.diag(v).copy()  # t: d given that the margins before are as expected
+    m, t, whole = len(d), np.empty(len(d)), np.empty(len(d))
     for i in range(m):
-        best, least = i, 2.0
+        t[i], whole[i] = d[i], v[i, i]  # t: d, given that the margins before are as expected
+    for i in range(m):
+        best, least = i, math.inf  # the least bound b, as Φ(b) has equals where it is nearly 0 or 1
         for j in range(i, m):
             if v[j, j] < NEGATIVE * whole[j]:
                 return False
-            e = _positive(t[j], 0.0 if v[j, j] <= SINGULAR * whole[j] else math.sqrt(v[j, j]))
-            if e < least:
-                best, least = j, e
+            singular = v[j, j] <= SINGULAR * whole[j]
+            b = (math.inf if t[j] > 0 else -math.inf) if singular else t[j] / math.sqrt(v[j, j])
+            if b < least:
+                best, least = j, b
         _exchange(i, best, d, v)
         t[i], t[best], whole[i], whole[best] = t[best], t[i], whole[best], whole[i]
         if v[i, i] <= SINGULAR * whole[i]:
-            v[i:, i] = 0.0
+            for j in range(i, m):
+                v[j, i] = 0.0
             continue
         v[i, i] = math.sqrt(v[i, i])
-        b = t[i] / v[i, i]
-        expected = -math.exp(-0.5 * b * b) * 0.3989422804014327 / least if least > 1e-12 else b
+        e = normal_cdf(least)
+        expected = -math.exp(-0.5 * least**2) * 0.3989422804014327 / e if e > 1e-12 else least
         for j in range(i + 1, m):
             v[j, i] /= v[i, i]
             t[j] -= v[j, i] * expected
@@ -167,7 +171,9 @@ def _factorise(d: Array, v: Array) -> bool:
     for i in range(m):
         if v[i, i] > 0:
             d[i] /= v[i, i]
-            v[i, : i + 1] /= v[i, i]  # so L_ii is 1
+            for k in range(i):
+                v[i, k] /= v[i, i]
+            v[i, i] = 1.0
     return True
 
 
@@ -186,30 +192,35 @@ def _positive(margin: float, std: float) -> float:
     """Probability that a normal with this mean is positive; ½ for an exact 0."""
     if std > 0:
         return normal_cdf(margin / std)
-    return 0.5 + 0.5 * np.sign(margin)
+    value: float = 0.5 + 0.5 * np.sign(margin)
+    return value
 
 
 @serial()
-def _orthant(d: Array, l: Array, lattice: Array, shifts: Array, y: Array, work: Array, result: Array) -> None:
-    """Write the estimate of each shift: the mean of Π e_i over the points, e_i = Φ(d_i − Σ_{k<i} L_ik y_k).
+def _orthant(d: Array, factor: Array, lattice: Array, shifts: Array, y: Array, work: Array) -> None:
+    """Write the estimate of each shift, Σ Π e_i / n over its points, to work[1, :S]; L is `factor` (m, m).
 
-    y_i = Φ⁻¹(w_i e_i), w = |2·frac(lattice + shift) − 1|. y: (≥ m, S·n); work: (3, S·n).
+    e_i = Φ(d_i − Σ_{k<i} L_ik y_k), y_i = Φ⁻¹(w_i e_i), w = |2·frac(lattice + shift) − 1|.
+    y: (≥ m, S·n); work: (2, S·n), of which the first is e.
     """
-    e, f, t = work
     n, groups = len(lattice), len(shifts)
-    e[:] = _positive(d[0], l[0, 0])
-    f[:] = e
+    e, product = work[0], work[1]
+    for q in range(groups * n):
+        e[q] = product[q] = _positive(d[0], factor[0, 0])
     for i in range(1, len(d)):
-        for s in range(groups):
-            for p in range(n):
-                x = lattice[p, i - 1] + shifts[s, i - 1]
-                w = abs(2 * (x - math.floor(x)) - 1)
-                y[i - 1, s * n + p] = normal_quantile(min(max(w * e[s * n + p], LEAST), MOST))
-        t[:] = d[i]
+        for q in range(groups * n):
+            x = lattice[q % n, i - 1] + shifts[q // n, i - 1]
+            w = abs(2 * (x - math.floor(x)) - 1)
+            y[i - 1, q] = normal_quantile(min(max(w * e[q], LEAST), MOST))
+            e[q] = d[i]
         for k in range(i):
-            t -= l[i, k] * y[k]
-        for q in range(len(t)):
-            e[q] = _positive(t[q], l[i, i])
-            f[q] *= e[q]
+            for q in range(groups * n):
+                e[q] -= factor[i, k] * y[k, q]
+        for q in range(groups * n):
+            e[q] = _positive(e[q], factor[i, i])
+            product[q] *= e[q]
     for s in range(groups):
-        result[s] = f[s * n : (s + 1) * n].mean()
+        total = 0.0
+        for q in range(s * n, (s + 1) * n):
+            total += product[q]
+        product[s] = total / n
