@@ -96,7 +96,7 @@ def argmax_probabilities(
     values = lattice.shape[0] * shifts.shape[1]
     for run in numba.prange(-(-count // LANES)):
         d, v = np.empty(classes - 1), np.empty((classes - 1, classes - 1))
-        y, work = np.empty((classes - 1, values)), np.empty((2, values))
+        y, work = np.zeros((classes - 1, values)), np.empty((4, values))
         for n in range(run * LANES, min((run + 1) * LANES, count)):
             factor, rivals = _margins(mean[:, n], covariance[:, :, n], labels[n], d, v)
             if factor > 0 and not _factorise(d[:rivals], v[:rivals, :rivals]):
@@ -104,7 +104,7 @@ def argmax_probabilities(
             if factor > 0 and rivals > 0:
                 _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work)
             for s in range(shifts.shape[1]):
-                result[n, s] = factor * work[1, s] if factor > 0 and rivals > 0 else factor
+                result[n, s] = factor * work[0, s] if factor > 0 and rivals > 0 else factor
 
 
 @serial()
@@ -121,7 +121,7 @@ def _margins(mean: Array, covariance: Array, label: int, d: Array, v: Array) -> 
         margin = mean[label] - mean[j]
         variance = own - covariance[label, j] - covariance[j, label] + covariance[j, j]
         if variance <= ROUNDING * (own + covariance[j, j]):
-            factor *= _positive(margin, 0.0)
+            factor *= 0.5 + 0.5 * np.sign(margin)  # ½: a tie
         elif margin < -REACH * math.sqrt(variance):
             factor = 0.0
         elif margin < REACH * math.sqrt(variance):
@@ -138,27 +138,20 @@ def _margins(mean: Array, covariance: Array, label: int, d: Array, v: Array) -> 
 def _factorise(d: Array, v: Array) -> bool:
     """Order the margins by conditional probability, and factorise their covariance in place: v = LLᵀ.
 
-    Then row i and d_i are divided by L_ii: margin i is positive where L_ii z_i < d_i − Σ_{k<i} L_ik z_k with
-    L_ii = 1, or 0 where nothing is left of its variance. False for a variance below 0.
+    Then row i and d_i are divided by L_ii, so that margin i is positive where z_i < d_i − Σ_{k<i} L_ik z_k,
+    and L_ii is 1. Rows whose variance is used up by z_i follow row i: they have L_jj = 0, and are positive
+    where L_ji z_i < d_j − Σ_{k<i} L_jk z_k. False for a variance below 0.
     """
     m, t, whole = len(d), np.empty(len(d)), np.empty(len(d))
     for i in range(m):
         t[i], whole[i] = d[i], v[i, i]  # t: d, given that the margins before are as expected
-    for i in range(m):
-        best, least = i, math.inf  # the least bound b, as Φ(b) has equals where it is nearly 0 or 1
+    row = 0
+    while row < m:
+        i, best, least = row, row, math.inf  # the least bound, as Φ has equals where it is nearly 0 or 1
         for j in range(i, m):
-            if v[j, j] < NEGATIVE * whole[j]:
-                return False
-            singular = v[j, j] <= SINGULAR * whole[j]
-            b = (math.inf if t[j] > 0 else -math.inf) if singular else t[j] / math.sqrt(v[j, j])
-            if b < least:
-                best, least = j, b
-        _exchange(i, best, d, v)
-        t[i], t[best], whole[i], whole[best] = t[best], t[i], whole[best], whole[i]
-        if v[i, i] <= SINGULAR * whole[i]:
-            for j in range(i, m):
-                v[j, i] = 0.0
-            continue
+            if t[j] / math.sqrt(v[j, j]) < least:
+                best, least = j, t[j] / math.sqrt(v[j, j])
+        _exchange(i, best, v, d, t, whole)
         v[i, i] = math.sqrt(v[i, i])
         e = normal_cdf(least)
         expected = -math.exp(-0.5 * least**2) * 0.3989422804014327 / e if e > 1e-12 else least
@@ -168,19 +161,26 @@ def _factorise(d: Array, v: Array) -> bool:
         for j in range(i + 1, m):
             for k in range(i + 1, m):
                 v[j, k] -= v[j, i] * v[k, i]
-    for i in range(m):
-        if v[i, i] > 0:
-            d[i] /= v[i, i]
-            for k in range(i):
-                v[i, k] /= v[i, i]
-            v[i, i] = 1.0
+        row = i + 1
+        for j in range(i + 1, m):
+            if v[j, j] < NEGATIVE * whole[j]:
+                return False
+            if v[j, j] <= SINGULAR * whole[j]:
+                _exchange(row, j, v, d, t, whole)
+                for k in range(row, m):
+                    v[k, row] = 0.0
+                row += 1
+        d[i] /= v[i, i]
+        for k in range(i):
+            v[i, k] /= v[i, i]
+        v[i, i] = 1.0
     return True
 
 
 @serial()
-def _exchange(i: int, j: int, d: Array, v: Array) -> None:
+def _exchange(i: int, j: int, v: Array, d: Array, t: Array, whole: Array) -> None:
     """Exchange margins i and j."""
-    d[i], d[j] = d[j], d[i]
+    d[i], d[j], t[i], t[j], whole[i], whole[j] = d[j], d[i], t[j], t[i], whole[j], whole[i]
     for k in range(len(d)):
         v[i, k], v[j, k] = v[j, k], v[i, k]
     for k in range(len(d)):
@@ -188,39 +188,52 @@ def _exchange(i: int, j: int, d: Array, v: Array) -> None:
 
 
 @serial()
-def _positive(margin: float, std: float) -> float:
-    """Probability that a normal with this mean is positive; ½ for an exact 0."""
-    if std > 0:
-        return normal_cdf(margin / std)
-    value: float = 0.5 + 0.5 * np.sign(margin)
-    return value
-
-
-@serial()
 def _orthant(d: Array, factor: Array, lattice: Array, shifts: Array, y: Array, work: Array) -> None:
-    """Write the estimate of each shift, Σ Π e_i / n over its points, to work[1, :S]; L is `factor` (m, m).
+    """Write the estimate of each shift, Σ Π e_i / n over its points, to work[0, :S]; L is `factor` (m, m).
 
-    e_i = Φ(d_i − Σ_{k<i} L_ik y_k), y_i = Φ⁻¹(w_i e_i), w = |2·frac(lattice + shift) − 1|.
-    y: (≥ m, S·n); work: (2, S·n), of which the first is e.
+    e_i = Φ(u_i) − Φ(l_i), y_i = Φ⁻¹(Φ(l_i) + w_i e_i), w = |2·frac(lattice + shift) − 1|, with the bounds of
+    y_i that its rows are: u_i = d_i − Σ_{k<i} L_ik y_k, and those of rows j with L_jj = 0 behind it.
+    y: (≥ m, S·n); work: (4, S·n).
     """
-    n, groups = len(lattice), len(shifts)
-    e, product = work[0], work[1]
+    n, groups, m = len(lattice), len(shifts), len(d)
+    product, upper, lower, bound = work[0], work[1], work[2], work[3]
     for q in range(groups * n):
-        e[q] = product[q] = _positive(d[0], factor[0, 0])
-    for i in range(1, len(d)):
-        for q in range(groups * n):
-            x = lattice[q % n, i - 1] + shifts[q // n, i - 1]
-            w = abs(2 * (x - math.floor(x)) - 1)
-            y[i - 1, q] = normal_quantile(min(max(w * e[q], LEAST), MOST))
-            e[q] = d[i]
-        for k in range(i):
+        product[q] = 1.0
+    row = 0
+    while row < m:
+        i, two_sided = row, False
+        _bounds(d[i], factor[i], i, y, upper)
+        row += 1
+        while row < m and factor[row, row] == 0:
+            slope = factor[row, i]
+            _bounds(d[row], factor[row], i, y, bound)
             for q in range(groups * n):
-                e[q] -= factor[i, k] * y[k, q]
+                if slope > 0:
+                    upper[q] = min(upper[q], bound[q] / slope)
+                else:
+                    lower[q] = max(lower[q], bound[q] / slope) if two_sided else bound[q] / slope
+            two_sided = two_sided or slope <= 0
+            row += 1
         for q in range(groups * n):
-            e[q] = _positive(e[q], factor[i, i])
-            product[q] *= e[q]
+            low = normal_cdf(lower[q]) if two_sided else 0.0
+            e = max(normal_cdf(upper[q]) - low, 0.0)
+            product[q] *= e
+            if row < m:  # there is another variable
+                x = lattice[q % n, i] + shifts[q // n, i]
+                w = abs(2 * (x - math.floor(x)) - 1)
+                y[i, q] = normal_quantile(min(max(low + w * e, LEAST), MOST))
     for s in range(groups):
         total = 0.0
         for q in range(s * n, (s + 1) * n):
             total += product[q]
         product[s] = total / n
+
+
+@serial()
+def _bounds(d: float, factors: Array, i: int, y: Array, bound: Array) -> None:
+    """Write d − Σ_{k<i} L_k y_k for each point."""
+    for q in range(len(bound)):
+        bound[q] = d
+    for k in range(i):
+        for q in range(len(bound)):
+            bound[q] -= factors[k] * y[k, q]
