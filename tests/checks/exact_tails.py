@@ -110,9 +110,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     dataset = catalogue.load("mnist", given.data_dir) if given.data_dir else catalogue.load("fashion-mini")
     print(
-        f"{dataset.name}; n: draws of each σ; seeds: training {SEED}, draws 100, 101, … for the σ of the first"
+        f"{dataset.name}; n: draws of each σ; seeds: training {SEED}; draws of the σ 100, 101, … on the first"
     )
-    print("backend, 200, 201, … for those of the second\n")
+    print("backend and 200, 201, … on the second\n")
     print("| network | site | noise, σ | backend | n | accuracy | z | integral ± | seconds: theory, draws |")
     print("|---|---|---|---|---|---|---|---|---|")
     worst = 0.0
