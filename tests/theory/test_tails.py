@@ -30,6 +30,7 @@ from wn.theory.tails import AFFINE, affine_tail, check_exact, exact_accuracy, ex
 NUMPY, NUMBA = backends.get("numpy"), backends.get("numba")
 DATA = catalogue.load("fashion-mini").limited(1000, 400)
 IMAGES = len(DATA.test)
+TRAINING = TrainSettings(epochs=4, batch_size=32, learning_rate=3e-3)
 KINDS = {
     "additive": noise.additive([0.5, 3.0, 10.0]),
     "additive with a mean, four times": noise.additive(
@@ -46,7 +47,7 @@ KINDS = {
 def trained(model: str, batch_norm: str, members: int = 1) -> tuple[Network, Population]:
     network = models.build(model, DATA.image_shape, 10, batch_norm)
     seeds = tuple(range(3, 3 + members))
-    return network, train(NUMBA, network, DATA, TrainSettings(epochs=2), seeds=seeds)
+    return network, train(NUMBA, network, DATA, TRAINING, seeds=seeds)
 
 
 def agrees(
@@ -121,11 +122,11 @@ def test_each_member_has_its_own_accuracy() -> None:
 
 
 def test_another_strength_is_told_apart() -> None:
-    """The test can fail: 2 % of σ are seen, and so is noise at another site."""
+    """The test can fail: 5 % of σ are seen, and so is noise at another site."""
     network, population = trained("mlp-32", "none")
     site, seeds = exact_sites(network, Noise())[0], (50,)
     found = right_answers(NUMBA, network, population, DATA, site, noise.additive(3.0), 500, seeds)
-    for wrong, at in ((3.06, site), (3.0, site + 1)):
+    for wrong, at in ((3.15, site), (3.0, site + 1)):
         exact = exact_accuracy(NUMBA, network, population, DATA, at, noise.additive(wrong))
         assert abs(z_scores(found, exact, IMAGES, 500)[0]) > Z_LIMIT
 
@@ -177,7 +178,7 @@ TAIL = Network(
 
 @cache
 def tail_population() -> Population:
-    return train(NUMBA, TAIL, DATA, TrainSettings(epochs=2), seeds=(4, 5))
+    return train(NUMBA, TAIL, DATA, TRAINING, seeds=(4, 5))
 
 
 def test_an_affine_tail_is_read_off_by_the_engine() -> None:
@@ -212,7 +213,7 @@ def test_accuracy_behind_all_affine_layers_is_that_of_theory(kind: str) -> None:
         ("mlp-8", "sites", ["relu3", "logits"]),
         ("lenet5", "none", ["relu4", "logits"]),
         ("cnn-s", "hidden", ["relu3", "logits"]),
-        ("vgg11-28", "none", ["conv8", "logits"]),
+        ("vgg11-28", "none", ["relu7", "conv8", "avgpool", "logits"]),
     ],
 )
 def test_exact_sites_are_the_last_ones(model: str, batch_norm: str, expected: list[str]) -> None:
