@@ -1,4 +1,4 @@
-"""What little noise does to a loss, by brute force: Jacobians by differences, expectations on a grid of draws.
+"""What little noise does to a loss, by brute force: Jacobians by differences, expectations on a grid.
 
 Functions take one vector x (N,) and know nothing of networks.
 """
@@ -26,7 +26,7 @@ def jacobian(function: Function, x: Any, step: float = 1e-6) -> Array:
 
 
 def gauss_newton_trace(logits: Function, x: Any, variance: Any) -> float:
-    """Return tr(D Jᵀ S J), term by term: D = diag(variance), J the Jacobian of the logits, S = diag p − p pᵀ."""
+    """Return tr(D Jᵀ S J) term by term: D = diag(variance), Jacobian J of the logits, S = diag p − p pᵀ."""
     j = jacobian(logits, x)
     e = np.exp(np.asarray(logits(x)) - np.max(logits(x)))
     p = e / e.sum()

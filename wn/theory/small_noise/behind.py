@@ -78,12 +78,12 @@ class Behind(NamedTuple):
 
 
 def behind(network: Network, member: Population, x: Floats, site: int, kind: Kind) -> Behind:
-    """Run one member (P = 1) on x (1, C, H, W, B) at inference, without noise, and keep what is behind a site.
+    """Run one member (P = 1) on x (1, C, H, W, B) at inference without noise; keep what is behind a site.
 
     kind: the variance of the noise per σ² is 1 for "additive" noise, h² for "multiplicative" noise of the
-    activation h, and Σ_i w_oi² x_i² for multiplicative noise of the "weights" of the linear layer whose output
-    the site is, drawn anew for each image. Raises WnError for other kinds, for weights at other sites, and for
-    layers that are neither affine nor have the kinks of ReLU and max pooling.
+    activation h, and Σ_i w_oi² x_i² for multiplicative noise of the "weights" of the linear layer whose
+    output the site is, drawn anew for each image. Raises WnError for other kinds, for weights at other sites,
+    and for layers that are neither affine nor have the kinks of ReLU and max pooling.
     """
     depth = network.site_depths[site]
     steps = list[Step]()
@@ -95,8 +95,8 @@ def behind(network: Network, member: Population, x: Floats, site: int, kind: Kin
     for node in network.nodes[depth:]:
         if type(node.layer) not in (*AFFINE, *KINKED):
             raise WnError(
-                f"layer {node.name!r} of {network.name}: its kinks are not known; allowed behind the noise are "
-                f"{', '.join(layer.__name__ for layer in (*AFFINE, *KINKED))}"
+                f"layer {node.name!r} of {network.name}: its kinks are not known; allowed behind the noise "
+                f"are {', '.join(layer.__name__ for layer in (*AFFINE, *KINKED))}"
             )
     at = steps[depth - 1].y if depth else steps[0].x
     return Behind(at, _variance(network, steps[:depth], at, site, kind), tuple(steps[depth:]))

@@ -5,7 +5,6 @@ Derived in docs/theory/identities.md.
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
 from math import prod
 from typing import NamedTuple
 
@@ -44,8 +43,8 @@ class ReluKinks(NamedTuple):
 class PoolingKinks(NamedTuple):
     """U windows of a max pooling for B images: y = max(z_1, …, z_J), and 0 too behind a ReLU.
 
-    bend: (U, B), ∂L/∂y; z: (J, U, B); root: (J, J, U, B), a root A of their covariance A·Aᵀ per σ². With a ReLU
-    before the pooling z are what the ReLU sees, and a last z with root 0 is its 0.
+    bend: (U, B), ∂L/∂y; z: (J, U, B); root: (J, J, U, B), a root A of their covariance A·Aᵀ per σ². With a
+    ReLU before the pooling z are what the ReLU sees, and a last z with root 0 is its 0.
     """
 
     bend: Floats
@@ -99,7 +98,7 @@ def _of_relu(run: Behind, depth: int, dy: Floats) -> ReluKinks:
     rates = []
     for units in _in_parts(z.shape, 1, run):
         rows = np.zeros((len(units[0]), *z.shape))
-        rows[(range(len(rows)), *units)] = 1  # each row is ∂z_i/∂z
+        rows[np.arange(len(rows)), *units] = 1  # each row is ∂z_i/∂z
         rates.append(np.sqrt((run.to_site(rows, depth) ** 2).sum(axis=1)))
     batch = z.shape[-1]
     return ReluKinks(dy.reshape(-1, batch), z.reshape(-1, batch), np.concatenate(rates))
@@ -114,7 +113,7 @@ def _of_pooling(run: Behind, depth: int, relu_before: bool, dy: Floats) -> Pooli
         rows = np.zeros((places, len(units[0]), *z.shape[1:]))
         for place, rows_of_place in enumerate(rows):
             tile = list(tiles(rows_of_place, window))[place]  # (units, C, H', W', B): pixels at this place
-            tile[(range(len(tile)), *units)] = 1
+            tile[np.arange(len(tile)), *units] = 1
         back = run.to_site(rows.reshape(-1, *z.shape[1:]), before)
         back = back.reshape(places, -1, *back.shape[1:])  # (J, units, N, B)
         roots.append(_root(np.einsum("junb,kunb->ubjk", back, back)))

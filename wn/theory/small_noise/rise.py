@@ -60,10 +60,11 @@ def gauss_newton_trace(
     """tr(D Jᵀ S J) of each image, twice the rise of its loss per σ² but for kinks: (P, B).
 
     = Σ_k p_k ‖D^½ Jᵀ(e_k − p)‖², by K gradients from the logits back to the site, at inference, in float64.
-    x: (P|1, C, H, W, B), as the network takes it; D, the noise's covariance per σ²: 1 for "additive" noise, h²
-    for "multiplicative" noise of the activation h, Σ_i w_oi² x_i² for multiplicative noise of the "weights" of
-    the linear layer whose output the site is. Raises WnError for a site, kind, population or images that
-    do not fit, and for layers that are not the package's own. Derived in docs/theory/identities.md.
+    x: (P|1, C, H, W, B), as the network takes it; D, the noise's covariance per σ²: 1 for "additive" noise,
+    h² for "multiplicative" noise of the activation h, Σ_i w_oi² x_i² for multiplicative noise of the
+    "weights" of the linear layer whose output the site is. Raises WnError for a site, kind, population or
+    images that do not fit, and for layers that are not the package's own. Derived in
+    docs/theory/identities.md.
     """
     network.check_sites([site])
     return np.array(
@@ -84,9 +85,9 @@ def small_noise(
 ) -> SmallNoise:
     """What little noise at a site does to each image's cross-entropy, at inference, for any small σ.
 
-    Arguments as `gauss_newton_trace`; labels: (B,). Besides the K gradients of the trace it takes one for each
-    unit of a ReLU or max pooling behind the site: for an MLP as much as a hundred passes, for a convolutional
-    network seconds per image. Kinks are counted one at a time, so the rest is of order σ³ on average over
+    Arguments as `gauss_newton_trace`; labels: (B,). Besides the K gradients of the trace it takes one for
+    each unit of a ReLU, and for each pixel before a max pooling, behind the site: what that costs is in
+    docs/theory/identities.md. Kinks are counted one at a time, so the rest is of order σ³ on average over
     images. Raises WnError as `gauss_newton_trace`, and for labels that are no classes.
     """
     network.check_sites([site])
