@@ -1,66 +1,39 @@
 """Stein's identity, and gradients under noise: unbiased with the draws of forward, biased with fresh ones."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reference import naive_smoothing
 from tests.engine.twin import random_network
 from tests.theory.pathwise import (
     BE,
+    KINDS,
     OneImage,
     along,
     batch_gradients,
     draws_of,
+    expected_loss,
+    expected_slope,
+    first_weights,
     image_losses,
     site_draws,
+    small_case,
     z_score,
 )
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
-from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Node
-from wn.engine.noise import additive, multiplicative
-from wn.engine.optim import arrays, with_arrays
+from wn.engine.noise import additive
+from wn.engine.optim import arrays
 from wn.engine.training import Population
 
 Floats = NDArray[np.float64]
 Z_LIMIT = 6.0
-KINDS = {"additive": additive(0.7), "multiplicative": multiplicative(0.7)}
-
-TWO_INPUTS = Network(
-    "two inputs",
-    (
-        Node("flatten", Flatten(), site=False),
-        Node("fc1", Linear(5)),
-        Node("relu1", Relu()),
-        Node("logits", Linear(3)),
-    ),
-    (1, 1, 2),
-)
-
-
-def case(kind: str, seed: int = 1) -> OneImage:
-    """Noise at an input of two numbers: a grid gives expectations exactly."""
-    params, states = random_network(TWO_INPUTS, 1, seed)
-    params = with_arrays(params, iter([array / 2 for array in arrays(params)]))  # no logit far ahead
-    x = np.array([0.8, -1.1]).reshape(1, 1, 1, 2, 1)
-    return OneImage(TWO_INPUTS, Population(params, states, (21,)), x, 1, 0, KINDS[kind])
-
-
-def expected_loss(of: OneImage, params: Any) -> float:
-    """E L by the grid, for other parameters."""
-    other = of._replace(population=of.population._replace(params=params))
-    x = of.x.reshape(-1)
-    deviation = of.noise.sigma_add + of.noise.sigma_mul * np.abs(x)
-    return naive_smoothing.expected(lambda places: image_losses(other, places), x, deviation)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engine_draws_the_expected_loss(kind: str) -> None:
-    of = case(kind)
+    of = small_case(kind)
     values = np.concatenate([draws_of(of, 2000, epoch)[2] for epoch in range(50)])
     z = z_score(values, expected_loss(of, of.population.params))
     print(f"z = {z:.2f}, n = 50 × 2000, seed = 21")
@@ -70,18 +43,12 @@ def test_the_engine_draws_the_expected_loss(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_shared_draws_are_unbiased_and_fresh_ones_are_not(kind: str) -> None:
     """Against differences of the expected loss, along a random direction and along the first weights."""
-    of, batches, count, h = case(kind), 100, 1000, 1e-3
-    params = of.population.params
-    flat, rng = arrays(params), np.random.default_rng(3)
-    decay = [flat[0], *(np.zeros_like(array) for array in flat[1:])]  # where fresh draws lack σ² E[S] W
+    of, batches, count = small_case(kind), 100, 1000
+    flat, rng = arrays(of.population.params), np.random.default_rng(3)
     anywhere = [rng.standard_normal(array.shape) for array in flat]
     gradients = [batch_gradients(of, batches, count, fresh) for fresh in (False, True)]
-    for name, direction in (("random", anywhere), ("weights", decay)):
-        shifted = [
-            with_arrays(params, iter([a + s * h * d for a, d in zip(flat, direction, strict=True)]))
-            for s in (1, -1)
-        ]
-        slope = (expected_loss(of, shifted[0]) - expected_loss(of, shifted[1])) / (2 * h)
+    for name, direction in (("random", anywhere), ("weights", first_weights(of))):
+        slope = expected_slope(of, direction)
         shared, fresh = (z_score(along(g, direction), slope) for g in gradients)
         print(f"{name}: z {shared:.2f}, fresh draws {fresh:.1f}, n = {batches} × {count}, seeds 21, 3")
         assert abs(shared) < Z_LIMIT
@@ -91,7 +58,7 @@ def test_shared_draws_are_unbiased_and_fresh_ones_are_not(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_stein(kind: str) -> None:
     """E[z L] = s E[∂L/∂y] for y = x + s z, for each of two inputs: scores against gradients, in pairs."""
-    of, differences = case(kind), []
+    of, differences = small_case(kind), []
     x, count = of.x.reshape(-1), 2000
     s = (of.noise.sigma_add + of.noise.sigma_mul * x)[:, None]  # with its sign: y = x + x σ z
     clean = image_losses(of, x[:, None])
