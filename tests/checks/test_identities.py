@@ -6,31 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.checks import identities
+from tests.checks.identities import measured, page
+from tests.checks.identities.__main__ import main
 
 
 def test_the_committed_page_is_made_of_the_committed_tables() -> None:
-    assert identities.main(["--check"]) == 0
+    assert main(["--check"]) == 0
 
 
 def test_a_changed_table_is_seen_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "theory"
-    shutil.copytree(identities.PAGE.parent, copy)
-    monkeypatch.setattr(identities, "PAGE", copy / "identities.md")
-    monkeypatch.setattr(identities, "TABLES", copy / "tables")
+    shutil.copytree(page.PAGE.parent, copy)
+    monkeypatch.setattr(page, "PAGE", copy / "identities.md")
+    monkeypatch.setattr(page, "TABLES", copy / "tables")
     table = copy / "tables" / "identities.pathwise.csv"
     head, first, *rest = table.read_text().splitlines()
     changed = ",".join(["additive", "0.12345", *first.split(",")[2:]])
     table.write_text("\n".join([head, changed, *rest]) + "\n")
-    assert identities.main(["--check"]) == 1
-    assert identities.main([]) == 0
+    assert main(["--check"]) == 1
+    assert main([]) == 0
     assert "| additive | 0.12345 |" in (copy / "identities.md").read_text()
-    assert identities.main(["--check"]) == 0
+    assert main(["--check"]) == 0
 
 
 def test_a_small_measurement_has_what_the_page_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "TRAINED", {"mlp": 1})
-    rows = list(islice(identities.levels(images=20, pairs=4), 2))
-    assert list(rows[0]) == list(identities.kept("levels")[0])
+    monkeypatch.setattr(measured, "TRAINED", {"mlp": 1})
+    rows = list(islice(measured.levels(images=20, pairs=4), 2))
+    assert list(rows[0]) == list(page.kept("levels")[0])
     assert rows[0]["trace"] > 0
     assert rows[0]["error"] > 0
