@@ -125,12 +125,12 @@ def mnist() -> Iterator[Row]:
     yield from levels(data="mnist")
 
 
-def sites(images: int = 300, pairs: int = 100) -> Iterator[Row]:
+def sites(images: int = 200, pairs: int = 100) -> Iterator[Row]:
     """Little noise at every site, of each kind, test images; convolutions with fewer of them."""
     for title, model, batch_norm, count in (
         ("MLP", "mlp", "none", images),
         ("MLP, batch norm", "mlp", "sites", images),
-        ("LeNet-5", "lenet5", "none", 16),
+        ("LeNet-5", "lenet5", "none", 8),
     ):
         of = trained(model, batch_norm)
         x, labels = images_of("test", count)
@@ -145,29 +145,25 @@ def sites(images: int = 300, pairs: int = 100) -> Iterator[Row]:
                 yield from slopes(title, of, ("test", x, labels), site, kind, [sigma], pairs * more)
 
 
-def gradients(pairs: int = 40) -> Iterator[Row]:
+def gradients(images: int = 2000, pairs: int = 30) -> Iterator[Row]:
     """Signal and noise of gradients: early and late in training, by site, σ and batch size."""
     for epochs in (1, TRAINED["mlp"]):
         of = trained("mlp", epochs=epochs)
-        x, labels = images_of("train", 10**9, dtype=np.float32)
+        x, labels = images_of("train", images, dtype=np.float32)
         names = of.network.site_names
-        cases = [("none", 0.0, size) for size in (32, 128, 512)]
-        cases += [
-            (site, sigma, 128) for site in ("input", "relu1", "relu3", "global") for sigma in (0.1, 0.5, 2.0)
-        ]
-        cases += [("global", 0.5, size) for size in (32, 512)]
-        for kind in ("additive", "multiplicative"):
-            for site, sigma, size in cases:
-                if site == "none" and kind != "additive":
-                    continue
-                chosen = range(len(names)) if site == "global" else [names.index(site)] if sigma else []
-                noise = dict.fromkeys(chosen, noises.of_kind(kind, sigma))
-                found = gradient_noise(
-                    BE, of.network, of.population, x, labels, noise, batch_size=size, pairs=pairs, seed=SEED
-                )
-                named = {"epochs": epochs, "noise": kind if sigma else "none", "site": site, "sigma": sigma}
-                parts = {name: float(part[0]) for name, part in found._asdict().items()}
-                yield named | {"batch": size} | parts | {"ratio": float(found.ratio[0])}
+        cases = [("none", "none", 0.0, size) for size in (32, 128, 512)]
+        for kind in ("additive", "multiplicative") if epochs > 1 else ("additive",):
+            cases += [(kind, site, s, 128) for site in ("input", "relu3", "global") for s in (0.5, 2.0)]
+            cases += [(kind, "global", 0.5, size) for size in (32, 512)]
+        for kind, site, sigma, size in cases:
+            noisy = range(len(names)) if site == "global" else [names.index(site)] if sigma else []
+            noise = dict.fromkeys(noisy, noises.of_kind(kind, sigma))
+            found = gradient_noise(
+                BE, of.network, of.population, x, labels, noise, batch_size=size, pairs=pairs, seed=SEED
+            )
+            named = {"epochs": epochs, "noise": kind, "site": site, "sigma": sigma, "batch": size}
+            parts = {name: float(part[0]) for name, part in found._asdict().items()}
+            yield named | parts | {"ratio": float(found.ratio[0])}
 
 
 def smoothed(images: int = 1000) -> Iterator[Row]:
