@@ -23,7 +23,7 @@ from wn.theory.small_noise.behind import members_of
 from wn.theory.small_noise.rise import gauss_newton_trace, small_noise
 from wn.walking.api import Trained
 
-SEED, DATA, TRAINED = 7, "fashion-mini", {"mlp": 15, "lenet5": 8}
+SEED, DATA, TRAINED = 7, "fashion-mini", {"mlp": 15, "lenet5": 2}
 SIGMA = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SMALL = 0.02  # σ of the table by site: times the site's root mean square for additive noise
 BE = backends.get("auto")
@@ -126,23 +126,30 @@ def mnist() -> Iterator[Row]:
 
 
 def sites(images: int = 200, pairs: int = 100) -> Iterator[Row]:
-    """Little noise at every site, of each kind, test images; convolutions with fewer of them."""
-    for title, model, batch_norm, count in (
-        ("MLP", "mlp", "none", images),
-        ("MLP, batch norm", "mlp", "sites", images),
-        ("LeNet-5", "lenet5", "none", 8),
-    ):
-        of = trained(model, batch_norm)
-        x, labels = images_of("test", count)
-        member, _ = next(members_of(of.network, of.population, x))
-        clean = of.network.clean_activations(BE, member.params, member.states, x)
-        for site, depth in enumerate(of.network.site_depths):
-            linear = depth > 0 and isinstance(of.network.nodes[depth - 1].layer, Linear)
-            scale = float(np.sqrt(np.mean(clean[site] ** 2)))
-            for kind in ("additive", "multiplicative", *(["weights"] if linear else [])):
-                sigma = SMALL * (scale if kind == "additive" else 1)
-                more = 1 if title != "LeNet-5" else 4
-                yield from slopes(title, of, ("test", x, labels), site, kind, [sigma], pairs * more)
+    """Little noise at every site of MLPs, of each kind, test images."""
+    for title, batch_norm in (("MLP", "none"), ("MLP, batch norm", "sites")):
+        of = trained("mlp", batch_norm)
+        for site in range(len(of.network.site_names)):
+            yield from little(title, of, site, images, pairs)
+
+
+def convolutions(images: int = 8, pairs: int = 300) -> Iterator[Row]:
+    """The same at some sites of LeNet-5, with its max poolings; every pixel costs a gradient: few images."""
+    of = trained("lenet5")
+    for name in ("input", "relu1", "pool1", "pool2"):
+        yield from little("LeNet-5", of, of.network.site_names.index(name), images, pairs)
+
+
+def little(title: str, of: Trained, site: int, images: int, pairs: int) -> Iterator[Row]:
+    """Rows of a site with σ = SMALL, times the root mean square of its values for additive noise."""
+    x, labels = images_of("test", images)
+    member, _ = next(members_of(of.network, of.population, x))
+    clean = of.network.clean_activations(BE, member.params, member.states, x)[site]
+    depth = of.network.site_depths[site]
+    linear = depth > 0 and isinstance(of.network.nodes[depth - 1].layer, Linear)
+    for kind in ("additive", "multiplicative", *(["weights"] if linear else [])):
+        sigma = SMALL * (float(np.sqrt(np.mean(clean**2))) if kind == "additive" else 1)
+        yield from slopes(title, of, ("test", x, labels), site, kind, [sigma], pairs)
 
 
 def gradients(images: int = 2000, pairs: int = 30) -> Iterator[Row]:
@@ -188,5 +195,5 @@ def pathwise() -> Iterator[Row]:
 
 
 MEASURED: dict[str, Callable[[], Iterator[Row]]] = {
-    f.__name__: f for f in (levels, mnist, sites, smoothed, gradients, pathwise)
+    f.__name__: f for f in (levels, mnist, sites, convolutions, smoothed, gradients, pathwise)
 }
