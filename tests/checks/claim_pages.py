@@ -5,7 +5,7 @@
     python -m tests.checks.claim_pages --check              # exit code 1 if a page is not up to date
 
 A block of a page stands between `<!-- made: KIND NAME … -->` and `<!-- end -->`: KIND is a function below,
-NAME a study whose tables were gathered.
+NAME a study whose tables were gathered. Pictures carry digests of what they show (`drawn.py`).
 """
 
 import argparse
@@ -23,8 +23,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tests.checks.claims import CLAIMS, Rows, interval, number, tables_of
+from tests.checks.drawn import Drawn, drawn
+from wn.study.report.budgets import lowest_shown
 from wn.study.tables.export import export
-from wn.walking.pictures.drawing import bytes_of
 from wn.walking.pictures.panels import Line, by_category, lines
 
 PAGES = Path(__file__).parents[2] / "docs" / "claims"
@@ -62,8 +63,10 @@ def gather(study: Path, name: str) -> None:
     TABLES.mkdir(parents=True, exist_ok=True)
     for table, columns in KEPT.items():
         rows = [row | {"key": short.get(row.get("key", ""), "")} for row in found[table]]
+        path = TABLES / f"{name}.{table}.csv"
+        path.unlink(missing_ok=True)
         if rows:
-            with (TABLES / f"{name}.{table}.csv").open("w", newline="", encoding="utf-8") as file:
+            with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, columns.split(), extrasaction="ignore", lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
@@ -109,8 +112,9 @@ def midpoints(name: str, page: "Page", *_: str) -> str:
         for phase in dict.fromkeys(phase for phases in sites.values() for phase in phases):
             rows = [phases.get(phase) for phases in sites.values()]
             panel[PHASES[phase]] = _points(rows, "midpoint", "ci_low", "ci_high")
-        figure = by_category({title: panel}, list(sites), "midpoint noise level σ", log_y=True)
-        text.append(page.picture(figure, f"{name}-midpoints-{number_of}", f"Midpoints: {title}"))
+        what = ({title: panel}, list(sites), "midpoint noise level σ")
+        file, caption = f"{name}-midpoints-{number_of}", f"Midpoints: {title}"
+        text.append(page.picture(file, caption, by_category, *what, log_y=True))
         columns = ["site", *(PHASES[phase] for phase in next(iter(sites.values())))]
         text.append(
             _table(columns, [[site, *map(_midpoint, phases.values())] for site, phases in sites.items()])
@@ -147,8 +151,9 @@ def growth(name: str, page: "Page", *_: str) -> str:
     text = []
     for number_of, (title, sites) in enumerate(found.items()):
         panels = {site: {layer: _band(levels) for layer, levels in of.items()} for site, of in sites.items()}
-        figure = lines(panels, "noise level σ", "‖w‖ / clean ‖w‖", log_y=True, level=1)
-        text.append(page.picture(figure, f"{name}-growth-{number_of}", f"Growth of weights: {title}"))
+        what = (panels, "noise level σ", "‖w‖ / clean ‖w‖")
+        file, caption = f"{name}-growth-{number_of}", f"Growth of weights: {title}"
+        text.append(page.picture(file, caption, lines, *what, log_y=True, level=1))
     return "\n\n".join(text)
 
 
@@ -169,10 +174,9 @@ def singles(name: str, page: "Page", *_: str) -> str:
         found = {site: interval(values) for site, values in sites.items()}
         values = np.array(list(found.values())).T
         line = Line(np.arange(len(found), dtype=float), *values)
-        figure = by_category(
-            {title: {"under the noise": line}}, list(found), "accuracy", level=float(np.mean(clean))
-        )
-        text.append(page.picture(figure, f"{name}-accuracy-{number_of}", f"Accuracy: {title}; dotted: clean"))
+        what = ({title: {"under the noise": line}}, list(found), "accuracy")
+        file, caption = f"{name}-accuracy-{number_of}", f"Accuracy: {title}; dotted: clean"
+        text.append(page.picture(file, caption, by_category, *what, level=float(np.mean(clean))))
         rows = [["clean", _interval(interval(clean))], *([site, _interval(x)] for site, x in found.items())]
         text.append(_table(["noise at", "accuracy [95 %]"], rows))
     return "\n\n".join(text)
@@ -224,7 +228,9 @@ def budgets(name: str, page: "Page", *_: str) -> str:
     panels: dict[str, dict[str, Line]] = defaultdict(dict)
     tables = []
     for title, schemes in found.items():
-        others = sorted(label for label in schemes if label != "uniform")
+        others = sorted(
+            (label for label in schemes if label != "uniform"), key=lambda label: (label != "optimal", label)
+        )
         points = {label: _to_uniform(schemes[label], schemes["uniform"]) for label in others}
         budget = np.array(sorted(schemes["uniform"]), dtype=float)
         for label, of_scheme in points.items():
@@ -236,11 +242,10 @@ def budgets(name: str, page: "Page", *_: str) -> str:
             for total in sorted(schemes["uniform"])
         ]
         tables.append(f"**{title}**\n\n{_table(['budget', 'uniform: accuracy', *others], rows)}")
-    what = "difference to uniform, points"
-    figure = lines(panels, "budget: executions of all sites", what, log_x=True, level=0, width=5.5)
-    picture = page.picture(
-        figure, f"{name}-budgets", "Accuracy against budget, relative to uniform repetitions"
-    )
+    what = (panels, "budget: executions of all sites", "difference to uniform, points")
+    caption = "Accuracy against budget, relative to uniform repetitions; what is far worse runs off"
+    options = {"log_x": True, "level": 0, "width": 5.5, "lowest": lowest_shown(panels)}
+    picture = page.picture(f"{name}-budgets", caption, lines, *what, **options)
     return "\n\n".join([picture, *tables])
 
 
@@ -286,11 +291,13 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.pictures: dict[str, bytes] = {}
+        self.pictures: dict[str, Drawn] = {}
 
-    def picture(self, figure: Figure, name: str, caption: str) -> str:
-        """Keep a picture, and return its line in Markdown."""
-        self.pictures[f"{name}.png"] = bytes_of(figure, "png")
+    def picture(
+        self, name: str, caption: str, draw: Callable[..., Figure], *what: Any, **options: Any
+    ) -> str:
+        """Keep a picture that a function draws, and return its line in Markdown."""
+        self.pictures[f"{name}.png"] = drawn(draw, *what, **options)
         return f"![{caption}]({name}.png)"
 
     def made(self) -> str:
@@ -304,18 +311,24 @@ class Page:
 
 
 def stale(write: bool) -> list[str]:
-    """The pages that differ from what their tables give; with `write` they are brought up to date."""
-    found = []
+    """The pages and pictures that are not what their tables give; with `write` all are made anew."""
+    found, of_pages = [], set[str]()
     for path in sorted(PAGES.glob("c*.md")):
         page = Page(path)
         text = page.made()
         if text != path.read_text(encoding="utf-8"):
             found.append(path.name)
-        found += [name for name in page.pictures if not (PAGES / name).is_file()]
+        found += [name for name, picture in page.pictures.items() if not picture.is_in(PAGES / name)]
+        of_pages |= set(page.pictures)
         if write:
             path.write_text(text, encoding="utf-8")
-            for name, data in page.pictures.items():
-                (PAGES / name).write_bytes(data)
+            for name, picture in page.pictures.items():
+                (PAGES / name).write_bytes(picture.png())
+    for path in sorted(PAGES.glob("*.png")):
+        if path.name not in of_pages:  # of no page any more
+            found.append(path.name)
+            if write:
+                path.unlink()
     return found
 
 
@@ -331,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     found = stale(write=not chosen.check)
     for name in found:
-        print(f"docs/claims/{name}: {'is not up to date' if chosen.check else 'made'}")
+        print(f"docs/claims/{name}: {'is not up to date' if chosen.check else 'made, or taken away'}")
     return 1 if found and chosen.check else 0
 
 

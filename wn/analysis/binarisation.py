@@ -33,20 +33,6 @@ class Binarisation(NamedTuple):
     bimodality: float
 
 
-def of_activations(x: ArrayLike, labels: ArrayLike) -> Binarisation:
-    """The binarisation of activations x (F…, B) at a site, for samples with labels (B,), whole numbers ≥ 0.
-
-    Raises WnError if shapes don't fit.
-    """
-    values, y = np.asarray(x), np.asarray(labels)
-    if values.ndim < 2 or y.shape != values.shape[-1:] or not y.size:
-        raise WnError(f"activations {values.shape} and labels {y.shape}: (F…, B) and (B,) are needed, B ≥ 1")
-    flat = values.reshape(-1, y.size)
-    sums = Sums(flat.shape[0], int(y.max()) + 1)
-    sums.add(flat, y)
-    return sums.result()
-
-
 def of_weights(w: ArrayLike) -> Binarisation:
     """The binarisation of weights w of any shape, one number at least; `decided` is NaN."""
     values = np.asarray(w, np.float64).reshape(-1)

@@ -12,7 +12,7 @@ docs/repetitions.md.
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,15 +28,8 @@ Floats = NDArray[np.float64]
 Weights = Callable[[Floats], Floats]
 
 
-def strength(midpoints: ArrayLike, repetitions: Sequence[int]) -> float:
-    """The strength of all noise together, E = Σ_i 1 / (R_i μ_i²), in units of 1/σ².
-
-    midpoints: (S,) > 0, inf for a site that no noise harms; repetitions: (S,) ≥ 1. Raises WnError on others.
-    """
-    mu = _checked(midpoints)
-    if len(repetitions) != mu.size or min(repetitions) < 1:
-        raise WnError(f"repetitions: {list(repetitions)}: {mu.size} whole numbers ≥ 1 are needed")
-    return float(sum(1 / (r * m * m) for r, m in zip(repetitions, mu.tolist(), strict=True)))
+class NoWeight(WnError):
+    """A scheme has no weight for some midpoints, and so no map."""
 
 
 def optimal(midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
@@ -65,7 +58,8 @@ def allocate(scheme: str, midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
 
     "gains" is "optimal" for values that are no midpoints but 1/c of `wn.theory.gains`, which only have to be
     in proportion. midpoints: (S,) > 0 or inf; budget ≥ S, the sum of the map. Raises WnError for an unknown
-    scheme, for other values, and where a scheme has no weight for a midpoint (1 in `inverse_log10`).
+    scheme and for other values, and NoWeight where a scheme has no weight for a midpoint (1 in
+    `inverse_log10`).
     """
     if scheme in (OPTIMAL, GAINS):
         return optimal(midpoints, budget)
@@ -82,7 +76,7 @@ def allocate(scheme: str, midpoints: ArrayLike, budget: int) -> tuple[int, ...]:
         weights[:] = 1
     if not np.isfinite(weights).all():
         sites = [site for site, value in enumerate(weights.tolist()) if not math.isfinite(value)]
-        raise WnError(
+        raise NoWeight(
             f"the scheme {scheme} has no weight for the midpoints of sites {sites}: {mu[sites].tolist()}"
         )
     return proportional(weights, budget)

@@ -107,7 +107,8 @@ def print_failures(console: Console, result: Any) -> None:
     alike: dict[tuple[Any, ...], list[float]] = {}
     for row in rows.tolist():
         found = dict(zip(rows.dtype.names or (), row, strict=True))
-        what = (found["phase"], found["site_name"], found["repeat"], found["reason"])
+        place = found.get("sites", found["site_name"])
+        what = (found["phase"], place, found["repeat"], found["reason"])
         alike.setdefault(what, []).append(found["sigma"])
     for (phase, name, repeat, reason), sigma in list(alike.items())[:MOST_FAILURES]:
         levels = ", ".join(f"{level:.3g}" for level in sigma)
@@ -129,9 +130,7 @@ def print_trained(console: Console, trained: Any) -> None:
 def print_evaluation(console: Console, found: Any) -> None:
     """Print the accuracy of a network on disk at each σ, and repeat by repeat if there are several."""
     rows, settings = found.curves, found.run["settings"]
-    noise = (
-        "no noise" if settings["noise"] == "none" else f"{settings['noise']} noise: {rows['site_name'][0]}"
-    )
+    noise = "no noise" if settings["noise"] == "none" else f"{settings['noise']} noise: {rows['sites'][0]}"
     clean = " ".join(f"{correct / total:.4f}" for correct, total in found.clean)
     table = PlainTable(
         title=f"{settings['network']}: {settings['model']} on {settings['dataset']}, {noise}",

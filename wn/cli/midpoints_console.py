@@ -30,6 +30,7 @@ def print_midpoints(console: Console, result: WalkResult) -> None:
     caption = (
         f"clean accuracy {first['clean_accuracy']:.4f}; {_trained(settings)}, "
         f"repeats {settings['repeats']}, seed {settings['seed']}"
+        f"{'; mapped: ' + result.run['mapped'] if 'mapped' in result.run else ''}"
     )
     phases = list(dict.fromkeys(rows["phase"].tolist()))
     cells = {

@@ -115,8 +115,8 @@ def run(
 ) -> None:
     """Run a study, or what is left of it: the same command again resumes it.
 
-    It may be killed at any time. Exit code 1 if units failed: `wn study retry` runs those again. A folder
-    keeps the backend that it was begun with.
+    It may be killed at any time. Exit code 1 if units failed, `wn study retry` runs those again, or if maps
+    of repetitions were left out. A folder keeps the backend that it was begun with.
 
     Examples:
 
@@ -164,7 +164,11 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
     out: Annotated[Path | None, out_flag("Folder for the tables", "FOLDER/export")] = None,
     tables: Annotated[
-        str, typer.Option(help="Which: some of results,provenance,settings,signal,weights,midpoints, or all.")
+        str,
+        typer.Option(
+            help="Which: some of results,provenance,settings,signal,weights,groups,binarisation,"
+            "midpoints, or all."
+        ),
     ] = "results,provenance",
     whole: Annotated[
         bool, typer.Option("--whole", help="Also units that the folder has, but the study has no more.")
@@ -174,7 +178,7 @@ def export(
 
     results: an accuracy per row; provenance: where and when each was computed; settings: the whole spec of
     each curve; signal: mean y² before the noise at each noisy site; weights: statistics of each layer after
-    each epoch; midpoints.
+    each epoch; groups: correct answers by group of images; binarisation of trained networks; midpoints.
     """
     from wn.study.tables.export import TABLES
     from wn.study.tables.export import export as write

@@ -20,6 +20,7 @@ from wn.study.plan import Plan, PlannedNetwork
 from wn.study.seml.convert import Imported, ImportedFile
 from wn.study.store.lock import holder
 from wn.study.store.writer import Store
+from wn.study.tables.labels import without_units
 from wn.study.unit import MATRIX
 
 if TYPE_CHECKING:  # drawing and fitting are slow to import
@@ -103,7 +104,7 @@ def duration(seconds: float) -> str:
 def print_summary(console: Console, folder: Path, done: Progress) -> bool:
     """Say what a run did and what there is now; return whether all of the study is there."""
     with Store.read(folder) as store:
-        counts = store.status()
+        counts, missing = store.status(), without_units(store)
     there, failed, pending = (sum(getattr(c, name) for c in counts) for name in ("done", "failed", "pending"))
     parts = [f"{done.finished} units finished", f"{there} of {there + failed + pending} are there"]
     parts += [f"{failed} failed"] if failed else []
@@ -111,7 +112,9 @@ def print_summary(console: Console, folder: Path, done: Progress) -> bool:
     say(console, f"{folder}: {', '.join(parts)}")
     if failed:
         say(console, f"`wn study status {folder} --failures` says why, `wn study retry {folder}` tries again")
-    return not failed and not pending
+    for line in missing:
+        say(console, line)
+    return not failed and not pending and not missing
 
 
 def print_status(console: Console, folder: Path, failures: bool) -> None:
@@ -129,6 +132,8 @@ def print_status(console: Console, folder: Path, failures: bool) -> None:
         table.add_section()
         table.add_row("all", "", "", *map(str, totals), duration(sum(row.seconds for row in counts)))
         console.print(table)
+        for line in without_units(store):
+            say(console, line)
         driver = holder(folder)
         if driver is not None:
             say(console, f"running: {driver}")

@@ -32,10 +32,13 @@ class ArgmaxProbability(NamedTuple):
         return float(np.sqrt((self.error**2).sum()) / self.error.size)
 
     @property
-    def mean_variance(self) -> float:
-        """Variance of the accuracy of one draw per image, Σ P(1 − P)/N²; without bias by the error of P."""
+    def count_variance(self) -> float:
+        """Variance of the number of right answers of one draw per image, Σ P(1 − P).
+
+        The estimate has no bias: the mean of P̂² is P² + error².
+        """
         p = self.probability
-        return float((p * (1 - p) + self.error**2).sum() / p.size**2)
+        return float((p * (1 - p) + self.error**2).sum())
 
 
 def gaussian_argmax(
@@ -91,7 +94,8 @@ def _primes(count: int) -> NDArray[np.int64]:
 def _checked(
     mean: ArrayLike, covariance: ArrayLike, labels: ArrayLike
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    m, c, y = np.asarray(mean, np.float64), np.asarray(covariance, np.float64), np.asarray(labels)
+    m, c = (np.ascontiguousarray(values, np.float64) for values in (mean, covariance))
+    y = np.asarray(labels)
     fits = m.ndim == 2 and m.shape[0] >= 2 and c.shape == (m.shape[0], *m.shape) and y.shape == m.shape[1:]
     if not fits or y.dtype.kind not in "iu":
         raise WnError(
@@ -104,4 +108,4 @@ def _checked(
         raise WnError("mean and covariance must be finite")
     if (np.einsum("kkn->kn", c) < 0).any():
         raise WnError("variances must not be negative")
-    return m, c, y.astype(np.int64)
+    return m, c, np.ascontiguousarray(y, np.int64)

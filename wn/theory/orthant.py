@@ -1,4 +1,4 @@
-"""Compiled loops of `wn.theory.argmax`: the probability that all of m correlated Gaussian margins are positive.
+"""Compiled loops of `wn.theory.argmax`: the probability that correlated Gaussian margins are all positive.
 
 Separation of variables (Genz, J. Comput. Graph. Stat. 1, 1992), rivals in the order of their conditional
 probabilities (Gibson, Glasbey, Elston 1994). Derived in docs/theory/tails.md; `reference/orthant.py` is the
@@ -68,7 +68,8 @@ def _ratio(coefficients: Array, r: float) -> float:
     top, bottom = coefficients[7]
     for k in range(6, -1, -1):
         top, bottom = top * r + coefficients[k][0], bottom * r + coefficients[k][1]
-    return top / bottom
+    ratio: float = top / bottom
+    return ratio
 
 
 @serial()
@@ -95,16 +96,15 @@ def argmax_probabilities(
     values = lattice.shape[0] * shifts.shape[1]
     for run in numba.prange(-(-count // LANES)):
         d, v = np.empty(classes - 1), np.empty((classes - 1, classes - 1))
-        y, work = np.empty((classes - 1, values)), np.empty((3, values))
+        y, work = np.zeros((classes - 1, values)), np.empty((4, values))
         for n in range(run * LANES, min((run + 1) * LANES, count)):
             factor, rivals = _margins(mean[:, n], covariance[:, :, n], labels[n], d, v)
-            if factor == 0.0 or rivals == 0:
-                result[n] = factor
-            elif not _factorise(d[:rivals], v[:rivals, :rivals]):
-                result[n] = np.nan
-            else:
-                _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work, result[n])
-                result[n] *= factor
+            if factor > 0 and not _factorise(d[:rivals], v[:rivals, :rivals]):
+                factor = np.nan
+            if factor > 0 and rivals > 0:
+                _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work)
+            for s in range(shifts.shape[1]):
+                result[n, s] = factor * work[0, s] if factor > 0 and rivals > 0 else factor
 
 
 @serial()
@@ -121,7 +121,7 @@ def _margins(mean: Array, covariance: Array, label: int, d: Array, v: Array) -> 
         margin = mean[label] - mean[j]
         variance = own - covariance[label, j] - covariance[j, label] + covariance[j, j]
         if variance <= ROUNDING * (own + covariance[j, j]):
-            factor *= _positive(margin, 0.0)
+            factor *= 0.5 + 0.5 * np.sign(margin)  # ½: a tie
         elif margin < -REACH * math.sqrt(variance):
             factor = 0.0
         elif margin < REACH * math.sqrt(variance):
@@ -138,43 +138,49 @@ def _margins(mean: Array, covariance: Array, label: int, d: Array, v: Array) -> 
 def _factorise(d: Array, v: Array) -> bool:
     """Order the margins by conditional probability, and factorise their covariance in place: v = LLᵀ.
 
-    Then row i and d_i are divided by L_ii: margin i is positive where L_ii z_i < d_i − Σ_{k<i} L_ik z_k with
-    L_ii = 1, or 0 where nothing is left of its variance. False for a variance below 0.
+    Then row i and d_i are divided by L_ii, so that margin i is positive where z_i < d_i − Σ_{k<i} L_ik z_k,
+    and L_ii is 1. Rows whose variance is used up by z_i follow row i: they have L_jj = 0, and are positive
+    where L_ji z_i < d_j − Σ_{k<i} L_jk z_k. False for a variance below 0.
     """
-    m, t, whole = len(d), d.copy(), np.diag(v).copy()  # t: d given that the margins before are as expected
+    m, t, whole = len(d), np.empty(len(d)), np.empty(len(d))
     for i in range(m):
-        best, least = i, 2.0
+        t[i], whole[i] = d[i], v[i, i]  # t: d, given that the margins before are as expected
+    row = 0
+    while row < m:
+        i, best, least = row, row, math.inf  # the least bound, as Φ has equals where it is nearly 0 or 1
         for j in range(i, m):
-            if v[j, j] < NEGATIVE * whole[j]:
-                return False
-            e = _positive(t[j], 0.0 if v[j, j] <= SINGULAR * whole[j] else math.sqrt(v[j, j]))
-            if e < least:
-                best, least = j, e
-        _exchange(i, best, d, v)
-        t[i], t[best], whole[i], whole[best] = t[best], t[i], whole[best], whole[i]
-        if v[i, i] <= SINGULAR * whole[i]:
-            v[i:, i] = 0.0
-            continue
+            if t[j] / math.sqrt(v[j, j]) < least:
+                best, least = j, t[j] / math.sqrt(v[j, j])
+        _exchange(i, best, v, d, t, whole)
         v[i, i] = math.sqrt(v[i, i])
-        b = t[i] / v[i, i]
-        expected = -math.exp(-0.5 * b * b) * 0.3989422804014327 / least if least > 1e-12 else b
+        e = normal_cdf(least)
+        expected = -math.exp(-0.5 * least**2) * 0.3989422804014327 / e if e > 1e-12 else least
         for j in range(i + 1, m):
             v[j, i] /= v[i, i]
             t[j] -= v[j, i] * expected
         for j in range(i + 1, m):
             for k in range(i + 1, m):
                 v[j, k] -= v[j, i] * v[k, i]
-    for i in range(m):
-        if v[i, i] > 0:
-            d[i] /= v[i, i]
-            v[i, : i + 1] /= v[i, i]  # so L_ii is 1
+        row = i + 1
+        for j in range(i + 1, m):
+            if v[j, j] < NEGATIVE * whole[j]:
+                return False
+            if v[j, j] <= SINGULAR * whole[j]:
+                _exchange(row, j, v, d, t, whole)
+                for k in range(row, m):
+                    v[k, row] = 0.0
+                row += 1
+        d[i] /= v[i, i]
+        for k in range(i):
+            v[i, k] /= v[i, i]
+        v[i, i] = 1.0
     return True
 
 
 @serial()
-def _exchange(i: int, j: int, d: Array, v: Array) -> None:
+def _exchange(i: int, j: int, v: Array, d: Array, t: Array, whole: Array) -> None:
     """Exchange margins i and j."""
-    d[i], d[j] = d[j], d[i]
+    d[i], d[j], t[i], t[j], whole[i], whole[j] = d[j], d[i], t[j], t[i], whole[j], whole[i]
     for k in range(len(d)):
         v[i, k], v[j, k] = v[j, k], v[i, k]
     for k in range(len(d)):
@@ -182,34 +188,52 @@ def _exchange(i: int, j: int, d: Array, v: Array) -> None:
 
 
 @serial()
-def _positive(margin: float, std: float) -> float:
-    """Probability that a normal with this mean is positive; ½ for an exact 0."""
-    if std > 0:
-        return normal_cdf(margin / std)
-    return 0.5 + 0.5 * np.sign(margin)
+def _orthant(d: Array, factor: Array, lattice: Array, shifts: Array, y: Array, work: Array) -> None:
+    """Write the estimate of each shift, Σ Π e_i / n over its points, to work[0, :S]; L is `factor` (m, m).
+
+    e_i = Φ(u_i) − Φ(l_i), y_i = Φ⁻¹(Φ(l_i) + w_i e_i), w = |2·frac(lattice + shift) − 1|, with the bounds of
+    y_i that its rows are: u_i = d_i − Σ_{k<i} L_ik y_k, and those of rows j with L_jj = 0 behind it.
+    y: (≥ m, S·n); work: (4, S·n).
+    """
+    n, groups, m = len(lattice), len(shifts), len(d)
+    product, upper, lower, bound = work[0], work[1], work[2], work[3]
+    for q in range(groups * n):
+        product[q] = 1.0
+    row = 0
+    while row < m:
+        i, two_sided = row, False
+        _bounds(d[i], factor[i], i, y, upper)
+        row += 1
+        while row < m and factor[row, row] == 0:
+            slope = factor[row, i]
+            _bounds(d[row], factor[row], i, y, bound)
+            for q in range(groups * n):
+                if slope > 0:
+                    upper[q] = min(upper[q], bound[q] / slope)
+                else:
+                    lower[q] = max(lower[q], bound[q] / slope) if two_sided else bound[q] / slope
+            two_sided = two_sided or slope <= 0
+            row += 1
+        for q in range(groups * n):
+            low = normal_cdf(lower[q]) if two_sided else 0.0
+            e = max(normal_cdf(upper[q]) - low, 0.0)
+            product[q] *= e
+            if row < m:  # there is another variable
+                x = lattice[q % n, i] + shifts[q // n, i]
+                w = abs(2 * (x - math.floor(x)) - 1)
+                y[i, q] = normal_quantile(min(max(low + w * e, LEAST), MOST))
+    for s in range(groups):
+        total = 0.0
+        for q in range(s * n, (s + 1) * n):
+            total += product[q]
+        product[s] = total / n
 
 
 @serial()
-def _orthant(d: Array, l: Array, lattice: Array, shifts: Array, y: Array, work: Array, result: Array) -> None:
-    """Write the estimate of each shift: the mean of Π e_i over the points, e_i = Φ(d_i − Σ_{k<i} L_ik y_k).
-
-    y_i = Φ⁻¹(w_i e_i), w = |2·frac(lattice + shift) − 1|. y: (≥ m, S·n); work: (3, S·n).
-    """
-    e, f, t = work
-    n, groups = len(lattice), len(shifts)
-    e[:] = _positive(d[0], l[0, 0])
-    f[:] = e
-    for i in range(1, len(d)):
-        for s in range(groups):
-            for p in range(n):
-                x = lattice[p, i - 1] + shifts[s, i - 1]
-                w = abs(2 * (x - math.floor(x)) - 1)
-                y[i - 1, s * n + p] = normal_quantile(min(max(w * e[s * n + p], LEAST), MOST))
-        t[:] = d[i]
-        for k in range(i):
-            t -= l[i, k] * y[k]
-        for q in range(len(t)):
-            e[q] = _positive(t[q], l[i, i])
-            f[q] *= e[q]
-    for s in range(groups):
-        result[s] = f[s * n : (s + 1) * n].mean()
+def _bounds(d: float, factors: Array, i: int, y: Array, bound: Array) -> None:
+    """Write d − Σ_{k<i} L_k y_k for each point."""
+    for q in range(len(bound)):
+        bound[q] = d
+    for k in range(i):
+        for q in range(len(bound)):
+            bound[q] -= factors[k] * y[k, q]

@@ -44,7 +44,7 @@ from wn.walking.asked import (
 )
 from wn.walking.jobs import JobMonitor, run_jobs
 from wn.walking.measurement import members_at_once
-from wn.walking.places import INFERENCE, check_range
+from wn.walking.places import INFERENCE, Spread, check_range
 from wn.walking.predicted.tables import crossings, predicted_table, with_crossings
 from wn.walking.results import FILES, WalkResult, holds_only
 from wn.walking.saved.network import SavedNetwork, of_settings
@@ -87,6 +87,9 @@ def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> Walk
     run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
     run["settings"]["sigma"] = walked.sigma.tolist()
+    for place in walked.places:
+        if place.site == Spread.MAPPED:
+            run["mapped"] = place.sites(network.site_names)
     run["chance"] = walked.chance
     run["clean_correct"] = [[sum(counts), walked.images] for counts in walked.clean_counts.correct.tolist()]
     run["correct_by_group"] = tables.by_group(walked)
@@ -298,12 +301,13 @@ def run_record(
 ) -> dict[str, Any]:
     """Return everything needed to repeat a run: settings, completed from the recipe, data and versions.
 
-    Where nothing is trained the settings are not completed. It holds no time: files with the same numbers
-    from the same machine and libraries are the same bytes.
+    Where nothing is trained the settings are not completed, and no training samples are counted. It holds no
+    time: files with the same numbers from the same machine and libraries are the same bytes.
     """
     asked = msgspec.to_builtins(chosen)
     completed = ("epochs", "batch_size", "learning_rate", "class_weights") if train_settings else ()
     settings = asked | {name: getattr(train_settings, name) for name in completed}
+    samples = {"train": len(dataset.train)} if train_settings else {}
     return {
         "command": command,
         "asked": asked,
@@ -311,7 +315,7 @@ def run_record(
         "data": {
             "name": dataset.name,
             "sha256": checksum(dataset),
-            "samples": {"train": len(dataset.train), "test": len(dataset.test)},
+            "samples": samples | {"test": len(dataset.test)},
         },
         "backend": be.name,
         "versions": {

@@ -40,6 +40,16 @@ class Place(NamedTuple):
         at_sites = noises.mapped(noise, self.factors)
         return noises.repeated(at_sites, self.repetitions) if self.repetitions else at_sites
 
+    def sites(self, names: Sequence[str]) -> str:
+        """The noisy sites by number and name, with factors on σ other than 1: "0 input, 7 relu2 × 0.5".
+
+        `names` are those of the network's sites; "global" for all of them alike.
+        """
+        if self.site == Spread.GLOBAL:
+            return self.name
+        factors = {site: "" if factor == 1 else f" × {factor:g}" for site, factor in self.factors.items()}
+        return ", ".join(f"{site} {names[site]}{factor}" for site, factor in factors.items())
+
 
 def places(
     network: Network, where: str | Sequence[Any], factors: Mapping[Any, float] | None = None

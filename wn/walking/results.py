@@ -234,16 +234,18 @@ def _identity(run: Mapping[str, Any]) -> Any:
 def csv_of_curves(curves: NDArray[Any], failures: NDArray[Any]) -> str:
     """Return curves as csv.
 
-    If points failed there is a column more, `failure`, and at the end a row for each: no number but σ and
-    repeat, and why.
+    If points failed there is a column more, `failure`, and at the end a row for each: where and at what σ and
+    repeat, no count, and why.
     """
     names = curves.dtype.names or ()
     if not len(failures):
         return csv_of(curves)
-    measured = [(*row, "") for row in curves.tolist()]
-    there = (*names[: names.index("repeat") + 1], "reason")
-    failed = [(*row[:-1], *[""] * (len(names) + 1 - len(there)), row[-1]) for row in failures.tolist()]
-    return _csv((*names, "failure"), [*measured, *failed])
+    there = failures.dtype.names or ()
+    rows = [(*row, "") for row in curves.tolist()]
+    for row in failures.tolist():
+        cells = dict(zip(there, row, strict=True))
+        rows.append((*(cells.get(name, "") for name in names), cells["reason"]))
+    return _csv((*names, "failure"), rows)
 
 
 def csv_of(table: NDArray[Any]) -> str:

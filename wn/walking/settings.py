@@ -41,7 +41,6 @@ from wn.walking.places import (
     ALLOWED,
     INFERENCE,
     PHASES,
-    TRAINING,
     Place,
     numbered,
     places,
@@ -168,8 +167,10 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     """Return the settings of a walk, checked as far as that goes without data and network."""
     chosen: WalkSettings = read_settings(WalkSettings, settings)
     if chosen.network is not UNSET:
-        phases(chosen)  # before its file is read
-        chosen = msgspec.structs.replace(settled(chosen, _given(settings)), phase=INFERENCE)
+        given = _given(settings)
+        if "phase" in given:  # before its file is read
+            _check_inference(chosen)
+        chosen = msgspec.structs.replace(settled(chosen, given), phase=INFERENCE)
     elif chosen.network_sha256 is not UNSET:
         raise WnError("network_sha256 goes with network: the file that it is the digest of")
     check_network(chosen)
@@ -246,8 +247,6 @@ def phases(chosen: WalkSettings) -> tuple[str, ...]:
     """Return the phases of a walk; WnError for an unknown one."""
     if chosen.phase not in (*PHASES, "both"):
         raise WnError(f"unknown phase {chosen.phase!r}: allowed are {', '.join(PHASES)}, both")
-    if chosen.network is not UNSET and chosen.phase == TRAINING:
-        raise WnError(f"phase {TRAINING} trains networks, and {chosen.network} is trained already")
     return PHASES if chosen.phase == "both" else (chosen.phase,)
 
 
@@ -260,6 +259,15 @@ def predicted_images(chosen: WalkSettings) -> int:
     images = PREDICT_IMAGES if chosen.predict_images is UNSET else chosen.predict_images
     _check_at_least_one("predict_images", images)
     return images
+
+
+def _check_inference(chosen: WalkSettings) -> None:
+    """Raise WnError for a phase that trains networks."""
+    if phases(chosen) != (INFERENCE,):
+        raise WnError(
+            f"phase {chosen.phase} trains networks, and {chosen.network} is trained already: leave phase "
+            f"out, or make it {INFERENCE}"
+        )
 
 
 def walk_sigma(chosen: WalkSettings) -> NDArray[np.float64]:

@@ -1,13 +1,14 @@
 """Entries that wait for midpoints: what they become, and one clear error for what can't be served."""
 
 from collections.abc import Mapping
+from math import inf
 
 import pytest
 
 from wn.analysis.repetitions import allocate
 from wn.basics.errors import WnError
 from wn.engine.noise_spec import NoiseSpec
-from wn.study.declare.derived import explicit, has_derived, planned
+from wn.study.declare.derived import MidpointsOf, explicit, has_derived, planned, waiting
 from wn.study.declare.resolve import StudyNetwork, noise_entries
 from wn.study.declare.spec import narrowed, parse_study, to_toml
 from wn.study.units import count, planned_facts
@@ -51,7 +52,8 @@ def no_gains(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mapping
 def test_an_entry_becomes_one_per_network_and_scheme_with_maps_of_its_midpoints() -> None:
     spec = parse_study(BASE + WALK + AT_ALL + MAPS)
     assert has_derived(spec)
-    made = explicit(spec, midpoints, no_gains)
+    made, left_out = explicit(spec, midpoints, no_gains)
+    assert left_out == ()
     assert made.noise[:2] == spec.noise[:2]
     assert [(keys.batch_norm, keys.label) for keys in made.noise[2:]] == [
         (kind, scheme) for kind in ("sites", "none") for scheme in ("uniform", "optimal", "inverse_sqrt")
@@ -74,7 +76,7 @@ def test_before_midpoints_are_known_such_an_entry_is_clean_networks_alone() -> N
 
 def test_sigma_alone_may_be_the_midpoint() -> None:
     text = AT_ALL.replace('"0.1:100:4"', '"midpoint"') + "repetitions = [1, 2]\n"
-    made = explicit(parse_study(BASE + AT_ALL + text), midpoints, no_gains)
+    made = explicit(parse_study(BASE + AT_ALL + text), midpoints, no_gains).study
     assert [(keys.sigma, keys.repetitions, keys.label) for keys in made.noise[1:]] == [
         (0.5, [1, 2], None),
         (0.25, [1, 2], None),
@@ -126,20 +128,62 @@ def test_what_a_study_can_not_serve(text: str, message: str) -> None:
         parse_study(BASE + text)
 
 
-def test_midpoints_that_were_not_found_and_those_that_are_never_reached() -> None:
+def test_a_network_without_a_midpoint_is_left_out_and_the_other_stays() -> None:
     spec = parse_study(BASE + WALK + AT_ALL + MAPS)
-    with pytest.raises(WnError, match=r"noise\[2\].sigma: .* no midpoint was found at global: its grid"):
-        explicit(spec, lambda *_: {}, no_gains)
-    with pytest.raises(WnError, match=r"noise\[2\].sigma: .* never falls half-way"):
-        explicit(spec, lambda *_: midpoints(*_) | {"global": float("inf")}, no_gains)
-    with pytest.raises(
-        WnError, match=r"fashion-mini mlp-64 batch norm sites: no midpoint was found at relu2"
+
+    def lacking(place: str, value: float | None = None) -> MidpointsOf:
+        def found(network: StudyNetwork, clamp: bool, operator: NoiseSpec) -> Mapping[str, float]:
+            whole = dict(midpoints(network, clamp, operator))
+            if network.batch_norm == "sites":
+                del whole[place]
+                if value is not None:
+                    whole[place] = value
+            return whole
+
+        return found
+
+    who, short = "fashion-mini mlp-64 batch norm sites", "its grid of σ may be too short"
+    for place, value, line in (
+        ("global", None, f"noise[2].sigma: {who}: no midpoint was found at global: {short}"),
+        ("global", inf, f"noise[2].sigma: {who}: accuracy never falls half-way: there is no midpoint"),
+        ("relu2", None, f"noise[2].allocation: {who}: no midpoint was found at relu2: {short}"),
     ):
-        explicit(
-            spec, lambda *_: {name: mu for name, mu in midpoints(*_).items() if name != "relu2"}, no_gains
-        )
-    harmless = explicit(spec, lambda *_: midpoints(*_) | {"logits": float("inf")}, no_gains).noise[3]
-    assert [numbers[-1] for numbers in harmless.repetition_maps or []] == [1, 1]
+        made, left_out = explicit(spec, lacking(place, value), no_gains)
+        assert left_out == (line,)
+        there = [(keys.batch_norm, keys.label) for keys in made.noise[2:]]
+        rest = [("none", scheme) for scheme in ("uniform", "optimal", "inverse_sqrt")]
+        assert there == ([] if place == "global" else [("sites", "uniform")]) + rest
+    made, left_out = explicit(spec, lambda *_: {}, no_gains)
+    assert (len(made.noise), len(left_out)) == (2, 2)
+
+
+def test_a_site_that_no_noise_harms_is_executed_once() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    made, left_out = explicit(spec, lambda *_: midpoints(*_) | {"logits": inf}, no_gains)
+    assert [numbers[-1] for numbers in made.noise[3].repetition_maps or []] == [1, 1]
+    assert left_out == ()
+
+
+def test_a_scheme_without_a_weight_is_left_out_and_the_others_stay() -> None:
+    """1/log₁₀ μ at μ = 1, which is that of the input without batch norm."""
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS.replace('"inverse_sqrt"', '"inverse_log10", "sqrt"'))
+    made, left_out = explicit(spec, midpoints, no_gains)
+    assert [(keys.batch_norm, keys.label) for keys in made.noise[2:]] == [
+        *(("sites", scheme) for scheme in ("uniform", "optimal", "inverse_log10", "sqrt")),
+        *(("none", scheme) for scheme in ("uniform", "optimal", "sqrt")),
+    ]
+    (line,) = left_out
+    assert line.startswith(
+        "noise[2].allocation: fashion-mini mlp-64 batch norm none: the scheme inverse_log10 has"
+    )
+    assert line.endswith("no weight for the midpoints of sites [0]: [1.0]")
+
+
+def test_entries_that_wait_are_named() -> None:
+    spec = parse_study(BASE + WALK + AT_ALL + MAPS)
+    line = "noise[2]: waits for midpoints or gains of this study, which are not all known yet"
+    assert waiting(spec) == [line]
+    assert waiting(explicit(spec, midpoints, no_gains).study) == []
 
 
 def test_gains_make_maps_without_midpoints() -> None:
@@ -152,7 +196,7 @@ def test_gains_make_maps_without_midpoints() -> None:
         asked.append((network.batch_norm, clamp, operator))
         return {name: 1 / c for name, c in zip(network.network.site_names, range(20, 0, -1), strict=False)}
 
-    made = explicit(spec, lambda *_: {}, gains)
+    made = explicit(spec, lambda *_: {}, gains).study
     assert [(keys.batch_norm, keys.label) for keys in made.noise] == [
         (kind, scheme) for kind in ("sites", "none") for scheme in ("uniform", "gains")
     ]

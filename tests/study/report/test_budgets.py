@@ -7,8 +7,9 @@ import pytest
 from tests.study.store.stores import TOTAL, finish, rows
 from wn.analysis.intervals import student
 from wn.study import Unit, parse_study, planned_facts, to_toml, units
-from wn.study.report.budgets import budget_section, published_section
+from wn.study.report.budgets import budget_section
 from wn.study.report.found import found_in
+from wn.study.report.published import published_section
 from wn.study.report.whole import report
 from wn.study.store.rows import SPEC, Result
 from wn.study.store.writer import Store
@@ -74,7 +75,8 @@ def test_differences_are_paired_by_repeat(tmp_path: Path) -> None:
     *pictures, table = section.parts
     assert [type(part) for part in pictures] == [Picture, Picture]
     assert isinstance(table, Table)
-    by_schemes = {(row[2], row[1]): row for row in table.rows}
+    by_schemes = {(row[3], row[2]): row[1:] for row in table.rows}
+    assert {row[0] for row in table.rows} == {0.47}
     assert set(by_schemes) == {("uniform", 16), ("uniform", 24), ("tailored, other", 16), ("tailored", 24)}
     assert by_schemes["uniform", 16][4] is None
     mean, low, high = student([1.0, 1.1, 1.2, 1.3])  # points: what they share is gone
@@ -82,7 +84,7 @@ def test_differences_are_paired_by_repeat(tmp_path: Path) -> None:
     assert by_schemes["tailored, other", 16][4] == text
     assert by_schemes["tailored", 24][4:6] == [text, 4]
     assert by_schemes["tailored", 24][6] == "10 2 2 2 2 2 2 2"
-    assert [row[0] for row in table.rows] == [2, 2, 3, 3]
+    assert [row[1] for row in table.rows] == [2, 2, 3, 3]
 
 
 def test_maps_are_told_once(tmp_path: Path) -> None:
@@ -90,6 +92,48 @@ def test_maps_are_told_once(tmp_path: Path) -> None:
     html = report(tmp_path)
     assert "Accuracy against budget" in html
     assert "Accuracy at one σ" not in html
+
+
+def test_maps_are_compared_at_each_sigma_of_their_curves(tmp_path: Path) -> None:
+    """Uniform repetitions as a curve in σ, tailored ones at two of its σ and one more."""
+    uniform, tailored = MAPS.split("[[noise]]")[1:3]
+    uniform = uniform.replace("sigma = 0.47", "sigma = [0.2, 0.47, 1.0]")
+    tailored = tailored.replace("sigma = 0.47", "sigma = [0.2, 0.47, 2.0]")
+    made(tmp_path, "[[noise]]".join([MAPS.split("[[noise]]")[0], uniform, tailored]))
+    section, told = budget_of(tmp_path)
+    assert section is not None
+    assert told == set()
+    *_, table = section.parts
+    assert isinstance(table, Table)
+    mean, low, high = student([1.0, 1.1, 1.2, 1.3])
+    text = f"{mean:+.2f} [{low:+.2f},\u00a0{high:+.2f}]"
+    assert [(row[0], row[2], row[3], row[5]) for row in table.rows] == [
+        (sigma, budget, scheme, text if scheme == "tailored" and sigma < 2 else None)
+        for sigma in (0.2, 0.47, 1.0, 2.0) for budget in (16, 24) for scheme in ("uniform", "tailored")
+        if (sigma, scheme) not in ((1.0, "tailored"), (2.0, "uniform"))
+    ]  # fmt: skip
+
+
+def test_executions_as_single_draws_are_compared_among_themselves(tmp_path: Path) -> None:
+    head, *entries = MAPS.split("[[noise]]")
+    drawn = [entry + 'execution = "each"\n' for entry in entries[:1]]
+    made(tmp_path, "[[noise]]".join([head, *drawn, *entries]))
+    section, _ = budget_of(tmp_path)
+    assert section is not None
+    tables = {part.caption: part for part in section.parts if isinstance(part, Table)}
+    assert [len(table.rows) for table in tables.values()] == [2, 4]
+    assert next(iter(tables)).endswith("executions as single draws")
+
+
+def test_labels_of_other_places_are_no_schemes(tmp_path: Path) -> None:
+    """The same operator at single sites, under another label."""
+    head, *entries = MAPS.split("[[noise]]")
+    entries[2] = entries[0].replace('"uniform"', '"elsewhere"').replace('"global"', "[0]")
+    made(tmp_path, "[[noise]]".join([head, *entries]))
+    section, _ = budget_of(tmp_path)
+    assert section is not None
+    (table,) = (part for part in section.parts if isinstance(part, Table))
+    assert {row[3] for row in table.rows} == {"uniform", "tailored"}
 
 
 def test_part_of_the_repeats_is_compared_where_both_are(tmp_path: Path) -> None:
@@ -100,7 +144,7 @@ def test_part_of_the_repeats_is_compared_where_both_are(tmp_path: Path) -> None:
     section, _ = budget_of(tmp_path)
     assert section is not None
     (table,) = (part for part in section.parts if isinstance(part, Table))
-    by_schemes = {(row[2], row[1]): row for row in table.rows}
+    by_schemes = {(row[3], row[2]): row[1:] for row in table.rows}
     assert by_schemes["uniform", 16][5] == 3
     mean, low, high = student([1.0, 1.1])
     assert by_schemes["tailored", 24][4] == f"{mean:+.2f} [{low:+.2f},\u00a0{high:+.2f}]"

@@ -1,11 +1,21 @@
 """Parameters without a place in a study: those that may make another experiment leave their runs out."""
 
+from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
 
 from tests.cli.command_line import one_line, run
 from tests.study.seml.files import HEAD, NOISE, STD, grid, noisy
+from wn.study import parse_study, planned_facts
+from wn.study.seml.convert import Imported, import_seml
+from wn.study.unit import CLEAN
+from wn.study.units import sigma_grids
 
 
 @pytest.fixture
@@ -94,6 +104,94 @@ def test_ignored_parameters_are_named_in_the_file(file: Path) -> None:
     assert "general.topk has no place in a study" in file.with_suffix(".toml").read_text()
     unknown = run("study", "import-seml", file, "--ignore", "general.top", "--out", file.with_name("x"))
     assert "--ignore general.top: the file has no parameter of this name" in one_line(unknown)
+
+
+# ---- σ of training other than at inference ----------------------------------------------------------------
+
+TRAINED = f"{NOISE}.GaussStd_in_training"
+
+
+def measured(found: Imported) -> Counter[tuple[str, float, float | None]]:
+    """The noisy units of a study: phase, σ, and σ of training where it is another axis."""
+    spec = parse_study(found.toml)
+    some = (unit for grid in sigma_grids(spec, planned_facts(spec)) for unit in grid.units())
+    return Counter(
+        (unit.phase, unit.sigma, None if unit.sigma_train is UNSET else unit.sigma_train)
+        for unit in some
+        if unit.phase != CLEAN
+    )
+
+
+def parameters(**values: Any) -> str:
+    lines = [f"  {name}: {{ type: choice, options: {value} }}" for name, value in values.items()]
+    return "\n".join(["", "grid:", *lines, ""])
+
+
+def written(file: Path, head: str, **values: Any) -> Imported:
+    """Import a file of noise with these axes, by the last part of their names."""
+    names = {f"{NOISE}.{name}": value for name, value in values.items()}
+    file.write_text(head.replace("noise_type: NoNoise", "noise_type: GaussMul") + parameters(**names))
+    return import_seml(file)
+
+
+@given(
+    sigma=st.lists(st.sampled_from([0.1, 0.5, 1.0, 3.0]), min_size=1, max_size=3, unique=True),
+    trained=st.lists(st.sampled_from([0, 0.25, 0.5, 2.0]), min_size=1, max_size=3, unique=True),
+)
+def test_each_run_trained_under_another_sigma_is_a_unit(sigma: list[float], trained: list[float]) -> None:
+    """Without noise of its own in training a run evaluates the network trained under GaussStd_in_training."""
+    with TemporaryDirectory() as folder:
+        axes = {"GaussStd": sigma, "GaussStd_in_training": trained, "enable_in_training": [0]}
+        found = written(Path(folder) / "file.yaml", HEAD, **axes)
+    clean = trained == [0]
+    expected = {
+        ("inference" if clean else "matrix", s, None if clean else float(t)) for s in sigma for t in trained
+    }
+    assert measured(found) == Counter(expected)
+    assert (found.runs, found.left_out) == (len(sigma) * len(trained), 0)
+    assert found.units.noisy == len(expected)
+
+
+def test_sigma_that_go_in_pairs_stay_pairs(file: Path) -> None:
+    zipped = f"""
+grid:
+  {STD}: {{ type: choice, options: [1.0, 2.0], zip_id: pair }}
+  {TRAINED}: {{ type: choice, options: [0.5, 0.25], zip_id: pair }}
+sub: {{ fixed: {{ {NOISE}.enable_in_training: False }} }}
+"""
+    file.write_text(HEAD.replace("NoNoise", "GaussAdd") + zipped)
+    assert measured(import_seml(file)) == Counter([("matrix", 1.0, 0.5), ("matrix", 2.0, 0.25)])
+
+
+def test_noise_in_training_is_clear_only_where_both_sigma_are_equal(file: Path) -> None:
+    """With it on the published code trains under GaussStd, whatever the other one says."""
+    axes = {"GaussStd": [0.5, 1.0], "GaussStd_in_training": [0.5]}
+    found = written(file, HEAD, **axes, enable_in_training=[0, 1])
+    assert measured(found) == Counter([("matrix", 0.5, 0.5), ("matrix", 1.0, 0.5)])
+    assert (found.runs, found.left_out) == (4, 2)
+    assert any(f"{TRAINED} is 0.5: it may make another experiment" in note for note in found.notes)
+    equal = written(file, HEAD, GaussStd=[0.5], GaussStd_in_training=[0.5], enable_in_training=[1])
+    assert measured(equal) == Counter([("training", 0.5, None)])
+    assert equal.notes == ()
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "noise_settings.layer_wise: { noise_type: GaussAdd, GaussStd: 1, layer_index: 0, SIGMA, OFF }",
+        "noise_settings.default: { noise_type: GaussCombined, StdAmplitude: 1, SIGMA, OFF }",
+        "noise_settings.default: { noise_type: GaussCombined_direct, GaussStdAdd: 1, SIGMA, OFF }",
+    ],
+)
+def test_noise_for_which_the_published_code_reads_no_other_sigma_is_left_out(file: Path, noise: str) -> None:
+    noise = noise.replace("SIGMA", "GaussStd_in_training: 0.5").replace("OFF", "enable_in_training: 0")
+    head = HEAD.replace("  noise_settings.default.noise_type: NoNoise\n", "")
+    file.write_text(f"{head}good: {{ fixed: {{ seed: 1 }} }}\nbad: {{ fixed: {{ {noise} }} }}\n")
+    found = import_seml(file)
+    assert (found.runs, found.left_out, measured(found)) == (2, 1, Counter())
+
+
+# ---- what is said -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["enable_in_training", "enable_in_eval", "normalize_to_input_size"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from wn.analysis.binarisation import of_activations, of_weights
+from tests.analysis.plain import of_activations
+from wn.analysis.binarisation import of_weights
 from wn.basics.errors import WnError
 from wn.data import catalogue
 from wn.engine import backends, models, noise

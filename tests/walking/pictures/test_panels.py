@@ -1,11 +1,15 @@
 """Small multiples: a panel for each key, what is drawn where, and labels that fit."""
 
+import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from wn.walking.pictures.drawing import _stable_ids, bytes_of
 from wn.walking.pictures.panels import (
     Ends,
     Fitted,
@@ -51,6 +55,31 @@ def test_the_crossing_is_marked_on_half_way() -> None:
     assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([4.5], [0.5])
     assert marks(fitted()._replace(crossing=Ends(math.nan, math.nan, math.nan))) == []
     assert marks(fitted()._replace(crossing=Ends(1e9, 1e8, 1e10))) == []  # off the axis
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fitted_curves({f"{site} relu": {"a": fitted(), "b": fitted(9.0)} for site in range(5)}, 0.1),
+        lambda: lines({"a": {"x": Line(SIGMA, SIGMA), "y": Line(SIGMA, 2 * SIGMA)}}, "x", "y", log_y=True),
+        lambda: heat_maps({"0 input": np.eye(3)}, [0.1, 1.0, 10.0], ["1", "2", "3"], "x", "y", "accuracy"),
+    ],
+)
+def test_svg_drawn_once_is_what_savefig_writes(make: Callable[[], Figure]) -> None:
+    """Same layout, same bytes; the figure keeps its canvas."""
+    figure, plain, data = make(), make(), io.BytesIO()
+    canvas = figure.canvas
+    found = bytes_of(figure, "svg")
+    plain.savefig(data, format="svg", facecolor="white", metadata={"Creator": None, "Date": None})
+    assert found == _stable_ids(data.getvalue())
+    assert (figure.canvas, figure.dpi) == (canvas, plain.dpi)
+
+
+def test_small_multiples_of_curves_have_labelled_ticks_alone() -> None:
+    """Ticks in between would be most of what is drawn."""
+    figure = fitted_curves({"0 input": {"trained clean": fitted()}}, 0.1)
+    assert len(figure.axes[0].get_xticks()) >= 4
+    assert not len(figure.axes[0].get_xticks(minor=True))
 
 
 def test_a_curve_that_was_not_fitted_has_points_alone() -> None:

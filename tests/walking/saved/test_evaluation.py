@@ -46,7 +46,34 @@ def test_several_sites_are_noisy_at_once_as_in_a_training(tmp_path: Path) -> Non
     (row,) = evaluated(path, **noise).curves
     assert row["correct"] == network.correct["noisy"]
     assert (row["site"], row["site_name"]) == (-2, "mapped")
+    assert row["sites"] == "0 input, 2 relu1"
     assert evaluated(path, noise="none", sigma=None).curves["correct"].tolist() == [network.correct["clean"]]
+
+
+@pytest.mark.parametrize(
+    ("where", "sites"),
+    [
+        ("0,fc1", "0 input, 1 fc1"),
+        ([3, 0], "3 fc2, 0 input"),
+        ("logits:1,0:0.5,1:0.25", "7 logits, 0 input × 0.5, 1 fc1 × 0.25"),
+        ("relu2", "4 relu2"),
+        ("global", "global"),
+        (list(range(8)), "0 input, 1 fc1, 2 relu1, 3 fc2, 4 relu2, 5 fc3, 6 relu3, 7 logits"),
+    ],
+)
+def test_noisy_sites_are_named(tmp_path: Path, where: Any, sites: str) -> None:
+    """In every row of the table, also in those without a result, and in what is printed."""
+    found = evaluated(made(tmp_path, ON_MINI), where=where, sigma="1.0,3e38")
+    out = found.save(tmp_path / "out.csv")
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sites"] for row in rows] == [sites] * 2
+    assert len(found.failures) == 1
+    written = where if isinstance(where, str) else ",".join(map(str, where))
+    words = ("--noise", "additive", "--where", written, "--sigma", "1.0,3e38", "--test-limit", "300")
+    _, printed, told = command("evaluate", made(tmp_path, ON_MINI), *words)
+    assert f"additive noise: {sites}" in " ".join(printed.split())
+    assert f"inference, {sites}, repeat 0, σ 3e+38" in " ".join(told.split())
 
 
 def test_a_row_has_its_interval(tmp_path: Path) -> None:

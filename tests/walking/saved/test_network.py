@@ -107,6 +107,7 @@ def test_the_record_repeats_the_walk_and_knows_the_file(tmp_path: Path) -> None:
     assert found.run["settings"]["epochs"] is None
     assert network["seeds"] == [member_seed(4, 0)]
     assert network["record"]["command"] == "train"
+    assert found.run["data"]["samples"] == {"test": 300}  # nothing is trained
     again = wn.walk(**asked)
     assert again.curves.tolist() == found.curves.tolist()
     shutil.copy(trained(tmp_path / "other", seed=3), path)
@@ -128,7 +129,8 @@ def test_results_of_another_network_in_the_same_file_are_another_run(tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"phase": "training"}, "phase training trains networks, and .* is trained already"),
+        ({"phase": "training"}, "phase training trains networks, and .* is trained already: leave phase out"),
+        ({"phase": "both"}, "phase both trains networks, and .* is trained already: leave phase out"),
         ({"phase": "never"}, "unknown phase 'never'"),
         ({"epochs": 1}, "is trained already: leave epochs out"),
         ({"lr": 1.0}, "is trained already: leave learning_rate out"),
@@ -149,7 +151,7 @@ def test_settings_that_contradict_the_file(tmp_path: Path, settings: dict[str, A
 
 def test_settings_that_repeat_the_file_are_accepted(tmp_path: Path) -> None:
     path = made(tmp_path, ON_MINI, model="mlp-64")
-    again = {"model": "mlp", "batch_norm": "none", "dtype": "float32", "phase": "both", "epochs": None}
+    again = {"model": "mlp", "batch_norm": "none", "dtype": "float32", "phase": "inference", "epochs": None}
     found = walked(network=str(path), where="0", clamp=False, **again)
     assert found.curves["model"].tolist() == ["mlp-64"] * 3
 

@@ -5,11 +5,12 @@ that `explicit` makes of them. Before that they stand for clean networks alone. 
 no midpoints but these networks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
-from wn.analysis.repetitions import GAINS, UNIFORM, allocate, budget_of
+from wn.analysis.repetitions import GAINS, UNIFORM, NoWeight, allocate, budget_of
 from wn.basics.errors import WnError
 from wn.engine.noise_spec import NoiseSpec
 from wn.study.declare.operators import resolved
@@ -32,14 +33,22 @@ def has_derived(spec: StudySpec) -> bool:
     return any(is_derived(keys) for keys in spec.noise)
 
 
-def explicit(spec: StudySpec, midpoints: MidpointsOf, gains: GainsOf) -> StudySpec:
+class Explicit(NamedTuple):
+    """A study without entries that wait, and a line for each network or scheme that it has no maps for."""
+
+    study: StudySpec
+    left_out: tuple[str, ...]
+
+
+def explicit(spec: StudySpec, midpoints: MidpointsOf, gains: GainsOf) -> Explicit:
     """The study with explicit maps and σ in place of entries that wait for midpoints, all others as they are.
 
     Each such entry becomes one for each network, clamping and scheme, labelled by the scheme, with a map for
-    each budget. Raises WnError, with the path of the key, where a midpoint is missing or a scheme has no
-    weights.
+    each budget. What needs a midpoint that a network has not is left out for that network, and so is a scheme
+    that has no weight for its midpoints; all else stays. Raises WnError, with the path of the key, for what
+    no midpoints could serve.
     """
-    study, found = networks(spec), list[NoiseKeys]()
+    study, found, left_out = networks(spec), list[NoiseKeys](), list[str]()
     for entry in noise_entries(spec):
         if not is_derived(entry.keys):
             found.append(entry.keys)
@@ -49,13 +58,24 @@ def explicit(spec: StudySpec, midpoints: MidpointsOf, gains: GainsOf) -> StudySp
                 for clamp in entry.clampings:
                     which = network, clamp, _operator(entry)
                     by_gain = gains(*which) if GAINS in _schemes(entry) else {}
-                    found += _explicit(entry, network, clamp, midpoints(*which), by_gain)
-    return msgspec.structs.replace(spec, noise=found)
+                    keys, lines = _explicit(entry, network, clamp, midpoints(*which), by_gain)
+                    found += keys
+                    left_out += lines
+    return Explicit(msgspec.structs.replace(spec, noise=found), tuple(left_out))
+
+
+def waiting(spec: StudySpec) -> list[str]:
+    """A line for each entry of a study that waits for midpoints, or for the gains of clean networks."""
+    return [
+        f"{entry.path}: waits for midpoints or gains of this study, which are not all known yet"
+        for entry in noise_entries(spec)
+        if is_derived(entry.keys)
+    ]
 
 
 def planned(spec: StudySpec) -> StudySpec:
     """The explicit study with made-up midpoints: as many units, unless real maps coincide."""
-    return explicit(spec, _made_up, _made_up)
+    return explicit(spec, _made_up, _made_up).study
 
 
 def _made_up(network: StudyNetwork, _clamp: bool, _operator: NoiseSpec) -> dict[str, float]:
@@ -69,15 +89,16 @@ def _explicit(
     clamp: bool,
     midpoints: Mapping[str, float],
     by_gain: Mapping[str, float],
-) -> Iterator[NoiseKeys]:
-    keys = entry.keys
-    sigma = keys.sigma
-    if sigma == AT_MIDPOINT:
-        with at(f"{entry.path}.sigma"):
-            sigma = _midpoint(network, midpoints, GLOBAL)
-            if sigma == float("inf"):
-                raise WnError(f"{_named(network)}: accuracy never falls half-way: there is no midpoint")
-    keys = msgspec.structs.replace(
+) -> tuple[list[NoiseKeys], list[str]]:
+    """The entry for one network and clamping, by scheme, and lines about what is left out."""
+    keys, who = entry.keys, _named(network, clamp)
+    sigma = midpoints.get(GLOBAL) if keys.sigma == AT_MIDPOINT else keys.sigma
+    if sigma is None:
+        return [], [f"{entry.path}.sigma: {who}: {_not_found([GLOBAL])}"]
+    if sigma == float("inf"):
+        reason = "accuracy never falls half-way: there is no midpoint"
+        return [], [f"{entry.path}.sigma: {who}: {reason}"]
+    own = msgspec.structs.replace(
         keys,
         sigma=sigma,
         allocation=None,
@@ -87,22 +108,38 @@ def _explicit(
         batch_norm=network.batch_norm,
         clamp_weights=clamp,
     )
-    if entry.keys.allocation is None:
-        yield keys
-        return
+    if keys.allocation is None:
+        return [own], []
+    found, left_out = list[NoiseKeys](), dict[str, None]()  # schemes that need the same midpoint share a line
+    for scheme in _schemes(entry):
+        maps = _maps(entry, network, scheme, by_gain if scheme == GAINS else midpoints)
+        if isinstance(maps, str):
+            left_out[f"{entry.path}.allocation: {who}: {maps}"] = None
+        else:
+            found.append(msgspec.structs.replace(own, label=scheme, repetition_maps=maps))
+    return found, list(left_out)
+
+
+def _maps(
+    entry: StudyNoise, network: StudyNetwork, scheme: str, midpoints: Mapping[str, float]
+) -> list[list[int]] | str:
+    """The maps of a scheme, one for each budget, or why there are none."""
     sites = network.network.site_names
+    unknown = [] if scheme == UNIFORM else [name for name in sites if name not in midpoints]
+    if unknown:
+        return _not_found(unknown)
+    mu = [1.0 if scheme == UNIFORM else midpoints[name] for name in sites]
     with at(f"{entry.path}.budget"):
         budgets = [_budget(text, len(sites)) for text in as_axis("list", entry.keys.budget)]
-    for scheme in _schemes(entry):
-        with at(f"{entry.path}.allocation"):
-            if scheme == UNIFORM:
-                mu = [1.0] * len(sites)
-            elif scheme == GAINS:
-                mu = [by_gain[name] for name in sites]
-            else:
-                mu = [_midpoint(network, midpoints, name) for name in sites]
-            maps = [list(allocate(scheme, mu, budget)) for budget in dict.fromkeys(budgets)]
-        yield msgspec.structs.replace(keys, label=scheme, repetition_maps=maps)
+    with at(f"{entry.path}.allocation"):
+        try:
+            return [list(allocate(scheme, mu, budget)) for budget in dict.fromkeys(budgets)]
+        except NoWeight as error:
+            return str(error)
+
+
+def _not_found(places: list[str]) -> str:
+    return f"no midpoint was found at {', '.join(places)}: its grid of σ may be too short"
 
 
 def _schemes(entry: StudyNoise) -> tuple[str, ...]:
@@ -118,14 +155,9 @@ def _budget(text: str | int, sites: int) -> int:
     return budget
 
 
-def _midpoint(network: StudyNetwork, midpoints: Mapping[str, float], place: str) -> float:
-    if place not in midpoints:
-        raise WnError(f"{_named(network)}: no midpoint was found at {place}: its grid of σ may be too short")
-    return midpoints[place]
-
-
-def _named(network: StudyNetwork) -> str:
-    return f"{network.dataset} {network.model} batch norm {network.batch_norm}"
+def _named(network: StudyNetwork, clamp: bool = False) -> str:
+    clamped = ", weights clamped" if clamp else ""
+    return f"{network.dataset} {network.model} batch norm {network.batch_norm}{clamped}"
 
 
 def check(spec: StudySpec) -> None:

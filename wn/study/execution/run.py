@@ -21,7 +21,7 @@ from wn.study.execution.clean_networks import CleanNetworks
 from wn.study.execution.driver import BACKEND, Driver, Progress
 from wn.study.execution.executors import MakeWorkers, resolved_backend
 from wn.study.store.reader import Reader
-from wn.study.store.rows import EXPLICIT, SPEC, UnitRow
+from wn.study.store.rows import EXPLICIT, LEFT_OUT, SPEC, UnitRow
 from wn.study.store.writer import Store
 from wn.study.tables.fit import midpoints_of
 from wn.study.unit import NUMERICS
@@ -112,7 +112,10 @@ class _Run(NamedTuple):
             return first
         gains = self._gains(spec, facts)
         made = explicit(spec, midpoints_of(self.store), gains)
-        _set_units(self.store, made, facts, {EXPLICIT: to_toml(made)} | gains.record)
+        for line in made.left_out:
+            log.warning("%s: left out: %s", self.store.folder, line)
+        meta = {EXPLICIT: to_toml(made.study), LEFT_OUT: "\n".join(made.left_out)}
+        _set_units(self.store, made.study, facts, meta | gains.record)
         second = self._pending()
         counts = (first.finished + second.finished, first.failed + second.failed, first.total + second.total)
         return Progress(*counts, second.share)
@@ -133,7 +136,7 @@ def _set_units(store: Store, spec: StudySpec, facts: dict[str, Facts], meta: dic
     """Make the units of a study those of the store, unless they are, and write its record."""
     units = {UNITS: fingerprint(spec, facts)}
     if meta.get(DECLARED, store.meta.get(DECLARED)) != store.meta.get(DECLARED):
-        for name in (EXPLICIT, GAINS):  # the maps of another study, and what they were made by
+        for name in (EXPLICIT, LEFT_OUT, GAINS):  # the maps of another study, and what they were made by
             store.forget_meta(name)
     if store.meta.get(UNITS) == units[UNITS]:
         store.write_meta(meta)

@@ -29,8 +29,6 @@ _MIDPOINTS = (
     "noise a place tolerates. Bars are 95 % intervals. Places whose midpoint is not reached have no point; "
     "the table says why. The gain is the midpoint of networks trained under noise over that of clean ones."
 )
-
-
 FEWEST_RATIOS = 3  # for a picture over ratios
 
 
@@ -186,13 +184,13 @@ def _heat_maps(title: str, group: list[Setting]) -> Iterator[Picture]:
     texts = apart([ratio for ratio in ratios if ratio is not None], besides=(0.0, 1.0))
     for words in PHASES.values():
         rows = [by_place(setting.curves) for setting in ratios.values()]
-        lines = [{p: line_of(row[p][words].points) for p in row if words in row[p]} for row in rows]
-        sigma = np.unique([value for row in lines for line in row.values() for value in line.x])
-        places = dict.fromkeys(place for row in lines for place in row)
+        measured = [{p: line_of(row[p][words].points) for p in row if words in row[p]} for row in rows]
+        sigma = np.unique([value for row in measured for line in row.values() for value in line.x])
+        places = dict.fromkeys(place for row in measured for place in row)
         if not places or sigma.size < 2:
             continue
         panels = {place: np.full((len(ratios), sigma.size), np.nan) for place in places}
-        for index, row in enumerate(lines):
+        for index, row in enumerate(measured):
             for place, line in row.items():
                 panels[place][index, np.searchsorted(sigma, line.x)] = line.y
         figure = heat_maps(panels, sigma.tolist(), list(texts.values()), "amplitude σ", "ratio", "accuracy")

@@ -1,45 +1,56 @@
 """The section about binarisation: activations at the noisy site, and weights, before and after training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wn.study.report.found import Found, Setting, mean_line, trained
-from wn.study.tables.fit import FittedCurve
+from wn.study.report.found import Found, Setting, mean_line
+from wn.study.report.layers import TRAINED_SIGMA, Levels, Values, layer_parts, several_levels
 from wn.study.tables.results import BINARISATION
-from wn.walking.pictures.panels import Line, lines
+from wn.walking.pictures.panels import Line, by_category, lines
 from wn.walking.report.page import Picture, Section, Table
 
-_QUANTITIES = tuple(BINARISATION)[2:]
 _WORDS = {
+    "accuracy": "accuracy",
     "zeros": "share of zeros",
     "decided": "decided pairs",
     "spread": "spread of non-zeros",
     "bimodality": "bimodality",
-    "pattern": "accuracy with the pattern alone",
-    "signs": "accuracy with random signs",
+    "pattern": "accuracy, pattern alone",
+    "signs": "accuracy, random signs",
 }
+_OF_WEIGHTS = {"spread": "spread of non-zero weights", "bimodality": "bimodality of weights"}
+_QUANTITIES = tuple(BINARISATION)[2:]
 _UNITS = f"""
-SELECT units.curve, units.sigma, lower(hex(units.key)), lower(hex(units.clean_key)), binarisation.place,
+SELECT units.curve, {TRAINED_SIGMA}, units.repeat, lower(hex(units.key)), lower(hex(units.clean_key)),
+       binarisation.place, CASE WHEN units.sigma = {TRAINED_SIGMA} THEN units.correct * 1.0 / units.total END,
        {", ".join(f"binarisation.{name}" for name in _QUANTITIES)}
-FROM study CROSS JOIN units ON units.id = study.unit CROSS JOIN binarisation ON binarisation.unit = units.id
-WHERE units.status = 'done' ORDER BY study.position
-"""
+FROM study CROSS JOIN units ON units.id = study.unit
+    CROSS JOIN curves ON curves.id = units.curve
+    CROSS JOIN binarisation ON binarisation.unit = units.id
+WHERE units.status = 'done' ORDER BY units.sigma = {TRAINED_SIGMA}, study.position
+"""  # of several units of a matrix's network that on the diagonal is the last
+MOST_LEVELS = 5  # σ > 0 of a place in a table: pictures have all
+
 _TEXT = (
     "What becomes binary in networks trained under noise at a place. Activations there: the share of "
     "zeros; the share of pairs (unit, class) that are almost always on or off; the spread of the values "
     "that are not zero, 0 if all have one size; their bimodality, 1 for two values, 5/9 for uniform ones; "
     "the accuracy when only the pattern of zeros and non-zeros is kept, and when signs are drawn at "
-    "random. At σ = 0 stands the clean network of the same seed. Lines are means over repeats, bands go "
-    "from the lowest to the highest.",
+    "random. σ is that of the training; at σ = 0 stands the clean network of the same seed. Lines are "
+    "means over repeats, bands and bars go from the lowest to the highest.",
+    "A network of a matrix is evaluated under the σ of its training too, or, where the matrix has none like "
+    "it, under its first σ: then it has no accuracy here, and those with the pattern and with random signs "
+    "are under that first σ.",
 )
 
 
 class _Seen(NamedTuple):
-    """What was seen in one network: the values by place, and the key of its clean twin."""
+    """A network with its σ of training, repeat, and clean twin; `places` has the quantities of _WORDS."""
 
     sigma: float
+    repeat: int
     twin: str | None
     places: dict[str, tuple[float | None, ...]]
 
@@ -50,103 +61,110 @@ def binarisation_section(found: Found) -> Section | None:
         return None
     networks: dict[str, _Seen] = {}
     of_curves: dict[int, dict[str, _Seen]] = {}
-    for curve, sigma, key, twin, place, *values in found.store.rows(_UNITS):
-        network = networks.setdefault(key, _Seen(sigma, twin, {}))
+    for curve, sigma, repeat, key, twin, place, *values in found.store.rows(_UNITS):
+        network = networks.setdefault(key, _Seen(sigma, repeat, twin, {}))
         network.places[place] = tuple(values)
         of_curves.setdefault(curve, {})[key] = network
     parts: list[Picture | Table] = []
     for setting in found.settings:
-        parts += _parts(setting, networks, of_curves)
-    return Section("Binarisation", _TEXT, parts) if parts else None
+        seen = {
+            one.place: _with_twins([of_curves.get(curve, {}) for curve in one.curves], networks)
+            for one in setting.trained
+        }
+        parts += _activations(setting, seen)
+        parts += _weights(setting, seen)
+    text = _TEXT if any(setting.matrices for setting in found.settings) else _TEXT[:1]
+    return Section("Binarisation", text, parts) if parts else None
 
 
-def _parts(
-    setting: Setting, networks: dict[str, _Seen], of_curves: dict[int, dict[str, _Seen]]
-) -> Iterator[Picture | Table]:
-    """A picture if there are several σ; tables of clean networks and of those at the largest σ."""
-    panels: dict[str, dict[str, Line]] = {}
-    rows, weights = [], dict[str, list[tuple[float, ...]]]()
-    for place, fit in trained(setting):
-        seen = of_curves.get(fit.curve.id, {}).values()
-        with_site = [network for network in seen if fit.curve.site_name in network.places]
-        if not with_site:
-            continue
-        found = _lines(with_site, fit.curve.site_name, networks)
-        panels[place] = {"accuracy": _accuracy(fit)} | found
-        rows.append([place, *_cells(found, with_site)])
-        for layer, values in _weights(with_site, networks):
-            weights.setdefault(layer, []).append(values)
-    if not rows:
-        return
-    if any(line.x.size > 1 for panel in panels.values() for line in panel.values()):
-        figure = lines(panels, "noise level σ in training", "share or coefficient")
-        yield Picture(figure, f"{setting.title}: activations at the place of the noise.")
-    columns = ("place", "σ", *(f"{_WORDS[name]}, clean → noisy" for name in _QUANTITIES))
-    yield Table(f"{setting.title}: activations, clean and at the largest σ", columns, rows)
-    if weights:
-        columns = ("layer", "spread, clean", "spread, noisy", "bimodality, clean", "bimodality, noisy")
-        caption = f"{setting.title}: weights, clean and at the largest σ, from place to place of the noise"
-        yield Table(caption, columns, [[layer, *_ranges(values)] for layer, values in weights.items()])
+def _with_twins(curves: list[dict[str, _Seen]], networks: dict[str, _Seen]) -> list[_Seen]:
+    """The networks of some curves, each once, and their clean twins at σ = 0."""
+    once: dict[tuple[float, int], _Seen] = {}
+    for network in (network for curve in curves for network in curve.values()):
+        once[network.sigma, network.repeat] = network
+        clean = networks.get(network.twin or "")
+        if clean is not None:
+            once.setdefault((0.0, network.repeat), clean._replace(sigma=0.0))
+    return list(once.values())
 
 
-def _lines(seen: list[_Seen], site: str, networks: dict[str, _Seen]) -> dict[str, Line]:
-    """Each quantity against σ, with the clean twins at σ = 0."""
-    found: dict[str, Line] = {}
-    for index, name in enumerate(_QUANTITIES):
-        levels: dict[float, list[float]] = {}
-        for network in seen:
-            _add(levels, network.sigma, network.places[site][index])
-        for twin in {network.twin: None for network in seen}:
-            clean = networks.get(twin or "")
-            _add(levels, 0.0, clean.places.get(site, (None,) * len(_QUANTITIES))[index] if clean else None)
-        if levels:
-            found[_WORDS[name]] = mean_line(levels)
+def _levels(seen: Iterable[_Seen], place: str) -> dict[str, Levels]:
+    """Each quantity of a place by σ, with a value for each repeat."""
+    found: dict[str, Levels] = {}
+    for network in seen:
+        for name, value in zip(_WORDS, network.places.get(place, ()), strict=False):
+            if value is not None and np.isfinite(value):
+                found.setdefault(name, {}).setdefault(network.sigma, []).append(value)
     return found
 
 
-def _accuracy(fit: FittedCurve) -> Line:
-    """Accuracy as it is, with that of clean networks at σ = 0."""
-    levels: dict[float, list[float]] = {}
-    for sigma, *_, accuracy in fit.points:
-        _add(levels, sigma, accuracy)
-    _add(levels, 0.0, fit.midpoint.clean_accuracy)
-    return mean_line(levels)
+# ---- activations ------------------------------------------------------------------------------------------
 
 
-def _add(levels: dict[float, list[float]], sigma: float, value: float | None) -> None:
-    if value is not None and np.isfinite(value):
-        levels.setdefault(sigma, []).append(value)
+def _activations(setting: Setting, seen: dict[str, list[_Seen]]) -> Iterator[Picture | Table]:
+    """A picture over σ, or over places where there is one σ, and a table of places and σ."""
+    found = {one.place: _levels(seen[one.place], one.site_name) for one in setting.trained}
+    found = {place: levels for place, levels in found.items() if levels}
+    if not found:
+        return
+    if any(several_levels(levels) for of_place in found.values() for levels in of_place.values()):
+        panels = {
+            place: {_WORDS[name]: mean_line(levels) for name, levels in of_place.items()}
+            for place, of_place in found.items()
+        }
+        figure = lines(panels, "noise level σ in training", "share or coefficient")
+    else:
+        figure = by_category(_by_quantity(found), list(found), "share or coefficient")
+    yield Picture(figure, f"{setting.title}: activations at the place of the noise.")
+    rows = [row for place, of_place in found.items() for row in _rows(place, of_place)]
+    some = any(len(_noisy(of_place)) > MOST_LEVELS for of_place in found.values())
+    which = "some σ of training, the largest among them" if some else "σ of training"
+    caption = f"{setting.title}: activations at the place of the noise, by {which}; means over repeats"
+    yield Table(caption, ("place", "σ", *_WORDS.values()), rows)
 
 
-def _cells(panel: dict[str, Line], seen: list[_Seen]) -> list[Any]:
-    largest = max(network.sigma for network in seen)
-    cells: list[Any] = [largest]
-    for name in _QUANTITIES:
-        line = panel.get(_WORDS[name])
-        at = {} if line is None else dict(zip(line.x.tolist(), line.y.tolist(), strict=True))
-        cells.append(" → ".join(f"{at[s]:.3f}" if s in at else "?" for s in (0.0, largest)) if at else None)
-    return cells
+def _by_quantity(found: dict[str, dict[str, Levels]]) -> dict[str, dict[str, Line]]:
+    """A panel for each quantity, over places: networks trained clean, and under the one σ of each place."""
+    panels: dict[str, dict[str, Line]] = {}
+    for name, words in _WORDS.items():
+        for series, is_noisy in (("trained clean", False), ("trained under noise", True)):
+            points = [
+                (float(index), np.mean(values), np.min(values), np.max(values))
+                for index, of_place in enumerate(found.values())
+                for sigma, values in of_place.get(name, {}).items()
+                if (sigma > 0) == is_noisy
+            ]
+            if points:
+                panels.setdefault(words, {})[series] = Line(*np.array(points).T)
+    return panels
 
 
-def _weights(seen: list[_Seen], networks: dict[str, _Seen]) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Layer by layer: spread and bimodality, clean and noisy, of the networks at the largest σ."""
-    largest = max(network.sigma for network in seen)
-    for network in seen:
-        clean = networks.get(network.twin or "")
-        if network.sigma != largest or clean is None:
-            continue
-        for layer in (place for place in network.places if place.endswith(".weight")):
-            pairs = zip(clean.places.get(layer, ()), network.places[layer], strict=False)
-            values = dict(zip(_QUANTITIES, pairs, strict=False))
-            if values:
-                cells = (*values["spread"], *values["bimodality"])
-                yield layer, tuple(np.nan if value is None else value for value in cells)
+def _noisy(of_place: dict[str, Levels]) -> list[float]:
+    return sorted({sigma for levels in of_place.values() for sigma in levels if sigma > 0})
 
 
-def _ranges(values: list[tuple[float, ...]]) -> list[str]:
-    """The lowest and the highest of each column."""
-    columns = np.array(values, np.float64).T
-    return [
-        f"{np.nanmin(column):.3f} … {np.nanmax(column):.3f}" if np.isfinite(column).any() else ""
-        for column in columns
-    ]
+def _rows(place: str, of_place: dict[str, Levels]) -> Iterator[list[Any]]:
+    """A row for σ = 0, and for at most MOST_LEVELS others, evenly from the smallest to the largest."""
+    noisy = _noisy(of_place)
+    chosen = np.unique(np.linspace(0, len(noisy) - 1, min(len(noisy), MOST_LEVELS)).round().astype(int))
+    for sigma in (0.0, *(noisy[index] for index in chosen)):
+        values = [of_place.get(name, {}).get(sigma) for name in _WORDS]
+        if any(values):
+            yield [place, sigma, *(float(np.mean(found)) if found else None for found in values)]
+
+
+# ---- weights ----------------------------------------------------------------------------------------------
+
+
+def _weights(setting: Setting, seen: dict[str, list[_Seen]]) -> Iterator[Picture | Table]:
+    """Spread and bimodality of each layer's weights."""
+    for name, what in _OF_WEIGHTS.items():
+        values: Values = {}
+        for one in setting.trained:
+            places = dict.fromkeys(place for network in seen[one.place] for place in network.places)
+            for layer in (place for place in places if place.endswith(".weight")):
+                levels = _levels(seen[one.place], layer).get(name)
+                if levels:
+                    values.setdefault(one.place, {})[layer.removesuffix(".weight")] = levels
+        if values:
+            yield from layer_parts(values, setting, what, None)

@@ -1,18 +1,18 @@
-"""Sections about repetitions under a budget, and about published figures."""
+"""The section about repetitions under a budget: accuracy by scheme, and differences to uniform ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from wn.analysis.intervals import accuracy, paired_difference
-from wn.analysis.repetitions import GAINS, UNIFORM
+from wn.analysis.repetitions import GAINS, OPTIMAL, UNIFORM
 from wn.study.report.found import Found, Setting
-from wn.walking.pictures.panels import Line, lines
+from wn.study.tables.words import are_single_draws
+from wn.walking.pictures.panels import Line, Panels, lines
 from wn.walking.pictures.scales import numbers
 from wn.walking.places import INFERENCE, Spread
-from wn.walking.report import published
 from wn.walking.report.curves import INTERVALS
 from wn.walking.report.numbers import share
 from wn.walking.report.page import Picture, Section, Table
@@ -29,6 +29,7 @@ _OF_GAINS = (
     "but for uniform, by midpoints that this study has measured.",
 )
 _COLUMNS = (
+    "σ",
     "per site",
     "budget",
     "schemes",
@@ -41,9 +42,9 @@ PANEL = 5.0  # inches, of a picture of many schemes
 
 
 class _Map(NamedTuple):
-    """A setting with one map of repetitions at one σ: correct answers of total by repeat."""
+    """A map of repetitions at one σ: correct answers of total by repeat, and the settings of its curve."""
 
-    setting: Setting
+    settings: int
     sigma: float
     sites: int
     repetitions: tuple[int, ...]
@@ -56,57 +57,69 @@ class _Map(NamedTuple):
 
 
 def budget_section(found: Found) -> tuple[Section | None, set[int]]:
-    """Accuracy against budget by scheme, and the settings of which it has told all."""
-    groups: dict[tuple[str, float], list[_Map]] = {}
+    """Accuracy against budget by scheme at each σ, and the settings with one σ of which it has told all."""
+    groups: dict[str, dict[float, list[_Map]]] = {}  # by network and noise, by σ
     for setting in found.settings:
-        one = _map(setting)
-        if one is not None:
-            once = setting.curve._replace(repetitions="1", label="")
-            groups.setdefault((f"{setting.network}: {found.words.noise(once)}", one.sigma), []).append(one)
-    groups = {key: maps for key, maps in groups.items() if len({one.repetitions for one in maps}) > 1}
-    if not groups:
-        return None, set()
+        once = setting.curve._replace(repetitions="1", label="")
+        drawn = ", executions as single draws" if are_single_draws(setting.curve) else ""
+        by_sigma = groups.setdefault(f"{setting.network}: {found.words.noise(once)}{drawn}", {})
+        for one in _maps(setting):
+            by_sigma.setdefault(one.sigma, []).append(one)
     accuracies, differences = dict[str, dict[str, Line]](), dict[str, dict[str, Line]]()
-    tables = []
-    for (network, sigma), maps in groups.items():
-        title = f"{network}, σ = {numbers([sigma])[0]}"
-        rows = [_row(one, maps) for one in sorted(maps, key=lambda one: one.budget)]
-        tables.append(Table(title, _COLUMNS, rows))
-        accuracies[title] = _lines(maps, lambda one, _: _accuracy(one)[:1])  # bands would hide each other
-        of_others = _lines(maps, _difference)
-        if of_others:
-            differences[title] = of_others
+    tables, told = list[Table](), set[int]()
+    for title, by_sigma in groups.items():
+        compared = {s: maps for s, maps in sorted(by_sigma.items()) if len({m.repetitions for m in maps}) > 1}
+        rows = []
+        for sigma, maps in compared.items():
+            panel = f"{title}, σ = {numbers([sigma])[0]}"
+            rows += [[sigma, *_row(one, maps)] for one in sorted(maps, key=lambda one: one.budget)]
+            accuracies[panel] = _lines(maps, lambda one, _: _accuracy(one)[:1])  # bands would hide each other
+            if of_others := _lines(maps, _difference):
+                differences[panel] = of_others
+            told |= {one.settings for one in maps}
+        if rows:
+            tables.append(Table(title, _COLUMNS, rows))
+    if not tables:
+        return None, set()
     per_site = "executions per site"
     parts: list[Picture | Table] = []
     if differences:
         what = "difference to uniform, points"
-        figure = lines(differences, per_site, what, level=0.0, log_x=True, width=PANEL)
-        caption = "Difference to uniform at equal budget, with 95 % intervals: above 0 the scheme is better."
+        lowest = lowest_shown(differences)
+        figure = lines(differences, per_site, what, level=0.0, log_x=True, width=PANEL, lowest=lowest)
+        caption = (
+            "Difference to uniform at equal budget, with 95 % intervals: above 0 the scheme is better; what "
+            "is far worse runs off the picture."
+        )
         parts.append(Picture(figure, caption))
     figure = lines(accuracies, per_site, "accuracy", log_x=True, width=PANEL)
     parts += [Picture(figure, "Accuracy against budget by scheme."), *tables]
-    whole = (one.setting for maps in groups.values() for one in maps if len(one.setting.fits) == 1)
-    told = {setting.curve.settings for setting in whole}
-    by_gains = any(GAINS in one.schemes for maps in groups.values() for one in maps)
-    return Section("Accuracy against budget", _TEXT + (_OF_GAINS if by_gains else ()), parts), told
+    whole = {
+        setting.curve.settings for setting in found.settings if len(setting.fits) == 1 and setting.is_point
+    }
+    schemes = {scheme for panel in accuracies.values() for scheme in panel}
+    text = _TEXT + (_OF_GAINS if GAINS in schemes else ())
+    return Section("Accuracy against budget", text, parts), told & whole
 
 
-def _map(setting: Setting) -> _Map | None:
-    """A setting as a map of repetitions: noise at every site, one σ, at inference; None if it is another."""
-    place = (Spread.GLOBAL, INFERENCE)
-    curves = [fit for fit in setting.fits if (fit.curve.site, fit.curve.phase) == place and fit.points]
-    if len(curves) != 1 or not setting.is_point:
-        return None
-    curve = curves[0].curve
-    sites = len(msgspec.json.decode(curve.spec)["factors"])
-    repetitions = tuple(map(int, curve.repetitions.split()))
-    repetitions = repetitions * sites if len(repetitions) == 1 else repetitions
-    schemes = tuple(setting.curve.label.split(", ")) if setting.curve.label else ()
-    if len(set(repetitions)) == 1 and UNIFORM not in schemes:
-        schemes = (UNIFORM, *schemes)
-    schemes = schemes or ("without a label",)
-    correct = {repeat: (right, total) for _, repeat, right, total, _ in curves[0].points}
-    return _Map(setting, curves[0].levels[0], sites, repetitions, schemes, correct)
+def _maps(setting: Setting) -> Iterator[_Map]:
+    """The map of repetitions of a setting, with noise at every site at inference, at each σ of its curve."""
+    for fit in setting.fits:
+        curve = fit.curve
+        if (curve.site, curve.phase) != (Spread.GLOBAL, INFERENCE):
+            continue
+        sites = len(msgspec.json.decode(curve.spec)["factors"])
+        repetitions = tuple(map(int, curve.repetitions.split()))
+        repetitions = repetitions * sites if len(repetitions) == 1 else repetitions
+        schemes = tuple(curve.label.split(", ")) if curve.label else ()
+        if len(set(repetitions)) == 1 and UNIFORM not in schemes:
+            schemes = (UNIFORM, *schemes)
+        schemes = schemes or ("without a label",)
+        by_sigma: dict[float, dict[int, tuple[int, int]]] = {}
+        for sigma, repeat, correct, total, _ in fit.points:
+            by_sigma.setdefault(sigma, {})[repeat] = correct, total
+        for sigma, counts in by_sigma.items():
+            yield _Map(curve.settings, sigma, sites, repetitions, schemes, counts)
 
 
 def _accuracy(one: _Map) -> tuple[float, float, float]:
@@ -126,14 +139,23 @@ def _difference(one: _Map, maps: list[_Map]) -> tuple[float, float, float] | Non
 
 
 def _lines(maps: list[_Map], of: Callable[[_Map, list[_Map]], Sequence[float] | None]) -> dict[str, Line]:
-    """A line for each scheme over executions per site; uniform last: colours stay the same without it."""
+    """A line for each scheme over executions per site.
+
+    The optimal one comes first and on top, uniform last: colours stay the same without it.
+    """
     points: dict[str, list[tuple[float, ...]]] = {}
     for one in sorted(maps, key=lambda one: one.budget):
         value = of(one, maps)
         for scheme in one.schemes if value is not None else ():
             points.setdefault(scheme, []).append((one.budget / one.sites, *(value or ())))
-    order = sorted(points, key=lambda scheme: scheme == UNIFORM)
+    order = sorted(points, key=lambda scheme: (scheme != OPTIMAL, scheme == UNIFORM))
     return {scheme: Line(*np.array(points[scheme]).T) for scheme in order}
+
+
+def lowest_shown(panels: Panels) -> float | None:
+    """Where a picture of differences ends below: twice as far from 0 as the best, None if none is above 0."""
+    best = max(float(line.y.max()) for panel in panels.values() for line in panel.values())
+    return -2 * best if best > 0 else None
 
 
 def _row(one: _Map, maps: list[_Map]) -> list[Any]:
@@ -150,24 +172,3 @@ def _row(one: _Map, maps: list[_Map]) -> list[Any]:
         len(one.correct),
         " ".join(map(str, one.repetitions)),
     ]
-
-
-# ---- published figures ------------------------------------------------------------------------------------
-
-
-def published_section(found: Found) -> Section | None:
-    """Published midpoints against those of this study, where it has the networks they are of."""
-    cases: dict[str, published.Reproduced] = {}
-    for setting in found.settings:
-        curve = setting.curve
-        usual = not curve.clamp_weights and curve.repetitions == "1" and not found.words.options(curve)
-        at = (curve.dataset, curve.model, curve.batch_norm, curve.noise, INFERENCE)
-        if not usual or not published.is_published(*at):
-            continue
-        spec = msgspec.json.decode(curve.settings_spec)
-        images = f"{spec.get('train_limit') or 'all'} / {spec.get('test_limit') or 'all'}"
-        fits = {one.place: one.fit for one in setting.curves if one.phase == INFERENCE and one.levels > 1}
-        empty = published.Reproduced(setting.network, curve.batch_norm, spec["epochs"], images, {})
-        known = cases.get(setting.network, empty)
-        cases[setting.network] = known._replace(midpoints={**known.midpoints, **fits})
-    return published.section(list(cases.values()))

@@ -1,6 +1,7 @@
 """What a study has found, as the sections of its report take it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class Setting(NamedTuple):
     fits: list[FittedCurve]  # without those of a matrix
     curves: list[Curve]
     matrices: Matrices | None
+    trained: list["Trained"]
 
     @property
     def title(self) -> str:
@@ -41,6 +43,21 @@ class Setting(NamedTuple):
     def is_point(self) -> bool:
         """Whether each place has one σ."""
         return all(len(fit.levels) == 1 for fit in self.fits)
+
+
+class Trained(NamedTuple):
+    """The networks trained under noise at a place, whose weights and activations are looked at.
+
+    Those of a matrix are the networks of the phase "training": each σ of training is a curve of its own.
+    `accuracy` is under the σ of training, by it, with a number for each repeat, where that was measured;
+    `midpoint` is NaN without the phase "training".
+    """
+
+    place: str  # as titles have it
+    site_name: str
+    curves: list[int]
+    midpoint: float
+    accuracy: dict[float, list[float]]
 
 
 class Found(NamedTuple):
@@ -59,21 +76,38 @@ def found_in(store: Reader) -> Found:
 
 
 def _setting(store: Reader, words: Words, group: list[StudyCurve]) -> Setting:
-    first = with_labels_of(group)
+    first, sites = with_labels_of(group), sites_of(group)
     everything = [fitted(store, curve) for curve in group]
-    matrix = matrices(everything, [name for _, name in sites_of(group)])
+    matrix = matrices(everything, [name for _, name in sites])
     fits = [fit for fit in everything if fit.curve.phase != MATRIX]
     curves = [
         Curve(fit.curve.phase, site, place, fit.points, fit.midpoint)
-        for fit, (site, place) in zip(fits, sites_of([fit.curve for fit in fits]), strict=True)
+        for fit, (site, place) in zip(everything, sites, strict=True)
         if fit.points and fit.curve.phase in PHASES
     ]
-    return Setting(first, words.network(first), words.noise(first), fits, curves, matrix)
+    trained = _trained(everything, sites)
+    return Setting(first, words.network(first), words.noise(first), fits, curves, matrix, trained)
 
 
-def trained(setting: Setting) -> Iterator[tuple[str, FittedCurve]]:
-    """The curves of networks trained under noise, with their places as titles have them, in their order."""
-    yield from of_phase(setting, TRAINING)
+def _trained(fits: list[FittedCurve], sites: list[tuple[int, str]]) -> list[Trained]:
+    """The networks trained under noise, by place, in the order of the network."""
+    by_place: dict[tuple[int, str], list[FittedCurve]] = {}
+    for site, fit in zip(sites, fits, strict=True):
+        if fit.curve.phase in (TRAINING, MATRIX):
+            by_place.setdefault(site, []).append(fit)
+    found = []
+    for site in sorted(by_place, key=lambda site: (site[0] < 0, abs(site[0]))):
+        here = by_place[site]
+        midpoints = [fit.midpoint.midpoint for fit in here if fit.curve.phase == TRAINING]
+        accuracy: dict[float, dict[int, float]] = {}  # by σ of training and repeat
+        for fit in here:
+            for sigma, repeat, _, _, value in fit.points:
+                if fit.curve.phase == TRAINING or sigma == fit.curve.sigma_train:
+                    accuracy.setdefault(sigma, {})[repeat] = value
+        levels = {sigma: list(values.values()) for sigma, values in accuracy.items()}
+        curves = [fit.curve.id for fit in here]
+        found.append(Trained(label(*site), here[0].curve.site_name, curves, (*midpoints, nan)[0], levels))
+    return found
 
 
 def of_phase(setting: Setting, phase: str) -> Iterator[tuple[str, FittedCurve]]:

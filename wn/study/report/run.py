@@ -3,10 +3,9 @@
 from typing import Any
 
 from wn.analysis.intervals import accuracy
-from wn.study.declare.derived import has_derived
 from wn.study.report.found import Found
-from wn.study.store.rows import EXPLICIT, SPEC
-from wn.study.tables.labels import declared
+from wn.study.store.rows import SPEC
+from wn.study.tables.labels import declared, without_units
 from wn.study.tables.words import network_words
 from wn.walking.report.curves import INTERVALS
 from wn.walking.report.numbers import share
@@ -41,8 +40,7 @@ def run_section(found: Found) -> Section:
             "made of the finished ones, and changes with the rest; `wn study run` goes on, `wn study status "
             "--failures` says why units failed."
         )
-    if meta.get(SPEC) and meta.get(EXPLICIT) is None and spec is not None and has_derived(spec):
-        text.append("Missing: entries that wait for midpoints of this study, which are not all known yet.")
+    text += [f"Missing: {line}." for line in without_units(store)]
     names = ("backend", "machine", "versions", "commit", "units", "seconds")
     columns = [[*row[:4], f"{row[4]:,}", f"{row[5]:,.1f}"] for row in store.rows(_ENVIRONMENTS)]
     computed = Table(

@@ -11,6 +11,7 @@ from wn.study.report.binary import binarisation_section
 from wn.study.report.found import Found, found_in
 from wn.study.report.growth import growth_sections
 from wn.study.report.matrix import matrix_section
+from wn.study.report.published import published_section
 from wn.study.report.signal import signal_section
 from wn.study.store.writer import Store
 from wn.walking.report.page import Section, page
@@ -55,7 +56,7 @@ def _sections(found: Found) -> Iterator[Section]:
     of_budgets, told = budgets.budget_section(found)
     parts = [
         run.run_section(found),
-        budgets.published_section(found),
+        published_section(found),
         run.clean_section(found),
         accuracies.midpoint_section(found),
         *accuracies.curve_sections(found),

@@ -144,7 +144,7 @@ def _recipe(sources: list["_Source"]) -> RecipeKeys:
 
 def _units(spec: StudySpec) -> Units:
     counts = count(spec, planned_facts(spec))
-    return Units(sum(c.inference + c.training for c in counts), sum(c.clean for c in counts))
+    return Units(sum(c.inference + c.training + c.matrix for c in counts), sum(c.clean for c in counts))
 
 
 class _Translation(NamedTuple):

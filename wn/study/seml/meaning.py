@@ -1,8 +1,8 @@
 """Parameters of an experiment file without a place in a study: they mean nothing, or another experiment.
 
-The names are those that the published code reads, and its successors (weight decay, SAM, weight noise, σ of
-training other than of inference, …). A parameter that is not known may change what is computed, so its runs
-are left out unless the caller says that it does not.
+The names are those that the published code reads, and its successors (weight decay, SAM, weight noise, …). A
+parameter that is not known may change what is computed, so its runs are left out unless the caller says that
+it does not.
 """
 
 from collections.abc import Collection
@@ -58,7 +58,7 @@ SWITCHES = (  # what is as in a study while it is off
     "noise_settings.is_std_of_std",
     "noise_settings.enable_std_per_img",
     "noise_settings.is_mean_of_std",
-    "noise_settings.default.GaussStd_in_training",
+    "noise_settings.default.GaussStd_in_training",  # where `names` can't make it a σ of training
     "noise_settings.layer_wise.GaussStd_in_training",
 )
 SWITCHED = {  # by the switch without which they are not read

@@ -12,7 +12,8 @@ from wn.engine import models
 from wn.study.declare.schema import NoiseKeys, RecipeKeys
 from wn.study.seml.axes import Axis
 from wn.study.seml.labels import label_of
-from wn.study.seml.meaning import SEEDS, SWITCHES, changes
+from wn.study.seml.meaning import OFF, SEEDS, SWITCHES, changes
+from wn.study.unit import MATRIX
 from wn.walking.places import INFERENCE, TRAINING
 from wn.walking.settings import completed
 
@@ -30,6 +31,8 @@ KINDS = {
     "GaussCombined": "mixed",
     "GaussCombined_direct": "mixed-direct",
 }
+GAUSS_STD = ("additive", "multiplicative")  # whose σ is GaussStd
+GLOBAL = "noise_settings.default."  # noise at every site
 DEFAULT_NETWORK = {"MLP": "RL_TFC", "LeNet": "LeNet5", "CNN_HE": "CNN-S-BN", "VGG": "VGG11"}
 _BN, _NO, _HIDDEN = "sites", "none", "hidden"
 NETWORKS = {  # conf_name → model and batch norm
@@ -289,7 +292,7 @@ def _noise(read: _ParameterReader, dataset: str, model: str, batch_norm: list[st
     one_site = read.has("noise_settings.layer_wise.")
     if one_site and everywhere != "NoNoise":
         raise LeftOut("noise at one site and other noise at all others has no form in a study")
-    prefix = f"noise_settings.{'layer_wise' if one_site else 'default'}."
+    prefix = "noise_settings.layer_wise." if one_site else GLOBAL
     name = _known(f"{prefix}noise_type", read.one(f"{prefix}noise_type", "NoNoise"), KINDS)
     keys: dict[str, Any] = {"kind": KINDS[name]}
     if keys["kind"] == "none":
@@ -298,8 +301,7 @@ def _noise(read: _ParameterReader, dataset: str, model: str, batch_norm: list[st
         raise LeftOut(f"{prefix}enable_in_eval is off: a study has no noise in training only")
     keys |= _strength(read, prefix, keys["kind"])
     keys["normalize_to_input_size"] = read.truth(f"{prefix}normalize_to_input_size", False) or None
-    enabled = read.truths(f"{prefix}enable_in_training", True)
-    keys["phases"] = [TRAINING if value else INFERENCE for value in enabled]
+    keys |= _phases(read, prefix, keys["kind"])
     if one_site:
         sites = read.axis(f"{prefix}layer_index")
         if sites is None:
@@ -310,9 +312,27 @@ def _noise(read: _ParameterReader, dataset: str, model: str, batch_norm: list[st
     return keys | _repetitions(read, one_site)
 
 
+def _phases(read: _ParameterReader, prefix: str, kind: str) -> dict[str, Any]:
+    """Return the phases, and σ of training where it is another one than at inference.
+
+    GaussStd_in_training is read for noise at every site of which GaussStd is σ: without noise of its own in
+    training, a run evaluates the network that was trained under it. A run with noise in training has GaussStd
+    in both, and is clear only if the two are equal.
+    """
+    enable, other = f"{prefix}enable_in_training", f"{prefix}GaussStd_in_training"
+    values = read.parameters.get(other, Axis(())).values
+    if all(value in OFF for value in values) or not (prefix == GLOBAL and kind in GAUSS_STD):
+        return {"phases": [TRAINING if value else INFERENCE for value in read.truths(enable, True)]}
+    if not read.truth(enable, True):
+        return {"phases": [MATRIX], "sigma_train": read.grid(other)}
+    if values == (read.parameters.get(f"{prefix}GaussStd") or Axis((1.0,))).values and len(values) == 1:
+        read.axis(other)
+    return {"phases": [TRAINING]}  # what was not asked for leaves the run out
+
+
 def _strength(read: _ParameterReader, prefix: str, kind: str) -> dict[str, Any]:
     """Return σ and the options of the operator; defaults are those of the published code."""
-    if kind in ("additive", "multiplicative"):
+    if kind in GAUSS_STD:
         mean = read.one(f"{prefix}GaussMean")
         return {"sigma": read.grid(f"{prefix}GaussStd"), "mean": mean}
     keys: dict[str, Any] = {

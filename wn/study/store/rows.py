@@ -15,6 +15,7 @@ from wn.basics.groups import group_sizes
 # Entries of the record of a study as a whole
 SPEC = "spec"  # the study as it is declared, in TOML
 EXPLICIT = "explicit"  # the study with maps and σ in place of what waits for midpoints, once they are known
+LEFT_OUT = "left_out"  # what that study has no maps for, a line each
 
 # A spec is cut in three: what tells the units of one curve apart, what tells the curves of one setting apart,
 # and the setting, which is the rest.

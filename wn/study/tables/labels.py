@@ -1,7 +1,7 @@
 """Labels: the names that a study's file gives to noise entries, and the schemes of its allocations.
 
 No result depends on them, so they are in no key and no row of the store: they are found in the study's file,
-as the store has it, by what each labelled entry stands for.
+as the store has it, by what each labelled entry stands for. That file also says what has no units yet.
 """
 
 from itertools import product
@@ -11,11 +11,12 @@ import msgspec
 
 from wn.basics.errors import WnError
 from wn.engine.noise_spec import NoiseSpec
+from wn.study.declare.derived import waiting
 from wn.study.declare.resolve import networks, noise_entries
 from wn.study.declare.schema import StudySpec, is_derived
 from wn.study.declare.spec import parse_study
 from wn.study.store.reader import Reader
-from wn.study.store.rows import EXPLICIT, SPEC
+from wn.study.store.rows import EXPLICIT, LEFT_OUT, SPEC
 
 _CURVES = """SELECT curves.id, settings.spec, curves.spec
 FROM curves JOIN settings ON settings.id = curves.settings WHERE settings.noise != 'none'"""
@@ -47,6 +48,14 @@ def declared(store: Reader) -> StudySpec | None:
         return None if text is None else parse_study(text)
     except WnError:  # a key of another version; units stand all the same
         return None
+
+
+def without_units(store: Reader) -> list[str]:
+    """A line for each part of a study that has no units: it waits for midpoints, or was left out for them."""
+    meta, spec = store.meta, declared(store)
+    if EXPLICIT not in meta:
+        return [] if spec is None else waiting(spec)
+    return [f"left out: {line}" for line in meta.get(LEFT_OUT, "").splitlines()]
 
 
 def _named(spec: StudySpec) -> dict[Any, dict[str, None]]:

@@ -51,7 +51,7 @@ class Words:
         numbers = [int(word) for word in curve.repetitions.split()]
         if longest is not None and len(numbers) > 1 and len(curve.repetitions) > longest:
             return [*label, f"{sum(numbers)} executions"]
-        each = " as single draws" if _execution(curve) == "each" else ""
+        each = " as single draws" if are_single_draws(curve) else ""
         return [*label, f"executions {curve.repetitions}{each}"]
 
     def file(self, curves: Sequence[StudyCurve]) -> str:
@@ -83,8 +83,9 @@ def is_normalized(curve: StudyCurve) -> bool:
     return bool(_noise(curve).get("normalize_to_input_size"))
 
 
-def _execution(curve: StudyCurve) -> str:
-    return str(_noise(curve).get("execution", "single"))
+def are_single_draws(curve: StudyCurve) -> bool:
+    """Whether each of several executions is drawn, instead of one draw with their joint σ."""
+    return _noise(curve).get("execution") == "each"
 
 
 def _noise(curve: StudyCurve) -> dict[str, object]:

@@ -20,13 +20,11 @@ from wn.walking.api import ProgressCallback, check_progress, measure, run_record
 from wn.walking.asked import EvaluationSettings
 from wn.walking.measurement import members_at_once
 from wn.walking.places import INFERENCE, Place, Spread, check_range
-from wn.walking.results import CURVE_COLUMNS, csv_of_curves, failure_columns
+from wn.walking.results import csv_of_curves, failure_columns
 from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import evaluation_sigma, noise_factory, places_of
 from wn.walking.setup import Setup
 from wn.walking.walk import Walk
-
-COLUMNS = np.dtype([*CURVE_COLUMNS.descr, ("ci_low", "f8"), ("ci_high", "f8")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +32,9 @@ class Evaluated:
     """The accuracies of a network on disk as a NumPy structured array, a field per column of the csv file.
 
     `curves`: a row per repeat and σ; accuracy = correct/total with its Wilson interval of 95 %, ci_low and
-    ci_high. A file of P networks has P repeats for each that is asked for, one network after the other.
-    `failures`: a row per point without a result, and the reason: its numbers left the range of the type.
+    ci_high; the noisy sites with their factors on σ. A file of P networks has P repeats for each that is
+    asked for, one network after the other. `failures`: a row per point without a result, and the reason: its
+    numbers left the range of the type.
     `clean`: (right, all) test images without noise, for each repeat. `run`: all that is needed to repeat it.
     """
 
@@ -87,12 +86,13 @@ def evaluate(chosen: EvaluationSettings, progress: ProgressCallback | None = Non
     run = run_record("evaluate", chosen, None, dataset, be) | {"network": saved.run}
     run["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     run["seconds"] = round(time.perf_counter() - started, 3)
+    sites = walked.places[0].sites(saved.network.site_names)
     clean = walked.clean_counts.correct.sum(axis=1).tolist()
     return Evaluated(
-        curves=_with_intervals(tables.curve_table(of_run, walked)),
+        curves=_with_sites(_with_intervals(tables.curve_table(of_run, walked)), sites),
         run=run,
         clean=tuple((correct, walked.images) for correct in clean),
-        failures=tables.failure_table(of_run, walked),
+        failures=_with_sites(tables.failure_table(of_run, walked), sites),
     )
 
 
@@ -107,10 +107,18 @@ def _place(chosen: EvaluationSettings, saved: SavedNetwork) -> Place:
 
 
 def _with_intervals(curves: NDArray[Any]) -> NDArray[Any]:
-    found = np.empty(len(curves), COLUMNS)
-    for name in CURVE_COLUMNS.names or ():
-        found[name] = curves[name]
     counts = zip(curves["correct"].tolist(), curves["total"].tolist(), strict=True)
-    ends = [wilson(correct, total) for correct, total in counts]
-    found["ci_low"], found["ci_high"] = [end.low for end in ends], [end.high for end in ends]
+    ends = np.array([wilson(correct, total) for correct, total in counts])
+    return _with_columns(curves, ci_low=ends[:, 1], ci_high=ends[:, 2])
+
+
+def _with_sites(rows: NDArray[Any], sites: str) -> NDArray[Any]:
+    return _with_columns(rows, sites=np.full(len(rows), sites))
+
+
+def _with_columns(rows: NDArray[Any], **columns: NDArray[Any]) -> NDArray[Any]:
+    kinds = [(name, values.dtype.str) for name, values in columns.items()]
+    found = np.empty(len(rows), [*rows.dtype.descr, *kinds])
+    for name in found.dtype.names or ():
+        found[name] = columns[name] if name in columns else rows[name]
     return found

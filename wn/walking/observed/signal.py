@@ -1,7 +1,7 @@
 """The signal's power at noisy sites, before their noise."""
 
-import math
 from collections.abc import Callable
+from math import fsum, prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ Tiles = list[Floats]  # sums of squares (P,), one array for each tile of samples
 class SignalPower:
     """The mean of y² at noisy sites before their noise, over features and samples, each member's own.
 
-    Squares are summed by tiles of samples, and those sums exactly: so no bit depends on the size of batches.
+    Squares are summed sample by sample, their sums tile by tile, and the sums of tiles exactly: so no bit
+    depends on the size of batches.
     """
 
     def __init__(self, be: Backend, members: int) -> None:
@@ -34,11 +35,10 @@ class SignalPower:
 
         def watch(samples: int) -> Callable[[int, Any], None]:
             def see(site: int, x: Any) -> None:
-                x = self._be.to_numpy(x)[..., :samples]
-                starts = range(0, samples, SAMPLE_TILE)
-                tiles = [_squares(x[..., start : start + SAMPLE_TILE]) for start in starts]
+                sums = self._be.to_numpy(self._be.square_sums(x))[:, :samples]  # (P|1, samples)
+                tiles = np.add.reduceat(sums, range(0, samples, SAMPLE_TILE), axis=1)  # (P|1, tiles)
                 before, count = seen.get(site, ([], 0))
-                seen[site] = before + tiles, count + x[0].size
+                seen[site] = [*before, *tiles.T], count + samples * prod(x.shape[1:-1])
 
             return see
 
@@ -56,16 +56,7 @@ class SignalPower:
     def of_member(self, p: int) -> tuple[tuple[int, float], ...]:
         """Pairs (site, power) for the sites at which member p was seen."""
         return tuple(
-            (site, math.fsum(sums[p] for sums in tiles) / float(self._counts[site][p]))
+            (site, fsum(sums[p] for sums in tiles) / float(self._counts[site][p]))
             for site, tiles in sorted(self._sums.items())
             if self._counts[site][p]
         )
-
-
-def _squares(x: NDArray[Any]) -> Floats:
-    """The sum of squares of each member (P,) of a tile (P|1, …, B).
-
-    Member by member: where the sums of a whole population are cut depends on its size.
-    """
-    flat = [member.reshape(-1) for member in x]
-    return np.array([np.einsum("i,i->", member, member, dtype=np.float64) for member in flat])

@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from wn.basics.errors import WnError
@@ -56,8 +57,22 @@ def bytes_of(figure: Figure, kind: str) -> bytes:
     """The picture as a file of a kind ("png", …): the same bytes each time, but for kinds with a date."""
     options: dict[str, Any] = {"metadata": _METADATA[kind]} if kind in _METADATA else {}
     data = io.BytesIO()
+    if kind == "svg":
+        _draw_once(figure, data, **options)
+        return _stable_ids(data.getvalue())
     figure.savefig(data, format=kind, dpi=DOTS_PER_INCH, facecolor="white", **options)
-    return _stable_ids(data.getvalue()) if kind == "svg" else data.getvalue()
+    return data.getvalue()
+
+
+def _draw_once(figure: Figure, data: io.BytesIO, **options: Any) -> None:
+    """Write what savefig writes as svg, which draws a figure twice: the first time to find its layout."""
+    before = figure.canvas, figure.dpi
+    try:
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(data, **options)
+    finally:
+        figure.set_canvas(before[0])
+        figure.dpi = before[1]
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -97,7 +97,7 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
     styles = series_style(names)
     for (place, axes), fits in zip(panels, curves.values(), strict=True):
         axes.set_title(place, fontsize=TEXT)
-        _sigma_axis(axes, [fitted.measured.x for fitted in fits.values()])
+        _sigma_axis(axes, [fitted.measured.x for fitted in fits.values()], minor=False)
         for name, fitted in fits.items():
             _draw_fitted(axes, fitted, styles[name])
             _draw_crossing(axes, fitted.crossing, (fitted.clean + chance) / 2, styles[name]["color"])
@@ -171,8 +171,12 @@ def lines(
     level: float | None = None,
     log_x: bool | None = None,
     width: float = WIDTH,
+    lowest: float | None = None,
 ) -> Figure:
-    """Lines by series in a panel for each key; x is σ unless `log_x` says, `level` is a horizontal rule."""
+    """Lines by series in a panel for each key, the first on top; x is σ unless `log_x` says.
+
+    `level` is a horizontal rule; what is below `lowest` runs off the picture.
+    """
     names = _series(panels)
     figure, grid = _grid(list(panels), x_label, y_label, width, most_columns=max(1, int(12 // width)))
     styles = series_style(names)
@@ -187,7 +191,7 @@ def lines(
             axes.set_xlim(x.min() / 1.1, x.max() * 1.1)
             log_ticks(axes.xaxis, *axes.get_xlim())
         for name, line in of_panel.items():
-            axes.plot(line.x, line.y, **styles[name], zorder=3)
+            axes.plot(line.x, line.y, **styles[name], zorder=3 - 0.01 * names.index(name))
             if line.low is not None and line.high is not None:
                 axes.fill_between(
                     line.x, line.low, line.high, color=styles[name]["color"], alpha=0.18, linewidth=0
@@ -196,6 +200,8 @@ def lines(
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.9, zorder=1)
     if log_y:
         _log_y([axes for _, axes in grid], np.concatenate(values) if values else np.ones(1))
+    elif lowest is not None:
+        grid[0][1].set_ylim(bottom=max(lowest, grid[0][1].get_ylim()[0]))
     _legend(figure, styles)
     return figure
 
@@ -299,10 +305,10 @@ def _titled(titles: Sequence[str], axes: Sequence[Axes], letters: int) -> Iterat
         yield literal("\n".join(textwrap.wrap(title, letters))), one
 
 
-def _sigma_axis(axes: Axes, sigma: Sequence[Floats]) -> None:
+def _sigma_axis(axes: Axes, sigma: Sequence[Floats], minor: bool = True) -> None:
     values = np.unique(np.concatenate(list(sigma))) if sigma else np.ones(1)
     if values.size:
-        sigma_scale(axes, values)
+        sigma_scale(axes, values, minor)
 
 
 def _log_y(axes: Sequence[Axes], values: Floats) -> None:

@@ -11,13 +11,16 @@ from wn.walking.pictures.panels import Ends, Fitted, Floats, Line, by_category, 
 from wn.walking.report.numbers import share, with_interval
 from wn.walking.report.page import Picture, Section, Table
 
-PHASES = {"inference": "trained clean", "training": "trained under noise"}
+ON_DISK = "on disk"  # in the place of a phase: networks at inference of whose training a walk knows no more
+PHASES = {"inference": "trained clean", ON_DISK: "network on disk", "training": "trained under noise"}
 
-INTERVALS = (
+_INTERVALS = (
     f"Intervals of accuracies are 95 % intervals: Student's t over repeats where there are {FEWEST_REPEATS} "
-    "or more, which holds the scatter between networks; else Wilson's for the test images of one network, "
-    "which does not."
+    "or more, which holds the scatter between {}; else Wilson's for the test images of one network, which "
+    "does not."
 )
+INTERVALS = _INTERVALS.format("networks")
+INTERVALS_ON_DISK = _INTERVALS.format("draws of the noise, and that between the networks of the file")
 HOW_TO_READ = (
     "A panel for each place of the noise: points are mean accuracies with their intervals, the line is the "
     "fitted logistic curve in log σ, its vertical line the midpoint, and the shaded band the 95 % interval "
@@ -139,7 +142,11 @@ def joined(x: Floats, lines: Sequence[Line]) -> Line:
 
 
 def points_section(
-    panels: Mapping[str, Mapping[str, Sequence[Curve]]], chance: float, title: str, text: Sequence[str]
+    panels: Mapping[str, Mapping[str, Sequence[Curve]]],
+    chance: float,
+    title: str,
+    text: Sequence[str],
+    intervals: str = INTERVALS,
 ) -> Section:
     """Accuracies where each place has one σ, by series in panels; tables of places × series."""
     every = [curve for series in panels.values() for curves in series.values() for curve in curves]
@@ -159,4 +166,4 @@ def points_section(
         tables.append(Table(f"{panel}: accuracy [95 %]", ("place", *lines), rows))
     caption = "Accuracy by place, with 95 % intervals; the dotted line is chance."
     figure = by_category(drawn, places, "accuracy", level=chance)
-    return Section(title, [*text, INTERVALS], [Picture(figure, caption), *tables])
+    return Section(title, [*text, intervals], [Picture(figure, caption), *tables])

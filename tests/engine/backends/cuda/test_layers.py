@@ -317,3 +317,17 @@ def test_gradients_of_batch_norm() -> None:
     dx, grads = norms.backward_training(CUDA, dy, cache)
     expected, expected_grads = norms.backward_training(NUMPY, dy, plain_cache)
     check_close((dx, *grads), (expected, *expected_grads), 20)
+
+
+# ---- sums of squares --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 3, 5, 4, 33), (3, 7, 256), (2, 1, 9)])
+def test_square_sums(shape: tuple[int, ...], dtype: Any) -> None:
+    """On the device itself; a member's has the same bits without the others."""
+    (x,) = draw(3, shape, dtype=dtype)
+    found, expected = both("square_sums", x)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    np.testing.assert_array_equal(CUDA.square_sums(x[-1:]), found[-1:])

@@ -178,6 +178,14 @@ class NumbaBackend(KernelCalls):
         return hits[:, 0] if groups is None else hits
 
     @primitive
+    def square_sums(self, x: Array) -> Array:
+        """See `Backend.square_sums`: the same bits."""
+        (x,) = self.contiguous(x)
+        sums = np.empty((len(x), x.shape[-1]))
+        self.run(elementwise.square_sums, x.reshape(len(x), -1, x.shape[-1]), sums)
+        return sums
+
+    @primitive
     def assign(self, target: Array, values: Array) -> None:
         """See `Backend.assign`."""
         self.run_last(np.copyto, target, values)

@@ -94,6 +94,18 @@ class Backend:
         counts = self.xp.maximum(padded.reshape(len(hits), -1, parts).sum(axis=1), -1)
         return counts[:, 0] if groups is None else counts
 
+    def square_sums(self, x: Array) -> Array:
+        """Return Σ_f x² for each member and sample, in float64: (P|1, …, B) → (P|1, B).
+
+        Member by member, so that none depends on the population; of several samples each is added up in the
+        order of the features on a CPU.
+        """
+        sums = self.xp.empty((len(x), x.shape[-1]))
+        for member, out in zip(x, sums, strict=True):
+            squares = self.xp.square(member.reshape(-1, x.shape[-1]), dtype=self.xp.float64)  # (F, B)
+            out[...] = squares.sum(axis=0)
+        return sums
+
     # ---- arrays -----------------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:

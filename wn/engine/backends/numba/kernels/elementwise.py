@@ -1,4 +1,4 @@
-"""Element-wise kernels: ReLU, Adam, clipping, and batches of samples as network inputs.
+"""Element-wise kernels: ReLU, Adam, clipping, batches of samples as network inputs, and sums over features.
 
 What happens to an element does not depend on its neighbours: arrays are cut into chunks for the threads.
 """
@@ -29,7 +29,32 @@ _pointer: Any = intrinsic(_pointer_to)  # called with all arguments but the firs
 
 CHUNK = 2048  # values in a chunk: enough to hide its cost, few enough for an even share of small arrays
 ALONE = 8192  # up to so many values one thread is faster: to start the others takes a few microseconds
+SUMMED = 256  # samples whose sums a thread has at hand: 2 KiB
 PIXELS, SAMPLES = 392, 128  # a tile of gathered images, at most: 49 KiB of bytes
+
+
+# ---- sums over features ---------------------------------------------------------------------------------
+
+
+@parallel()
+def square_sums(x: Array, sums: Array) -> None:
+    """Write sums[p, b] = Σ_f x[p, f, b]² in float64, added in the order of f. x: (P, F, B); sums: (P, B)."""
+    population, _, batch = x.shape
+    parts = -(-batch // SUMMED)
+    for item in numba.prange(population * parts):
+        p, first = item // parts, item % parts * SUMMED
+        part = slice(first, min(first + SUMMED, batch))
+        out = sums[p][part]
+        out[:] = 0
+        for f in range(x.shape[1]):
+            _add_squares(x[p, f][part], out)  # rows: a loop over a part of a matrix is no vector loop
+
+
+@serial()
+def _add_squares(x: Array, sums: Array) -> None:
+    for b in range(len(x)):
+        value = np.float64(x[b])
+        sums[b] += value * value
 
 
 # ---- ReLU -----------------------------------------------------------------------------------------------
