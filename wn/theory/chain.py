@@ -206,8 +206,7 @@ def _average_pooling(layer: Any, place: Placed, be: Backend) -> Affine:
         return y
 
     def transposed(dy: Array) -> Array:
-        dx = be.backward(average_pooling.FORMULA, dy, cache)[0]
-        assert dx is not None
-        return dx
+        dx: Any = be.backward(average_pooling.FORMULA, dy, cache)[0]
+        return np.asarray(dx)
 
     return Affine(mean, mean, lambda v: mean(v) / v.dtype.type(size), transposed)

@@ -94,7 +94,7 @@ def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearise
             at, t = _given(at, t, points), None
             at = behind_relu(at)[0] if step.kind == "relu" else behind_pool(at, step.kind == "relu-max")[0]
         if step.site is not None and step.site in noise:
-            of = _repeated(coefficients(noise[step.site], at.mean), len(at.mean))
+            of = _repeated(coefficients(noise[step.site], at.mean), len(at.variance))
             at = injected(at, of, step.site, tape)
             t = along.tangents[step.site] if t is None else t + along.tangents[step.site]
     means = _given(at, t, points).mean
@@ -129,7 +129,7 @@ def _unfold(t: Array, like: Array) -> Array:
 
 def _repeated(c: Coefficients, members: int) -> Coefficients:
     """Coefficients of P members as those of P·N: each member's for its N points."""
-    return Coefficients(*(v if v.size == 1 else np.repeat(v, members // v.size) for v in c))
+    return Coefficients(*(np.repeat(v, max(members // v.size, 1)) if v.size > 1 else v for v in c))
 
 
 def normal_points(count: int, dimensions: int, batch: int, seed: int) -> Array:

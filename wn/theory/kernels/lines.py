@@ -84,7 +84,8 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
 def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
     """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
 
-    Exact: Clark 1961. θ² = v₁ + v₂, a = (m₁ − m₂)/θ: E = m₂ + (m₁ − m₂)Φ(a) + θφ(a).
+    Exact (Clark 1961), so written that no digits cancel; d = m₁ − m₂, θ² = v₁ + v₂, a = d/θ, p = Φ(a) = 1 − q:
+    E = max(m₁, m₂) + θ[φ − |a|Φ(−|a|)];  Var = v₁p + v₂q + d²pq + dθφ(q − p) − θ²φ².
     """
     d = m1 - m2
     theta = math.sqrt(max(v1 + v2, SMALLEST))
@@ -92,10 +93,11 @@ def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
     phi = density(a)
     tail = upper_tail(a, phi)
     p = tail if a < ZERO else ONE - tail
-    q = ONE - p
-    first = d * p + theta * phi  # E − m₂
-    second = (d * d + v1) * p + v2 * q + d * theta * phi
-    return m2 + first, max(second - first * first, ZERO), p
+    q = ONE - tail if a < ZERO else tail
+    mean = max(m1, m2) + theta * (phi - abs(a) * tail)
+    cross = theta * phi
+    variance = v1 * p + v2 * q + d * d * p * q + d * cross * (q - p) - cross * cross
+    return mean, max(variance, ZERO), p
 
 
 @parallel(SUMS)
