@@ -21,7 +21,7 @@ from wn.engine.training import Monitor, Population, evaluate
 from wn.fit.intervals import Counts, fit_curve
 from wn.fit.midpoint import Midpoint
 from wn.random import member_seed
-from wn.theory.predict import predict
+from wn.theory.curves.predict import predict
 from wn.walking.jobs import Job
 from wn.walking.measurement import (
     ON_A_CPU,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wn.theory.predict import Prediction, crossing_of
+from wn.theory.curves.predict import Prediction, crossing_of
 from wn.walking.places import Place
 
 Floats = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Curves of accuracy under noise anywhere in a network, without drawing any."""
