@@ -16,7 +16,7 @@ from wn.basics.errors import WnError
 from wn.testing.tolerances import Z_LIMIT
 from wn.theory import argmax
 from wn.theory.accuracy import argmax_probability
-from wn.theory.argmax import ArgmaxProbability, gaussian_argmax, lattice
+from wn.theory.argmax import NEGATIVE, ArgmaxProbability, gaussian_argmax, lattice
 from wn.theory.kernels.orthant_loops import LEAST, MOST, argmax_probabilities, normal_quantile
 
 Floats = NDArray[np.float64]
@@ -114,7 +114,7 @@ def test_the_compiled_loops_are_the_plain_version() -> None:
     m, c = moments(7, 60, seed=7)
     m, y, points = m / 4, np.arange(60) % 7, lattice(8, 5)
     shifts, found = np.random.default_rng(7).random((60, 2, 5)), np.empty((60, 2))
-    argmax_probabilities(m, c, y, points, shifts, found)
+    argmax_probabilities(m, c, y, points, shifts, NEGATIVE, found)
     compared = 0
     for n in range(60):
         difference = np.eye(7)[y[n]] - np.eye(7)[[j for j in range(7) if j != y[n]]]

@@ -24,9 +24,9 @@ from wn.engine.noise import SiteNoise
 from wn.engine.training import Population
 from wn.theory.curves.chain import chain_of
 from wn.theory.curves.conditioned import directions, mixture, normal_points
-from wn.theory.kernels import lines
 from wn.theory.curves.linearised import linearise
 from wn.theory.curves.predict import crossing_of, predict, predict_images
+from wn.theory.kernels import lines
 from wn.theory.rectified import relu_moments
 
 BE = backends.get("numba")

@@ -16,6 +16,9 @@ SHIFTS = 2  # of each image: their difference is the error
 POINTS = 16  # of a lattice, per shift
 
 
+NEGATIVE = -1e-6  # of a margin's variance: what no rounding in float64 makes of a covariance
+
+
 class ArgmaxProbability(NamedTuple):
     """Probability that the label wins and its standard error, per image: (N,) each."""
 
@@ -50,6 +53,7 @@ def gaussian_argmax(
     points: int = POINTS,
     shifts: int = SHIFTS,
     seed: int | np.random.Generator = 0,
+    negative: float = NEGATIVE,
 ) -> ArgmaxProbability:
     """Probability, per image, that the label has the largest of K jointly Gaussian logits ℓ ~ N(m, C).
 
@@ -57,8 +61,10 @@ def gaussian_argmax(
     mean: (K, N); covariance: (K, K, N), each symmetric without negative eigenvalues, singular and 0 allowed;
     labels: (N,) whole numbers in [0, K). N: images, or images and σ in one row. `points` ≥ 1 of a lattice for
     each of `shifts` ≥ 2 shifts of an image, from whose differences the error follows; a generator as `seed`
-    goes on where it is. Exact, error 0, where at most one rival is within 8.3 standard deviations, so for
-    K = 2. Ties, which have probability 0 unless the difference is exact, count ½ per rival.
+    goes on where it is. A variance of a margin, given others, that rounding has made negative is 0, down to
+    `negative` ≤ 0 times the margin's own; -inf for differences of covariances in float32. Exact, error 0,
+    where at most one rival is within 8.3 standard deviations, so for K = 2. Ties, which have probability 0
+    unless the difference is exact, count ½ per rival.
     Raises WnError on shapes or values that do not fit, and where Numba can't be used.
     Genz, J. Comput. Graph. Stat. 1 (1992) 141–149; derived in docs/theory/tails.md.
     """
@@ -71,7 +77,7 @@ def gaussian_argmax(
     dimensions = max(m.shape[0] - 2, 1)
     shift = np.random.default_rng(seed).random((m.shape[1], shifts, dimensions))
     found = np.empty((m.shape[1], shifts))
-    loops.argmax_probabilities(m, c, y, lattice(points, dimensions), shift, found)
+    loops.argmax_probabilities(m, c, y, lattice(points, dimensions), shift, negative, found)
     if np.isnan(found).any():
         image = int(np.flatnonzero(np.isnan(found).any(axis=1))[0])
         raise WnError(f"covariance of image {image} has a negative eigenvalue: it must have none")

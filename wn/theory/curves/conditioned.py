@@ -15,7 +15,6 @@ from scipy.special import ndtri
 from wn.engine.noise import Noise
 from wn.theory.argmax import lattice
 from wn.theory.curves.chain import Chain
-from wn.theory.kernels import lines
 from wn.theory.curves.linearised import (
     Coefficients,
     Linearised,
@@ -28,6 +27,7 @@ from wn.theory.curves.linearised import (
     flat,
     injected,
 )
+from wn.theory.kernels import lines
 
 Array = NDArray[Any]
 
@@ -100,6 +100,8 @@ def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearise
     means = _given(at, t, points).mean
     members, batch = len(found.mean), x.shape[-1]
     rest = found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
+    variances = np.einsum("pkkb->pkb", rest)  # a view
+    np.maximum(variances, 0, out=variances)  # of which the differences of float32 leave less than nothing
     return Mixture(means.reshape(members, len(points), -1, batch), rest)
 
 

@@ -34,6 +34,7 @@ POINTS = 8  # of the mixture, in all K − 1 directions
 LEAST_ERROR = 0.005  # where it is not exact
 METHODS = ("default", "plain", "conditioned")
 SEED = 20221024
+ROUNDED = -math.inf  # covariances are sums, and differences, of float32: what is negative in them is rounding
 
 
 class Prediction(NamedTuple):
@@ -198,7 +199,7 @@ def _probabilities(
     mean = np.broadcast_to(found.mean, shape).transpose(1, 0, 2).reshape(shape[1], -1)
     covariance = np.broadcast_to(found.covariance, (levels, *found.covariance.shape[1:]))
     flat = covariance.transpose(1, 2, 0, 3).reshape(shape[1], shape[1], -1)
-    p = gaussian_argmax(mean, flat, np.tile(labels, levels), points=8, seed=SEED + seed)
+    p = gaussian_argmax(mean, flat, np.tile(labels, levels), points=8, seed=SEED + seed, negative=ROUNDED)
     return p.probability.reshape(levels, -1), p.error.reshape(levels, -1)
 
 
@@ -207,7 +208,8 @@ def _of_mixture(mixed: Mixture, labels: NDArray[np.int64], levels: int, seed: in
     members, points, classes, batch = mixed.means.shape
     mean = mixed.means.transpose(2, 0, 1, 3).reshape(classes, -1)
     flat = np.repeat(mixed.covariance.transpose(1, 2, 0, 3), points, axis=2).reshape(classes, classes, -1)
-    p = gaussian_argmax(mean, flat, np.tile(labels, members * points), points=2, seed=SEED + seed)
+    own = np.tile(labels, members * points)
+    p = gaussian_argmax(mean, flat, own, points=2, seed=SEED + seed, negative=ROUNDED)
     return np.broadcast_to(p.probability.reshape(members, points, batch), (levels, points, batch))
 
 

@@ -16,7 +16,6 @@ from wn.engine.backends.numba.kernels.compile import parallel, serial
 REACH = 8.3  # standard deviations: Φ(−8.3) = 5e-17 is nothing beside 1
 ROUNDING = 1e-13  # of Var ℓ_y + Var ℓ_j: a variance of their difference below this is 0
 SINGULAR = 1e-10  # of a margin's variance: what is left of it, given margins before it, is 0
-NEGATIVE = -1e-6  # of a margin's variance: what no rounding makes of a covariance
 LEAST, MOST = 1e-300, 1 - 2.0**-53  # arguments of Φ⁻¹
 LANES = 64  # images that are one thread's work
 
@@ -85,7 +84,13 @@ def normal_quantile(p: float) -> float:
 
 @parallel()
 def argmax_probabilities(
-    mean: Array, covariance: Array, labels: Array, lattice: Array, shifts: Array, result: Array
+    mean: Array,
+    covariance: Array,
+    labels: Array,
+    lattice: Array,
+    shifts: Array,
+    negative: float,
+    result: Array,
 ) -> None:
     """Write the probability that the label's logit is the largest, an estimate for each shift.
 
@@ -99,7 +104,7 @@ def argmax_probabilities(
         y, work = np.zeros((classes - 1, values)), np.empty((4, values))
         for n in range(run * LANES, min((run + 1) * LANES, count)):
             factor, rivals = _margins(mean[:, n], covariance[:, :, n], labels[n], d, v)
-            if factor > 0 and not _factorise(d[:rivals], v[:rivals, :rivals]):
+            if factor > 0 and not _factorise(d[:rivals], v[:rivals, :rivals], negative):
                 factor = np.nan
             if factor > 0 and rivals > 0:
                 _orthant(d[:rivals], v[:rivals, :rivals], lattice, shifts[n], y, work)
@@ -135,12 +140,13 @@ def _margins(mean: Array, covariance: Array, label: int, d: Array, v: Array) -> 
 
 
 @serial()
-def _factorise(d: Array, v: Array) -> bool:
+def _factorise(d: Array, v: Array, negative: float) -> bool:
     """Order the margins by conditional probability, and factorise their covariance in place: v = LLᵀ.
 
     Then row i and d_i are divided by L_ii, so that margin i is positive where z_i < d_i − Σ_{k<i} L_ik z_k,
     and L_ii is 1. Rows whose variance is used up by z_i follow row i: they have L_jj = 0, and are positive
-    where L_ji z_i < d_j − Σ_{k<i} L_jk z_k. False for a variance below 0.
+    where L_ji z_i < d_j − Σ_{k<i} L_jk z_k. False for a variance below
+    `negative` times the margin's own; what is less negative is 0.
     """
     m, t, whole = len(d), np.empty(len(d)), np.empty(len(d))
     for i in range(m):
@@ -163,7 +169,7 @@ def _factorise(d: Array, v: Array) -> bool:
                 v[j, k] -= v[j, i] * v[k, i]
         row = i + 1
         for j in range(i + 1, m):
-            if v[j, j] < NEGATIVE * whole[j]:
+            if v[j, j] < negative * whole[j]:
                 return False
             if v[j, j] <= SINGULAR * whole[j]:
                 _exchange(row, j, v, d, t, whole)
