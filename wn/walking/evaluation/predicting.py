@@ -22,7 +22,7 @@ from wn.walking.predicted.tables import (
     crossings,
     predicted_table,
 )
-from wn.walking.results import PREDICTED_COLUMNS, RUN, columns, csv_of
+from wn.walking.results import RUN, columns, csv_of
 from wn.walking.saved.folder import check_folder, record_bytes, write_folder
 from wn.walking.saved.network import of_settings
 from wn.walking.settings import prepare, read_settings, read_walk
@@ -116,14 +116,17 @@ def predict(
 
 def _figure(found: PredictedWalk) -> Figure:
     """The predicted curves, a panel for each place."""
-    from wn.walking.pictures.panels import predicted_curves
+    from wn.walking.pictures.panels import Expected, predicted_curves
+    from wn.walking.report.curves import label
     from wn.walking.report.predicted import line_at
 
-    assert found.curves.dtype == PREDICTED_COLUMNS
     panels = {}
     for row in found.crossings:
-        line = line_at(found.curves, INFERENCE, int(row["site"]))
-        title = f"{row['site']} {row['site_name']}" if row["site"] >= 0 else str(row["site_name"])
-        if line is not None:
-            panels[title] = (line, float(row["clean_accuracy"]))
+        site = int(row["site"])
+        expected = (
+            line_at(found.curves, INFERENCE, site),
+            float(row["clean_accuracy"]),
+            str(row["not_predicted"]),
+        )
+        panels[label(site, str(row["site_name"]))] = Expected(line, clean, str(row["not_predicted"]))
     return predicted_curves(panels, found.run["chance"])

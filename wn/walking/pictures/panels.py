@@ -43,6 +43,14 @@ class Ends(NamedTuple):
     high: float
 
 
+class Expected(NamedTuple):
+    """A predicted curve and the clean accuracy, or the reason why there is none."""
+
+    line: Line | None
+    clean: float
+    reason: str
+
+
 class Fitted(NamedTuple):
     """Measured accuracies at σ with the fitted logistic curve, of one phase at one place.
 
@@ -112,13 +120,22 @@ def fitted_curves(curves: Mapping[str, Mapping[str, Fitted]], chance: float) -> 
     return figure
 
 
-def predicted_curves(curves: Mapping[str, tuple[Line, float]], chance: float) -> Figure:
-    """Predicted accuracies (dashed, with the band of their error) and the clean accuracy, by place."""
+def predicted_curves(curves: Mapping[str, Expected], chance: float) -> Figure:
+    """Predicted accuracies (dashed, with the band of their error) and the clean accuracy, by place.
+
+    A place without a curve has the reason in its panel.
+    """
     figure, panels = _grid(list(curves), "noise level σ", "accuracy")
-    for (place, axes), (line, clean) in zip(panels, curves.values(), strict=True):
+    known = [expected.line.x for expected in curves.values() if expected.line is not None]
+    for (place, axes), (line, clean, reason) in zip(panels, curves.values(), strict=True):
         axes.set_title(place, fontsize=TEXT)
-        _sigma_axis(axes, [line.x])
-        _draw_predicted(axes, line, SERIES[0])
+        if known:
+            _sigma_axis(axes, known)
+        if line is not None:
+            _draw_predicted(axes, line, SERIES[0])
+        else:
+            text = textwrap.fill(literal(reason), 34)
+            axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=TEXT - 1)
         for level in (clean, chance, (clean + chance) / 2):
             axes.axhline(level, color=RULE, linestyle=":", linewidth=0.8, zorder=1)
         axes.set_ylim(-0.02, 1.04)
