@@ -1,0 +1,214 @@
+"""Compiled loops of linearised moments: ReLUs, 2×2 max poolings, and covariances from rows.
+
+Derived in docs/theory/linearisation.md. Arrays are float32, population first and batch last; the innermost
+loops run over samples. `rectified.py` is the plain version of the ReLU.
+"""
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+
+from wn.engine.backends.numba.kernels.compile import SUMS, parallel, serial
+
+Array = Any  # of NumPy
+
+ROOT_2PI: Any = np.float32(1 / math.sqrt(2 * math.pi))
+FAR: Any = np.float32(9)  # standard deviations beyond which nothing is left in float32
+SMALLEST: Any = np.float32(1e-30)  # a variance below which it is 0
+POWERS: Any = np.exp2(-np.arange(64, dtype=np.float32))  # 2⁻ⁿ
+LOG2E: Any = np.float32(math.log2(math.e))
+LN2: Any = np.float32(math.log(2))
+ONE: Any = np.float32(1)
+TWO: Any = np.float32(2)
+HALF: Any = np.float32(0.5)
+ZERO: Any = np.float32(0)
+
+# Φ(−x)/φ(x) for x ≥ 0 as a polynomial of t = 1/(1 + CDF_T·x), error of Φ below 1e-7 (Abramowitz and Stegun,
+# 26.2.17), and e^r for |r| ≤ ln 2/2 to float32.
+CDF_T: Any = np.float32(0.2316419)
+CDF: Any = tuple(map(np.float32, (0.319381530, -0.356563782, 1.781477937, -1.821255978, 1.330274429)))
+EXP: Any = tuple(map(np.float32, (1, 1, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720)))
+
+
+@serial(SUMS)
+def density(x: Any) -> Any:
+    """φ(x) for |x| ≤ FAR, by e^y = 2ⁿ·e^r: the compiler can take several at once, which it can't with exp."""
+    y = -HALF * x * x
+    n = np.int32(HALF - y * LOG2E)
+    r = y + np.float32(n) * LN2
+    series = EXP[6]
+    series = EXP[5] + r * series
+    series = EXP[4] + r * series
+    series = EXP[3] + r * series
+    series = EXP[2] + r * series
+    series = EXP[1] + r * series
+    series = EXP[0] + r * series
+    return series * POWERS[n] * ROOT_2PI
+
+
+@serial(SUMS)
+def upper_tail(x: Any, phi: Any) -> Any:
+    """Φ(−|x|) where φ(x) is known."""
+    t = ONE / (ONE + CDF_T * abs(x))
+    return phi * t * (CDF[0] + t * (CDF[1] + t * (CDF[2] + t * (CDF[3] + t * CDF[4]))))
+
+
+@parallel(SUMS)
+def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Array) -> None:
+    """Write mean, variance and mean gate of max(X, 0), and the variance that the gate does not carry.
+
+    E = mΦ + sφ;  rest = v[(α² + 1)Φ(1 − Φ) + αφ(1 − 2Φ) − φ²];  Var = v Φ² + rest. Results (P, F, B); m and v
+    (P, F, B), or of fewer members, each for as many of the results' in a row.
+    """
+    members, features, batch = mean.shape
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        of_m, of_v = m[p * len(m) // members, f], v[p * len(v) // members, f]
+        for b in range(batch):
+            s = math.sqrt(max(of_v[b], SMALLEST))
+            a = min(max(of_m[b] / s, -FAR), FAR)
+            phi = density(a)
+            tail = upper_tail(a, phi)
+            on = tail if a < ZERO else ONE - tail
+            left = (a * a + ONE) * tail * (ONE - tail) + a * phi * (ONE - TWO * on) - phi * phi
+            left = max(left, ZERO) * of_v[b]
+            mean[p, f, b] = max(of_m[b] * on + s * phi, ZERO)
+            gate[p, f, b] = on
+            rest[p, f, b] = left
+            variance[p, f, b] = of_v[b] * on * on + left
+
+
+@serial(SUMS)
+def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
+    """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
+
+    Exact (Clark 1961), with d = m₁ − m₂, θ² = v₁ + v₂, a = d/θ, p = Φ(a), q = 1 − p, so that no digits cancel:
+    E = max(m₁, m₂) + θ[φ − |a|Φ(−|a|)];  Var = v₁p + v₂q + d²pq + dθφ(q − p) − θ²φ².
+    """
+    d = m1 - m2
+    theta = math.sqrt(max(v1 + v2, SMALLEST))
+    a = min(max(d / theta, -FAR), FAR)
+    phi = density(a)
+    tail = upper_tail(a, phi)
+    p = tail if a < ZERO else ONE - tail
+    q = ONE - tail if a < ZERO else tail
+    mean = max(m1, m2) + theta * (phi - abs(a) * tail)
+    cross = theta * phi
+    variance = v1 * p + v2 * q + d * d * p * q + d * cross * (q - p) - cross * cross
+    return mean, max(variance, ZERO), p
+
+
+@parallel(SUMS)
+def pool(m: Array, v: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array) -> None:
+    """Write the moments of the largest of each 2×2 window of independent Gaussians, of 0 too if `cut`.
+
+    The larger of a pair is exact; what two pairs give is taken for Gaussian (Clark 1961), and so is the
+    largest before 0 is compared. mean, variance, rest: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer
+    members as in `relu`; gates: (P, C, H, W, B), the probability that a pixel is the output.
+    """
+    members, channels, rows, columns, batch = mean.shape
+    for item in numba.prange(members * channels):
+        p, k = item // channels, item % channels
+        x, y = m[p * len(m) // members, k], v[p * len(v) // members, k]
+        gates[p, k, 2 * rows :] = 0
+        gates[p, k, :, 2 * columns :] = 0
+        for i in range(rows):
+            r = 2 * i
+            for j in range(columns):
+                c = 2 * j
+                for b in range(batch):
+                    v0, v1 = y[r, c, b], y[r, c + 1, b]
+                    v2, v3 = y[r + 1, c, b], y[r + 1, c + 1, b]
+                    ma, va, pa = larger(x[r, c, b], v0, x[r, c + 1, b], v1)
+                    mb, vb, pb = larger(x[r + 1, c, b], v2, x[r + 1, c + 1, b], v3)
+                    qa, qb = ONE - pa, ONE - pb
+                    mc, vc, pc = larger(ma, va, mb, vb)
+                    g0, g1, g2, g3 = pc * pa, pc * qa, (ONE - pc) * pb, (ONE - pc) * qb
+                    if cut:
+                        s = math.sqrt(max(vc, SMALLEST))
+                        a = min(max(mc / s, -FAR), FAR)
+                        phi = density(a)
+                        tail = upper_tail(a, phi)
+                        on = tail if a < ZERO else ONE - tail
+                        spread = (a * a + ONE) * tail * (ONE - tail) + a * phi * (ONE - TWO * on) - phi * phi
+                        mc = max(mc * on + s * phi, ZERO)
+                        vc = vc * (on * on + max(spread, ZERO))
+                        g0, g1, g2, g3 = g0 * on, g1 * on, g2 * on, g3 * on
+                    carried = g0 * g0 * v0 + g1 * g1 * v1 + g2 * g2 * v2 + g3 * g3 * v3
+                    mean[p, k, i, j, b] = mc
+                    variance[p, k, i, j, b] = vc
+                    rest[p, k, i, j, b] = max(vc - carried, ZERO)
+                    gates[p, k, r, c, b], gates[p, k, r, c + 1, b] = g0, g1
+                    gates[p, k, r + 1, c, b], gates[p, k, r + 1, c + 1, b] = g2, g3
+
+
+@parallel()
+def unpool(dy: Array, gates: Array, dx: Array) -> None:
+    """Write dx = gate · dy of its window.
+
+    dy: (P, K, C, H', W', B); gates: (P|1, C, H, W, B); dx: (P, K, C, H, W, B).
+    """
+    members, rows, channels, height, width, _ = dx.shape
+    for item in numba.prange(members * rows):
+        p, k = item // rows, item % rows
+        for c in range(channels):
+            for h in range(height):
+                for w in range(width):
+                    if h // 2 < dy.shape[3] and w // 2 < dy.shape[4]:
+                        g = gates[p % len(gates), c, h, w]
+                        for b in range(dx.shape[5]):
+                            dx[p, k, c, h, w, b] = g[b] * dy[p, k, c, h // 2, w // 2, b]
+                    else:
+                        dx[p, k, c, h, w] = 0
+
+
+@parallel(SUMS)
+def add_covariance(g: Array, v: Array, total: Array) -> None:
+    """Add Σ_f g_k v g_l to total: g (P, K, F, B), v (P|1, F, B), total (P, K, K, B)."""
+    members, classes, features, batch = g.shape
+    for p in numba.prange(members):
+        row, of = np.empty(batch, g.dtype), v[p % len(v)]
+        for f in range(features):
+            for k in range(classes):
+                for b in range(batch):
+                    row[b] = g[p, k, f, b] * of[f, b]
+                for o in range(k + 1):
+                    for b in range(batch):
+                        total[p, k, o, b] += row[b] * g[p, o, f, b]
+        for k in range(classes):
+            for o in range(k):
+                total[p, o, k] = total[p, k, o]
+
+
+@parallel(SUMS)
+def combined(g: Array, v: Array, of: Array, result: Array) -> None:
+    """Write Σ_k g_k of_kq v: g (P, K, F, B), v (P|1, F, B), of (P, K, Q, B), result (P, Q, F, B)."""
+    members, classes, features, batch = g.shape
+    for p in numba.prange(members):
+        scale = v[p % len(v)]
+        for q in range(of.shape[2]):
+            for f in range(features):
+                for b in range(batch):
+                    result[p, q, f, b] = g[p, 0, f, b] * of[p, 0, q, b]
+                for k in range(1, classes):
+                    for b in range(batch):
+                        result[p, q, f, b] += g[p, k, f, b] * of[p, k, q, b]
+                for b in range(batch):
+                    result[p, q, f, b] *= scale[f, b]
+
+
+@parallel(SUMS)
+def shifted(m: Array, t: Array, u: Array, result: Array) -> None:
+    """Write m + Σ_q t_q u_q: t (P, Q, F, B), u (N, Q, B), result (P·N, F, B), m of P·N or fewer."""
+    members, features, batch = result.shape
+    points, directions = u.shape[:2]
+    for item in numba.prange(members):
+        p, n, of = item // points, item % points, m[item * len(m) // members]
+        for f in range(features):
+            for b in range(batch):
+                result[item, f, b] = of[f, b]
+            for q in range(directions):
+                for b in range(batch):
+                    result[item, f, b] += t[p, q, f, b] * u[n, q, b]
