@@ -1,0 +1,142 @@
+"""Conditioning: the response of the logits along a few directions of the noise, exactly to all orders.
+
+The law of the logits is a mixture: along the q directions in which noise moves the (linearised) logits, noise
+takes n quasi-random values u; given u the means are propagated anew, and what is left is Gaussian with the
+covariance of `linearised` without these directions. Derived in docs/theory/linearisation.md.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from wn.engine.noise import Noise
+from wn.theory.argmax import lattice
+from wn.theory.chain import Chain
+from wn.theory.kernels import lines
+from wn.theory.linearised import (
+    Coefficients,
+    Linearised,
+    Moments,
+    Tape,
+    behind_affine,
+    behind_pool,
+    behind_relu,
+    coefficients,
+    flat,
+    injected,
+)
+
+Array = NDArray[Any]
+
+MOST_DIRECTIONS = 15  # in which few points still are even
+LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in float32
+
+
+class Mixture(NamedTuple):
+    """Gaussian components of equal weight: means (P, N, K, B), one covariance (P, K, K, B) for all."""
+
+    means: Array
+    covariance: Array
+
+
+class Directions(NamedTuple):
+    """Tangents Cov(noise, u) at each noisy site, (P, Q, F…, B), and Cov(ℓ, u), (P, K, Q, B)."""
+
+    tangents: dict[int, Array]
+    of_logits: Array
+
+
+def directions(found: Linearised, count: int) -> Directions:
+    """The `count` leading directions u of the noise in the plane of differences of the logits.
+
+    C = Σ_k λ_k e_k e_kᵀ of the centred covariance by noise; u_k = λ_k^(−½) e_kᵀ(ℓ − E ℓ), of variance 1 under
+    the linearised map; Cov(noise, u_k) = diag(v) Gᵀ e_k λ_k^(−½).
+    """
+    classes = found.by_noise.shape[1]
+    c = found.by_noise.transpose(0, 3, 1, 2).astype(np.float64)  # (P, B, K, K)
+    centre = np.eye(classes) - 1 / classes
+    values, vectors = np.linalg.eigh(centre @ c @ centre)
+    values, vectors = values[..., : -count - 1 : -1], vectors[..., : -count - 1 : -1]
+    floor = LEAST * values[..., :1] + 1e-30
+    weights = vectors * np.where(values > floor, np.maximum(values, floor) ** -0.5, 0)[..., None, :]
+    of_logits = (c @ weights).transpose(0, 2, 3, 1)
+    by_class = np.ascontiguousarray(weights.transpose(0, 2, 3, 1).astype(found.mean.dtype))  # (P, K, Q, B)
+    tangents = {}
+    for site, g in found.rows.items():
+        members, batch = len(g), g.shape[-1]
+        result = np.empty((members, count, int(np.prod(g.shape[2:-1])), batch), g.dtype)
+        rows = np.ascontiguousarray(g).reshape(members, classes, -1, batch)
+        lines.combined(rows, flat(found.fresh[site]), by_class, result)
+        tangents[site] = result.reshape(members, count, *g.shape[2:])
+    return Directions(tangents, of_logits.astype(found.mean.dtype))
+
+
+def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array) -> Mixture:
+    """The mixture of Gaussians along the leading directions, from the activation x at the first noisy site.
+
+    points: u (N, Q, B), standard normal. Derived in docs/theory/linearisation.md.
+    """
+    along = directions(found, points.shape[1])
+    first = min(noise)
+    steps, tape = chain.behind(first, frozenset(noise)), Tape()
+    at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
+    t: Array | None = along.tangents[first]
+    for step in steps:
+        if step.kind == "affine":
+            assert step.map is not None
+            at = behind_affine(step.map, at)
+            if t is not None:
+                t = _unfold(step.map.tangent(_fold(t)), t)
+        else:
+            at, t = _given(at, t, points), None
+            at = behind_relu(at)[0] if step.kind == "relu" else behind_pool(at, step.kind == "relu-max")[0]
+        if step.site is not None and step.site in noise:
+            of = _repeated(coefficients(noise[step.site], at.mean), len(at.variance))
+            at = injected(at, of, step.site, tape)
+            t = along.tangents[step.site] if t is None else t + along.tangents[step.site]
+    means = _given(at, t, points).mean
+    members, batch = len(found.mean), x.shape[-1]
+    rest = found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
+    return Mixture(means.reshape(members, len(points), -1, batch), rest)
+
+
+def _given(at: Moments, t: Array | None, points: Array) -> Moments:
+    """The moments given u: means move by t·u, and what u explains of variances is gone."""
+    if t is None:
+        return at
+    members, count = len(t), len(points)
+    mean = np.empty((members * count, *at.mean.shape[1:]), at.mean.dtype)
+    tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, t.shape[-1])
+    lines.shifted(flat(at.mean), tangents, points, flat(mean))
+    explained = np.square(t).sum(axis=1)  # (P, F…, B)
+    repeats = max(len(at.variance) // members, 1)
+    if repeats > 1:
+        explained = np.repeat(explained, repeats, axis=0)
+    variance = np.maximum(at.variance - explained, 0)
+    return Moments(mean, variance)
+
+
+def _fold(t: Array) -> Array:
+    return np.ascontiguousarray(t).reshape(-1, *t.shape[2:])
+
+
+def _unfold(t: Array, like: Array) -> Array:
+    return t.reshape(*like.shape[:2], *t.shape[1:])
+
+
+def _repeated(c: Coefficients, members: int) -> Coefficients:
+    """Coefficients of P members as those of P·N: each member's for its N points."""
+    return Coefficients(*(np.repeat(v, max(members // v.size, 1)) if v.size > 1 else v for v in c))
+
+
+def normal_points(count: int, dimensions: int, batch: int, seed: int) -> Array:
+    """Points of a standard normal, (N, Q, B) float32: Richtmyer's lattice with a shift of each image's own.
+
+    So the error of few points is noise between images, and has no bias.
+    """
+    shift = np.random.default_rng(seed).random((dimensions, batch))
+    unit = (lattice(count, dimensions)[:, :, None] + shift) % 1  # (N, Q, B)
+    return np.ascontiguousarray(ndtri(np.clip(unit, 1e-7, 1 - 1e-7)).astype(np.float32))
