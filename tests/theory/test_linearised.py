@@ -1,0 +1,297 @@
+"""Linearised moments, mixtures and predictions against closed forms, plain versions and the engine's draws."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from wn.basics.errors import WnError
+from wn.data.dataset import Dataset, Split
+from wn.data.recipes import MNIST
+from wn.engine import backends
+from wn.engine import noise as noises
+from wn.engine.layers.average_pooling import AveragePooling
+from wn.engine.layers.batch_norm import BatchNorm, RunningStatistics
+from wn.engine.layers.convolution import Convolution
+from wn.engine.layers.flatten import Flatten
+from wn.engine.layers.linear import Linear
+from wn.engine.layers.max_pooling import MaxPooling
+from wn.engine.layers.relu import Relu
+from wn.engine.network import Conditions, Network, Node
+from wn.engine.noise import SiteNoise
+from wn.engine.training import Population
+from wn.theory.chain import chain_of
+from wn.theory.conditioned import directions, mixture, normal_points
+from wn.theory.kernels import lines
+from wn.theory.linearised import linearise
+from wn.theory.predict import crossing_of, predict, predict_images
+from wn.theory.rectified import relu_moments
+
+BE = backends.get("numba")
+SIGMA = np.array([0.3, 1.0])
+
+
+def network_of(*layers: Any, shape: tuple[int, ...] = (1, 2, 3)) -> tuple[Network, Population]:
+    """A network of layers, all of them sites but a flatten, with statistics of batch norms away from 0 and 1."""
+    nodes = tuple(
+        Node(f"{i}{type(layer).__name__}", layer, not isinstance(layer, Flatten))
+        for i, layer in enumerate(layers)
+    )
+    network = Network("small", nodes, shape)
+    params = network.initial_parameters(BE, (3,), np.float32)
+    states, rng = [], np.random.default_rng(5)
+    for state in network.initial_states(BE, 1, np.float32):
+        if state:
+            size = state.mean.shape
+            state = RunningStatistics(
+                rng.normal(size=size).astype(np.float32), rng.uniform(0.5, 2, size).astype(np.float32)
+            )
+        states.append(state)
+    return network, Population(params, tuple(states), (3,))
+
+
+def images(count: int, shape: tuple[int, ...] = (1, 2, 3)) -> NDArray[np.float32]:
+    return np.random.default_rng(1).normal(size=(1, *shape, count)).astype(np.float32)
+
+
+def draws(network: Network, population: Population, x: Any, noise: SiteNoise, count: int) -> Any:
+    """Logits of so many draws for each image, (P, K, B, draws)."""
+    first, batch = min(noise), x.shape[-1]
+    a = network.clean_activations(BE, *population[:2], x)[first]
+    a = np.ascontiguousarray(np.repeat(a, count, axis=-1))
+    samples = np.arange(a.shape[-1], dtype=np.uint32)
+    conditions = Conditions(noise, population.seeds, samples, 0, training=False)
+    logits = network.forward_from_site(BE, *population[:2], a, conditions, first)
+    return logits.reshape(*logits.shape[:2], batch, count)
+
+
+def found_for(network: Network, population: Population, x: Any, noise: SiteNoise) -> Any:
+    a = network.clean_activations(BE, *population[:2], x)[min(noise)]
+    return linearise(chain_of(network, population, BE), noise, a)
+
+
+def agrees(found: Any, drawn: Any) -> None:
+    """Mean and covariance of logits agree with those of draws: |z| < 6."""
+    count = drawn.shape[-1]
+    deviation = drawn - drawn.mean(axis=-1, keepdims=True)
+    z = (drawn.mean(axis=-1) - found.mean) / (drawn.std(axis=-1) / np.sqrt(count) + 1e-7)
+    products = np.einsum("pkbn,plbn->pklbn", deviation, deviation)
+    z_covariance = products.mean(-1) - found.covariance
+    z_covariance /= products.std(-1) / np.sqrt(count) + 1e-7
+    print(
+        f"n={count} seed=3: |z| of means {np.abs(z).max():.2f}, of covariances {np.abs(z_covariance).max():.2f}"
+    )
+    assert max(np.abs(z).max(), np.abs(z_covariance).max()) < 6
+
+
+# ---- loops against the plain versions -----------------------------------------------------------------------
+
+
+def test_relu_loop_is_the_plain_version() -> None:
+    rng = np.random.default_rng(0)
+    m = rng.normal(size=(2, 50, 7)) * 10.0 ** rng.uniform(-3, 2, (2, 50, 7))
+    v = 10.0 ** rng.uniform(-6, 2, m.shape)
+    m, v = m.astype(np.float32), v.astype(np.float32)
+    mean, variance, gate, rest = (np.empty_like(m) for _ in range(4))
+    lines.relu(m, v, mean, variance, gate, rest)
+    plain, s = relu_moments(m, v), np.sqrt(v)
+    assert np.abs(mean - plain.mean).max() < 1e-5 * np.abs(m).max()
+    assert np.abs((mean - plain.mean) / (s + np.abs(m))).max() < 1e-6
+    assert np.abs((variance - plain.variance) / v).max() < 1e-5
+    assert np.abs(gate - plain.gate).max() < 1e-6
+    assert np.abs((rest - (plain.variance - plain.gate**2 * v)) / v).max() < 1e-5
+
+
+def test_relu_loop_without_variance_is_the_relu() -> None:
+    m = np.array([[[-2.0, 0.0, 3.0]]], np.float32)
+    mean, variance, gate, rest = (np.empty_like(m) for _ in range(4))
+    lines.relu(m, np.zeros_like(m), mean, variance, gate, rest)
+    assert np.abs(mean - [0, 0, 3]).max() < 1e-12 and (variance == 0).all() and (rest == 0).all()
+    assert np.abs(gate[0, 0, [0, 2]] - [0, 1]).max() < 1e-12
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_pool_loop_is_the_larger_of_a_pair(cut: bool) -> None:
+    """Two pixels that can win: the exact moments, by an integral; odd rows and columns get no gate."""
+    m = np.full((1, 1, 3, 3, 4), -1e3, np.float32)
+    v = np.full_like(m, 1e-4)
+    m[0, 0, 0, 0], m[0, 0, 0, 1] = [0.5, -0.5, 0, 2], [0, 0.3, 0, 1]
+    v[0, 0, 0, 0], v[0, 0, 0, 1] = [1, 2, 0.5, 0.3], [0.5, 1, 0.5, 2]
+    shape = (1, 1, 1, 1, 4)
+    mean, variance, rest = (np.empty(shape, np.float32) for _ in range(3))
+    gates = np.empty_like(m)
+    lines.pool(m, v, cut, mean, variance, gates, rest)
+    t = np.linspace(-12, 12, 40_001)[:, None]
+    both = ndtr((t - m[0, 0, 0, 0]) / np.sqrt(v[0, 0, 0, 0])) * ndtr(
+        (t - m[0, 0, 0, 1]) / np.sqrt(v[0, 0, 0, 1])
+    )
+    density, y = np.diff(both, axis=0), (t[1:] + t[:-1]) / 2
+    y = np.maximum(y, 0) if cut else y
+    first = (y * density).sum(axis=0)
+    second = ((y - first) ** 2 * density).sum(axis=0)
+    tolerance = 0.03 if cut else 1e-5  # what is cut is taken for Gaussian
+    assert np.abs(mean.ravel() - first).max() < tolerance
+    assert np.abs(variance.ravel() - second).max() < 2 * tolerance
+    assert (gates[:, :, 2] == 0).all() and (gates[:, :, :, 2] == 0).all()
+    if not cut:
+        assert np.abs(gates[0, 0, 0, 0] + gates[0, 0, 0, 1] - 1).max() < 1e-6
+
+
+# ---- exact cases against draws --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["additive", "multiplicative", "mixed"])
+def test_affine_layers_are_exact(kind: str) -> None:
+    layers = Convolution(3, (2, 2), padding=(1, 0)), BatchNorm(), AveragePooling((2, 2)), Flatten(), Linear(3)
+    network, population = network_of(*layers)
+    noise = {0: noises.of_kind(kind, SIGMA), 2: noises.of_kind(kind, 2 * SIGMA)}
+    agrees(
+        found_for(network, population, images(3), noise), draws(network, population, images(3), noise, 20_000)
+    )
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        noises.additive(SIGMA, mean=0.4, repetitions=3),
+        noises.multiplicative(SIGMA, mean=1.5, repetitions=2, execution="each"),
+        noises.mixed_direct(SIGMA, 0.5, order="add_mul", repetitions=2),
+        noises.additive(5 * SIGMA, normalize_to_input_size=True),
+    ],
+    ids=["additive", "multiplicative", "add_mul", "normalised"],
+)
+def test_one_relu_with_independent_inputs_is_exact(operator: noises.Noise) -> None:
+    """Noise that is not Gaussian, (x + D)·M, has these moments too as long as no ReLU follows."""
+    network, population = network_of(Flatten(), Linear(5), Relu(), Linear(3))
+    site = 2 if operator.order == "add_mul" else 1
+    noise = {site: operator}
+    agrees(
+        found_for(network, population, images(4), noise), draws(network, population, images(4), noise, 20_000)
+    )
+
+
+def test_clean_rows_are_those_of_backward() -> None:
+    """With hardly any noise, rows are the gradients of the logits, through strides, poolings and batch norm."""
+    layers = (
+        Convolution(4, (3, 3), stride=(1, 2), padding=(1, 1)),
+        BatchNorm(),
+        Relu(),
+        MaxPooling((2, 2)),
+        Flatten(),
+    )
+    network, population = network_of(*layers, Linear(3), shape=(2, 5, 9))
+    x = images(4, (2, 5, 9))
+    found = found_for(network, population, x, {0: noises.additive(np.array([1e-5]))})
+    conditions = Conditions({}, population.seeds, np.arange(4, dtype=np.uint32), 0, training=False)
+    _, cache, _ = network.forward(BE, *population[:2], x, conditions)
+    for k in range(3):
+        dlogits = np.zeros((1, 3, 4), np.float32)
+        dlogits[:, k] = 1
+        dx, _ = network.backward(BE, dlogits, cache, need_dx=True)
+        assert np.abs(found.rows[0][:, k] - dx).max() < 1e-4
+
+
+# ---- mixtures and predictions ---------------------------------------------------------------------------------
+
+
+def test_mixture_of_an_affine_map_has_its_moments() -> None:
+    """Means and covariance of the components together give back the covariance of the logits."""
+    network, population = network_of(Flatten(), Linear(4), Linear(3))
+    x, noise = images(2), {0: noises.additive(SIGMA), 1: noises.multiplicative(SIGMA)}
+    found = found_for(network, population, x, noise)
+    points = normal_points(4096, 2, 2, seed=0)
+    mixed = mixture(chain_of(network, population, BE), noise, x, found, points)
+    centre = np.eye(3) - 1 / 3
+    spread = np.einsum("pnkb,pnlb->pklb", *[mixed.means - mixed.means.mean(1, keepdims=True)] * 2) / 4096
+    both = np.einsum("ik,pklb,lj->pijb", centre, spread + mixed.covariance, centre)
+    wanted = np.einsum("ik,pklb,lj->pijb", centre, found.covariance, centre)
+    assert np.abs(mixed.means.mean(1) - found.mean).max() < 0.01
+    assert np.abs(both - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_directions_explain_the_noise() -> None:
+    """With all K − 1 directions nothing of differences of logits is left of what noise brings."""
+    network, population = network_of(Flatten(), Linear(5), Relu(), Linear(3))
+    found = found_for(network, population, images(3), {0: noises.additive(SIGMA)})
+    along = directions(found, 2)
+    rest = found.by_noise - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
+    centre = np.eye(3) - 1 / 3
+    assert np.abs(np.einsum("ik,pklb->pilb", centre, rest)).max() < 1e-4 * np.abs(found.by_noise).max()
+
+
+def test_predicted_accuracies_agree_with_draws() -> None:
+    """Exact behind the last ReLU; elsewhere within the error that the prediction says."""
+    network, population = network_of(Flatten(), Linear(30), Relu(), Linear(30), Relu(), Linear(3))
+    x, sigma = images(100), np.geomspace(0.1, 10, 5)
+    labels = network.clean_activations(BE, *population[:2], x)[-1][0].argmax(axis=0)
+    for site, method in ((4, "exact"), (0, "conditioned")):
+        noise = {site: noises.additive(sigma)}
+        found = predict_images(network, population, x, labels, noise, sigma)
+        p = (draws(network, population, x, noise, 1000).argmax(axis=1) == labels[:, None]).mean(axis=2)
+        error = np.sqrt((p * (1 - p)).sum(axis=1) / 1000) / 100
+        z = (found.accuracy - p.mean(axis=1)) / np.hypot(error, found.error / 2 if method == "exact" else 0)
+        print(f"n=1000·100 seed=3: z {np.round(z, 2)}, error {found.error}")
+        assert found.method == method and found.clean == 1
+        if method == "exact":
+            assert np.abs(z).max() < 6
+        else:
+            assert (np.abs(found.accuracy - p.mean(axis=1)) < 6 * error + found.error + 0.005).all()
+        low, high = found.crossing_range
+        assert np.isnan(found.crossing) or low <= found.crossing <= high or np.isnan(high)
+
+
+def test_predict_takes_a_data_set_and_a_member() -> None:
+    network, population = network_of(Flatten(), Linear(5), Relu(), Linear(3))
+    bytes_ = np.random.default_rng(0).integers(0, 256, (30, 1, 2, 3), dtype=np.uint8)
+    split = Split(bytes_, np.arange(30) % 3)
+    data = Dataset("small", ("a", "b", "c"), split, split, MNIST)
+    both = Population(
+        *(
+            tuple(type(t)(*(np.concatenate([a, -a]) for a in t)) if t else t for t in trees)
+            for trees in population[:2]
+        ),
+        (3, 4),
+    )
+    found = [
+        predict(
+            BE, network, both, data, lambda s: {0: noises.additive(s)}, [0.1, 1], images=20, member=member
+        )
+        for member in (0, 1)
+    ]
+    assert found[0].accuracy.shape == (2,) and (found[0].accuracy != found[1].accuracy).any()
+    with pytest.raises(WnError, match="unknown method 'guess'"):
+        predict(BE, network, population, data, lambda s: {0: noises.additive(s)}, [0.1], method="guess")
+
+
+class _Double(Relu):
+    """A layer of one's own."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "operator", "reason"),
+    [
+        (_Double(), noises.additive(SIGMA), "moments through _Double are not known"),
+        (Relu(), noises.additive(SIGMA, distribution="uniform"), "draws are uniform"),
+        (Relu(), noises.additive(SIGMA, in_inference=False), "no noise is on at inference"),
+        (Relu(), noises.mixed_direct(SIGMA, SIGMA, order="add_mul"), "multiplied"),
+    ],
+)
+def test_where_theory_cannot_go_it_says_why(layer: Any, operator: noises.Noise, reason: str) -> None:
+    network, population = network_of(Flatten(), Linear(5), layer, Linear(3))
+    found = predict_images(network, population, images(4), np.zeros(4, np.int64), {1: operator}, SIGMA)
+    assert reason in found.reason and found.method == "none" and np.isnan(found.accuracy).all()
+
+
+def test_a_window_of_another_size_is_refused() -> None:
+    network, population = network_of(MaxPooling((1, 3)), Flatten(), Linear(3))
+    with pytest.raises(WnError, match="for 2×2 windows only"):
+        chain_of(network, population, BE)
+
+
+def test_crossing_lies_between_levels() -> None:
+    sigma = np.array([1.0, 10, 100])
+    assert crossing_of(sigma, np.array([0.9, 0.7, 0.3]), 0.5) == pytest.approx(10**1.5)
+    assert np.isnan(crossing_of(sigma, np.array([0.9, 0.7, 0.6]), 0.5))
+    assert np.isnan(crossing_of(sigma, np.array([0.4, 0.3, 0.2]), 0.5))
