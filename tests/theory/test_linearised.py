@@ -1,4 +1,4 @@
-"""Linearised moments, mixtures and predictions against closed forms, plain versions and the engine's draws."""
+"""Linearised moments, mixtures and predictions against closed forms, plain versions and draws."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ SIGMA = np.array([0.3, 1.0])
 
 
 def network_of(*layers: Any, shape: tuple[int, ...] = (1, 2, 3)) -> tuple[Network, Population]:
-    """A network of layers, all of them sites but a flatten, with statistics of batch norms away from 0 and 1."""
+    """A network of layers, all of them sites but a flatten; batch norms have statistics of their own."""
     nodes = tuple(
         Node(f"{i}{type(layer).__name__}", layer, not isinstance(layer, Flatten))
         for i, layer in enumerate(layers)
@@ -80,13 +80,11 @@ def agrees(found: Any, drawn: Any) -> None:
     products = np.einsum("pkbn,plbn->pklbn", deviation, deviation)
     z_covariance = products.mean(-1) - found.covariance
     z_covariance /= products.std(-1) / np.sqrt(count) + 1e-7
-    print(
-        f"n={count} seed=3: |z| of means {np.abs(z).max():.2f}, of covariances {np.abs(z_covariance).max():.2f}"
-    )
+    print(f"n={count} seed=3: |z| {np.abs(z).max():.2f}, of covariances {np.abs(z_covariance).max():.2f}")
     assert max(np.abs(z).max(), np.abs(z_covariance).max()) < 6
 
 
-# ---- loops against the plain versions -----------------------------------------------------------------------
+# ---- loops against the plain versions -----------------------------------------------------------------
 
 
 def test_relu_loop_is_the_plain_version() -> None:
@@ -108,7 +106,9 @@ def test_relu_loop_without_variance_is_the_relu() -> None:
     m = np.array([[[-2.0, 0.0, 3.0]]], np.float32)
     mean, variance, gate, rest = (np.empty_like(m) for _ in range(4))
     lines.relu(m, np.zeros_like(m), mean, variance, gate, rest)
-    assert np.abs(mean - [0, 0, 3]).max() < 1e-12 and (variance == 0).all() and (rest == 0).all()
+    assert np.abs(mean - [0, 0, 3]).max() < 1e-12
+    assert (variance == 0).all()
+    assert (rest == 0).all()
     assert np.abs(gate[0, 0, [0, 2]] - [0, 1]).max() < 1e-12
 
 
@@ -134,12 +134,13 @@ def test_pool_loop_is_the_larger_of_a_pair(cut: bool) -> None:
     tolerance = 0.03 if cut else 1e-5  # what is cut is taken for Gaussian
     assert np.abs(mean.ravel() - first).max() < tolerance
     assert np.abs(variance.ravel() - second).max() < 2 * tolerance
-    assert (gates[:, :, 2] == 0).all() and (gates[:, :, :, 2] == 0).all()
+    assert (gates[:, :, 2] == 0).all()
+    assert (gates[:, :, :, 2] == 0).all()
     if not cut:
         assert np.abs(gates[0, 0, 0, 0] + gates[0, 0, 0, 1] - 1).max() < 1e-6
 
 
-# ---- exact cases against draws --------------------------------------------------------------------------------
+# ---- exact cases against draws ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative", "mixed"])
@@ -173,7 +174,7 @@ def test_one_relu_with_independent_inputs_is_exact(operator: noises.Noise) -> No
 
 
 def test_clean_rows_are_those_of_backward() -> None:
-    """With hardly any noise, rows are the gradients of the logits, through strides, poolings and batch norm."""
+    """With hardly any noise, rows are the gradients of the logits."""
     layers = (
         Convolution(4, (3, 3), stride=(1, 2), padding=(1, 1)),
         BatchNorm(),
@@ -193,7 +194,7 @@ def test_clean_rows_are_those_of_backward() -> None:
         assert np.abs(found.rows[0][:, k] - dx).max() < 1e-4
 
 
-# ---- mixtures and predictions ---------------------------------------------------------------------------------
+# ---- mixtures and predictions -------------------------------------------------------------------------
 
 
 def test_mixture_of_an_affine_map_has_its_moments() -> None:
@@ -233,7 +234,8 @@ def test_predicted_accuracies_agree_with_draws() -> None:
         error = np.sqrt((p * (1 - p)).sum(axis=1) / 1000) / 100
         z = (found.accuracy - p.mean(axis=1)) / np.hypot(error, found.error / 2 if method == "exact" else 0)
         print(f"n=1000·100 seed=3: z {np.round(z, 2)}, error {found.error}")
-        assert found.method == method and found.clean == 1
+        assert found.method == method
+        assert found.clean == 1
         if method == "exact":
             assert np.abs(z).max() < 6
         else:
@@ -260,7 +262,8 @@ def test_predict_takes_a_data_set_and_a_member() -> None:
         )
         for member in (0, 1)
     ]
-    assert found[0].accuracy.shape == (2,) and (found[0].accuracy != found[1].accuracy).any()
+    assert found[0].accuracy.shape == (2,)
+    assert (found[0].accuracy != found[1].accuracy).any()
     with pytest.raises(WnError, match="unknown method 'guess'"):
         predict(BE, network, population, data, lambda s: {0: noises.additive(s)}, [0.1], method="guess")
 
@@ -281,7 +284,9 @@ class _Double(Relu):
 def test_where_theory_cannot_go_it_says_why(layer: Any, operator: noises.Noise, reason: str) -> None:
     network, population = network_of(Flatten(), Linear(5), layer, Linear(3))
     found = predict_images(network, population, images(4), np.zeros(4, np.int64), {1: operator}, SIGMA)
-    assert reason in found.reason and found.method == "none" and np.isnan(found.accuracy).all()
+    assert reason in found.reason
+    assert found.method == "none"
+    assert np.isnan(found.accuracy).all()
 
 
 def test_a_window_of_another_size_is_refused() -> None:

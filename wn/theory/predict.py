@@ -1,8 +1,8 @@
 """The curve of accuracy over σ without drawing any noise, with an estimate of its error.
 
-With nothing but affine layers behind it is exact. Elsewhere statistical linearisation gives the moments of the
-logits (`linearised`), and conditioning along the leading directions of the noise most of what is not Gaussian in them
-(`conditioned`). Derived, and measured against the engine's own draws, in docs/theory/linearisation.md.
+With nothing but affine layers behind it is exact. Elsewhere statistical linearisation gives the moments of
+the logits (`linearised`), and conditioning along the directions of the noise most of what is not Gaussian in
+them (`conditioned`). Derived, and measured against the engine's own draws, in docs/theory/linearisation.md.
 """
 
 import math
