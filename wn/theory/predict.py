@@ -29,7 +29,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 IMAGES = 1000  # that a prediction is over by default
-AT_ONCE = 48  # images in memory together; not a power of 2, whose strides share places in caches
+AT_ONCE = 48  # images in memory together
 POINTS = 8  # of the mixture, in all K − 1 directions
 LEAST_ERROR = 0.005  # where it is not exact
 METHODS = ("default", "plain", "conditioned")
