@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.checks.theory_networks import Case, Sampled, prepared, sampled
 from wn.engine import noise as noises
-from wn.theory.predict import Prediction, crossing_of, predict_images
+from wn.theory.curves.predict import Prediction, crossing_of, predict_images
 
 NETWORKS = [
     f"{data}-{model}{bn}"

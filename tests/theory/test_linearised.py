@@ -22,11 +22,11 @@ from wn.engine.layers.relu import Relu
 from wn.engine.network import Conditions, Network, Node
 from wn.engine.noise import SiteNoise
 from wn.engine.training import Population
-from wn.theory.chain import chain_of
-from wn.theory.conditioned import directions, mixture, normal_points
+from wn.theory.curves.chain import chain_of
+from wn.theory.curves.conditioned import directions, mixture, normal_points
+from wn.theory.curves.linearised import linearise
+from wn.theory.curves.predict import crossing_of, predict, predict_images
 from wn.theory.kernels import lines
-from wn.theory.linearised import linearise
-from wn.theory.predict import crossing_of, predict, predict_images
 from wn.theory.rectified import relu_moments
 
 BE = backends.get("numba")

@@ -21,9 +21,9 @@ from wn.engine.network import Network
 from wn.engine.noise import SiteNoise
 from wn.engine.training import Population, check_data, check_noise, check_population
 from wn.theory.argmax import gaussian_argmax
-from wn.theory.chain import Chain, chain_of
-from wn.theory.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
-from wn.theory.linearised import Linearised, linearise
+from wn.theory.curves.chain import Chain, chain_of
+from wn.theory.curves.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
+from wn.theory.curves.linearised import Linearised, linearise
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

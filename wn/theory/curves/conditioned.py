@@ -14,9 +14,8 @@ from scipy.special import ndtri
 
 from wn.engine.noise import Noise
 from wn.theory.argmax import lattice
-from wn.theory.chain import Chain
-from wn.theory.kernels import lines
-from wn.theory.linearised import (
+from wn.theory.curves.chain import Chain
+from wn.theory.curves.linearised import (
     Coefficients,
     Linearised,
     Moments,
@@ -28,6 +27,7 @@ from wn.theory.linearised import (
     flat,
     injected,
 )
+from wn.theory.kernels import lines
 
 Array = NDArray[Any]
 

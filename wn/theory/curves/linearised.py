@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.engine.noise import Noise
-from wn.theory.chain import Affine, Chain, Step
+from wn.theory.curves.chain import Affine, Chain, Step
 from wn.theory.kernels import lines
 
 Array = NDArray[Any]

@@ -1,0 +1,1 @@
+"""Predicted curves: accuracy over σ by moments of the logits, without draws."""
