@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
-from wn.walking.gains.gained import Gained
 from wn.walking.evaluation.predicting import PredictedWalk
+from wn.walking.gains.gained import Gained
 from wn.walking.results import WalkResult
 
 def walk(

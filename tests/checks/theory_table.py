@@ -5,7 +5,7 @@
         [--out FILE]
 
 Trains the networks (names as of `theory_networks.Trained`: data set, model, bn, noise of the training, seed),
-which stay in the cache, as the sampled curves do; predicts each site's curve with every method, and writes one
+which stay in the cache, as the sampled curves do. Predicts each site's curve with every method, and writes a
 line for each network, kind, site and method: the largest error of accuracy over 17 σ in points, the error of
 the crossing in percent, standard errors of both by sampling, what the prediction says of its own error, and
 seconds of a processor. At the end it says how many sites meet the aims. Other lines of the file stay.
@@ -58,7 +58,7 @@ def _percent(share: float) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """How many sites of the default method meet the aims beyond two standard errors; noise at all is left out."""
+    """How many single sites of the default method meet the aims beyond two standard errors."""
     chosen = [r for r in rows if r["method"] == "default" and r["site"] != "global"]
     found = []
     for points, percent in ((1, 3), (3, 8)):

@@ -1,1 +1,1 @@
-"""Curves of accuracy under noise anywhere in a network, without drawing any."""
+"""Predicted curves: accuracy over σ by moments of the logits, without draws."""

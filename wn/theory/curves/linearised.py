@@ -1,9 +1,9 @@
 """Statistical linearisation: moments of the logits under noise at any sites of a network.
 
 Forward, every element has a mean and a variance, and is taken for independent of the others. Each
-nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose rest
-e is fresh and independent, of the variance that is missing. Backward, K rows G = ∂ℓ/∂(place) through the mean
-gates give the covariance of the logits,
+nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose
+rest e is fresh and independent, of the variance that is missing. Backward, K rows G = ∂ℓ/∂(place) through
+the mean gates give the covariance of the logits,
 
     Cov ℓ = Σ over places of fresh variance v:  G diag(v) Gᵀ.
 

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 IMAGES = 1000  # that a prediction is over by default
-AT_ONCE = 48  # images in memory together; not a power of 2, whose strides share places in caches
+AT_ONCE = 48  # images in memory together
 POINTS = 8  # of the mixture, in all K − 1 directions
 LEAST_ERROR = 0.005  # where it is not exact
 METHODS = ("default", "plain", "conditioned")
@@ -86,7 +86,8 @@ def predict(
 
     noise: the operators by site for given σ (S,), as `wn.walking.measurement.Levels` takes them. images: the
     first so many test images class by class, as `Dataset.limited` takes them; None for all. member: of the
-    population, whose arrays are those of `be`. method: "default"; "plain" leaves conditioning out.
+    population, whose arrays are those of `be`. method: "default"; "plain" leaves conditioning out,
+    and does not know its error: NaN.
     Where theory can't go – a layer whose moments are not known, draws that are not normal – the prediction
     says why. Raises WnError for sites, values, methods and data that do not fit.
     """
@@ -140,7 +141,7 @@ def predict_images(
             total = total.add(_part(chain, noise, clean[min(noise)], labels[some], len(sigma), used, start))
     count = len(labels)
     spread = (2 * np.sqrt(total.squares) + np.abs(total.accuracy - total.plain)) / count
-    spread = spread if exact else spread + LEAST_ERROR
+    spread = spread if exact else spread + (LEAST_ERROR if used == "conditioned" else np.nan)
     seconds = time.process_time() - started
     return Prediction(
         sigma, total.accuracy / count, spread, right / count, network.classes, used, "", seconds

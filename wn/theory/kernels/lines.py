@@ -84,7 +84,7 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
 def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
     """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
 
-    Exact (Clark 1961), so written that no digits cancel; d = m₁ − m₂, θ² = v₁ + v₂, a = d/θ, p = Φ(a) = 1 − q:
+    Exact (Clark 1961), so that no digits cancel; d = m₁ − m₂, θ² = v₁ + v₂, a = d/θ, p = Φ(a) = 1 − q:
     E = max(m₁, m₂) + θ[φ − |a|Φ(−|a|)];  Var = v₁p + v₂q + d²pq + dθφ(q − p) − θ²φ².
     """
     d = m1 - m2

@@ -123,10 +123,6 @@ def _figure(found: PredictedWalk) -> Figure:
     panels = {}
     for row in found.crossings:
         site = int(row["site"])
-        expected = (
-            line_at(found.curves, INFERENCE, site),
-            float(row["clean_accuracy"]),
-            str(row["not_predicted"]),
-        )
+        line, clean = line_at(found.curves, INFERENCE, site), float(row["clean_accuracy"])
         panels[label(site, str(row["site_name"]))] = Expected(line, clean, str(row["not_predicted"]))
     return predicted_curves(panels, found.run["chance"])
