@@ -142,3 +142,18 @@ def test_a_curve_that_never_falls_or_is_below_already_has_no_crossing():
     assert found.sigma == pytest.approx(10)
     assert found.low < 10 < found.high
     assert found.method == "exact"
+
+
+def test_a_sigma_out_of_range_has_no_number_and_the_others_do():
+    """Variances are σ², which float32 holds up to 1e19: NaN beyond, not a crash or a wrong number."""
+    found = wn.predict(**TINY | {"sigma": "1,1e25,2,1e38", "where": "0,relu3"} | {"phase": None})
+    there = np.isfinite(found.curves["accuracy"])
+    np.testing.assert_array_equal(there, np.tile([True, False, True, False], 2))
+
+
+def test_pictures_of_places_without_a_prediction_say_why(tmp_path):
+    found = wn.predict(**TINY | {"phase": None, "distribution": "laplace", "where": "0"})
+    assert found.crossings["not_predicted"].tolist() == [
+        "draws are laplace: predictions are for normal draws"
+    ]
+    assert len(found.save(tmp_path)) == 4

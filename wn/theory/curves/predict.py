@@ -89,7 +89,8 @@ def predict(
     population, whose arrays are those of `be`. method: "default"; "plain" leaves conditioning out,
     and does not know its error: NaN.
     Where theory can't go – a layer whose moments are not known, draws that are not normal – the prediction
-    says why. Raises WnError for sites, values, methods and data that do not fit.
+    says why; σ whose moments leave the range of float32 are NaN among others. Raises WnError for sites,
+    values, methods and data that do not fit.
     """
     if method not in METHODS:
         raise WnError(f"unknown method {method!r}: allowed are {', '.join(METHODS)}")
@@ -100,14 +101,44 @@ def predict(
     check_population(be, network, population)
     if not 0 <= member < len(population.seeds):
         raise WnError(f"member is {member}: the population has {len(population.seeds)}")
-    at_sites = noise(levels)
-    check_noise(network, at_sites, len(levels))
+    check_noise(network, noise(levels), len(levels))
     part = dataset if images is None else dataset.limited(test_samples=min(images, len(dataset.test)))
     params, states = (_on_host(be, trees, member) for trees in population[:2])
     own = Population(params, states, (population.seeds[member],))
     host = backends.get("numba")
     x = batch(host, part.test.on(host), np.arange(len(part.test)), part.recipe.preprocessing, np.float32)
-    return predict_images(network, own, np.asarray(x), part.test.labels, at_sites, levels, method=method)
+    given = np.asarray(x), part.test.labels
+
+    def some(which: Floats) -> Prediction:
+        try:
+            return predict_images(network, own, *given, noise(which), which, method=method)
+        except OutOfReach:
+            if len(which) == 1:
+                return _nothing(network, which, "variances leave the range of float32 at this σ")
+            return _joined(some(which[: len(which) // 2]), some(which[len(which) // 2 :]))
+
+    return some(levels)
+
+
+class OutOfReach(Exception):
+    """Moments left the range of float32."""
+
+
+def _nothing(network: Network, sigma: Floats, reason: str) -> Prediction:
+    """No prediction, for a reason."""
+    nothing = np.full(len(sigma), np.nan)
+    return Prediction(sigma, nothing, nothing, np.nan, network.classes, "none", reason, 0.0)
+
+
+def _joined(one: Prediction, other: Prediction) -> Prediction:
+    """The predictions of two parts of the σ; those that are there say clean accuracy and method."""
+    there = one if one.method != "none" else other
+    return there._replace(
+        sigma=np.concatenate([one.sigma, other.sigma]),
+        accuracy=np.concatenate([one.accuracy, other.accuracy]),
+        error=np.concatenate([one.error, other.error]),
+        seconds=one.seconds + other.seconds,
+    )
 
 
 def predict_images(
@@ -120,19 +151,21 @@ def predict_images(
     *,
     method: str = "default",
 ) -> Prediction:
-    """The same for one network (P = 1, arrays of NumPy) and images x (1, C, H, W, B) with labels (B,)."""
+    """The same for one network (P = 1, arrays of NumPy) and images x (1, C, H, W, B) with labels (B,).
+
+    Raises `OutOfReach` where moments leave the range of float32.
+    """
     started, be = time.process_time(), backends.get("numba")
     noise = {site: operator for site, operator in at_sites.items() if operator.active(training=False)}
-    nothing = np.full(len(sigma), np.nan)
     try:
         check_noise_known(noise)
         chain = chain_of(network, population, be)
     except WnError as error:
-        return Prediction(sigma, nothing, nothing, np.nan, network.classes, "none", str(error), 0.0)
+        return _nothing(network, sigma, str(error))
     total, right = Sums.of(len(sigma)), 0
     exact = all(step.kind == "affine" for step in chain.behind(min(noise), frozenset(noise)))
     used = "exact" if exact else "plain" if method == "plain" else "conditioned"
-    with be.working(1):
+    with be.working(1), np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(labels), AT_ONCE):
             some = slice(start, start + AT_ONCE)
             given = np.ascontiguousarray(x[..., some])
@@ -181,11 +214,15 @@ def _part(
 ) -> Sums:
     """The sums of some images, from their clean activations at the first noisy site."""
     found = linearise(chain, noise, x)
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.covariance).all()):
+        raise OutOfReach
     plain, error = _probabilities(found, labels, levels, seed)
     if used != "conditioned":
         return Sums(plain.sum(1), plain.sum(1), (error**2).sum(1))
     points = normal_points(POINTS, min(chain.classes - 1, MOST_DIRECTIONS), len(labels), SEED + seed)
     mixed = mixture(chain, noise, x, found, points)
+    if not (np.isfinite(mixed.means).all() and np.isfinite(mixed.covariance).all()):
+        raise OutOfReach
     p = _of_mixture(mixed, labels, levels, seed)  # (S, N, B)
     halves = p.reshape(levels, 2, -1, len(labels)).mean(axis=2)
     squares = ((halves[:, 0] - halves[:, 1]) / 2) ** 2

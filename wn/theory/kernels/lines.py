@@ -18,6 +18,8 @@ ROOT_2PI: Any = np.float32(1 / math.sqrt(2 * math.pi))
 FAR: Any = np.float32(9)  # standard deviations beyond which nothing is left in float32
 SMALLEST: Any = np.float32(1e-30)  # a variance below which it is 0
 POWERS: Any = np.exp2(-np.arange(64, dtype=np.float32))  # 2⁻ⁿ
+FIRST: Any = np.int32(0)
+LAST: Any = np.int32(63)
 LOG2E: Any = np.float32(math.log2(math.e))
 LN2: Any = np.float32(math.log(2))
 ONE: Any = np.float32(1)
@@ -36,7 +38,7 @@ EXP: Any = tuple(map(np.float32, (1, 1, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720))
 def density(x: Any) -> Any:
     """φ(x) for |x| ≤ FAR, by e^y = 2ⁿ·e^r: the compiler can take several at once, which it can't with exp."""
     y = -HALF * x * x
-    n = np.int32(HALF - y * LOG2E)
+    n = min(max(np.int32(HALF - y * LOG2E), FIRST), LAST)  # of NaN, too, a place in the table
     r = y + np.float32(n) * LN2
     series = EXP[6]
     series = EXP[5] + r * series

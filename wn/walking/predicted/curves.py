@@ -63,12 +63,13 @@ def crossing(sigma: Floats, curves: Sequence[PredictedCurve], half: float) -> Cr
     """
     method = ", ".join(dict.fromkeys(name for one in curves for name in one.methods))
     reason = next((one.reason for one in curves if one.reason), "")
-    accuracy = np.mean([one.accuracy for one in curves], axis=0)
-    error = np.mean([one.error for one in curves], axis=0)
-    if not reason and not np.isfinite(accuracy).all():
-        reason = "numbers left the range of their type"
-    if reason:
-        return Crossing(np.nan, np.nan, np.nan, method, reason)
+    nothing = np.full((1, len(sigma)), np.nan)  # where no network could be trained
+    accuracy = np.mean([one.accuracy for one in curves] or nothing, axis=0)
+    error = np.mean([one.error for one in curves] or nothing, axis=0)
+    there = np.isfinite(accuracy)
+    if not there.any():
+        return Crossing(np.nan, np.nan, np.nan, method, reason or "no network was trained")
+    sigma, accuracy, error = sigma[there], accuracy[there], error[there]
     at = crossing_of(sigma, accuracy, half)
     if np.isnan(at):
         side = "already below" if accuracy[0] <= half else "never falls"
