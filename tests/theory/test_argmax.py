@@ -14,9 +14,10 @@ from scipy.stats import multivariate_normal
 from reference.orthant import orthant_probability
 from wn.basics.errors import WnError
 from wn.testing.tolerances import Z_LIMIT
+from wn.theory import argmax
 from wn.theory.accuracy import argmax_probability
 from wn.theory.argmax import ArgmaxProbability, gaussian_argmax, lattice
-from wn.theory.orthant import LEAST, MOST, argmax_probabilities, normal_quantile
+from wn.theory.kernels.orthant_loops import LEAST, MOST, argmax_probabilities, normal_quantile
 
 Floats = NDArray[np.float64]
 FINE = {"points": 1024, "shifts": 16}
@@ -285,3 +286,9 @@ def test_bad_input_is_refused() -> None:
         gaussian_argmax(m, c, y, points=0)
     with pytest.raises(WnError, match="shifts is 1"):
         gaussian_argmax(m, c, y, shifts=1)
+
+
+def test_without_numba_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(argmax, "compiled", lambda name: None)
+    with pytest.raises(WnError, match="compiled by Numba, which can't be used here"):
+        gaussian_argmax(np.zeros((2, 1)), np.zeros((2, 2, 1)), np.zeros(1, int))

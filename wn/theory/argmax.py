@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wn.basics.errors import WnError
 from wn.basics.numbers import checked_whole
+from wn.theory.kernels import compiled
 
 Floats = NDArray[np.float64]
 
@@ -58,18 +59,19 @@ def gaussian_argmax(
     each of `shifts` ≥ 2 shifts of an image, from whose differences the error follows; a generator as `seed`
     goes on where it is. Exact, error 0, where at most one rival is within 8.3 standard deviations, so for
     K = 2. Ties, which have probability 0 unless the difference is exact, count ½ per rival.
-    Raises WnError on shapes or values that do not fit. Genz 1992, *J. Comput. Graph. Stat.* 1, 141–149;
-    derived in docs/theory/tails.md.
+    Raises WnError on shapes or values that do not fit, and where Numba can't be used.
+    Genz, J. Comput. Graph. Stat. 1 (1992) 141–149; derived in docs/theory/tails.md.
     """
     m, c, y = _checked(mean, covariance, labels)
     points = checked_whole("points", points, at_least=1)
     shifts = checked_whole("shifts", shifts, at_least=2)
-    from wn.theory.orthant import argmax_probabilities  # takes a second: Numba
-
+    loops = compiled("orthant_loops")
+    if loops is None:
+        raise WnError("correlated logits are integrated in loops compiled by Numba, which can't be used here")
     dimensions = max(m.shape[0] - 2, 1)
     shift = np.random.default_rng(seed).random((m.shape[1], shifts, dimensions))
     found = np.empty((m.shape[1], shifts))
-    argmax_probabilities(m, c, y, lattice(points, dimensions), shift, found)
+    loops.argmax_probabilities(m, c, y, lattice(points, dimensions), shift, found)
     if np.isnan(found).any():
         image = int(np.flatnonzero(np.isnan(found).any(axis=1))[0])
         raise WnError(f"covariance of image {image} has a negative eigenvalue: it must have none")

@@ -1,4 +1,4 @@
-"""Compiled loops of the heaviest sums: their callers have the same in plain NumPy, for where Numba is not."""
+"""Compiled loops of the heaviest sums: most callers have the same in plain NumPy, for where Numba is not."""
 
 import logging
 from functools import cache
