@@ -103,6 +103,7 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
     wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name not in of_records}
     if kind is WalkSettings:
         wanted |= {"evaluation_batch": None, "network": None}  # not given: the default of the settings
+        wanted |= {"predict": False, "predict_images": 1000}  # at which records say nothing of them
     wanted |= {"distribution": "normal"}  # of which records say nothing
     assert flags == wanted
 

@@ -81,7 +81,8 @@ def test_a_record_holds_what_a_repetition_needs(walked: results.WalkResult) -> N
     ):  # a table that has lost its record still says of which run
         assert set(table["seed"].tolist()) == {SMALL["seed"]}
         assert set(table["backend"].tolist()) == {run["backend"]}
-    quiet = {"distribution", "network", "network_sha256"}  # at their defaults
+    # at their defaults
+    quiet = {"distribution", "network", "network_sha256", "predict", "predict_images"}
     assert set(run["asked"]) == set(WalkSettings.__struct_fields__) - quiet
     assert run["settings"]["batch_size"] == 128
     assert run["settings"]["learning_rate"] == 1e-3
