@@ -109,9 +109,10 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
 
 
 def examples() -> list[str]:
-    pages = [inspect.getdoc(command) or "" for command in (cli.walk, cli.train, cli.evaluate)] + [README]
+    commands = (cli.walk, cli.train, cli.evaluate, cli.predict)
+    pages = [inspect.getdoc(command) or "" for command in commands] + [README]
     lines = [line.strip() for page in pages for line in page.splitlines()]
-    return sorted({line for line in lines if re.match(r"wn (walk|train|evaluate) [-n]", line)})
+    return sorted({line for line in lines if re.match(r"wn (walk|train|evaluate|predict) [-n]", line)})
 
 
 @pytest.mark.parametrize("line", examples())
@@ -125,9 +126,10 @@ def test_examples_of_help_and_readme_are_accepted(
         raise AcceptedError
 
     monkeypatch.chdir(tmp_path)
-    if named := re.search(r"^wn (?:walk --network|evaluate) (\S+)", line):
+    if named := re.search(r"^wn (?:walk --network|predict --network|evaluate) (\S+)", line):
         made(tmp_path, {"data": {"name": "fashion-mini"}}, "mlp-64").rename(named[1])
     monkeypatch.setattr("wn.walking.walk.Walk.jobs", accept)
+    monkeypatch.setattr("wn.walking.walk.Walk.predict_at_inference", accept)
     monkeypatch.setattr("wn.engine.training.train", accept)
     mini = line.replace("-d mnist", "").replace("--dataset mnist", "")  # which is not here for sure
     with pytest.raises(AcceptedError):

@@ -113,7 +113,7 @@ def test_files_are_written_whole_and_not_over_those_of_another_run(trained: Gain
     trained.save(tmp_path / "out")
     assert [path.read_bytes() for path in paths] == before
     other = wn.gains(**TINY | {"test_limit": 100})
-    with pytest.raises(WnError, match="has gains.csv of another run"):
+    with pytest.raises(WnError, match="of another run"):
         other.save(tmp_path / "out")
     assert [path.read_bytes() for path in paths] == before
     other.save(tmp_path / "out", overwrite=True)
