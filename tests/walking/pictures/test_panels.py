@@ -166,3 +166,12 @@ def test_intervals_without_ends_run_off_the_axis() -> None:
     bottom, top = axes.get_ylim()
     ((_, low), (_, high)) = axes.collections[0].get_segments()[0]
     assert 0 < low < bottom < top < high < math.inf
+
+
+def test_a_mean_that_rounding_puts_outside_of_its_range_is_drawn():
+    """The mean of three times 0.1 is 0.10000000000000002, above the largest of them."""
+    values = np.full((3, 2), 0.1)
+    mean = np.array([0.1, np.nextafter(0.1, 1)])
+    line = Line(np.array([0.0, 1.0]), mean, values.min(axis=0), values.max(axis=0))
+    by_category({"panel": {"series": line}}, ["a", "b"], "accuracy")
+    by_category({"panel": {"series": line._replace(y=np.nextafter(mean, 0))}}, ["a", "b"], "accuracy")

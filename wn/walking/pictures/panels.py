@@ -145,7 +145,7 @@ def predicted_curves(curves: Mapping[str, Expected], chance: float) -> Figure:
 def _draw_fitted(axes: Axes, fitted: Fitted, look: dict[str, Any]) -> None:
     x, y, low, high = fitted.measured
     points = look | {"linestyle": "none"}
-    bars = None if low is None or high is None else np.array([y - low, high - y])
+    bars = None if low is None or high is None else _lengths(y, low, high)
     axes.errorbar(x, y, bars, elinewidth=0.8, zorder=3, **points)
     positive = x[x > 0]
     if not np.isfinite(fitted.location) or not positive.size:
@@ -255,7 +255,12 @@ def _bars(line: Line, log_y: bool) -> Floats | None:
     low, high = line.low, line.high
     if log_y:
         low, high = np.maximum(low, line.y / BEYOND), np.minimum(high, line.y * BEYOND)
-    return np.array([line.y - low, high - line.y])
+    return _lengths(line.y, low, high)
+
+
+def _lengths(y: Floats, low: Floats, high: Floats) -> Floats:
+    """The lengths of bars (2, N) from y; not below 0: the mean of equal values is beside them by rounding."""
+    return np.maximum([y - low, high - y], 0)
 
 
 def heat_maps(
