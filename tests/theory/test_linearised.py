@@ -57,7 +57,7 @@ def images(count: int, shape: tuple[int, ...] = (1, 2, 3)) -> NDArray[np.float32
 
 
 def draws(network: Network, population: Population, x: Any, noise: SiteNoise, count: int) -> Any:
-    """Logits of so many draws for each image, (P, K, B, draws)."""
+    """Logits under noise: (P, K, B, draws), `draws` for each image."""
     first, batch = min(noise), x.shape[-1]
     a = network.clean_activations(BE, *population[:2], x)[first]
     a = np.ascontiguousarray(np.repeat(a, count, axis=-1))

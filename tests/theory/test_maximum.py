@@ -1,6 +1,7 @@
 """The largest of Gaussian variables: against closed forms, one another, and draws."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from wn.basics.errors import WnError
 from wn.theory import maximum
 from wn.theory.maximum import (
+    Largest,
     maximum_clark,
     maximum_independent,
     pair_maximum,
@@ -17,6 +19,7 @@ from wn.theory.maximum import (
 )
 from wn.theory.rectified import relu_moments
 
+Independent = Callable[..., Largest]
 INDEPENDENT = pytest.mark.parametrize("independent", [maximum_independent, plain_maximum_independent])
 numbers = st.floats(-4, 4)
 deviations = st.floats(0.05, 5)
@@ -76,10 +79,10 @@ def test_equal_and_constant_variables() -> None:
 
 
 @INDEPENDENT
-def test_two_independent_variables_are_a_pair(independent: object) -> None:
+def test_two_independent_variables_are_a_pair(independent: Independent) -> None:
     rng = np.random.default_rng(1)
     m, v = rng.normal(size=(2, 50)) * 2, rng.choice([0.0, 1e-4, 0.3, 5.0], size=(2, 50))
-    found, pair = independent(m, v), pair_maximum(m[0], v[0], m[1], v[1])  # type: ignore[operator]
+    found, pair = independent(m, v), pair_maximum(m[0], v[0], m[1], v[1])
     np.testing.assert_allclose(found.mean, pair.mean, atol=1e-6)
     np.testing.assert_allclose(found.variance, pair.variance, atol=1e-5)
     np.testing.assert_allclose(found.gates[0], pair.gate, atol=1e-6)
@@ -87,9 +90,9 @@ def test_two_independent_variables_are_a_pair(independent: object) -> None:
 
 
 @INDEPENDENT
-def test_one_variable_and_a_floor_are_a_relu(independent: object) -> None:
+def test_one_variable_and_a_floor_are_a_relu(independent: Independent) -> None:
     m, s = np.meshgrid(np.linspace(-6, 6, 13), [0.0, 0.01, 1.0, 30.0])
-    found, relu = independent(m[None] + 1, s[None] ** 2, 1.0), relu_moments(m, s**2)  # type: ignore[operator]
+    found, relu = independent(m[None] + 1, s[None] ** 2, 1.0), relu_moments(m, s**2)
     np.testing.assert_allclose(found.mean, 1 + relu.mean, atol=1e-6)
     np.testing.assert_allclose(found.variance, relu.variance, atol=1e-4, rtol=1e-6)
     np.testing.assert_allclose(found.gates[0], relu.gate, atol=1e-6)
@@ -97,13 +100,13 @@ def test_one_variable_and_a_floor_are_a_relu(independent: object) -> None:
 
 @INDEPENDENT
 @pytest.mark.parametrize("low", [None, 0.0])
-def test_windows_of_four_against_draws(independent: object, low: float | None) -> None:
+def test_windows_of_four_against_draws(independent: Independent, low: float | None) -> None:
     n, seed = 200_000, 9
     rng = np.random.default_rng(seed)
     m, s = rng.normal(size=(4, 3)), np.array([[1.0], [0.2], [2.0], [1.0]]) * np.array([1.0, 0.1, 3.0])
     x = m[:, :, None] + s[:, :, None] * rng.standard_normal((4, 3, n))
     y = x.max(axis=0) if low is None else np.maximum(x.max(axis=0), low)
-    found = independent(m, s**2, low)  # type: ignore[operator]
+    found = independent(m, s**2, low)
     wins = (x == y).mean(axis=2)
     z_gates = (wins - found.gates) / np.sqrt(np.maximum(wins * (1 - wins), 1 / n) / n)
     centred = y - found.mean[:, None]

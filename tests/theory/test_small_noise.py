@@ -193,7 +193,7 @@ def test_the_rise_is_that_of_sampled_losses(network: Network, site: int, kind: s
     population, x, labels = problem(network, images=300, seed=1)
     operator = noises.of_kind(kind, sigma)
     mean, error = sampled(network, population, x, labels, site, operator, draws)
-    expected = small_noise(network, population, x, labels, site, kind).rise(sigma).mean(axis=1)  # type: ignore
+    expected = small_noise(network, population, x, labels, site, kind).rise(sigma).mean(axis=1)  # type: ignore  # kind: a str
     # besides the draws: what is of third order, over one image in σ of them
     z = (mean - expected) / np.hypot(error, 0.01 * np.abs(expected))
     print(f"rise/σ² {expected / sigma**2}, z = {z}, n = {draws} pairs × 300 images, seeds 0, 1")
@@ -263,7 +263,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ((models.build("mlp-8", (1, 2, 3), 3), population, x, labels, 0), "population has"),
     ]:
         with pytest.raises(WnError, match=message):
-            small_noise(*arguments)  # type: ignore[arg-type]
+            small_noise(*arguments)  # type: ignore[arg-type]  # wrong ones on purpose
     with pytest.raises(WnError, match="must not be negative"):
         small_noise(DENSE, population, x, labels, 0).rise(-1.0)
 

@@ -272,5 +272,5 @@ def test_a_layer_of_ones_own_is_not_taken_for_affine() -> None:
 def test_add_mul_with_one_random_part_is_that_of_theory(sigma_of: str) -> None:
     network, population = trained("mlp-32", "none")
     values = {"sigma_mul": 0.0, "sigma_add": 0.0, "mean_add": 0.4, "mean_mul": 0.8, sigma_of: 2.0}
-    operator = Noise("mixed", order="add_mul", **values)  # type: ignore[arg-type]
+    operator = Noise("mixed", order="add_mul", **values)  # type: ignore[arg-type]  # names by case
     assert agrees(NUMBA, network, population, 6, operator, 100) < Z_LIMIT

@@ -267,13 +267,8 @@ def gains(
         with console.progress(messages, "training") as progress:
             found = gained.gains(asked, progress)
         gains_console.print_gains(output, found)
-
-        def save(folder: Path) -> list[Path]:
-            return found.save(folder, overwrite=overwrite)
-
-        files, wrong = outputs.write_or_rescue(out, save)
-        say(output, f"Wrote {', '.join(path.name for path in files)} to {files[0].parent}/")
-    raise typer.Exit(_complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0)
+        code = _save_folder(found, out, overwrite)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -315,13 +310,20 @@ def predict(
         with console.progress(messages, "training") as progress:
             found = predicting.predict(asked, progress)
         midpoints_console.print_predictions(output, found)
+        code = _save_folder(found, out, overwrite)
+    raise typer.Exit(code)
 
-        def save(folder: Path) -> list[Path]:
-            return found.save(folder, overwrite=overwrite)
 
-        files, wrong = outputs.write_or_rescue(out, save)
-        say(output, f"Wrote {', '.join(path.name for path in files)} to {files[0].parent}/")
-    raise typer.Exit(_complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0)
+def _save_folder(found: Any, out: Path, overwrite: bool) -> int:
+    """Write the files of a command to its folder, or to another place if need be; return the exit code."""
+    from wn.files import outputs
+
+    def save(folder: Path) -> list[Path]:
+        return list(found.save(folder, overwrite=overwrite))
+
+    files, wrong = outputs.write_or_rescue(out, save)
+    say(output, f"Wrote {', '.join(path.name for path in files)} to {files[0].parent}/")
+    return _complain(f"{wrong}; written to {files[0].parent} instead", 1) if wrong else 0
 
 
 # The order of --help: what is trained comes first.

@@ -121,7 +121,7 @@ def margin_gradient(be: Backend, logits: Array, labels: Array) -> Array:
 
 
 def of_noise(found: Gains, network: Network, noise: Mapping[int, Noise]) -> Floats:
-    """Return what noise adds to the variance of the margin, to first order: (P, S), 0 at sites without.
+    """The variance that noise adds to the margin, to first order: (P, S), 0 at sites without noise.
 
     c²_i = (s²·multiplicative_i + t²·additive_i)/R for M of variance s², D of variance t² and R repetitions,
     either order of mixed noise; normalised noise has σ/N at a site of N elements. Raises WnError for values

@@ -59,8 +59,8 @@ class Walk:
     L layers after each of E epochs (`wn.analysis.weights`), NaN where there are none. power: the signal's at
     the noisy sites, by phase, place, repeat and σ as `failures` are, in pairs (site, power).
 
-    With `predict` every curve is predicted too, from so many test images: `predicted`. `seconds`: those of
-    counting at inference, by repeat.
+    `predict`: the number of test images from which every curve is predicted too (`predicted`), 0 for none.
+    `seconds`: the time of counting at inference, by repeat.
     """
 
     setup: Setup

@@ -98,6 +98,7 @@ def slopes(
 ) -> Iterator[Row]:
     """Rows of (E L − L)/σ² on given images (their name, x, labels): measured, and its parts in theory."""
     split, x, labels = given
+    # kind is one of the names that are allowed, given as text
     theory = small_noise(of.network, of.population, x, labels, site, kind)  # type: ignore[arg-type]
     for sigma in levels:
         mean, error = sampled_rise(of.network, of.population, x, labels, site, kind, sigma, pairs)
@@ -179,6 +180,7 @@ def smoothed(images: int = 1000) -> Iterator[Row]:
         of = trained("mlp", sigma=sigma)
         x, labels = images_of("test", images)
         found = {
+            # one of the names that are allowed, given as text
             kind: float(gauss_newton_trace(of.network, of.population, x, 0, kind).mean())  # type: ignore[arg-type]
             for kind in ("additive", "multiplicative")
         }

@@ -265,7 +265,9 @@ def test_a_study_that_was_killed_goes_on(tmp_path: Path) -> None:
     for number in range(6):
         folder = tmp_path / f"{number}"
 
-        def kill(_: Task, left: list[int] = [number]) -> None:  # noqa: B006 (a counter that calls share)
+        left = [number]
+
+        def kill(_: Task, left: list[int] = left) -> None:
             left[0] -= 1
             if left[0] < 0:
                 raise KeyboardInterrupt

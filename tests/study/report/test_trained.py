@@ -21,7 +21,7 @@ SIGMA = (0.1, 1.0, 10.0, 100.0)
 
 
 def own_sigma(unit: Unit) -> float:
-    return unit.sigma_train if unit.phase == "matrix" else unit.sigma  # type: ignore[return-value]
+    return unit.sigma_train if unit.phase == "matrix" else unit.sigma  # type: ignore[return-value]  # both are there
 
 
 def observed(unit: Unit, stands_at: Sequence[float] = ()) -> Result:

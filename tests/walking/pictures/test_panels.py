@@ -173,5 +173,8 @@ def test_a_mean_that_rounding_puts_outside_of_its_range_is_drawn():
     values = np.full((3, 2), 0.1)
     mean = np.array([0.1, np.nextafter(0.1, 1)])
     line = Line(np.array([0.0, 1.0]), mean, values.min(axis=0), values.max(axis=0))
-    by_category({"panel": {"series": line}}, ["a", "b"], "accuracy")
-    by_category({"panel": {"series": line._replace(y=np.nextafter(mean, 0))}}, ["a", "b"], "accuracy")
+    for y in (mean, np.nextafter(mean, 0)):
+        (axes,) = by_category({"panel": {"series": line._replace(y=y)}}, ["a", "b"], "accuracy").axes
+        (bars,) = axes.containers
+        low, high = np.array(bars.lines[2][0].get_segments())[:, :, 1].T
+        assert (low <= high).all()

@@ -86,7 +86,7 @@ def predict(
     """The accuracy of a trained network under noise at inference, for each σ, without drawing any.
 
     noise: the operators by site for given σ (S,), as `wn.walking.measurement.Levels` takes them. images: the
-    first so many test images class by class, as `Dataset.limited` takes them; None for all. member: of the
+    number of test images, taken class by class as by `Dataset.limited`; None for all. member: of the
     population, whose arrays are those of `be`. method: "default"; "plain" leaves conditioning out,
     and does not know its error: NaN.
     Where theory can't go – a layer whose moments are not known, draws that are not normal – the prediction

@@ -106,7 +106,8 @@ def _of_relu(run: Behind, depth: int, dy: Floats) -> ReluKinks:
 
 def _of_pooling(run: Behind, depth: int, relu_before: bool, dy: Floats) -> PoolingKinks:
     layer = run.steps[depth].layer
-    window, before = layer.window, depth - relu_before  # type: ignore[attr-defined]
+    assert isinstance(layer, MaxPooling)
+    window, before = layer.window, depth - relu_before
     z = run.steps[before].x
     places, roots = prod(window), list[Floats]()
     for units in _in_parts(dy.shape[1:], places, run):
@@ -134,7 +135,7 @@ def _root(covariance: Floats) -> Floats:
 
 
 def _in_parts(shape: tuple[int, ...], rows_each: int, run: Behind) -> Iterator[tuple[NDArray[np.intp], ...]]:
-    """Yield the places of the units of (…, B), so many at a time that their gradients fit."""
+    """Yield the places of the units of (…, B), in parts whose gradients fit in memory."""
     largest = max(run.at.size, *(step.x.size for step in run.steps))
     count = max(1, ROWS // (rows_each * largest))
     for start in range(0, prod(shape[:-1]), count):
