@@ -154,10 +154,11 @@ def fit_repeats(
         clean_by_group=clean_by_group,
         own_networks=own_networks,
     )
-    # A single repeat would be fitted twice to no purpose: its scatter is unknown
-    singles = [fitted(*counts) for counts in repeats if len(repeats) > 1]
-    found = with_repeats(fitted(*pooled), singles)
-    return reaching_the_crossing(found)
+    together = fitted(*pooled)
+    # Fits of repeats say how they scatter: of one repeat, and about no midpoint, they would be to no purpose
+    scattered = len(repeats) > 1 and together.reached
+    singles = [fitted(*counts) for counts in repeats if scattered]
+    return reaching_the_crossing(with_repeats(together, singles))
 
 
 def accuracy_of(clean: Counts) -> float:
