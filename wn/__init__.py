@@ -4,10 +4,22 @@ from typing import TYPE_CHECKING, Any
 
 from wn.basics.installed import __version__
 
-__all__ = ["WnError", "__version__", "evaluate", "fit_midpoint", "gains", "predict", "train", "walk"]
+__all__ = [
+    "WnError",
+    "__version__",
+    "dataset",
+    "evaluate",
+    "fit_midpoint",
+    "gains",
+    "load_dataset",
+    "predict",
+    "train",
+    "walk",
+]
 
 if TYPE_CHECKING:
     from wn.basics.errors import WnError
+    from wn.data.own import dataset, load_dataset
     from wn.fit.midpoint import fit_midpoint
     from wn.front import evaluate, gains, predict, train, walk
 
@@ -17,6 +29,8 @@ _HOME = {
     "evaluate": "wn.front",
     "gains": "wn.front",
     "predict": "wn.front",
+    "dataset": "wn.data.own",
+    "load_dataset": "wn.data.own",
     "fit_midpoint": "wn.fit.midpoint",
     "WnError": "wn.basics.errors",
 }

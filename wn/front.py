@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wn.basics.options import with_keywords
+from wn.data.dataset import Dataset
 from wn.walking import api
 from wn.walking.api import ProgressCallback, Trained
 from wn.walking.asked import (
@@ -27,12 +28,14 @@ from wn.walking.evaluation.predicting import PredictedWalk
 from wn.walking.gains import gained
 from wn.walking.gains.gained import Gained
 from wn.walking.gains.settings import read_gains
+from wn.walking.inputs import holding
 from wn.walking.results import WalkResult
 from wn.walking.settings import read_evaluation, read_single, read_walk
 
 # Keywords that take more than the settings themselves
 _FORMS: dict[str, Any] = {
     "data_dir": str | PathLike[str] | None,
+    "data": Dataset | str | PathLike[str] | None,
     "where": str | int | Sequence[int | str] | Mapping[Any, float],
     "repetitions": str | int | Sequence[int],
     "evaluation_batch": int | None,
@@ -51,7 +54,8 @@ def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkRe
 
     `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥ 0;
     None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3 or
-    [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `epochs`, `batch_size`, `lr`:
+    [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `data`: `wn.dataset(…)` of
+    your own arrays, or a .npz file, in place of `dataset`, a name. `epochs`, `batch_size`, `lr`:
     None takes the data set's recipe. `repetitions`: a number, or one for each site with noise. `network`: a
     file, to walk through what is on disk at inference. `progress` is called with (finished, all)
     member-epochs. `recorded`: the names of `WalkSettings` under which run.json has some of these
@@ -60,7 +64,8 @@ def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkRe
     Returns the curves and midpoints as plain arrays. Raises WnError, which names the keyword, for anything
     unknown or out of range, before anything is trained.
     """
-    return api.walk(read_walk(recorded), progress)
+    with holding(recorded) as settings:
+        return api.walk(read_walk(settings), progress)
 
 
 @with_keywords(in_order(SingleSettings), _FORMS)
@@ -75,7 +80,8 @@ def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Train
     Returns the network with its counts of correct test images. Raises WnError, which names the keyword, for
     anything unknown or out of range, before anything is trained.
     """
-    return api.train(read_single(recorded), progress)
+    with holding(recorded) as settings:
+        return api.train(read_single(settings), progress)
 
 
 _OF_THE_FILE = {"dataset": str | None, "seed": int | None}
@@ -97,7 +103,8 @@ def evaluate(
     Returns the accuracies with their intervals. Raises WnError, which names the keyword, for anything unknown
     or out of range, and if it is not known on which data to evaluate.
     """
-    return evaluation.evaluate(read_evaluation(recorded | {"network": network}), progress)
+    with holding(recorded | {"network": network}) as settings:
+        return evaluation.evaluate(read_evaluation(settings), progress)
 
 
 @with_keywords(in_order(GainsSettings), _FORMS | {"sigma": _SIGMA, "budget": str | int})
@@ -112,7 +119,8 @@ def gains(*, progress: ProgressCallback | None = None, **recorded: Any) -> Gaine
     Returns a table with a row for each site, and the map of repetitions. Raises WnError, which names the
     keyword, for anything unknown or out of range, before anything is trained.
     """
-    return gained.gains(read_gains(recorded), progress)
+    with holding(recorded) as settings:
+        return gained.gains(read_gains(settings), progress)
 
 
 @with_keywords(in_order(PredictionSettings), _FORMS | {"sigma": _SIGMA})
@@ -129,4 +137,5 @@ def predict(*, progress: ProgressCallback | None = None, **recorded: Any) -> Pre
     theory can't go. Raises WnError, which names the keyword, for anything unknown or out of range, before
     anything is trained.
     """
-    return predicting.predict(predicting.read_prediction(recorded), progress)
+    with holding(recorded) as settings:
+        return predicting.predict(predicting.read_prediction(settings), progress)

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from wn.data.dataset import Dataset
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.evaluation.predicting import PredictedWalk
@@ -16,6 +17,7 @@ def walk(
     *,
     dataset: str = "fashion-mini",
     data_dir: str | PathLike[str] | None = None,
+    data: Dataset | str | PathLike[str] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
     model: str = "mlp",
@@ -53,6 +55,7 @@ def train(
     *,
     dataset: str = "fashion-mini",
     data_dir: str | PathLike[str] | None = None,
+    data: Dataset | str | PathLike[str] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
     model: str = "mlp",
@@ -83,6 +86,7 @@ def train(
 def evaluate(
     *,
     data_dir: str | PathLike[str] | None = None,
+    data: Dataset | str | PathLike[str] | None = None,
     test_limit: int | None = None,
     dataset: str | None = None,
     noise: str = "none",
@@ -110,6 +114,7 @@ def gains(
     *,
     dataset: str = "fashion-mini",
     data_dir: str | PathLike[str] | None = None,
+    data: Dataset | str | PathLike[str] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
     images: int = 500,
@@ -139,6 +144,7 @@ def predict(
     *,
     dataset: str = "fashion-mini",
     data_dir: str | PathLike[str] | None = None,
+    data: Dataset | str | PathLike[str] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
     images: int = 1000,

@@ -24,6 +24,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from wn.data.dataset import Dataset
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.evaluation.predicting import PredictedWalk

@@ -38,7 +38,7 @@ BAD_IMAGES = {
         IMAGES[:, 0],
         "(20, 6, 5): (N, C, H, W) is needed; for grey images: ima",
     ),
-    "flat": (IMAGES.reshape(20, -1), "images have shape (20, 30): (N, C, H, W) is needed"),
+    "numbers": (IMAGES.ravel(), "images have shape (600,): (N, C, H, W) is needed"),
     "five dimensions": (IMAGES[None], "images have shape (1, 20, 1, 6, 5)"),
     "channels last, colours": (np.zeros((20, 8, 6, 3), np.uint8), "channels last: (N, C, H, W) is needed"),
     "channels last, grey": (np.zeros((20, 28, 28, 1), np.uint8), "images.transpose(0, 3, 1, 2)"),

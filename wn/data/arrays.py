@@ -13,48 +13,53 @@ _FEW = (1, 3, 4)  # channels of pictures: grey, colours, colours with transparen
 _FAINT = 0.1  # of the scale: pixels that are all below it were scaled before, or have another range
 
 
-def checked_images(images: Any) -> NDArray[Any]:
-    """Images (N, C, H, W), uint8 or float32, contiguous, writable, in this machine's byte order; or WnError.
+def checked_images(images: Any, what: str = "images") -> NDArray[Any]:
+    """Images (N, C, H, W) or vectors (N, F), uint8 or float32, contiguous, writable, in native byte order.
 
-    Only the place in memory changes, never a value.
+    Only the place in memory changes, never a value. Raises WnError for all else.
     """
-    array = _array("images", images)
+    array = _array(what, images)
     shape = array.shape
     if array.ndim == 3:
-        raise WnError(f"images have shape {shape}: (N, C, H, W) is needed; for grey images: images[:, None]")
-    if array.ndim != 4:
-        raise WnError(f"images have shape {shape}: (N, C, H, W) is needed: samples, channels, height, width")
-    if 0 in shape:
-        raise WnError(f"images have shape {shape}: there must be at least one image, of at least one pixel")
-    if _channels_last(shape):
+        raise WnError(f"{what} have shape {shape}: (N, C, H, W) is needed; for grey images: {what}[:, None]")
+    if array.ndim not in (2, 4):
         raise WnError(
-            f"images have shape {shape}, channels last: (N, C, H, W) is needed: images.transpose(0, 3, 1, 2)"
+            f"{what} have shape {shape}: (N, C, H, W) is needed: samples, channels, height, width; or (N, F) "
+            "for vectors"
+        )
+    if 0 in shape:
+        raise WnError(f"{what} have shape {shape}: there must be at least one image, of at least one pixel")
+    if array.ndim == 4 and _channels_last(shape):
+        raise WnError(
+            f"{what} have shape {shape}, channels last: (N, C, H, W) is needed: {what}.transpose(0, 3, 1, 2)"
         )
     native = array.dtype.newbyteorder("=")
     if native not in _IMAGE_TYPES:
         hint = "uint8 for pixels of 0 … 255, float32 for others"
-        raise WnError(f"images are {array.dtype}: allowed are uint8 and float32; convert them: {hint}")
+        raise WnError(f"{what} are {array.dtype}: allowed are uint8 and float32; convert them: {hint}")
     array = np.require(array, native, ["C", "W"])  # kernels are compiled for arrays that may be written
     if native == np.float32 and not np.isfinite(array).all():
-        sample = int(np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))[0])
-        raise WnError(f"images have NaN or infinite values, first in sample {sample}; all must be finite")
+        sample = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
+        raise WnError(f"{what} have NaN or infinite values, first in sample {sample}; all must be finite")
     return array
 
 
-def checked_labels(labels: Any, images: int) -> NDArray[np.int64]:
+def checked_labels(labels: Any, images: int, what: str = "labels") -> NDArray[np.int64]:
     """Labels (N,) of any integer type as int64, one per image and none negative; or WnError."""
-    array = _array("labels", labels)
+    array = _array(what, labels)
     if array.ndim == 2 and array.shape[1] > 1:
         raise WnError(
-            f"labels have shape {array.shape}: (N,) is needed, a class number per image; "
-            "for one-hot labels: labels.argmax(axis=1)"
+            f"{what} have shape {array.shape}: (N,) is needed, a class number per image; "
+            f"for one-hot labels: {what}.argmax(axis=1)"
         )
+    if array.ndim == 2:
+        raise WnError(f"{what} have shape {array.shape}: (N,) is needed: {what}[:, 0]")
     if array.ndim != 1:
-        raise WnError(f"labels have shape {array.shape}: (N,) is needed: a class number per image")
+        raise WnError(f"{what} have shape {array.shape}: (N,) is needed: a class number per image")
     if array.dtype.kind not in "iu":
         raise WnError(
-            f"labels are {array.dtype}: integers are needed, class numbers from 0 on; "
-            "whole numbers of another type: labels.astype(np.int64)"
+            f"{what} are {array.dtype}: integers are needed, class numbers from 0 on; "
+            f"whole numbers of another type: {what}.astype(np.int64)"
         )
     if len(array) != images:
         raise WnError(f"there are {images} images, but {len(array)} labels")
@@ -80,6 +85,8 @@ def check_scale(what: str, images: NDArray[Any], preprocessing: Preprocessing) -
 
     Images that are constant, or single numbers, are no pictures and may be anything.
     """
+    if not len(images):
+        return
     low, high = float(images.min()), float(images.max())
     if images[0].size > 1 and low != high and max(abs(low), abs(high)) < _FAINT * preprocessing.scale:
         raise WnError(

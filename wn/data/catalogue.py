@@ -14,7 +14,7 @@ import pooch
 
 from wn.basics.errors import DataError, first_line
 from wn.data.contents import check_contents, origin
-from wn.data.dataset import Dataset
+from wn.data.dataset import EQUAL, Dataset
 from wn.data.locate import (
     VARIABLE,
     cache_folder,
@@ -85,7 +85,7 @@ def load(name: str, data_dir: StrPath | None = None) -> Dataset:
         raise DataError(f"{paths[0].parent}: {name}: the training and the test images are the same")
     if note and _announce.get():
         log.warning("%s", note)
-    return Dataset(name, entry.classes, train, test, entry.recipe, source=str(paths[0].parent))
+    return Dataset(name, entry.classes, train, test, entry.recipe, str(paths[0].parent), guess=EQUAL)
 
 
 def fetch(

@@ -55,7 +55,7 @@ def default_input(name: str) -> DefaultInput:
 
 
 def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none") -> Network:
-    """Return the network `name` for samples of shape (C, H, W) and K classes.
+    """Return the network `name` for samples of shape (C, H, W), or (F,) for MLPs, and K classes.
 
     batch_norm: "none", "sites" (each batch norm is a noise site) or "hidden" (batch norm without sites of
     its own). Raises WnError for unknown names, and where the input does not fit, naming the layer and shapes.
@@ -64,8 +64,10 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
     if not _positive(classes):
         raise WnError(f"classes is {classes!r}: it must be an integer of at least 1")
     shape = tuple(input_shape)
-    if len(shape) != 3 or not all(map(_positive, shape)):
-        raise WnError(f"input shape is {shape}: it must be (channels, height, width), all at least 1")
+    if len(shape) not in (1, 3) or not all(map(_positive, shape)):
+        raise WnError(
+            f"input shape is {shape}: it must be (channels, height, width), or (features,), all at least 1"
+        )
     builder = _Builder(batch_norm)
     if name.startswith("mlp-"):
         _mlp(builder, int(name.removeprefix("mlp-")))

@@ -121,6 +121,7 @@ def train(
     monitor = Monitor() if monitor is None else monitor
     if not seeds:
         raise WnError("seeds is empty: a population needs a seed for each member")
+    dataset.check_trainable()
     check_data(network, dataset)
     check_noise(network, noise, len(seeds))
     weights = settings.class_weights

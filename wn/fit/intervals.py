@@ -122,12 +122,13 @@ class Counts(NamedTuple):
     total: NDArray[Any]
 
 
-def floor_of(phase: str, noise: str) -> Literal["chance", "free"]:
+def floor_of(phase: str, noise: str, even: bool = True) -> Literal["chance", "free"]:
     """The floor of curves: additive noise at inference leaves a guess, other noise may leave more.
 
-    So it is for every single network that is evaluated under several σ, however it was trained.
+    So it is for every single network that is evaluated under several σ, however it was trained. Where classes
+    are not `even`, a guess may get anything between the shares of the smallest and of the largest class.
     """
-    return "chance" if phase != "training" and noise == "additive" else "free"
+    return "chance" if even and phase != "training" and noise == "additive" else "free"
 
 
 def fit_repeats(
@@ -174,8 +175,11 @@ def fit_curve(
     phase: str,
     noise: str,
     missing: str = NO_POINTS,
+    even: bool = True,
 ) -> Midpoint:
     """Fit the midpoint of a curve measured in a phase under a kind of noise, from all its repeats.
+
+    even: whether every guess gets `chance`, as where all classes have as many images (docs/midpoint.md).
 
     clean: a row for each network without noise, counted by group if the repeats are: those trained without
     noise, in a matrix those of the curve itself at its smallest σ. Without any point, or any clean network,
@@ -188,7 +192,7 @@ def fit_curve(
         measured,
         accuracy_of(clean),
         chance,
-        floor_of(phase, noise),
+        floor_of(phase, noise, even),
         clean_by_group=clean.correct.sum(axis=0) if clean.correct.ndim == 2 else None,
         own_networks=phase == "training",
     )

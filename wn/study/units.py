@@ -25,7 +25,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a whole data set that units need: its content, sizes, and weights of the loss."""
 
     checksum: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     classes: int
     train_samples: int
     test_samples: int

@@ -308,6 +308,7 @@ def run_record(
     completed = ("epochs", "batch_size", "learning_rate", "class_weights") if train_settings else ()
     settings = asked | {name: getattr(train_settings, name) for name in completed}
     samples = {"train": len(dataset.train)} if train_settings else {}
+    own = {} if chosen.data is UNSET else _how_read(dataset)
     return {
         "command": command,
         "asked": asked,
@@ -316,7 +317,8 @@ def run_record(
             "name": dataset.name,
             "sha256": checksum(dataset),
             "samples": samples | {"test": len(dataset.test)},
-        },
+        }
+        | own,
         "backend": be.name,
         "versions": {
             DISTRIBUTION: __version__,
@@ -330,4 +332,17 @@ def run_record(
             "processor": platform.machine(),
             "cores": os.cpu_count(),
         },
+    }
+
+
+def _how_read(dataset: Dataset) -> dict[str, Any]:
+    """The reading of the user's own data, which no name in a catalogue says."""
+    how = dataset.recipe.preprocessing
+    return {
+        "classes": len(dataset.classes),
+        "scale": how.scale,
+        "mean": list(how.mean),
+        "std": list(how.std),
+        "crop_padding": how.crop_padding,
+        "flip": how.flip,
     }

@@ -17,7 +17,10 @@ CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depe
 
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The network, its data and its training; None takes the data set's recipe."""
+    """The network, its data and its training; None takes the data set's recipe.
+
+    `data_sha256`, as records have it, is the digest of `data` (`wn.data.dataset.identity`).
+    """
 
     dataset: Annotated[
         str, Option("Data set; `wn data list` shows them.", "Data", flags=("--dataset", "-d"))
@@ -25,6 +28,16 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     data_dir: Annotated[
         str | None, Option("Folder with data files, searched before $WN_DATA.", "Data", type=Path | None)
     ] = None
+    data: Annotated[
+        str | UnsetType,
+        Option(
+            "Data of your own: a .npz file with arrays x_test, y_test and, for training, x_train, y_train.",
+            "Data",
+            type=Path | None,
+            default=None,
+        ),
+    ] = UNSET
+    data_sha256: str | UnsetType = UNSET
     model: Annotated[str, Option("Network; `wn models` shows them.", "Network", flags=("--model", "-m"))] = (
         "mlp"
     )
@@ -216,7 +229,7 @@ class PredictionSettings(NoiseSettings, frozen=True, kw_only=True, forbid_unknow
     repeats: Annotated[int, Option("Networks, each trained from another seed.", "Training")] = 1
 
 
-_EVALUATED = ("data_dir", "test_limit", "backend", "threads", "noise", *FIELDS)
+_EVALUATED = ("data_dir", "data", "data_sha256", "test_limit", "backend", "threads", "noise", *FIELDS)
 
 if TYPE_CHECKING:
     _Evaluation = NoiseSettings

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.basics.options import settings_of
-from wn.data import catalogue
 from wn.data.dataset import Dataset
 from wn.data.recipes import Recipe
 from wn.data.sets import speech
@@ -37,6 +36,7 @@ from wn.walking.asked import (
     WalkSettings,
 )
 from wn.walking.grids import sigma_grid
+from wn.walking.inputs import form_of, whole_data, with_data
 from wn.walking.places import (
     ALLOWED,
     INFERENCE,
@@ -111,7 +111,9 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
     Class weights are those of the whole data set: limits, which even out the classes, leave them as they are.
     """
     check_network(chosen)
-    whole = catalogue.load(chosen.dataset, chosen.data_dir)
+    whole = whole_data(chosen)
+    if getattr(chosen, "network", UNSET) is UNSET:
+        whole.check_trainable()
     dataset = whole.limited(chosen.train_limit, chosen.test_limit)
     network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
     train_settings = TrainSettings(
@@ -142,7 +144,8 @@ def check_network(chosen: NetworkSettings) -> None:
     _check_at_least_one("threads", chosen.threads)
     checked_integer("seed", chosen.seed, 64)
     models.check_name(chosen.model, chosen.batch_norm)
-    entry_of(chosen.dataset)
+    if chosen.data is UNSET:
+        entry_of(chosen.dataset)
     backends.check_name(chosen.backend)
     given = {name: getattr(chosen, name, None) for name in ("epochs", "batch_size", "learning_rate")}
     TrainSettings(**{"epochs": 1} | {name: value for name, value in given.items() if value is not None})
@@ -155,7 +158,7 @@ def _check_at_least_one(name: str, value: int | None) -> None:
 
 def read_single(settings: Mapping[str, Any]) -> SingleSettings:
     """Return the settings of a single training, checked as far as that goes without data and network."""
-    chosen: SingleSettings = read_settings(SingleSettings, settings)
+    chosen: SingleSettings = with_data(read_settings(SingleSettings, settings), _given(settings))
     check_network(chosen)
     if chosen.where == "each":
         raise WnError("one network has its noise at global, mapped or listed sites; 'each' is for walks")
@@ -165,7 +168,7 @@ def read_single(settings: Mapping[str, Any]) -> SingleSettings:
 
 def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
     """Return the settings of a walk, checked as far as that goes without data and network."""
-    chosen: WalkSettings = read_settings(WalkSettings, settings)
+    chosen: WalkSettings = with_data(read_settings(WalkSettings, settings), _given(settings))
     if chosen.network is not UNSET:
         given = _given(settings)
         if "phase" in given:  # before its file is read
@@ -190,7 +193,7 @@ def read_walk(settings: Mapping[str, Any]) -> WalkSettings:
 
 def read_evaluation(settings: Mapping[str, Any]) -> EvaluationSettings:
     """Return the settings of an evaluation, checked on the network's file; no data are needed."""
-    chosen: EvaluationSettings = read_settings(EvaluationSettings, settings)
+    chosen: EvaluationSettings = with_data(read_settings(EvaluationSettings, settings), _given(settings))
     if chosen.where == "each":
         raise WnError("an evaluation has its noise at global, mapped or listed sites; 'each' is for walks")
     chosen = settled(chosen, _given(settings))
@@ -222,8 +225,7 @@ def _given(settings: Mapping[str, Any]) -> set[str]:
 
 def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
-    entry = entry_of(chosen.dataset)
-    network = models.build(chosen.model, entry.image_shape, len(entry.classes), chosen.batch_norm)
+    network = models.build(chosen.model, *form_of(chosen), chosen.batch_norm)
     where: str | Sequence[int | str] = chosen.where
     factors, advice = chosen.factors, f"; or write {ALLOWED}"
     if not isinstance(where, str):

@@ -304,8 +304,8 @@ class Walk:
 
     @property
     def chance(self) -> float:
-        """The accuracy of a guess."""
-        return 1 / len(self.setup.dataset.classes)
+        """The accuracy of a guess, see `Dataset.chance`."""
+        return self.setup.dataset.chance
 
     def curves(self) -> Iterator[tuple[str, Place, int, Counts]]:
         """Yield each curve with its phase, place and repeat, without the points that failed."""
@@ -323,5 +323,6 @@ class Walk:
         clean, found = self.clean_counts, []
         for (phase, place), curves in groupby(self.curves(), lambda curve: curve[:2]):
             repeats = [counts for *_, counts in curves]
-            found.append((phase, place, fit_curve(repeats, clean, self.chance, phase, noise)))
+            even = self.setup.dataset.even
+            found.append((phase, place, fit_curve(repeats, clean, self.chance, phase, noise, even=even)))
         return found

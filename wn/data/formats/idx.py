@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from wn.files.whole import StrPath, as_path, whole_file
 
 UNSIGNED_BYTE = 0x08  # the only element type that image and label files use
 _GZIP_MAGIC = b"\x1f\x8b"
-_MAX_DEFLATE_RATIO = 1032  # one deflate bit pair can stand for at most 258 bytes: no stream expands further
+MAX_DEFLATE_RATIO = 1032  # one deflate bit pair can stand for at most 258 bytes: no stream expands further
 _CHUNK = 1 << 20
 
 
@@ -36,7 +37,7 @@ def read_idx(path: StrPath, dimensions: int) -> NDArray[np.uint8]:
         expected = math.prod(shape)
         if expected > capacity:  # before anything is allocated
             raise DataError(f"{path}: truncated: the header promises {_sizes(shape)} = {expected} bytes")
-        content = _read_at_most(stream, expected)
+        content = read_at_most(stream, expected)
         if len(content) < expected:
             raise DataError(f"{path}: truncated: {len(content)} of {expected} bytes ({_sizes(shape)})")
         if stream.read(1):
@@ -87,7 +88,7 @@ def reading(path: Path) -> Iterator[tuple[io.BufferedIOBase, int]]:
                 yield raw, size
                 return
             with gzip.GzipFile(fileobj=raw) as stream:
-                yield stream, size * _MAX_DEFLATE_RATIO
+                yield stream, size * MAX_DEFLATE_RATIO
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except EOFError:
@@ -124,7 +125,7 @@ def _read_header(stream: io.BufferedIOBase, path: Path, dimensions: int) -> tupl
     return shape
 
 
-def _read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
+def read_at_most(stream: io.BufferedIOBase | IO[bytes], count: int) -> bytearray:
     """Read `count` bytes, or all there are: memory grows with the content, not with `count`."""
     content = bytearray()
     while len(content) < count:

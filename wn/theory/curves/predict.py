@@ -42,14 +42,15 @@ class Prediction(NamedTuple):
     """A predicted curve: σ, accuracy, and the estimate of its error, (S,) each.
 
     method: "exact", "plain" (linearised, Gaussian logits) or "conditioned"; "none", with NaN, where theory
-    can't go, for the `reason`. clean: the accuracy without noise on the same images. seconds: of a processor.
+    can't go, for the `reason`. clean: the accuracy without noise on the same images. chance: of
+    the whole test set, see `Dataset.chance`; 1/K of images alone. seconds: of a processor.
     """
 
     sigma: Floats
     accuracy: Floats
     error: Floats
     clean: float
-    classes: int
+    chance: float
     method: str
     reason: str
     seconds: float
@@ -57,7 +58,7 @@ class Prediction(NamedTuple):
     @property
     def half(self) -> float:
         """The accuracy half-way from the clean one to chance."""
-        return (self.clean + 1 / self.classes) / 2
+        return (self.clean + self.chance) / 2
 
     @property
     def crossing(self) -> float:
@@ -118,7 +119,7 @@ def predict(
                 return _nothing(network, which, "variances leave the range of float32 at this σ")
             return _joined(some(which[: len(which) // 2]), some(which[len(which) // 2 :]))
 
-    return some(levels)
+    return some(levels)._replace(chance=dataset.chance)
 
 
 class OutOfReach(Exception):
@@ -128,7 +129,7 @@ class OutOfReach(Exception):
 def _nothing(network: Network, sigma: Floats, reason: str) -> Prediction:
     """No prediction, for a reason."""
     nothing = np.full(len(sigma), np.nan)
-    return Prediction(sigma, nothing, nothing, np.nan, network.classes, "none", reason, 0.0)
+    return Prediction(sigma, nothing, nothing, np.nan, 1 / network.classes, "none", reason, 0.0)
 
 
 def _joined(one: Prediction, other: Prediction) -> Prediction:
@@ -180,7 +181,7 @@ def predict_images(
     spread = spread * (BEHIND_POOLS if kinds & {"max", "relu-max"} else 1)
     seconds = time.process_time() - started
     return Prediction(
-        sigma, total.accuracy / count, spread, right / count, network.classes, used, "", seconds
+        sigma, total.accuracy / count, spread, right / count, 1 / network.classes, used, "", seconds
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.analysis.intervals import wilson
-from wn.data import catalogue
 from wn.engine import backends
 from wn.engine.training import TrainSettings
 from wn.files.outputs import AlreadyThere, make_folder
@@ -18,6 +17,7 @@ from wn.files.whole import StrPath, as_path, write_text
 from wn.walking import tables
 from wn.walking.api import ProgressCallback, check_progress, measure, run_record
 from wn.walking.asked import EvaluationSettings
+from wn.walking.inputs import whole_data
 from wn.walking.measurement import members_at_once
 from wn.walking.places import INFERENCE, Place, Spread, check_range
 from wn.walking.results import csv_of_curves, failure_columns
@@ -66,7 +66,7 @@ def evaluate(chosen: EvaluationSettings, progress: ProgressCallback | None = Non
     check_progress(progress)
     started = time.perf_counter()
     be, saved = backends.get(chosen.backend), of_settings(chosen)
-    dataset = catalogue.load(chosen.dataset, chosen.data_dir).limited(None, chosen.test_limit)
+    dataset = whole_data(chosen).limited(None, chosen.test_limit)
     nothing = TrainSettings(epochs=1, batch_size=dataset.recipe.batch_size, learning_rate=dataset.recipe.lr)
     setup = Setup(saved.network, dataset, nothing, saved.dtype, chosen.evaluation_batch)
     walked = Walk(

@@ -14,8 +14,9 @@ from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.files.whole import StrPath, as_path
 from wn.walking.api import ProgressCallback, check_progress, run_record, walk_of
-from wn.walking.asked import PredictionSettings, WalkSettings
+from wn.walking.asked import FLAGS, PredictionSettings, WalkSettings
 from wn.walking.clean_networks import clean_networks
+from wn.walking.inputs import with_data
 from wn.walking.places import INFERENCE
 from wn.walking.predicted.tables import (
     crossing_columns,
@@ -67,7 +68,8 @@ def read_prediction(settings: Mapping[str, Any]) -> tuple[PredictionSettings, Wa
 
     Raises WnError, which names the setting, for anything unknown or out of range.
     """
-    own: PredictionSettings = read_settings(PredictionSettings, settings)
+    given_names = {FLAGS.get(key, key) for key, value in settings.items() if value is not None}
+    own: PredictionSettings = with_data(read_settings(PredictionSettings, settings), given_names)
     if own.noise == "none":
         raise WnError("noise is none: predictions are of noise")
     if own.images < 1:

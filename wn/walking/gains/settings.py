@@ -10,14 +10,14 @@ from msgspec import UNSET
 
 from wn.analysis.repetitions import budget_of
 from wn.basics.errors import WnError
-from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.theory.gains import check_means
 from wn.walking.asked import FLAGS, GainsSettings, WalkSettings
+from wn.walking.inputs import form_of, with_data
 from wn.walking.places import INFERENCE
 from wn.walking.settings import noise_factory, read_settings, read_walk
 
-BESIDE_A_WALK = ("walk", "data_dir", "backend", "threads", "images", "budget")
+BESIDE_A_WALK = ("walk", "data", "data_sha256", "data_dir", "backend", "threads", "images", "budget")
 
 
 class MeasuredMidpoint(NamedTuple):
@@ -46,8 +46,8 @@ def read_gains(settings: Mapping[str, Any]) -> Asked:
     Raises WnError, which names the setting, for anything unknown, out of range or contradictory, and for a
     folder without a walk that has midpoints of single sites at inference.
     """
-    own: GainsSettings = read_settings(GainsSettings, settings)
     given = {FLAGS.get(key, key) for key, value in settings.items() if value is not None}
+    own: GainsSettings = with_data(read_settings(GainsSettings, settings), given)
     if own.images < 2:
         raise WnError(f"images is {own.images}: it must be at least 2, for a standard error")
     if own.sigma is not None and not own.measure:
@@ -60,13 +60,12 @@ def read_gains(settings: Mapping[str, Any]) -> Asked:
         for name in sorted(given - set(BESIDE_A_WALK)):
             raise WnError(f"{name} does not go with walk: {own.walk} is of networks and noise of its own")
         walk, midpoints = _of_folder(
-            Path(own.walk), {n: getattr(own, n) for n in given & set(BESIDE_A_WALK[1:4])}
+            Path(own.walk), {n: getattr(own, n) for n in given & set(BESIDE_A_WALK[1:6])}
         )
     if walk.noise == "none":
         raise WnError("noise is none: gains are of noise")
     check_means(noise_factory(walk)(1.0))
-    entry = entry_of(walk.dataset)
-    network = models.build(walk.model, entry.image_shape, len(entry.classes), walk.batch_norm)
+    network = models.build(walk.model, *form_of(walk), walk.batch_norm)
     return Asked(own, walk, budget_of(own.budget, len(network.site_names)), midpoints)
 
 

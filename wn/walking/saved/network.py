@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from wn.basics.errors import WnError
-from wn.data.sets.entries import entry_of
 from wn.engine import models, optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.files import checkpoint
@@ -16,6 +16,7 @@ from wn.engine.network import Network
 from wn.engine.training import Population
 from wn.files.whole import as_path
 from wn.walking.asked import EvaluationSettings, NoiseSettings, WalkSettings
+from wn.walking.inputs import form_of, with_data
 
 OF_TRAINING = ("epochs", "batch_size", "learning_rate", "clamp_weights", "train_limit")
 
@@ -82,9 +83,9 @@ def settled(chosen: Chosen, given: Collection[str]) -> Chosen:
     for name, value in known.items():
         if name in given and asked[name] != value:
             raise WnError(f"{saved.path} has {name} {value}, not {asked[name]}: leave {name} out")
-    data = _dataset(saved, chosen.dataset if "dataset" in given else None)
+    chosen = _with_data(saved, chosen, given)
     seed = chosen.seed if "seed" in given else _seed(saved.record)
-    changes = {"dataset": data, "seed": seed, "network_sha256": saved.sha256}
+    changes = {"seed": seed, "network_sha256": saved.sha256}
     return msgspec.structs.replace(chosen, **known, **changes)
 
 
@@ -95,17 +96,31 @@ def of_settings(chosen: NoiseSettings) -> SavedNetwork:
     return read_network(chosen.network, chosen.network_sha256)
 
 
-def _dataset(saved: SavedNetwork, asked: str | None) -> str:
-    name = asked or _found(saved.record, ("data", "name"), ("unit", "dataset"))
-    if not isinstance(name, str):
-        raise WnError(f"{saved.path} does not say on which data it was trained: give the data set")
-    entry, network = entry_of(name), saved.network
-    if (entry.image_shape, len(entry.classes)) != (network.input_shape, network.classes):
+def _with_data(saved: SavedNetwork, chosen: Chosen, given: Collection[str]) -> Chosen:
+    """Settings with the data set that is given, or else that of the file's record, checked on the network."""
+    if chosen.data is UNSET and "dataset" not in given:
+        chosen = msgspec.structs.replace(chosen, **_recorded_data(saved))
+        chosen = with_data(chosen, ())
+    (shape, classes), network = form_of(chosen), saved.network
+    if (tuple(shape), classes) != (tuple(network.input_shape), network.classes):
         raise WnError(
             f"{saved.path} is for {network.classes} classes of images {tuple(network.input_shape)}: "
-            f"{name} has {len(entry.classes)} of {tuple(entry.image_shape)}"
+            f"{chosen.dataset} has {classes} of {tuple(shape)}"
         )
-    return name
+    return chosen
+
+
+def _recorded_data(saved: SavedNetwork) -> dict[str, str]:
+    """The data on which a file's record says that its network was trained: a name, or a .npz file."""
+    own, digest = (_found(saved.record, ("asked", key)) for key in ("data", "data_sha256"))
+    if isinstance(own, str) and isinstance(digest, str):
+        if not Path(own).is_file():
+            raise WnError(f"{saved.path} was trained on data of your own, {own}: give data")
+        return {"data": own, "data_sha256": digest}
+    name = _found(saved.record, ("data", "name"), ("unit", "dataset"))
+    if not isinstance(name, str):
+        raise WnError(f"{saved.path} does not say on which data it was trained: give the data set")
+    return {"dataset": name}
 
 
 def _seed(record: Mapping[str, Any]) -> int:
