@@ -169,7 +169,7 @@ def test_a_record_repeats_its_run(function: Any, kind: Any, asked: list[Any]) ->
         ({"where": True}, "setting where: expected"),
         (
             {"out": "x"},
-            "unknown setting 'out': allowed are dataset, data_dir, data, data_sha256, model, batch_norm, epochs",
+            "unknown setting 'out': allowed are dataset, data_dir, data, data_sha256, model, batch_norm",
         ),
         ({"where": "0:1", "factors": {1: 2.0}}, "where is a map of factors, and factors is another one"),
         ({"where": "conv1"}, "mlp-64 has no site 'conv1': allowed are 0 input, 1 fc1"),

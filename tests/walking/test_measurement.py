@@ -1,5 +1,6 @@
 """Walking noise through a trained network: places, reuse of clean activations, agreement with theory."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from tests.walking.small_walks import BE, NOISES, changed, run, small_data, trained, walk_for
 from wn.basics.errors import WnError
 from wn.data import catalogue
+from wn.data.dataset import EQUAL
 from wn.engine import models, noise, training
 from wn.engine.training import Population, TrainSettings
 from wn.theory.accuracy import argmax_probability
@@ -220,4 +222,8 @@ def test_repeated_execution_at_the_logits_divides_the_variance(mlp: tuple[Walk, 
 
 
 def test_chance_is_a_guess() -> None:
-    assert walk_for().chance == 0.1
+    walk = walk_for()
+    shares = np.bincount(walk.setup.dataset.test.labels) / 300
+    assert walk.chance == shares.max() > 0.1
+    equal = replace(walk.setup.dataset, guess=EQUAL)
+    assert changed(walk, dataset=equal).chance == 0.1
