@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.basics.options import with_keywords
 from wn.data.dataset import Dataset
 from wn.walking import api
-from wn.walking.api import ProgressCallback, Trained
+from wn.walking.api import Trained
 from wn.walking.asked import (
     EvaluationSettings,
     GainsSettings,
@@ -31,6 +32,7 @@ from wn.walking.gains.settings import read_gains
 from wn.walking.inputs import holding
 from wn.walking.results import WalkResult
 from wn.walking.settings import read_evaluation, read_single, read_walk
+from wn.walking.shown.progress import AUTO, EPOCHS, NETWORKS, ProgressCallback, reporting
 
 # Keywords that take more than the settings themselves
 _FORMS: dict[str, Any] = {
@@ -46,30 +48,34 @@ _SIGMA = str | float | Sequence[float] | NDArray[Any] | None
 
 
 @with_keywords(in_order(WalkSettings), _FORMS | {"sigma": _SIGMA})
-def walk(*, progress: ProgressCallback | None = None, **recorded: Any) -> WalkResult:
+def walk(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> WalkResult:
     """Walk noise through the sites of a network and fit each site's midpoint.
 
     The keywords are the flags of `wn walk`, with the same names, forms and defaults; `wn walk --help` says
     what each means. For example `wn.walk(dataset="mnist", phase="inference", sigma="1:9:5", where="0,fc1")`.
 
-    `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥ 0;
-    None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3 or
-    [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `data`: `wn.dataset(…)` of
-    your own arrays, or a .npz file, in place of `dataset`, a name. `epochs`, `batch_size`, `lr`:
-    None takes the data set's recipe. `repetitions`: a number, or one for each site with noise. `network`: a
-    file, to walk through what is on disk at inference. `progress` is called with (finished, all)
-    member-epochs. `recorded`: the names of `WalkSettings` under which run.json has some of these
-    (learning_rate, clamp_weights, factors), so that `wn.walk(**record["asked"])` repeats a run.
+    `sigma`: a grid as text ("0.1:100:16", "lin:0:2:21", "0.1,1,10"), a number, or a sequence of numbers ≥
+    0; None is the default grid of the noise. `where`: "each", "global", sites by number or name ("0,fc1", 3
+    or [0, "fc1"]), or a map of factors on σ ("0:0.5,fc1:2" or {0: 0.5, "fc1": 2}). `data`: `wn.dataset(…)`
+    of your own arrays, or a .npz file, in place of `dataset`, a name. `epochs`, `batch_size`, `lr`: None
+    takes the data set's recipe. `repetitions`: a number, or one for each site with noise. `network`: a
+    file, to walk through what is on disk at inference. `progress`: "auto" shows a bar in notebooks and
+    terminals, None shows none, a function is called with (finished, all) member-epochs. `recorded`: the
+    names of `WalkSettings` under which run.json has some of these (learning_rate, clamp_weights, factors),
+    so that `wn.walk(**record["asked"])` repeats a run.
 
     Returns the curves and midpoints as plain arrays. Raises WnError, which names the keyword, for anything
     unknown or out of range, before anything is trained.
     """
     with holding(recorded) as settings:
-        return api.walk(read_walk(settings), progress)
+        chosen = read_walk(settings)
+        parts = EPOCHS if chosen.network is UNSET else NETWORKS
+        with reporting(progress, "walking", parts) as report:
+            return api.walk(chosen, report)
 
 
 @with_keywords(in_order(SingleSettings), _FORMS)
-def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Trained:
+def train(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> Trained:
     """Train one network, clean or under noise of one σ, and evaluate it.
 
     The keywords are the flags of `wn train`, with the same names, forms and defaults; `wn train --help` says
@@ -81,7 +87,9 @@ def train(*, progress: ProgressCallback | None = None, **recorded: Any) -> Train
     anything unknown or out of range, before anything is trained.
     """
     with holding(recorded) as settings:
-        return api.train(read_single(settings), progress)
+        chosen = read_single(settings)
+        with reporting(progress, "training") as report:
+            return api.train(chosen, report)
 
 
 _OF_THE_FILE = {"dataset": str | None, "seed": int | None}
@@ -89,7 +97,7 @@ _OF_THE_FILE = {"dataset": str | None, "seed": int | None}
 
 @with_keywords(in_order(EvaluationSettings), _FORMS | {"sigma": _SIGMA} | _OF_THE_FILE)
 def evaluate(
-    *, network: str | PathLike[str], progress: ProgressCallback | None = None, **recorded: Any
+    *, network: str | PathLike[str], progress: ProgressCallback | str | None = AUTO, **recorded: Any
 ) -> Evaluated:
     """Evaluate a network on disk under noise at one place, at one σ or each of a grid.
 
@@ -104,11 +112,13 @@ def evaluate(
     or out of range, and if it is not known on which data to evaluate.
     """
     with holding(recorded | {"network": network}) as settings:
-        return evaluation.evaluate(read_evaluation(settings), progress)
+        chosen = read_evaluation(settings)
+        with reporting(progress, "evaluating", NETWORKS) as report:
+            return evaluation.evaluate(chosen, report)
 
 
 @with_keywords(in_order(GainsSettings), _FORMS | {"sigma": _SIGMA, "budget": str | int})
-def gains(*, progress: ProgressCallback | None = None, **recorded: Any) -> Gained:
+def gains(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> Gained:
     """Find how much of the noise at each site reaches the margin of the logits, without drawing any.
 
     The keywords are the flags of `wn gains`, with the same names, forms and defaults; `wn gains --help` says
@@ -120,11 +130,13 @@ def gains(*, progress: ProgressCallback | None = None, **recorded: Any) -> Gaine
     keyword, for anything unknown or out of range, before anything is trained.
     """
     with holding(recorded) as settings:
-        return gained.gains(read_gains(settings), progress)
+        asked = read_gains(settings)
+        with reporting(progress, "training") as report:
+            return gained.gains(asked, report)
 
 
 @with_keywords(in_order(PredictionSettings), _FORMS | {"sigma": _SIGMA})
-def predict(*, progress: ProgressCallback | None = None, **recorded: Any) -> PredictedWalk:
+def predict(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> PredictedWalk:
     """Predict accuracy under noise at inference, without drawing any.
 
     The keywords are the flags of `wn predict`, with the same names, forms and defaults; `wn predict --help`
@@ -138,4 +150,6 @@ def predict(*, progress: ProgressCallback | None = None, **recorded: Any) -> Pre
     anything is trained.
     """
     with holding(recorded) as settings:
-        return predicting.predict(predicting.read_prediction(settings), progress)
+        asked = predicting.read_prediction(settings)
+        with reporting(progress, "training") as report:
+            return predicting.predict(asked, report)

@@ -48,7 +48,7 @@ def walk(
     evaluation_batch: int | None = None,
     predict: bool = False,
     predict_images: int = 1000,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> WalkResult: ...
 def train(
@@ -80,7 +80,7 @@ def train(
     backend: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> Trained: ...
 def evaluate(
@@ -107,7 +107,7 @@ def evaluate(
     seed: int | None = None,
     evaluation_batch: int | None = None,
     network: str | PathLike[str],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> Evaluated: ...
 def gains(
@@ -137,7 +137,7 @@ def gains(
     backend: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> Gained: ...
 def predict(
@@ -172,6 +172,6 @@ def predict(
     backend: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> PredictedWalk: ...

@@ -72,3 +72,18 @@ def test_an_empty_value_is_no_folder(line: str, tmp_path: Path, monkeypatch: pyt
     assert outcome.code == 2
     assert "is empty: give it a value, or leave it out" in one_line(outcome)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("--learning-rate", "0.1"), "did you mean --lr?"),
+        (("--sites", "3"), "did you mean --where?"),
+        (("net.safetensors",), "a network in a file is --network FILE"),
+        (("net.onnx",), "a network in a file is --network FILE"),
+        (("mine.npz",), "a data set in a file is --data FILE"),
+        (("--dataset", "mine.npz"), "give a file as data"),
+    ],
+)
+def test_what_was_meant_is_said(words: tuple[str, ...], meant: str) -> None:
+    assert meant in one_line(run("walk", *words))

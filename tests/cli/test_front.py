@@ -164,7 +164,7 @@ def test_a_record_repeats_its_run(function: Any, kind: Any, asked: list[Any]) ->
         ({"learning_rate": "0.1"}, "setting learning_rate: expected"),
         ({"clamp": "yes"}, "setting clamp: expected"),
         ({"sigma": b"5"}, "setting sigma: expected"),
-        ({"progress": True}, "progress is True: it must be a function of (finished, all)"),
+        ({"progress": True}, "progress is True: it must be 'auto', None or a function of (finished, all)"),
         ({"where": b"0"}, "setting where: expected"),
         ({"where": True}, "setting where: expected"),
         (

@@ -99,12 +99,12 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
         if name not in ("context", "out", "overwrite")
     }
     default = kind()
-    of_records = ("factors", "network_sha256")
+    of_records = ("factors", "network_sha256", "data_sha256")
     wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name not in of_records}
     if kind is WalkSettings:
         wanted |= {"evaluation_batch": None, "network": None}  # not given: the default of the settings
         wanted |= {"predict": False, "predict_images": 1000}  # at which records say nothing of them
-    wanted |= {"distribution": "normal"}  # of which records say nothing
+    wanted |= {"distribution": "normal", "data": None}  # of which records say nothing
     assert flags == wanted
 
 

@@ -14,7 +14,7 @@ from wn.cli import commands
 from wn.cli import studies as study_commands
 from wn.cli.commands import messages, output
 from wn.cli.flags import App
-from wn.cli.options import Overwrite, out_flag, with_flags
+from wn.cli.options import Overwrite, hint, out_flag, with_flags
 from wn.cli.plain import say
 from wn.walking.asked import (
     EvaluationSettings,
@@ -375,7 +375,7 @@ def _run(arguments: list[str] | None) -> int:
         # Unknown flags and the like: a base class of their own, which no public name of Typer leads to
         if not hasattr(error, "format_message"):
             raise
-        text = error.format_message()  # "" where the help was shown instead
+        text = error.format_message() + hint(error)  # "" where the help was shown instead
         return _complain(f"{text} (see {_command(error)} --help)", BAD_INPUT) if text else BAD_INPUT
     if code == INTERRUPTED:
         return _complain("interrupted", INTERRUPTED)

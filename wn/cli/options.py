@@ -8,7 +8,7 @@ import typer
 
 from wn.basics.options import Function, Setting, with_keywords
 from wn.cli.flags import NUMBER, WHOLE
-from wn.walking.asked import NetworkSettings, in_order
+from wn.walking.asked import MEANT, NetworkSettings, in_order
 
 
 def with_flags(kind: type[NetworkSettings]) -> Callable[[Function], Function]:
@@ -48,3 +48,15 @@ Overwrite = Annotated[
         "--overwrite", help="Replace what is there, also from a different run.", rich_help_panel="Run"
     ),
 ]
+
+
+def hint(error: Any) -> str:
+    """What was meant by a flag of another name, or by a file without its flag."""
+    flag = str(getattr(error, "option_name", "")).removeprefix("--").replace("-", "_")
+    if flag in MEANT:
+        return f": did you mean --{MEANT[flag].replace('_', '-')}?"
+    if "extra argument" in str(error) and ".npz" in str(error):
+        return ": a data set in a file is --data FILE"
+    if "extra argument" in str(error) and any(kind in str(error) for kind in (".safetensors", ".onnx")):
+        return ": a network in a file is --network FILE"
+    return ""

@@ -58,11 +58,11 @@ from wn.walking.settings import (
     walk_sigma,
 )
 from wn.walking.setup import Setup
+from wn.walking.shown.progress import ProgressCallback
+from wn.walking.shown.statement import statement
 from wn.walking.walk import Walk
 
 log = logging.getLogger("wn")
-
-ProgressCallback = Callable[[int, int], None]  # (finished, all) member-epochs
 
 
 def walk(chosen: WalkSettings, progress: ProgressCallback | None = None) -> WalkResult:
@@ -132,7 +132,7 @@ def measure(walked: Walk, be: Backend, threads: int | None, progress: ProgressCa
     walked.check()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """One trained network: the number of test images it gets right, without noise and under its own.
 
@@ -145,6 +145,14 @@ class Trained:
     correct: dict[str, int]
     total: int
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {right} of {self.total}" for name, right in self.correct.items())
+        return f"Trained({self.network.name} on {self.record['data']['name']}: correct {counts})"
+
+    def statement(self) -> str:
+        """The paragraph on reproducibility for a paper: versions, data, network, seeds."""
+        return statement(self.record)
 
     def save(self, path: StrPath, *, overwrite: bool = False) -> Path:
         """Write the network as safetensors, whole or not at all, and return its path.

@@ -361,6 +361,25 @@ FLAGS = {  # where flags and keywords have another name than the setting
     for setting in settings_of(kind)
     if setting.name != setting.field
 }
+MEANT = {  # names that settings have elsewhere
+    "architecture": "model",
+    "batch": "batch_size",
+    "checkpoint": "network",
+    "data_set": "dataset",
+    "device": "backend",
+    "jobs": "threads",
+    "layer": "where",
+    "layers": "where",
+    "learning_rate": "lr",
+    "net": "network",
+    "npz": "data",
+    "sigmas": "sigma",
+    "site": "where",
+    "sites": "where",
+    "std": "sigma",
+    "weights": "network",
+    "workers": "threads",
+}
 PANELS = ("Data", "Network", "Noise", "Training", "Run")
 _FIRST = ("noise", "where", "phase", "sigma")
 

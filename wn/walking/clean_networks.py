@@ -10,12 +10,13 @@ from wn.engine.backends.threads import processors
 from wn.engine.halving import alone
 from wn.engine.training import Population
 from wn.random import member_seed
-from wn.walking.api import ProgressCallback, counted
+from wn.walking.api import counted
 from wn.walking.asked import WalkSettings
 from wn.walking.jobs import JobMonitor
 from wn.walking.observed.binarised import member_of
 from wn.walking.saved.network import SavedNetwork
 from wn.walking.setup import Setup
+from wn.walking.shown.progress import ProgressCallback
 
 
 def clean_networks(

@@ -96,6 +96,8 @@ def with_data(chosen: Chosen, given: Collection[str]) -> Chosen:
     """
     own = own_data(chosen)
     if own is None:
+        if chosen.dataset.endswith(".npz"):
+            raise WnError(f"dataset {chosen.dataset} is no name of a data set: give a file as data")
         if chosen.data_sha256 is not UNSET:
             raise WnError("data_sha256 goes with data: the file that it is the digest of")
         return chosen

@@ -16,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.analysis.weights import STATISTICS
+from wn.basics.errors import WnError
 from wn.files import outputs
 from wn.files.claims import Claimed
 from wn.files.whole import StrPath, as_path, naming, sweep, whole_files
 from wn.walking.asked import CHANGE_NOTHING
+from wn.walking.shown import frames, html
+from wn.walking.shown.statement import statement
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from wn.walking.pictures.plots import Tables
 
 # Columns of tables, those of studies too, with their NumPy types
@@ -70,7 +75,7 @@ log = logging.getLogger("wn")
 Writer = Callable[[Path], object]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WalkResult:
     """The result of a walk as NumPy structured arrays: one field per column of the csv files.
 
@@ -100,6 +105,53 @@ class WalkResult:
     weights: NDArray[Any] = field(default_factory=lambda: np.zeros(0, WEIGHT_COLUMNS))
     signal: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SIGNAL_COLUMNS))
     predicted: NDArray[Any] = field(default_factory=lambda: np.zeros(0, PREDICTED_COLUMNS))
+
+    def __repr__(self) -> str:
+        rows = self.midpoints
+        words = ", ".join(to_draw(self).words)
+        sigma = len(np.unique(self.curves["sigma"]))
+        phases = " and ".join(dict.fromkeys(rows["phase"].tolist()))
+        places = len(np.unique(rows["site"]))
+        reached = f"{int(rows['reached'].sum())} of {len(rows)} midpoints reached"
+        return f"WalkResult({words}: {places} places × {sigma} σ, {phases}; {reached})"
+
+    def _repr_html_(self) -> str:
+        return html.of_walk(to_draw(self))
+
+    def plot(self, kind: str = "midpoints", *, phase: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Draw the midpoints by site, or the curves of a phase, and return the axes.
+
+        kind: "midpoints" or "curves". phase: of the curves, the first that there is by default. ax: axes of
+        Matplotlib to draw on; new ones of pyplot by default, which notebooks show. Raises WnError for other
+        kinds and phases.
+        """
+        from wn.walking.shown.axes import draw  # matplotlib is slow to import and needed here only
+
+        drawn: Axes = draw(to_draw(self), kind, phase, ax)
+        return drawn
+
+    def to_pandas(self, table: str = "midpoints") -> Any:
+        """A table as a pandas.DataFrame: "midpoints", "curves", "failures", "weights", "signal", "predicted".
+
+        Raises WnError for another name, and if pandas is not installed.
+        """
+        names = ("midpoints", "curves", "failures", "weights", "signal", "predicted")
+        if table not in names:
+            raise WnError(f"table is {table!r}: allowed are {', '.join(names)}")
+        return frames.to_pandas(getattr(self, table))
+
+    def to_xarray(self) -> Any:
+        """Curves and midpoints as an xarray.Dataset over phase, site, repeat and sigma.
+
+        Raises WnError if xarray is not installed.
+        """
+        words = {name: str(self.midpoints[name][0]) for name in WORDS}
+        attributes = words | {"chance": self.run["chance"], "total": int(self.curves["total"][0])}
+        return frames.to_xarray(self.curves, self.midpoints, self.failures, attributes)
+
+    def statement(self) -> str:
+        """The paragraph on reproducibility for a paper: versions, data, network, noise, seeds."""
+        return statement(self.run)
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Path]:
         """Write the tables, then the pictures; the folder is made if need be. Returns the paths.

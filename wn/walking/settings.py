@@ -28,6 +28,7 @@ from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.walking.asked import (
     FLAGS,
+    MEANT,
     PREDICT_IMAGES,
     EvaluationSettings,
     NetworkSettings,
@@ -98,7 +99,8 @@ def read_settings(kind: type[Any], settings: Mapping[str, Any]) -> Any:
 
 def _unknown(name: str, kind: type[Any]) -> str:
     """The message about an unknown setting: a name that is close, and the flags' names of all there are."""
-    close = get_close_matches(name, [*kind.__struct_fields__, *FLAGS], 1)
+    known = {*kind.__struct_fields__, *FLAGS}
+    close = [MEANT[name]] if MEANT.get(name) in known else get_close_matches(name, sorted(known), 1)
     meant = f": did you mean {close[0]}?" if close else ":"
     flags = {field: flag for flag, field in FLAGS.items()}
     allowed = ", ".join(flags.get(field, field) for field in kind.__struct_fields__)

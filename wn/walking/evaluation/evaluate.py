@@ -15,7 +15,7 @@ from wn.engine.training import TrainSettings
 from wn.files.outputs import AlreadyThere, make_folder
 from wn.files.whole import StrPath, as_path, write_text
 from wn.walking import tables
-from wn.walking.api import ProgressCallback, check_progress, measure, run_record
+from wn.walking.api import check_progress, measure, run_record
 from wn.walking.asked import EvaluationSettings
 from wn.walking.inputs import whole_data
 from wn.walking.measurement import members_at_once
@@ -24,10 +24,13 @@ from wn.walking.results import csv_of_curves, failure_columns
 from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import evaluation_sigma, noise_factory, places_of
 from wn.walking.setup import Setup
+from wn.walking.shown import frames, html
+from wn.walking.shown.progress import ProgressCallback
+from wn.walking.shown.statement import statement
 from wn.walking.walk import Walk
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluated:
     """The accuracies of a network on disk as a NumPy structured array, a field per column of the csv file.
 
@@ -42,6 +45,27 @@ class Evaluated:
     run: dict[str, Any] = field(repr=False)
     clean: tuple[tuple[int, int], ...] = ()
     failures: NDArray[Any] = field(default_factory=lambda: np.zeros(0, failure_columns(1)))
+
+    def __repr__(self) -> str:
+        rows = len(self.curves)
+        return f"Evaluated({self._words()}: accuracy at {rows} {'point' if rows == 1 else 'points'})"
+
+    def _words(self) -> str:
+        settings = self.run["settings"]
+        return f"{self.run['data']['name']}, {settings['model']}, {settings['noise']} noise"
+
+    def _repr_html_(self) -> str:
+        columns = ("sigma", "repeat", "correct", "total", "accuracy", "ci_low", "ci_high")
+        caption = f"Accuracy [95 % interval]: {self._words()}"
+        return html.table(caption, columns, self.curves[list(columns)].tolist())
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas.DataFrame; WnError if pandas is not installed."""
+        return frames.to_pandas(self.curves)
+
+    def statement(self) -> str:
+        """The paragraph on reproducibility for a paper: versions, data, network, noise, seeds."""
+        return statement(self.run)
 
     def save(self, path: StrPath, *, overwrite: bool = False) -> Path:
         """Write the rows as csv, whole or not at all, and return the path; the folder is made if need be.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.files.whole import StrPath, as_path
-from wn.walking.api import ProgressCallback, check_progress, run_record, walk_of
+from wn.walking.api import check_progress, run_record, walk_of
 from wn.walking.asked import FLAGS, PredictionSettings, WalkSettings
 from wn.walking.clean_networks import clean_networks
 from wn.walking.inputs import with_data
@@ -28,11 +28,14 @@ from wn.walking.saved.folder import check_folder, record_bytes, write_folder
 from wn.walking.saved.network import of_settings
 from wn.walking.settings import prepare, read_settings, read_walk
 from wn.walking.setup import Setup
+from wn.walking.shown import frames, html
+from wn.walking.shown.progress import ProgressCallback
+from wn.walking.shown.statement import statement
 
 FILES = ("predicted.csv", "crossings.csv", "predicted.png", "predict.json")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PredictedWalk:
     """Predicted curves of clean networks, as NumPy structured arrays.
 
@@ -46,6 +49,40 @@ class PredictedWalk:
     curves: NDArray[Any]
     crossings: NDArray[Any]
     run: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        there = int(np.isfinite(self.crossings["predicted_crossing"]).sum())
+        return f"PredictedWalk({self._words()}: {there} of {len(self.crossings)} crossings)"
+
+    def _words(self) -> str:
+        settings = self.run["settings"]
+        return f"{self.run['data']['name']}, {settings['model']}, {settings['noise']} noise"
+
+    def _repr_html_(self) -> str:
+        columns = (
+            "site",
+            "site_name",
+            "predicted_crossing",
+            "predicted_low",
+            "predicted_high",
+            "predicted_by",
+        )
+        caption = f"Predicted crossing σ: {self._words()}"
+        table = html.table(caption, columns, self.crossings[list(columns)].tolist())
+        return table + html.picture(_figure(self), "predicted curves")
+
+    def to_pandas(self, table: str = "crossings") -> Any:
+        """A table, "crossings" or "curves", as a pandas.DataFrame.
+
+        Raises WnError for another name, and if pandas is not installed.
+        """
+        if table not in ("crossings", "curves"):
+            raise WnError(f"table is {table!r}: allowed are crossings, curves")
+        return frames.to_pandas(getattr(self, table))
+
+    def statement(self) -> str:
+        """The paragraph on reproducibility for a paper: versions, data, network, noise, seeds."""
+        return statement(self.run)
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> list[Any]:
         """Write predicted.csv, crossings.csv, predicted.png and predict.json, all or none; return paths.

@@ -17,7 +17,7 @@ from wn.engine.halving import alone
 from wn.engine.training import Population
 from wn.files.whole import StrPath, as_path
 from wn.theory.gains import Gains, of_noise, sensitivities, site_gains, together
-from wn.walking.api import ProgressCallback, check_progress, measure, run_record, walk_of
+from wn.walking.api import check_progress, measure, run_record, walk_of
 from wn.walking.clean_networks import clean_networks
 from wn.walking.gains.settings import Asked, MeasuredMidpoint, Midpoints
 from wn.walking.results import WORDS, columns, csv_of
@@ -25,6 +25,9 @@ from wn.walking.saved.folder import check_folder, record_bytes, write_folder
 from wn.walking.saved.network import SavedNetwork, of_settings
 from wn.walking.settings import noise_factory, prepare
 from wn.walking.setup import Setup
+from wn.walking.shown import frames, html
+from wn.walking.shown.progress import ProgressCallback
+from wn.walking.shown.statement import statement
 
 FILES = ("gains.csv", "gains.png", "gains.json")
 _OF_SITE = {"seed": "u8", "backend": "U16", "site": "i8", "site_name": "U32"}
@@ -35,7 +38,7 @@ COLUMNS = columns(
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gained:
     """The gains of networks, a row for each site; the mean over networks if there are several.
 
@@ -47,6 +50,28 @@ class Gained:
 
     table: NDArray[Any]
     run: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Gained({self._words()}: repetitions {','.join(map(str, self.repetitions))})"
+
+    def _words(self) -> str:
+        settings = self.run["settings"]
+        return f"{self.run['data']['name']}, {settings['model']}, {settings['noise']} noise"
+
+    def _repr_html_(self) -> str:
+        from wn.walking.gains.picture import figure  # matplotlib is slow to import and needed here only
+
+        columns = ("site", "site_name", "gain", "share", "repetitions")
+        table = html.table(f"Gains: {self._words()}", columns, self.table[list(columns)].tolist())
+        return table + html.picture(figure(self.table), "gains by site")
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas.DataFrame; WnError if pandas is not installed."""
+        return frames.to_pandas(self.table)
+
+    def statement(self) -> str:
+        """The paragraph on reproducibility for a paper: versions, data, network, seeds."""
+        return statement(self.run)
 
     @property
     def repetitions(self) -> tuple[int, ...]:

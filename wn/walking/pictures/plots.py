@@ -6,8 +6,6 @@ the same result gives the same bytes. Exponents are Unicode: matplotlib's formul
 
 import math
 import re
-import textwrap
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -20,7 +18,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from wn.basics.errors import WnError
 from wn.files.whole import StrPath, as_path
 from wn.fit.midpoint import ALREADY_BELOW, NEVER_FALLS
 from wn.walking.pictures.drawing import (
@@ -29,17 +26,15 @@ from wn.walking.pictures.drawing import (
     RULE,
     SHADE,
     TEXT,
-    TITLE,
     figure_of,
     literal,
     save,
     style,
 )
 from wn.walking.pictures.scales import log_ticks, numbers, sigma_scale
+from wn.walking.pictures.sites import Rows, Sites, head, labels_of, sites_in, sites_of
 
 Floats = NDArray[np.float64]
-Rows = NDArray[Any]  # of a structured array
-Sites = dict[str, int]  # the number of each site by its label
 
 STRIP = 0.08  # height of the strip of sites not reached, of the axis
 BARS: dict[str, Any] = {"linestyle": "none", "markersize": 5, "elinewidth": 1.3, "capsize": 3, "zorder": 3}
@@ -122,8 +117,7 @@ def curves_figure(tables: Tables) -> Figure:
     them are horizontal lines; without `chance` the last two are left out. Raises WnError without curves.
     """
     rows, failed = tables.curves, tables.failures
-    labels, labels_failed = _labels(rows), _labels(failed)
-    sites = _sites(np.concatenate([labels, labels_failed]), np.concatenate([rows["site"], failed["site"]]))
+    sites = sites_of(tables.curves, tables.failures)
     phases = [phase for phase in PHASES if phase in rows["phase"] or phase in failed["phase"]]
     styles = _line_styles(sites)
     columns = math.ceil(len(sites) / 16)
@@ -132,14 +126,7 @@ def curves_figure(tables: Tables) -> Figure:
     figure = figure_of(1.6 + len(phases) * panel + legend, 0.6 + panel)
     panels: list[Axes] = list(figure.subplots(1, len(phases), sharey=True, squeeze=False)[0])
     for axes, phase in zip(panels, phases, strict=True):
-        in_phase, lost = rows["phase"] == phase, failed["phase"] == phase
-        style(axes, "noise level σ", "accuracy on the test images" if axes is panels[0] else "")
-        axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
-        sigma_scale(axes, np.unique([*rows["sigma"][in_phase], *failed["sigma"][lost]]))
-        for index, (label, site) in enumerate(sites.items()):
-            _draw_curve(axes, rows[in_phase & (labels == label)], site, index, styles[label])
-            height = 0.01 + 0.06 * index / len(sites)  # those of several sites beside each other
-            _draw_failed(axes, failed[lost & (labels_failed == label)], site, height, styles[label]["color"])
+        _curves_on(axes, tables, phase, sites, styles, first=axes is panels[0])
     panels[0].set_ylim(-0.02, 1.04)
     _draw_levels(panels, tables)
     keys = {label: Line2D([], [], **styles[label]) for label in sites}
@@ -149,8 +136,33 @@ def curves_figure(tables: Tables) -> Figure:
     figure.legend([*keys.values()], [*keys], title="noise site", **place, **LEGEND)
     repeats = len(np.unique(rows["repeat"]))
     band = " (line: mean of the repeats, band: lowest to highest)" if repeats > 1 else ""
-    _head(figure, f"Accuracy against noise level{band}", tables.words, repeats)
+    head(figure, f"Accuracy against noise level{band}", tables.words, repeats)
     return figure
+
+
+def curves_on(axes: Axes, tables: Tables, phase: str) -> None:
+    """Draw the curves of one phase on axes of the user's own, with their key."""
+    sites = sites_of(tables.curves, tables.failures)
+    styles = _line_styles(sites)
+    _curves_on(axes, tables, phase, sites, styles, first=True)
+    axes.set_ylim(-0.02, 1.04)
+    _draw_levels([axes], tables, named=False)
+    axes.legend([Line2D([], [], **styles[label]) for label in sites], list(sites), **LEGEND)
+
+
+def _curves_on(
+    axes: Axes, tables: Tables, phase: str, sites: Sites, styles: dict[str, dict[str, Any]], first: bool
+) -> None:
+    """Draw the curves of one phase, and where it has no result."""
+    rows, failed = (some[some["phase"] == phase] for some in (tables.curves, tables.failures))
+    labels, labels_failed = labels_of(rows), labels_of(failed)
+    style(axes, "noise level σ", "accuracy on the test images" if first else "")
+    axes.set_title(PHASES[phase].title, fontsize=TEXT + 1)
+    sigma_scale(axes, np.unique([*rows["sigma"], *failed["sigma"]]))
+    for index, (label, site) in enumerate(sites.items()):
+        _draw_curve(axes, rows[labels == label], site, index, styles[label])
+        height = 0.01 + 0.06 * index / len(sites)  # those of several sites beside each other
+        _draw_failed(axes, failed[labels_failed == label], site, height, styles[label]["color"])
 
 
 def _draw_curve(axes: Axes, rows: Rows, site: int, index: int, look: dict[str, Any]) -> None:
@@ -187,7 +199,7 @@ def _line_styles(sites: Sites) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _draw_levels(panels: list[Axes], tables: Tables) -> None:
+def _draw_levels(panels: list[Axes], tables: Tables, named: bool = True) -> None:
     """Draw clean accuracy, chance and half-way; their names at the right make room for each other."""
     clean, chance = tables.midpoints["clean_accuracy"], tables.chance
     known = clean[np.isfinite(clean)].tolist()
@@ -202,7 +214,8 @@ def _draw_levels(panels: list[Axes], tables: Tables) -> None:
             axes.axhline(level, color=RULE, linestyle=line, linewidth=1, zorder=1, gid=name)
         y = max(level, y + 0.04)
         look: dict[str, Any] = {"transform": beside, "va": "center", "color": GREY, "fontsize": TEXT - 1}
-        panels[-1].text(1.015, y, f"{name} {level:.3f}", **look)
+        if named:
+            panels[-1].text(1.015, y, f"{name} {level:.3f}", **look)
 
 
 # --- midpoints by site -----------------------------------------------------------------------------------
@@ -221,16 +234,30 @@ def midpoints_figure(tables: Tables) -> Figure:
 
     Intervals without a bound (0 or inf) run off the axis. Raises WnError if there are no midpoints.
     """
-    rows, labels = tables.midpoints, _labels(tables.midpoints)
-    sites = _sites(labels, rows["site"])
+    sites = sites_in(labels_of(tables.midpoints), tables.midpoints["site"])
+    figure = figure_of(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites)))
+    handles = _midpoints_on(figure.subplots(), tables, figure.get_figwidth() - 1)
+    figure.legend(handles=handles, loc="outside lower center", **LEGEND)
+    head(figure, "Midpoint noise level by site", tables.words, len(np.unique(tables.curves["repeat"])))
+    return figure
+
+
+def midpoints_on(axes: Axes, tables: Tables) -> None:
+    """Draw the midpoints on axes of the user's own, with their key."""
+    inches = axes.bbox.width / axes.figure.dpi
+    axes.legend(handles=_midpoints_on(axes, tables, inches), **LEGEND)
+
+
+def _midpoints_on(axes: Axes, tables: Tables, width: float) -> list[Any]:
+    """Draw the midpoints on axes of a width in inches; return the handles of a key."""
+    rows, labels = tables.midpoints, labels_of(tables.midpoints)
+    sites = sites_in(labels, rows["site"])
     phases = [phase for phase in PHASES if phase in rows["phase"]]
     reasons = np.array(tables.reasons, dtype=object)
     sigma = np.unique(tables.curves["sigma"][tables.curves["sigma"] > 0])
     up_to = "" if tables.failures.size or not sigma.size else f" (σ up to {numbers(sigma.tolist())[-1]})"
     missing = {reason: _missing(reason, sigma, up_to) for reason in dict.fromkeys(reasons[~rows["reached"]])}
     places = _places(sites)
-    figure = figure_of(max(6.4, 1.4 + 0.36 * len(sites)), 4.6 + 0.075 * max(map(len, sites)))
-    axes = figure.subplots()
     style(axes, "noise site", "midpoint noise level σ")
     edges = {mark.edge for mark in missing.values()}
     ends = _midpoint_ends(rows, sigma)
@@ -252,10 +279,8 @@ def midpoints_figure(tables: Tables) -> Figure:
             handles += _draw_crossings(axes, x, rows[mine], phase)
     for mark in dict.fromkeys(missing.values()):
         handles.append(Line2D([], [], label=mark.text, **_hollow(mark, GREY)))
-    _site_ticks(axes, places, figure.get_figwidth() - 1)
-    figure.legend(handles=handles, loc="outside lower center", **LEGEND)
-    _head(figure, "Midpoint noise level by site", tables.words, len(np.unique(tables.curves["repeat"])))
-    return figure
+    _site_ticks(axes, places, width)
+    return handles
 
 
 def _draw_midpoints(axes: Axes, x: Floats, rows: Rows, phase: str) -> ErrorbarContainer:
@@ -347,28 +372,3 @@ def _site_ticks(axes: Axes, places: dict[str, float], width: float) -> None:
     axes.set_xticks(list(places.values()), list(places), **turn)
     side = max(0.6, (5 - len(places)) / 2)  # phases of a lonely site stay close together
     axes.set_xlim(-side, max(places.values()) + side)
-
-
-# --- what both share -------------------------------------------------------------------------------------
-
-
-def _labels(rows: Rows) -> NDArray[np.str_]:
-    """The label of each row's site: its number and name, or just its name for global and mapped noise."""
-    pairs = zip(rows["site"].tolist(), rows["site_name"].tolist(), strict=True)
-    return np.array([literal(f"{site} {name}" if site >= 0 else name) for site, name in pairs], np.str_)
-
-
-def _sites(labels: NDArray[np.str_], numbers: NDArray[np.int64]) -> Sites:
-    """Sites by label in the order of the network; global, then mapped noise at the end."""
-    if not labels.size:
-        raise WnError("nothing to draw: the result has no rows")
-    sites = dict(zip(labels.tolist(), numbers.tolist(), strict=True))
-    return dict(sorted(sites.items(), key=lambda item: (item[1] < 0, abs(item[1]))))
-
-
-def _head(figure: Figure, title: str, words: Sequence[str], repeats: int) -> None:
-    """Write the title, and below it the run in words, broken to the width of the figure."""
-    words = [*words, "1 repeat" if repeats == 1 else f"{repeats} repeats"]
-    text = " · ".join(word.replace(" ", "\u00a0") for word in words)  # no line breaks within
-    lines = [title, *textwrap.wrap(text, int(figure.get_figwidth() * 12), break_on_hyphens=False)]
-    figure.suptitle(literal("\n".join(line.strip(" ·") for line in lines)), fontsize=TITLE)
