@@ -22,7 +22,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "engine",
         "fit theory",
         "walking",
-        "front study",
+        "front layers study",
         "cli testing",  # nothing in wn is built on its testing tools
         "__main__",
     ),

@@ -5,21 +5,27 @@ from typing import TYPE_CHECKING, Any
 from wn.basics.installed import __version__
 
 __all__ = [
+    "Weighted",
     "WnError",
     "__version__",
     "dataset",
     "evaluate",
     "fit_midpoint",
     "gains",
+    "layers",
     "load_dataset",
+    "network",
     "predict",
     "train",
     "walk",
 ]
 
 if TYPE_CHECKING:
+    from wn import layers
     from wn.basics.errors import WnError
     from wn.data.own import dataset, load_dataset
+    from wn.engine.networks.build import network
+    from wn.engine.networks.weighted import Weighted
     from wn.fit.midpoint import fit_midpoint
     from wn.front import evaluate, gains, predict, train, walk
 
@@ -31,6 +37,8 @@ _HOME = {
     "predict": "wn.front",
     "dataset": "wn.data.own",
     "load_dataset": "wn.data.own",
+    "network": "wn.engine.networks.build",
+    "Weighted": "wn.engine.networks.weighted",
     "fit_midpoint": "wn.fit.midpoint",
     "WnError": "wn.basics.errors",
 }
@@ -41,9 +49,12 @@ def __getattr__(name: str) -> Any:
 
     Raises ImportError if another distribution has put files into this package's folder.
     """
+    from importlib import import_module
+
+    if name == "layers":
+        return import_module("wn.layers")
     if name not in _HOME:
         raise AttributeError(f"module 'wn' has no attribute {name!r}")
-    from importlib import import_module
 
     from wn.basics.installed import clash
 

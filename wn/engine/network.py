@@ -1,9 +1,8 @@
 """A network: an ordered list of layers with named noise sites, forward and backward as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,38 +10,35 @@ import numpy as np
 from wn.basics.errors import WnError
 from wn.basics.numbers import is_integer
 from wn.engine.backends.plain.base import Array, Backend
-from wn.engine.backends.sealed import Sealed
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.graph.edges import INPUT, Edges, edges_of
+from wn.engine.graph.initial import InitialDraws
+from wn.engine.graph.stages import NetworkCache, Stage, Start, added, prepared
 from wn.engine.layers import noise as noise_layer
-from wn.engine.layers.base import Layer, Runnable, Shape, declares, has_weights
+from wn.engine.layers.base import Layer, Shape, has_weights, joins
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.noise import SiteNoise
-from wn.random import REPETITION_BITS, SITE_BITS, Purpose, checked_integer
 
 INPUT_SITE = 0
-INPUT = "input"  # the name of what goes into the first node
-PART_BITS = 2 + REPETITION_BITS  # of the number of a parameter within its layer
-MOST_LAYERS = 1 << SITE_BITS - 2  # whose initial values can be drawn: a layer has four sites
 
 Watch = Callable[[int, Array], None]
-Rewritten = Callable[[Sequence[Runnable], Sequence[bool]], list[tuple[Runnable, int]]]  # of a backend
 
 
 class Node(NamedTuple):
-    """A layer in its place: its name, whether its output is a noise site, and whose output it takes."""
+    """A layer in its place: its name, whether its output is a noise site, and whose outputs it takes."""
 
     name: str
     layer: Layer
     site: bool = True
-    input: str = ""  # the name of a node or INPUT; "": the node before
+    inputs: tuple[str, ...] = ()  # names of nodes before it, or INPUT; none: the node before
 
 
 class Placed(NamedTuple):
-    """A node of a network with its input and output shape, of one sample."""
+    """A node of a network with its input and output shape, of one sample; a join has several input shapes."""
 
     name: str
     layer: Layer
-    input_shape: Shape
+    input_shape: Any
     output_shape: Shape
 
 
@@ -61,27 +57,6 @@ class Conditions(NamedTuple):
         return frozenset(site for site, noise in self.noise.items() if noise.active(self.training))
 
 
-class Stage(NamedTuple):
-    """A layer as it is run in a phase: a node's own, or a fused one in place of several nodes."""
-
-    layer: Runnable
-    node: int  # the one whose parameters and state it has
-    site: int | None  # at its output
-    reads_only: bool  # whether it is known to write to no array that it is given
-
-    def given(self, x: Array) -> Array:
-        """Its input: a copy for a layer that may write to it, while others still need x as it is."""
-        return x if self.reads_only or isinstance(x, Sealed) else x.copy()
-
-
-class NetworkCache(NamedTuple):
-    """The record for the backward pass: the stages, the cache of each and that of the noise behind it."""
-
-    stages: tuple[Stage, ...]
-    layers: tuple[Any, ...]
-    noise: tuple[Any, ...]  # None: no noise; the input's comes first
-
-
 @dataclass(frozen=True)
 class Network:
     """Layers in order, for inputs of shape (C, H, W); the only place that knows noise sites.
@@ -96,21 +71,20 @@ class Network:
     recordable: ClassVar[bool] = True  # as layers have it: what the layers are does not count here
 
     def __post_init__(self) -> None:
-        before = INPUT
-        for node in self.nodes:
-            if node.input not in ("", before):
-                raise WnError(
-                    f"{self.name}: layer {node.name!r} takes its input from {node.input!r}: "
-                    f"allowed is {before!r}, the one before it"
-                )
-            before = node.name
         self.shapes()  # raises where a layer does not fit
+
+    @cached_property
+    def edges(self) -> Edges:
+        """Which values each node reads."""
+        return edges_of(self.name, self.nodes)
 
     @cached_property
     def placed(self) -> tuple[Placed, ...]:
         """The nodes with their shapes."""
-        found, shape = [], tuple(self.input_shape)
-        for node in self.nodes:
+        found, shapes = [], [tuple(self.input_shape)]
+        for node, sources in zip(self.nodes, self.edges.sources, strict=True):
+            several = tuple(shapes[source] for source in sources)
+            shape: Any = several if joins(node.layer) else several[0]
             try:
                 after = node.layer.output_shape(shape)
             except WnError as error:
@@ -119,7 +93,7 @@ class Network:
                     f"(the network's input {self.input_shape}): {error}"
                 ) from None
             found.append(Placed(node.name, node.layer, shape, after))
-            shape = after
+            shapes.append(after)
         return tuple(found)
 
     def shapes(self) -> list[Shape]:
@@ -171,7 +145,7 @@ class Network:
     def initial_parameters(self, be: Backend, seeds: Sequence[int], dtype: Any) -> tuple[Any, ...]:
         """Return fresh parameters, one member per seed: a tuple with each layer's NamedTuple or ()."""
         return tuple(
-            place.layer.initial_parameters(be, place.input_shape, _InitialDraws(be, seeds, dtype, index))
+            place.layer.initial_parameters(be, place.input_shape, InitialDraws(be, seeds, dtype, index))
             for index, place in enumerate(self.placed)
         )
 
@@ -220,14 +194,15 @@ class Network:
         be: Backend,
         params: tuple[Any, ...],
         states: tuple[Any, ...],
-        x: Array,
+        x: Start,
         conditions: Conditions,
         site: int,
     ) -> Array:
         """Return the logits from the clean activation x at `site`: its noise and the layers behind it.
 
+        Where layers behind it read what was made before it as well, x is the start that `clean_starts` gives.
         Nothing is kept for a backward pass, so this is the one to evaluate with. Raises WnError for a site
-        that does not exist.
+        that does not exist, and for a start that lacks what is read.
         """
         self.check_sites([site])
         return self._forward(be, params, states, x, conditions, site, keep=False)[0]
@@ -246,15 +221,65 @@ class Network:
         No layer is fused across a site, so that `backward` can watch every one. The cache is of use only with
         `keep`.
         """
-        activations, caches = [x], []
+        depths = self.site_depths
+        return self._clean(be, params, states, x, keep, lambda site, values: values[depths[site]])
+
+    def clean_starts(
+        self, be: Backend, params: tuple[Any, ...], states: tuple[Any, ...], x: Array
+    ) -> list[Start]:
+        """Return for every site what `forward_from_site` goes on from, in inference without noise.
+
+        That is the activation there, and for layers that read what was made before, that as well.
+        """
+        return self._clean(be, params, states, x, False, self._start)[0]
+
+    def activation(self, start: Start, site: int) -> Array:
+        """The activation at the site of a start."""
+        return start[self.site_depths[site]] if isinstance(start, Mapping) else start
+
+    def replaced(self, start: Start, site: int, x: Array) -> Start:
+        """A start with another activation at its site."""
+        return {**start, self.site_depths[site]: x} if isinstance(start, Mapping) else x
+
+    def _start(self, site: int, values: Mapping[int, Array]) -> Start:
+        depth = self.site_depths[site]
+        live = self.edges.live(depth)
+        return values[depth] if live == (depth,) else {value: values[value] for value in live}
+
+    def _values(self, x: Start, site: int) -> dict[int, Array]:
+        """The values that a pass from a site begins with."""
+        depth = self.site_depths[site]
+        values = dict(x) if isinstance(x, Mapping) else {depth: x}
+        if missing := [value for value in self.edges.live(depth) if value not in values]:
+            names = ", ".join(repr((INPUT, *(node.name for node in self.nodes))[value]) for value in missing)
+            raise WnError(
+                f"{self.name}: layers behind site {self.site_names[site]!r} read {names} as well: start from "
+                "what clean_starts gives"
+            )
+        return values
+
+    def _clean(
+        self,
+        be: Backend,
+        params: tuple[Any, ...],
+        states: tuple[Any, ...],
+        x: Array,
+        keep: bool,
+        seen: Callable[[int, Mapping[int, Array]], Any],
+    ) -> tuple[list[Any], NetworkCache]:
+        values = {0: x}
+        found, caches = [seen(INPUT_SITE, values)], []
         stages = self.stages(be, False, frozenset(range(len(self.site_names))))
         with single_threaded_blas():
             for stage in stages:
-                x, cache, _ = stage.layer.forward(be, params[stage.node], stage.given(x), states[stage.node])
+                of_node = params[stage.node], stage.given(values), states[stage.node]
+                values[stage.value], cache, _ = stage.layer.forward(be, *of_node)
                 caches.append(cache if keep else None)
                 if stage.site is not None:
-                    activations.append(x)
-        return activations, NetworkCache(stages, tuple(caches), (None,) * (len(stages) + 1))
+                    found.append(seen(stage.site, values))
+                for value in stage.ends:
+                    del values[value]
+        return found, NetworkCache(stages, tuple(caches), (None,) * (len(stages) + 1))
 
     def backward(
         self,
@@ -266,54 +291,72 @@ class Network:
     ) -> tuple[Array | None, tuple[Any, ...]]:
         """Return (dx or None, gradients in the structure of the parameters).
 
-        `watch` sees the gradient (P, …, B) for the activation at each site before its noise, from the last
-        site to the input, which needs `need_dx`. Sites within a fused layer are not seen.
+        The gradient of a value that several nodes read is the sum of theirs. `watch` sees the gradient
+        (P, …, B) for the activation at each site before its noise, from the last site to the input, which
+        needs `need_dx`. Sites within a fused layer are not seen.
         """
-        dy: Array | None = dlogits
+        gradients: dict[int, Array] = {len(self.nodes): dlogits}
         grads: list[Any] = [()] * len(self.nodes)
-        first_learning = next((i for i, node in enumerate(self.nodes) if node.layer.learns), 0)
         backwards = map(reversed, (cache.stages, cache.layers, cache.noise[1:]))
         with single_threaded_blas():
             for stage, kept, noise in zip(*backwards, strict=True):
-                dy = _noise_backward(be, dy, noise)
+                if stage.value not in gradients:  # nothing before it has parameters
+                    continue
+                dy = _noise_backward(be, gradients.pop(stage.value), noise)
                 if watch is not None and stage.site is not None:
                     watch(stage.site, dy)
-                needed = need_dx or stage.node > first_learning
-                dy, grads[stage.node] = stage.layer.backward(be, dy, kept, needed)
-                if dy is not None and dy.dtype != dlogits.dtype:
-                    raise self._other_dtype(stage, "backward", dy.dtype, dlogits.dtype)
-                if not needed:  # the layers before have no parameters
-                    return None, tuple(grads)
-            dx = _noise_backward(be, dy, cache.noise[0])
+                needed = need_dx or self._learns_before[stage.node]
+                given = dy if self.edges.chain else stage.untouched(dy)  # others may have the same array
+                dx, grads[stage.node] = stage.layer.backward(be, given, kept, needed)
+                for source, part in zip(stage.sources, dx if stage.joins else (dx,), strict=True):
+                    if part is not None and part.dtype != dlogits.dtype:
+                        raise self._other_dtype(stage, "backward", part.dtype, dlogits.dtype)
+                    if needed:
+                        gradients[source] = added(be, gradients.get(source), part)
+            if not need_dx:
+                return None, tuple(grads)
+            dx = _noise_backward(be, gradients[0], cache.noise[0])
             if watch is not None:
                 watch(INPUT_SITE, dx)
             return dx, tuple(grads)
+
+    @cached_property
+    def _learns_before(self) -> tuple[bool, ...]:
+        """For each node, whether any that its inputs depend on has parameters."""
+        learns = [False]  # by value, itself included
+        for node, sources in zip(self.nodes, self.edges.sources, strict=True):
+            learns.append(node.layer.learns or any(learns[source] for source in sources))
+        return tuple(any(learns[source] for source in sources) for sources in self.edges.sources)
 
     def _forward(
         self,
         be: Backend,
         params: tuple[Any, ...],
         states: tuple[Any, ...],
-        x: Array,
+        x: Start,
         conditions: Conditions,
         first_site: int,
         keep: bool,
     ) -> tuple[Array, NetworkCache, tuple[Any, ...]]:
         stages = self.stages(be, conditions.training, conditions.noisy_sites(), first_site)
-        dtype, new_states, caches = x.dtype, list(states), []
+        values, first = self._values(x, first_site), self.site_depths[first_site]
+        dtype, new_states, caches = values[first].dtype, list(states), []
         # Who reads the logits checks that they are finite.
         with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-            x, noise = _noise_forward(be, x, conditions, first_site, keep)
+            values[first], noise = _noise_forward(be, values[first], conditions, first_site, keep)
             noises = [noise]
             for stage in stages:
-                given, state = stage.given(x), states[stage.node]
-                x, cache, new_states[stage.node] = stage.layer.forward(be, params[stage.node], given, state)
-                if x.dtype != dtype:
-                    raise self._other_dtype(stage, "forward", x.dtype, dtype)
-                x, noise = _noise_forward(be, x, conditions, stage.site, keep)
+                of_node = params[stage.node], stage.given(values), states[stage.node]
+                y, cache, new_states[stage.node] = stage.layer.forward(be, *of_node)
+                if y.dtype != dtype:
+                    raise self._other_dtype(stage, "forward", y.dtype, dtype)
+                values[stage.value], noise = _noise_forward(be, y, conditions, stage.site, keep)
                 caches.append(cache if keep else None)
                 noises.append(noise if keep else None)
-        return x, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
+                for value in stage.ends:
+                    del values[value]
+        logits = values[len(self.nodes)]
+        return logits, NetworkCache(stages, tuple(caches), tuple(noises)), tuple(new_states)
 
     def stages(
         self, be: Backend, training: bool, noisy: frozenset[int], first_site: int = INPUT_SITE
@@ -321,26 +364,12 @@ class Network:
         """The layers behind a site as a backend runs them in a phase, with noise at some sites."""
         key = be.rewritten, training, noisy, first_site
         if key not in self._stages:
-            self._stages[key] = self._prepared(*key)
+            self._stages[key] = prepared(self.nodes, self.edges, self.site_depths, *key)
         return self._stages[key]
 
     @cached_property
     def _stages(self) -> dict[tuple[Any, ...], tuple[Stage, ...]]:
         return {}
-
-    def _prepared(
-        self, rewritten: Rewritten, training: bool, noisy: frozenset[int], first_site: int
-    ) -> tuple[Stage, ...]:
-        start = self.site_depths[first_site]
-        sites = {count - 1: site for site, count in enumerate(self.site_depths)}  # by the node before them
-        quiet = [sites.get(index) not in noisy for index in range(start, len(self.nodes))]
-        layers = [node.layer.for_phase(training) for node in self.nodes[start:]]
-        stages, index = [], start
-        for layer, count in rewritten(layers, quiet):
-            reads_only = count > 1 or declares(self.nodes[index].layer, "recordable")
-            stages.append(Stage(layer, index, sites.get(index + count - 1), reads_only))
-            index += count
-        return tuple(stages)
 
     def _other_dtype(self, stage: Stage, what: str, made: Any, dtype: Any) -> WnError:
         """The error of a layer that changes the dtype: a backend's loops are for arrays of one."""
@@ -348,34 +377,6 @@ class Network:
             f"layer {self.nodes[stage.node].name!r} of {self.name}: {what} makes {made} of {dtype}; it has "
             "to keep the dtype (a NumPy number of float64 makes float64 of float32, a Python number does not)"
         )
-
-
-class _InitialDraws:
-    """Draws of a layer's initial parameters, see `DrawUniform`: every call has a stream of its own.
-
-    Parameter `part` of layer `index` has site 4·index + part mod 4 and repetition ⌊part/4⌋; one that has been
-    drawn before gets the last part that has not.
-    """
-
-    def __init__(self, be: Backend, seeds: Sequence[int], dtype: Any, index: int) -> None:
-        self.be, self.seeds, self.dtype, self.index = be, seeds, dtype, index
-        self.drawn: set[int] = set()
-        self.last = (1 << PART_BITS) - 1  # for parts that have been drawn before
-
-    def __call__(self, part: int, shape: Shape, bound: float) -> Array:
-        """Draw U(−bound, bound) for each seed: (P, *shape)."""
-        part = checked_integer("the part of a layer whose initial values are drawn", part, PART_BITS)
-        while part in self.drawn:
-            part, self.last = self.last, self.last - 1
-        if part < 0 or self.index >= MOST_LAYERS:
-            raise WnError(
-                f"initial values are drawn for {MOST_LAYERS} layers of {1 << PART_BITS} parameters at most"
-            )
-        self.drawn.add(part)
-        site, repetition = 4 * self.index + part % 4, part // 4
-        uniforms = self.be.uniforms(self.seeds, prod(shape), Purpose.INIT, site, repetition)
-        values = (2 * uniforms - 1) * np.float32(bound)
-        return self.be.asarray(values, self.dtype).reshape(len(self.seeds), *shape)
 
 
 def _noise_forward(

@@ -388,7 +388,10 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
     return np.asarray(be.to_numpy(sums))
 
 
-LAYERS = "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy"
-PARTS = "fusion loss network noise optim training"
+LAYERS = (
+    "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy joins.add "
+    "joins.concatenate"
+)
+PARTS = "fusion graph.stages loss network noise optim training"
 NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]
 ORIGINALS = Originals(["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in NAMES)])

@@ -12,7 +12,8 @@ from math import prod
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wn.engine.backends.plain.base import Array, Backend, Room
+from wn.engine.backends.plain.base import Backend, Room
+from wn.engine.graph.stages import Start
 from wn.engine.halving import Fail, Keeper, Members, Work, alone, in_parts
 from wn.engine.models import parameter_count
 from wn.engine.network import Conditions, Network, Watch
@@ -165,7 +166,7 @@ def count_at_inference(
     )
     for x, conditions, labels in batches:
         with alone():
-            clean = setup.network.clean_activations(be, population.params, population.states, x)
+            clean = setup.network.clean_starts(be, population.params, population.states, x)
         for place, levels in enumerate(places):
             batch = partial(_hits, be, setup, population, levels, clean, conditions, labels)
             done: list[Members] = []
@@ -186,7 +187,7 @@ def _hits(
     setup: Setup,
     population: Population,
     levels: Levels,
-    clean: Sequence[Array],
+    clean: Sequence[Start],
     conditions: Conditions,
     labels: NDArray[np.int64],
     members: Members,

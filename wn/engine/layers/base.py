@@ -92,6 +92,11 @@ def declares(thing: Any, name: str) -> bool:
     return vars(type(thing)).get(name) is True and not own_methods(thing)
 
 
+def joins(layer: Any) -> bool:
+    """Whether a layer takes several inputs; one that does not say so takes one."""
+    return bool(getattr(type(layer), "joins", False))
+
+
 def own_methods(thing: Any) -> bool:
     """Whether an object has a method of its own in place of its class's."""
     return any(callable(getattr(type(thing), name, None)) for name in getattr(thing, "__dict__", ()))
@@ -101,6 +106,8 @@ class Stateless:
     """Defaults for a layer without parameters and state, the same in both phases."""
 
     learns: ClassVar[bool] = False
+    joins: ClassVar[bool] = False  # whether it takes several inputs: x and shapes are tuples, and so is dx
+    noisy: ClassVar[bool] = True  # whether its output is a noise site where nothing else is said
     recordable: ClassVar[bool] = False
 
     def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:

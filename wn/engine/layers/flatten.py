@@ -39,6 +39,7 @@ class Flatten(OfFormula):
 
     formula = FORMULA
     recordable = True
+    noisy = False
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) → (C·H·W,)."""

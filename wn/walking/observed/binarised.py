@@ -104,9 +104,10 @@ def _accuracy(
     correct, (params, states, _) = 0, network
     try:
         for x, conditions, labels in _batches(be, setup, network, noise):
-            clean = setup.network.clean_activations(be, params, states, x)[site]
-            changed = change(clean, conditions.samples)
-            logits = setup.network.forward_from_site(be, params, states, changed, conditions, site)
+            start = setup.network.clean_starts(be, params, states, x)[site]
+            changed = change(setup.network.activation(start, site), conditions.samples)
+            start = setup.network.replaced(start, site, changed)
+            logits = setup.network.forward_from_site(be, params, states, start, conditions, site)
             correct += int(count_correct(be, logits, labels)[0])
     except OutOfRange:
         return np.nan

@@ -34,6 +34,10 @@ from wn.engine.layers.base import Formula
 from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams, RunningStatistics, rows
 from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
 from wn.engine.layers.cross_entropy import CrossEntropyCache, check_labels
+from wn.engine.layers.joins import add as add_layer
+from wn.engine.layers.joins import concatenate as concatenate_layer
+from wn.engine.layers.joins.add import AddCache
+from wn.engine.layers.joins.concatenate import ConcatenateCache
 from wn.engine.layers.linear import LinearCache, LinearParams
 from wn.engine.layers.max_pooling import MaxPoolingCache
 from wn.engine.layers.relu import ReluCache
@@ -213,6 +217,52 @@ def pooled(be: KernelCalls, population: int, x: Array, window: Pair) -> Array:
     return be.empty((population, channels, height // window[0], width // window[1], batch), x.dtype)
 
 
+# ---- joins ----------------------------------------------------------------------------------------------
+
+
+@primitive
+def add_forward(be: KernelCalls, params: tuple[()], x: Sequence[Array]) -> tuple[Array, AddCache]:
+    """The same bits."""
+    first, *others = x
+    y = first
+    for other in others:
+        left, right = be.contiguous(y, other)
+        y = be.empty((max(len(left), len(right)), *left.shape[1:]), left.dtype)
+        be.run(elementwise.add, *(array.reshape(len(array), -1) for array in (left, right, y)))
+    return y, AddCache(len(x))
+
+
+def add_backward(be: KernelCalls, dy: Array, cache: AddCache) -> tuple[tuple[Array, ...], tuple[()]]:
+    """The same array for each input."""
+    return (dy,) * cache.inputs, ()
+
+
+@primitive
+def concatenate_forward(
+    be: KernelCalls, params: tuple[()], x: Sequence[Array]
+) -> tuple[Array, ConcatenateCache]:
+    """The same bits."""
+    x, cache = be.contiguous(*x), ConcatenateCache(tuple(part.shape[1] for part in x))
+    y = be.empty((max(map(len, x)), sum(cache.channels), *x[0].shape[2:]), x[0].dtype)
+    for part, (start, _) in zip(x, concatenate_layer.edges(cache), strict=True):
+        be.run(elementwise.put, *(array.reshape(*array.shape[:2], -1) for array in (part, y)), start)
+    return y, cache
+
+
+@primitive
+def concatenate_backward(
+    be: KernelCalls, dy: Array, cache: ConcatenateCache
+) -> tuple[tuple[Array, ...], tuple[()]]:
+    """The same bits."""
+    (dy,) = be.contiguous(dy)
+    found = []
+    for start, stop in concatenate_layer.edges(cache):
+        dx = be.empty((len(dy), stop - start, *dy.shape[2:]), dy.dtype)
+        be.run(elementwise.take, *(array.reshape(*array.shape[:2], -1) for array in (dy, dx)), start)
+        found.append(dx)
+    return tuple(found), ()
+
+
 # ---- batch norm -----------------------------------------------------------------------------------------
 
 
@@ -312,6 +362,8 @@ OWN = {
     convolution_layer.FORMULA: Formula(convolution_forward, convolution_backward),
     relu_layer.FORMULA: Formula(relu_forward, relu_backward),
     max_pooling_layer.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
+    add_layer.FORMULA: Formula(add_forward, add_backward),
+    concatenate_layer.FORMULA: Formula(concatenate_forward, concatenate_backward),
     average_pooling_layer.FORMULA: Formula(average_pooling_forward, average_pooling_backward),
     batch_norm_layer.TRAINING: Formula(training_forward, training_backward),
     batch_norm_layer.INFERENCE: Formula(inference_forward, inference_backward),

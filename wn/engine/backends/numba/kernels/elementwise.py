@@ -1,4 +1,4 @@
-"""Element-wise kernels: ReLU, Adam, clipping, batches of samples as network inputs, and sums over features.
+"""Element-wise kernels: ReLU, joins of branches, Adam, clipping, network inputs, sums over features.
 
 What happens to an element does not depend on its neighbours: arrays are cut into chunks for the threads.
 """
@@ -93,6 +93,48 @@ def relu_backward(dy: Array, y: Array, dx: Array) -> None:
         p, chunk = item // chunks, item % chunks
         part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, size))
         mask_to(dx[p, part], dy[p, part], y[p % len(y), part])
+
+
+# ---- joins ----------------------------------------------------------------------------------------------
+
+
+@parallel()
+def add(a: Array, b: Array, y: Array) -> None:
+    """Write y = a + b. a, b: (P|1, N); y: (P, N)."""
+    members, size = y.shape
+    if members * size <= ALONE:
+        for p in range(members):
+            _add(a[p % len(a)], b[p % len(b)], y[p])
+        return
+    chunks = -(-size // CHUNK)
+    for item in numba.prange(members * chunks):
+        p, chunk = item // chunks, item % chunks
+        part = slice(chunk * CHUNK, min((chunk + 1) * CHUNK, size))
+        _add(a[p % len(a), part], b[p % len(b), part], y[p, part])
+
+
+@serial()
+def _add(a: Array, b: Array, y: Array) -> None:
+    for i in range(len(y)):
+        y[i] = a[i] + b[i]
+
+
+@parallel()
+def put(x: Array, y: Array, first: int) -> None:
+    """Write y[p, first + c] = x[p, c]. x: (P|1, C, N); y: (P, ≥ first + C, N)."""
+    channels = x.shape[1]
+    for item in numba.prange(len(y) * channels):
+        p, c = item // channels, item % channels
+        y[p, first + c] = x[p % len(x), c]
+
+
+@parallel()
+def take(x: Array, y: Array, first: int) -> None:
+    """Write y[p, c] = x[p, first + c]. x: (P, ≥ first + C, N); y: (P, C, N)."""
+    channels = y.shape[1]
+    for item in numba.prange(len(y) * channels):
+        p, c = item // channels, item % channels
+        y[p, c] = x[p, first + c]
 
 
 # ---- optimiser ------------------------------------------------------------------------------------------

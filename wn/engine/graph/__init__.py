@@ -1,0 +1,1 @@
+"""Networks as graphs: the edges between layers, the stages that are run, draws of initial values."""

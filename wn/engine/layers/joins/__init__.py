@@ -1,0 +1,1 @@
+"""Where branches of a network come together: layers with several inputs."""

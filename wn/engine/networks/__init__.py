@@ -1,0 +1,1 @@
+"""Networks as values: made of lists of layers, described, and with their weights."""
