@@ -389,8 +389,8 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
 
 
 LAYERS = (
-    "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy joins.add "
-    "joins.concatenate"
+    "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy "
+    "joins.add joins.concatenate"
 )
 PARTS = "fusion graph.stages loss network noise optim training"
 NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]

@@ -92,4 +92,6 @@ def test_one_line_says_what_is_wrong(shape, items, message):
 
 def test_it_is_the_engine_s_network():
     assert isinstance(wn.network(4, [layers.Linear(3)]), Network)
-    assert repr(wn.Weighted(wn.network(4, [layers.Linear(3)]), Population((), (), (1, 2)))).endswith("2 members>")
+    assert repr(wn.Weighted(wn.network(4, [layers.Linear(3)]), Population((), (), (1, 2)))).endswith(
+        "2 members>"
+    )

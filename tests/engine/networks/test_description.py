@@ -28,7 +28,9 @@ def test_branched_networks_come_back():
 
 def test_a_layer_of_ones_own_is_named():
     network = wn.network(4, [("own", Tanh()), layers.Linear(3)])
-    with pytest.raises(WnError, match=r"layer 'own' is .*own_layers.Tanh, a layer of your own: networks with"):
+    with pytest.raises(
+        WnError, match=r"layer 'own' is .*own_layers.Tanh, a layer of your own: networks with"
+    ):
         described(network)
 
 
