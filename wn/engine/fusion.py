@@ -51,7 +51,12 @@ def _begin(layers: Sequence[Runnable], quiet: Sequence[bool], kinds: tuple[type,
     """Whether layers begin with those: of exactly these types, as a subclass of ReLU may be leaky."""
     count = len(kinds)
     same = tuple(type(layer) for layer in layers[:count]) == kinds
-    return same and all(quiet[: count - 1]) and not any(map(own_methods, layers[:count]))
+    return same and all(quiet[: count - 1]) and all(map(_as_its_class, layers[:count]))
+
+
+def _as_its_class(layer: Any) -> bool:
+    """Whether a layer does what fused formulas have for its class: no method of its own, usual settings."""
+    return layer.usual and not own_methods(layer)
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,8 @@ def cost_per_image(network: Network) -> int:
         match place.layer:
             case Linear():
                 cost += place.output_shape[0] * place.input_shape[0]
-            case Convolution(kernel=kernel):
-                cost += prod(place.output_shape) * place.input_shape[0] * prod(kernel)
+            case Convolution(window=window, groups=groups):
+                cost += prod(place.output_shape) * place.input_shape[0] // groups * prod(window.size)
     return cost
 
 

@@ -175,7 +175,7 @@ def test_settings_may_be_integers_of_numpy():
         ({"channels": 0}, "channels are 0"),
         ({"channels": 2.0}, "channels are 2.0"),
         ({"kernel": (0, 3)}, r"kernel of a convolution is \(0, 3\): both must be at least 1"),
-        ({"kernel": 3}, "kernel of a convolution is 3: it must be a pair"),
+        ({"kernel": (3,)}, r"kernel of a convolution is \(3,\): it must be an integer or a pair"),
         ({"stride": (1, 0)}, r"stride of a convolution is \(1, 0\)"),
         ({"padding": (-1, 0)}, r"padding of a convolution is \(-1, 0\): both must be at least 0"),
         ({"padding": (1, True)}, "padding of a convolution is .* pair of integers"),

@@ -6,14 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive
-from tests.engine.layers import FEW, linear
+from tests.engine.layers import FEW, Run, linear
 from wn.basics.errors import WnError
 from wn.engine import backends
-from wn.engine.layers.linear import Linear, LinearParams
-from wn.testing import assert_close, check_layer
+from wn.engine.layers.base import Weights
+from wn.engine.layers.linear import WITHOUT_BIAS, Linear, LinearParams
+from wn.testing import assert_close, check_layer, check_recorded
 from wn.testing import strategies as shapes
 
 BE = backends.get("numpy")
+without_bias = Run(WITHOUT_BIAS)
 
 
 @given(shapes.linear_shapes(size=5), st.booleans(), st.booleans(), shapes.seeds())
@@ -76,3 +78,32 @@ def test_in_a_network():
     assert bounds == {0: 0.25, 1: 0.25}  # 1/√16
     with pytest.raises(WnError, match=r"takes \(features,\), got \(1, 4, 4\).*flatten"):
         layer.output_shape((1, 4, 4))
+
+
+@FEW
+@given(shapes.linear_shapes(smallest_population=2), shapes.seeds())
+def test_without_bias_is_with_a_bias_of_zero(shape, seed):
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal(shape.x), rng.standard_normal(shape.w)
+    y, cache = without_bias.forward(BE, Weights(w), x)
+    expected = linear.forward(BE, LinearParams(w, np.zeros(shape.b)), x)
+    np.testing.assert_array_equal(y, expected[0])
+    dy = rng.standard_normal(y.shape)
+    dx, grads = without_bias.backward(BE, dy, cache)
+    expected = linear.backward(BE, dy, expected[1])
+    np.testing.assert_array_equal(dx, expected[0])
+    np.testing.assert_array_equal(grads.w, expected[1].w)
+    assert grads._fields == ("w",)
+    check_layer(without_bias, BE, Weights(w), x, seed=seed)
+
+
+def test_without_bias_in_a_network():
+    layer = Linear(3, bias=False)
+    params = layer.initial_parameters(BE, (4,), lambda part, shape, bound: np.full((2, *shape), bound))
+    assert isinstance(params, Weights)
+    assert (params.w.shape, layer.usual, Linear(3).usual) == ((2, 3, 4), False, True)
+    assert layer.forward(BE, params, np.ones((2, 4, 5)), ())[0].shape == (2, 3, 5)
+    with pytest.raises(WnError, match="bias of a linear layer is 0: it must be True or False"):
+        Linear(3, bias=0)
+    if BE.name == "numba":
+        check_recorded(layer, (4,))

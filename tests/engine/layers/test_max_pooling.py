@@ -113,7 +113,7 @@ def test_in_a_network():
         layer.output_shape((9,))
 
 
-@pytest.mark.parametrize("window", [2, (2,), (0, 2), (2, -1), (2.0, 2), (True, 2)])
+@pytest.mark.parametrize("window", [2.0, (2,), (0, 2), (2, -1), (2.0, 2), (True, 2)])
 def test_a_window_is_a_pair_of_positive_integers(window):
     with pytest.raises(WnError, match="window of a max pooling"):
         MaxPooling(window)

@@ -24,6 +24,34 @@ class Formula(NamedTuple):
     backward: Callable[..., tuple[Array | None, Any]]
 
 
+class Weights(NamedTuple):
+    """The weights w of a layer without biases."""
+
+    w: Array
+
+
+def without_bias(pair: Formula, zeros: Callable[[Any, Shape, Any], Array]) -> Formula:
+    """A pair for `Weights`, made of one for weights w (P, O, …) and biases b (P, O): b is 0.
+
+    zeros(xp or backend, shape, dtype): what is put in the place of b; its gradient is dropped.
+    """
+
+    def forward(xp: Any, params: Weights, x: Array, *static: Any, **named: Any) -> tuple[Array, Any]:
+        w = params.w
+        return pair.forward(xp, _WithBias(w, zeros(xp, w.shape[:2], w.dtype)), x, *static, **named)
+
+    def backward(xp: Any, dy: Array, cache: Any, need_dx: bool = True) -> tuple[Array | None, Weights]:
+        dx, grads = pair.backward(xp, dy, cache, need_dx=need_dx)
+        return dx, Weights(grads.w)
+
+    return Formula(forward, backward)
+
+
+class _WithBias(NamedTuple):
+    w: Array
+    b: Array
+
+
 class Runner(Protocol):
     """What runs the formulas of layers: a backend, by functions of its own or as they stand."""
 
@@ -129,18 +157,31 @@ class OfFormula(Stateless):
     formula: ClassVar[Formula]
 
     @property
+    def usual(self) -> bool:
+        """Whether it does what the formula of its class says, without settings that another one is for.
+
+        What is made for the class – fused pairs, closed forms of the theory – holds for such layers alone.
+        """
+        return True
+
+    @property
+    def run(self) -> Formula:
+        """The formula that is run: that of its class, unless its settings are not the usual ones."""
+        return self.formula
+
+    @property
     def static(self) -> tuple[Any, ...]:
         """The settings that the formula's forward takes after x."""
         return ()
 
     def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` of the layer's module."""
-        y, cache = be.forward(self.formula, params, x, *self.static)
+        y, cache = be.forward(self.run, params, x, *self.static)
         return y, cache, state
 
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the layer's module."""
-        return be.backward(self.formula, dy, cache)
+        return be.backward(self.run, dy, cache)
 
 
 class OfWeights(OfFormula):
@@ -150,7 +191,7 @@ class OfWeights(OfFormula):
 
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the layer's module."""
-        return be.backward(self.formula, dy, cache, need_dx=need_dx)
+        return be.backward(self.run, dy, cache, need_dx=need_dx)
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ class BatchNorm:
 
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
+    usual: ClassVar[bool] = True  # see `OfFormula.usual`
 
     def __init_subclass__(cls) -> None:
         """Refuse a forward or backward that would never be called, its own or that of a mixin."""

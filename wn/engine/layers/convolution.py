@@ -1,14 +1,26 @@
 """Convolution: a small kernel slides over the image. Derived in docs/layers/convolution.md."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from math import prod
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wn.basics.errors import WnError
-from wn.basics.numbers import is_integer
-from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape
-from wn.engine.layers.windows import Array, Pair, Sliding, checked_pair, pad
+from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape, Weights, without_bias
+from wn.engine.layers.sliding import convolution as grouped
+from wn.engine.layers.sliding.places import Window
+from wn.engine.layers.windows import (
+    Array,
+    Padding,
+    Pair,
+    checked_count,
+    checked_flag,
+    checked_padding,
+    checked_pair,
+    pad,
+)
 
 
 class ConvolutionParams(NamedTuple):
@@ -94,56 +106,93 @@ def _input_gradient(xp: ModuleType, dy: Array, w: Array, size: Pair, stride: Pai
 
 
 FORMULA = Formula(forward, backward)
+WITHOUT_BIAS = without_bias(FORMULA, lambda xp, shape, dtype: xp.zeros(shape, dtype))
 
 
 @dataclass(frozen=True)
 class Convolution(OfWeights):
     """A convolution with `channels` output channels in a network.
 
-    kernel, stride and padding are (height, width). Raises WnError unless channels, kernel and stride are
-    positive and padding is not negative.
+    kernel, stride, dilation: (height, width), or an integer for both. padding: an integer or (height, width)
+    for the same on both sides, ((top, bottom), (left, right)), or "same": as many outputs as
+    ⌈size / stride⌉, where the padding is odd with one more behind the image, or with "same_lower" before it.
+    groups: output channels of each group see the input channels of theirs only. dilation: pixels from one
+    place of the kernel to the next. Raises WnError unless channels, groups, kernel, stride and dilation are
+    positive, groups divides the channels, and padding is not negative.
+    `torch.nn.Conv2d` has the same; "same_lower", and "same" with a stride, are ONNX's SAME_LOWER and
+    SAME_UPPER. Derived in docs/layers/convolution.md.
     """
 
     formula = FORMULA
     recordable = True
     channels: int
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
+    kernel: int | Pair
+    stride: int | Pair = (1, 1)
+    padding: int | Padding = (0, 0)
+    dilation: int | Pair = (1, 1)
+    groups: int = 1
+    bias: bool = True
 
     def __post_init__(self) -> None:
-        if not is_integer(self.channels) or self.channels < 1:
-            raise WnError(
-                f"a convolution's channels are {self.channels!r}: it needs an integer of at least 1"
-            )
+        channels = checked_count("a convolution's channels", self.channels)
+        groups = checked_count("a convolution's groups", self.groups)
+        if channels % groups:
+            raise WnError(f"a convolution of {channels} channels can't be divided into {groups} groups")
         checked = {
-            "channels": int(self.channels),
+            "channels": channels,
+            "groups": groups,
             "kernel": checked_pair("kernel of a convolution", self.kernel, at_least=1),
             "stride": checked_pair("stride of a convolution", self.stride, at_least=1),
-            "padding": checked_pair("padding of a convolution", self.padding, at_least=0),
+            "padding": checked_padding("padding of a convolution", self.padding),
+            "dilation": checked_pair("dilation of a convolution", self.dilation, at_least=1),
+            "bias": checked_flag("bias of a convolution", self.bias),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the one way to set a field of a frozen dataclass
+
+    @cached_property
+    def window(self) -> Window:
+        """How the kernel moves."""
+        return Window(self.kernel, self.stride, self.padding, self.dilation).settled()  # type: ignore[arg-type]
+
+    @cached_property
+    def _simple(self) -> bool:
+        """Whether it slides without gaps, all channels together, with the same padding on both sides."""
+        sides = self.window.padding
+        symmetric = not isinstance(sides, str) and not isinstance(sides[0], tuple)
+        return symmetric and self.dilation == (1, 1) and self.groups == 1
+
+    @property
+    def usual(self) -> bool:
+        """See `OfFormula.usual`."""
+        return self._simple and self.bias
+
+    @property
+    def run(self) -> Formula:
+        """The formula of these settings."""
+        if not self._simple:
+            return grouped.FORMULA
+        return FORMULA if self.bias else WITHOUT_BIAS
+
+    @property
+    def static(self) -> tuple[Any, ...]:
+        """Stride and padding, or the window and the groups."""
+        window = self.window
+        return (window.stride, window.padding) if self._simple else (window, self.groups)
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) → (O, H', W')."""
         if len(shape) != 3:
             raise WnError(f"a convolution takes (channels, height, width), got {shape}")
-        height, width = Sliding(self.kernel, self.stride, self.padding).places(*shape[1:])
-        if height < 1 or width < 1:
-            raise WnError(
-                f"a kernel of {self.kernel[0]}×{self.kernel[1]} with padding {self.padding} is larger than "
-                f"an image of {shape[1]}×{shape[2]}"
-            )
-        return (self.channels, height, width)
+        if shape[0] % self.groups:
+            raise WnError(f"a convolution in {self.groups} groups can't divide {shape[0]} input channels")
+        image = (shape[1], shape[2])
+        self.window.check_fits("a kernel", image)
+        return (self.channels, *self.window.places(image))
 
-    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> ConvolutionParams:
-        """Draw w and b from U(−1/√(C·KH·KW), 1/√(C·KH·KW)), as PyTorch does."""
-        bound = (shape[0] * self.kernel[0] * self.kernel[1]) ** -0.5
-        w = draw(0, (self.channels, shape[0], *self.kernel), bound)
-        return ConvolutionParams(w, draw(1, (self.channels,), bound))
-
-    @property
-    def static(self) -> tuple[Pair, Pair]:
-        """Stride and padding."""
-        return self.stride, self.padding
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> ConvolutionParams | Weights:
+        """Draw w and b from U(−1/√f, 1/√f), f = C/G·KH·KW, as PyTorch does."""
+        seen = (shape[0] // self.groups, *self.window.size)
+        bound = prod(seen) ** -0.5
+        w = draw(0, (self.channels, *seen), bound)
+        return ConvolutionParams(w, draw(1, (self.channels,), bound)) if self.bias else Weights(w)

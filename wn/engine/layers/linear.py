@@ -5,8 +5,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from wn.basics.errors import WnError
-from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape
-from wn.engine.layers.windows import Array
+from wn.engine.layers.base import DrawUniform, Formula, OfWeights, Runner, Shape, Weights, without_bias
+from wn.engine.layers.windows import Array, checked_flag
 
 
 class LinearParams(NamedTuple):
@@ -53,15 +53,30 @@ def backward(
 
 
 FORMULA = Formula(forward, backward)
+WITHOUT_BIAS = without_bias(FORMULA, lambda xp, shape, dtype: xp.zeros(shape, dtype))
 
 
 @dataclass(frozen=True)
 class Linear(OfWeights):
-    """A linear layer with `features` outputs in a network."""
+    """A linear layer with `features` outputs in a network, with or without biases."""
 
     formula = FORMULA
     recordable = True
     features: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        checked_flag("bias of a linear layer", self.bias)
+
+    @property
+    def usual(self) -> bool:
+        """See `OfFormula.usual`."""
+        return self.bias
+
+    @property
+    def run(self) -> Formula:
+        """The formula with or without biases."""
+        return FORMULA if self.bias else WITHOUT_BIAS
 
     def output_shape(self, shape: Shape) -> Shape:
         """(I,) → (O,)."""
@@ -69,7 +84,8 @@ class Linear(OfWeights):
             raise WnError(f"a linear layer takes (features,), got {shape}; put a flatten before it")
         return (self.features,)
 
-    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> LinearParams:
+    def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> LinearParams | Weights:
         """Draw w and b from U(−1/√I, 1/√I), as PyTorch does."""
         bound = shape[0] ** -0.5
-        return LinearParams(draw(0, (self.features, shape[0]), bound), draw(1, (self.features,), bound))
+        w = draw(0, (self.features, shape[0]), bound)
+        return LinearParams(w, draw(1, (self.features,), bound)) if self.bias else Weights(w)

@@ -8,15 +8,54 @@ from wn.basics.numbers import is_integer
 
 Array = Any  # NumPy's and CuPy's arrays share an interface but no base class
 Pair = tuple[int, int]  # along height and width
+Sides = tuple[Pair, Pair]  # (top, bottom), (left, right)
+Padding = Pair | Sides | str  # the same on both sides, each side its own, or a word of SAME
+
+# As many outputs as ⌈size / stride⌉; where the padding is odd, one more after the image, or before it.
+SAME = ("same", "same_lower")
 
 
-def checked_pair(what: str, pair: Pair, at_least: int) -> Pair:
-    """Two integers of Python or NumPy as two of Python; WnError unless they are of at least `at_least`."""
-    if not isinstance(pair, tuple) or len(pair) != 2 or not all(map(is_integer, pair)):
-        raise WnError(f"{what} is {pair!r}: it must be a pair of integers (height, width)")
-    if min(pair) < at_least:
-        raise WnError(f"{what} is {pair}: both must be at least {at_least}")
-    return int(pair[0]), int(pair[1])
+def checked_count(what: str, count: Any) -> int:
+    """An integer of Python or NumPy as one of Python; WnError unless it is at least 1."""
+    if not is_integer(count) or count < 1:
+        raise WnError(f"{what} are {count!r}: it needs an integer of at least 1")
+    return int(count)
+
+
+def checked_flag(what: str, flag: Any) -> bool:
+    """True or False; WnError for anything else."""
+    if not isinstance(flag, bool):
+        raise WnError(f"{what} is {flag!r}: it must be True or False")
+    return flag
+
+
+def checked_pair(what: str, pair: Any, at_least: int) -> Pair:
+    """Two integers of Python or NumPy as two of Python, one as both of them.
+
+    WnError unless they are of at least `at_least`.
+    """
+    given = (pair, pair) if is_integer(pair) else tuple(pair) if isinstance(pair, list) else pair
+    if not isinstance(given, tuple) or len(given) != 2 or not all(map(is_integer, given)):
+        raise WnError(f"{what} is {pair!r}: it must be an integer or a pair of integers (height, width)")
+    if min(given) < at_least:
+        raise WnError(f"{what} is {given}: both must be at least {at_least}")
+    return int(given[0]), int(given[1])
+
+
+def checked_padding(what: str, padding: Any) -> Padding:
+    """A padding as a pair where it is the same on both sides, else as ((top, bottom), (left, right)).
+
+    A word of `SAME` stays as it is. Raises WnError for anything else.
+    """
+    if isinstance(padding, str):
+        if padding not in SAME:
+            raise WnError(f"{what} is {padding!r}: as a word it is {' or '.join(map(repr, SAME))}")
+        return padding
+    sides = isinstance(padding, tuple | list) and len(padding) == 2
+    if not sides or not all(isinstance(side, tuple | list) for side in padding):
+        return checked_pair(what, padding, at_least=0)
+    rows, columns = (checked_pair(f"{what}, (before, after),", side, at_least=0) for side in padding)
+    return (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else (rows, columns)
 
 
 class Sliding(NamedTuple):

@@ -107,6 +107,10 @@ def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, 
     # exact types: a layer of one's own that inherits from one of these may compute something else
     layer: Any = place.layer
     kind = type(layer)
+    if not getattr(layer, "usual", True):
+        raise WnError(
+            f"layer {place.name!r}: moments through {layer} are not known: only with the usual settings"
+        )
     if kind is Linear:
         return "affine", _linear(params, be)
     if kind is Convolution:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
+from wn.basics.errors import WnError
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.layers.windows import tiles
@@ -107,6 +108,8 @@ def _of_relu(run: Behind, depth: int, dy: Floats) -> ReluKinks:
 def _of_pooling(run: Behind, depth: int, relu_before: bool, dy: Floats) -> PoolingKinks:
     layer = run.steps[depth].layer
     assert isinstance(layer, MaxPooling)
+    if not layer.usual:
+        raise WnError(f"the kinks of {layer} are not known: only of windows that tile the image")
     window, before = layer.window, depth - relu_before
     z = run.steps[before].x
     places, roots = prod(window), list[Floats]()

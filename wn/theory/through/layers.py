@@ -160,6 +160,8 @@ def known(layer: Any) -> type:
         raise WnError(f"theory has no moments of layer {kind.__name__}: only of layers of the engine")
     if own_methods(layer):
         raise WnError(f"theory has no moments of a {kind.__name__} with methods of its own")
+    if not layer.usual:
+        raise WnError(f"theory has no moments of {layer}: only of a {kind.__name__} with the usual settings")
     return kind
 
 

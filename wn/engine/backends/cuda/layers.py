@@ -22,7 +22,7 @@ from wn.engine.layers import (
     relu,
 )
 from wn.engine.layers.average_pooling import AveragePoolingCache
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, without_bias
 from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams, RunningStatistics, rows
 from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
 from wn.engine.layers.cross_entropy import CrossEntropyCache
@@ -298,11 +298,19 @@ def _by_row(be: Device, name: str, y: Array, x_members: int, gamma_members: int)
     return lambda *arrays: launch(*arrays, sizes)
 
 
+def _zeros(be: Device, shape: tuple[int, ...], dtype: Any) -> Array:
+    return be.xp.zeros(shape, dtype)
+
+
+LINEAR = Formula(linear_forward, linear_backward)
+CONVOLUTION = Formula(convolution_forward, convolution_backward)
 OWN = {
-    linear.FORMULA: Formula(linear_forward, linear_backward),
+    linear.FORMULA: LINEAR,
+    linear.WITHOUT_BIAS: without_bias(LINEAR, _zeros),
     relu.FORMULA: Formula(relu_forward, relu_backward),
     cross_entropy.FORMULA: Formula(cross_entropy_forward, cross_entropy_backward),
-    convolution.FORMULA: Formula(convolution_forward, convolution_backward),
+    convolution.FORMULA: CONVOLUTION,
+    convolution.WITHOUT_BIAS: without_bias(CONVOLUTION, _zeros),
     max_pooling.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
     average_pooling.FORMULA: Formula(average_pooling_forward, average_pooling_backward),
     batch_norm.TRAINING: Formula(training_forward, training_backward),

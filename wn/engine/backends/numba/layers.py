@@ -6,6 +6,7 @@ what came out of that, masks dy first.
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from wn.engine.backends.numba.kernels import (
     products,
     small,
 )
+from wn.engine.backends.numba.plain import as_primitives
 from wn.engine.backends.numba.recorded_calls import primitive
+from wn.engine.backends.numpy import grouped
 from wn.engine.backends.numpy.batch_norm import normaliser
 from wn.engine.layers import average_pooling as average_pooling_layer
 from wn.engine.layers import batch_norm as batch_norm_layer
@@ -30,7 +33,7 @@ from wn.engine.layers import linear as linear_layer
 from wn.engine.layers import max_pooling as max_pooling_layer
 from wn.engine.layers import relu as relu_layer
 from wn.engine.layers.average_pooling import AveragePoolingCache
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, without_bias
 from wn.engine.layers.batch_norm import EPSILON, BatchNormCache, BatchNormParams, RunningStatistics, rows
 from wn.engine.layers.convolution import ConvolutionCache, ConvolutionParams
 from wn.engine.layers.cross_entropy import CrossEntropyCache, check_labels
@@ -41,6 +44,7 @@ from wn.engine.layers.joins.concatenate import ConcatenateCache
 from wn.engine.layers.linear import LinearCache, LinearParams
 from wn.engine.layers.max_pooling import MaxPoolingCache
 from wn.engine.layers.relu import ReluCache
+from wn.engine.layers.sliding import convolution as grouped_layer
 from wn.engine.layers.windows import Array, Pair, Sliding
 
 # Parts of a matrix product, one thread's work each. They depend on the shapes of one member alone, since BLAS
@@ -357,9 +361,18 @@ def cross_entropy_backward(be: KernelCalls, dloss: None, cache: CrossEntropyCach
     return dlogits, ()
 
 
+def _zeros(be: KernelCalls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    return np.zeros(shape, dtype)
+
+
+LINEAR = Formula(linear_forward, linear_backward)
+CONVOLUTION = Formula(convolution_forward, convolution_backward)
 OWN = {
-    linear_layer.FORMULA: Formula(linear_forward, linear_backward),
-    convolution_layer.FORMULA: Formula(convolution_forward, convolution_backward),
+    linear_layer.FORMULA: LINEAR,
+    linear_layer.WITHOUT_BIAS: without_bias(LINEAR, _zeros),
+    convolution_layer.FORMULA: CONVOLUTION,
+    convolution_layer.WITHOUT_BIAS: without_bias(CONVOLUTION, _zeros),
+    grouped_layer.FORMULA: as_primitives(grouped.PAIR, SimpleNamespace(xp=np)),
     relu_layer.FORMULA: Formula(relu_forward, relu_backward),
     max_pooling_layer.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
     add_layer.FORMULA: Formula(add_forward, add_backward),

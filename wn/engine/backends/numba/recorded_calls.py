@@ -61,6 +61,15 @@ class RecordedCalls:
         PROCESS.call(function, arguments)
         self._calls.append(self._unowned(function, arguments))
 
+    def run_once(
+        self, first: Callable[..., object], again: Callable[..., object], arguments: Sequence[Any]
+    ) -> None:
+        """Do a call, and note another one that is to be done in its place when the step is repeated."""
+        if self._last:
+            self.refuse("computing with what the step has changed")
+        PROCESS.call(first, tuple(arguments))
+        self._calls.append(self._unowned(again, tuple(arguments)))
+
     def run_last(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Note a call that changes arrays which outlive the step: it is done in `finish`."""
         self._last.append(self._unowned(function, arguments))

@@ -5,16 +5,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wn.engine.backends.numpy import batch_norm, convolution, linear
+from wn.engine.backends.numpy import batch_norm, convolution, grouped, linear
 from wn.engine.backends.numpy.draws import fill_draws
 from wn.engine.backends.plain.base import Array, Backend, DrawKey
 from wn.engine.layers import batch_norm as batch_norm_layer
 from wn.engine.layers import convolution as convolution_layer
 from wn.engine.layers import linear as linear_layer
-from wn.engine.layers.base import Formula
+from wn.engine.layers.base import Formula, without_bias
+from wn.engine.layers.sliding import convolution as grouped_layer
 
 # 16,384 floats are 64 KiB: the five arrays of an Adam block stay in a 512 KiB second-level cache.
 ADAM_BLOCK = 16_384
+
+
+def _zeros(be: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    return np.zeros(shape, dtype)
 
 
 class NumpyBackend(Backend):
@@ -27,7 +32,10 @@ class NumpyBackend(Backend):
     xp = np
     own: ClassVar[Mapping[Formula, Formula]] = {
         linear_layer.FORMULA: linear.PAIR,
+        linear_layer.WITHOUT_BIAS: without_bias(linear.PAIR, _zeros),
         convolution_layer.FORMULA: convolution.PAIR,
+        convolution_layer.WITHOUT_BIAS: without_bias(convolution.PAIR, _zeros),
+        grouped_layer.FORMULA: grouped.PAIR,
         batch_norm_layer.TRAINING: batch_norm.TRAINING,
         batch_norm_layer.INFERENCE: batch_norm.INFERENCE,
     }

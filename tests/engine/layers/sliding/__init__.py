@@ -1,0 +1,1 @@
+"""Tests of convolutions and poolings with every setting."""
