@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from wn.analysis.weights import STATISTICS
 from wn.data.dataset import Dataset, Split
+from wn.data.recipes import MNIST
 from wn.data.sets.entries import entry_of
 from wn.engine import backends, noise
 from wn.engine.backends.plain.base import Backend
@@ -106,7 +108,7 @@ def _seconds(counted: NetworkCount, unit: Unit, facts: Facts, speed: _Speed) -> 
 
 def _calibrate(be: Backend, unit: Unit, levels: int) -> _Speed:
     """Time a few batches: training alone, and training and evaluation of at most `levels` σ side by side."""
-    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    network = network_of(unit)
     members = min(members_at_once(network, train_settings_of(unit), unit.dtype, be.room), levels)
     site = len(network.site_names) // 2
     short = TrainSettings(1, unit.batch_size, unit.learning_rate)
@@ -142,12 +144,13 @@ def _black_images(unit: Unit, network: Network, samples: int) -> Dataset:
     images = np.zeros((samples, *network.input_shape), np.uint8)
     split = Split(images, np.arange(samples) % network.classes)
     classes = tuple(map(str, range(network.classes)))
-    return Dataset("black", classes, split, split, entry_of(unit.dataset).recipe)
+    recipe = MNIST if unit.own is not UNSET else entry_of(unit.dataset).recipe
+    return Dataset("black", classes, split, split, recipe)
 
 
 def _bytes(counted: NetworkCount, unit: Unit) -> int:
     """Bytes of the units of a network, about: rows, clean networks, weight statistics."""
-    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    network = network_of(unit)
     layers = len(network.weights(first_state(backends.get("numpy"), network, (1,), unit.dtype).params))
     statistics = counted.network_epochs * layers * len(STATISTICS) * FLOAT
     networks = counted.clean * parameter_count(network) * np.dtype(unit.dtype).itemsize

@@ -20,6 +20,16 @@ BINARISATION = "binarisation"
 OBSERVABLES = (BINARISATION,)
 
 
+class OwnData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a unit has to know of data of the user's own, beside their digest: no catalogue says it."""
+
+    image_shape: tuple[int, ...]
+    classes: int
+    train_samples: int
+    test_samples: int
+    chance: float  # of the test samples that are evaluated
+
+
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One measured accuracy: which network, trained how, under which noise, where and how strong.
 
@@ -52,6 +62,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     factors: tuple[tuple[int, float], ...] = ()
     sigma: float = 0.0
     observe: tuple[str, ...] | UnsetType = UNSET  # quantities besides those of every unit
+    own: OwnData | UnsetType = UNSET  # of a data set that is no name of the catalogue
     sigma_train: float | UnsetType = UNSET  # of the network's training, where σ is that at inference alone
 
     @property

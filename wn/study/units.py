@@ -4,19 +4,20 @@ Units come in σ grids, which differ in nothing but σ; every count is a sum ove
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wn.basics.errors import WnError
-from wn.data.dataset import Dataset, checksum
-from wn.data.sets.entries import entry_of
+from wn.data.dataset import Dataset, checksum, identity
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
 from wn.engine.training import check_last_batch
+from wn.study.declare.data import data_of, own_of
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries, observed
 from wn.study.declare.schema import StudySpec, as_axis, at
-from wn.study.unit import CLEAN, MATRIX, Unit
+from wn.study.unit import CLEAN, MATRIX, OwnData, Unit
 from wn.walking.places import Place
 from wn.walking.settings import class_weights, completed
 
@@ -30,6 +31,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     train_samples: int
     test_samples: int
     class_weights: tuple[float, ...] | None = None
+    own: OwnData | UnsetType = UNSET
 
 
 class SigmaGrid(NamedTuple):
@@ -80,7 +82,7 @@ class NetworkCount(NamedTuple):
 
 
 def facts_of(dataset: Dataset) -> Facts:
-    """Return the facts about a data set that is loaded whole."""
+    """Return the facts about a data set of the catalogue that is loaded whole."""
     return Facts(
         checksum=checksum(dataset),
         image_shape=dataset.image_shape,
@@ -91,6 +93,18 @@ def facts_of(dataset: Dataset) -> Facts:
     )
 
 
+def facts_of_own(dataset: Dataset, test_limit: int | None) -> Facts:
+    """Return the facts about data of the user's own; chance is of the test samples within the limit."""
+    own = OwnData(
+        image_shape=dataset.image_shape,
+        classes=len(dataset.classes),
+        train_samples=len(dataset.train),
+        test_samples=len(dataset.test),
+        chance=dataset.limited(None, test_limit).chance,
+    )
+    return msgspec.structs.replace(facts_of(dataset), checksum=identity(dataset), own=own)
+
+
 def planned_facts(spec: StudySpec) -> dict[str, Facts]:
     """Return the facts about the data sets of a study as the catalogue knows them: to count, not to run.
 
@@ -98,14 +112,15 @@ def planned_facts(spec: StudySpec) -> dict[str, Facts]:
     """
     found = {}
     for name in as_axis("data.names", spec.data.names):
-        entry = entry_of(name)
-        found[name] = Facts(
-            checksum="",
-            image_shape=entry.image_shape,
-            classes=len(entry.classes),
-            train_samples=entry.train_count,
-            test_samples=entry.test_count,
-        )
+        entry = data_of(spec, name)
+        sizes: dict[str, Any] = {
+            "image_shape": entry.image_shape,
+            "classes": entry.classes,
+            "train_samples": entry.train_count,
+            "test_samples": entry.test_count,
+        }
+        own = OwnData(**sizes, chance=1 / entry.classes) if own_of(spec, name) else UNSET
+        found[name] = Facts(checksum="", **sizes, own=own)
     return found
 
 
@@ -229,12 +244,13 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
         model=network.model,
         batch_norm=network.batch_norm,
         dtype=checked_dtype(spec.recipe.dtype).name,
-        **completed(spec.recipe, entry_of(network.dataset).recipe, network.network),
+        **completed(spec.recipe, data_of(spec, network.dataset).recipe, network.network),
         clamp_weights=False,
         class_weights=facts.class_weights,
         seed=spec.seed,
         repeat=0,
         observe=observed(spec),
+        own=facts.own,
     )
 
 

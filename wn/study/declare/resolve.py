@@ -10,7 +10,6 @@ from typing import NamedTuple
 from msgspec import UNSET, UnsetType
 
 from wn.basics.errors import WnError
-from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine import noise as noises
 from wn.engine.network import Network
@@ -19,6 +18,7 @@ from wn.engine.ranges import checked_dtype
 from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.study.declare import operators
+from wn.study.declare.data import data_of
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
 from wn.study.unit import MATRIX, OBSERVABLES
 from wn.walking import places as walking
@@ -124,7 +124,7 @@ def networks(spec: StudySpec) -> tuple[StudyNetwork, ...]:
     for index, dataset in enumerate(datasets):
         data_path = "data.names" if isinstance(spec.data.names, str) else f"data.names[{index}]"
         with at(data_path):
-            entry = entry_of(dataset)
+            entry = data_of(spec, dataset)
         before = len(found)
         for number, keys in enumerate(spec.models):
             path = f"models[{number}]"
@@ -139,7 +139,7 @@ def networks(spec: StudySpec) -> tuple[StudyNetwork, ...]:
                         f"{path}: {model} with batch_norm {batch_norm} is there twice for {dataset}"
                     )
                 with at(f"{path} with {dataset}"):
-                    network = models.build(model, entry.image_shape, len(entry.classes), batch_norm)
+                    network = models.build(model, entry.image_shape, entry.classes, batch_norm)
                 found[dataset, model, batch_norm] = StudyNetwork(dataset, model, batch_norm, network)
         if len(found) == before:
             raise WnError(f"{data_path}: no [[models]] entry is for {dataset}")

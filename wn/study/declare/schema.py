@@ -21,13 +21,32 @@ class TomlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A table of a study file; a key that takes a value or a list of values is an axis of the grid."""
 
 
+class OwnKeys(TomlTable, frozen=True, kw_only=True):
+    """[[data.own]]: what is known of a .npz file; `wn study` writes it when it reads the file."""
+
+    name: str
+    file: str
+    sha256: str
+    image_shape: list[int]
+    classes: int
+    train_samples: int
+    test_samples: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
 class DataKeys(TomlTable, frozen=True, kw_only=True):
-    """[data]: names of data sets, the folder of their files, and limits on the samples."""
+    """[data]: names of data sets or .npz files, the folder of files, and limits on the samples.
+
+    `data = NAMES` stands for a table with the names alone.
+    """
 
     names: str | list[str]
     dir: str | None = None
     train_limit: int | None = None
     test_limit: int | None = None
+    own: list[OwnKeys] | None = None
 
 
 class ModelKeys(TomlTable, frozen=True, kw_only=True):
@@ -139,6 +158,8 @@ _WORDS = {
 
 def decode(document: dict[str, Any]) -> StudySpec:
     """Return a TOML document as a StudySpec; WnError names an unknown, missing or wrongly typed key."""
+    if isinstance(document.get("data"), str | list):
+        document = document | {"data": {"names": document["data"]}}
     try:
         return msgspec.convert(document, StudySpec, strict=True)
     except msgspec.ValidationError as error:

@@ -12,6 +12,7 @@ from wn.basics.errors import WnError
 from wn.engine.models import check_name
 from wn.files.whole import StrPath
 from wn.study.declare import derived, resolve
+from wn.study.declare.data import with_files
 from wn.study.declare.schema import NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
@@ -32,11 +33,16 @@ def read_study(path: StrPath) -> StudySpec:
         raise WnError(f"{path}: can't be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise WnError(f"{path}: not UTF-8 text: byte {error.start} can't be decoded") from None
-    return parse_study(text, str(path), path.stem)
+    return parse_study(text, str(path), path.stem, path.parent)
 
 
-def parse_study(text: str, source: str = "study", name: str = "study") -> StudySpec:
-    """Return the study that a text declares; `source` leads every WnError, `name` is the default."""
+def parse_study(
+    text: str, source: str = "study", name: str = "study", folder: Path | None = None
+) -> StudySpec:
+    """Return the study that a text declares; `source` leads every WnError, `name` is the default.
+
+    .npz files are looked for in `folder`, by default the working one.
+    """
     with at(source):
         if len(text) > LARGEST:
             raise WnError(f"{len(text)} characters: a study file has at most {LARGEST}")
@@ -46,7 +52,7 @@ def parse_study(text: str, source: str = "study", name: str = "study") -> StudyS
             raise WnError("lists or tables are nested too deep: a study needs two levels") from None
         except ValueError as error:  # no TOML, or a number of too many digits
             raise WnError(_not_toml(str(error), text)) from None
-        spec = decode({"name": name} | document)
+        spec = with_files(decode({"name": name} | document), folder or Path())
         check(spec)
     return spec
 
@@ -87,7 +93,11 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
     part = msgspec.structs.replace(
         spec,
         name="-".join([spec.name, *filter(None, (dataset, model))]),
-        data=msgspec.structs.replace(spec.data, names=datasets),
+        data=msgspec.structs.replace(
+            spec.data,
+            names=datasets,
+            own=[own for own in spec.data.own or () if own.name in datasets] or None,
+        ),
         models=[keys for keys in models if keys.data != []],
         noise=entries,
     )
@@ -133,7 +143,8 @@ def to_toml(spec: StudySpec, comments: tuple[str, ...] = ()) -> str:
     lines = [f"# {''.join(c if c.isprintable() else ' ' for c in line)}".rstrip() for line in comments]
     lines += _lines(spec, ("data", "models", "recipe", "noise"))
     for title, tables in (
-        ("[data]", [spec.data]),
+        ("[data]", [msgspec.structs.replace(spec.data, own=None)]),
+        ("[[data.own]]", spec.data.own or []),
         ("[[models]]", spec.models),
         ("[recipe]", [spec.recipe]),
         ("[[noise]]", spec.noise),

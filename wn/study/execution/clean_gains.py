@@ -36,9 +36,11 @@ class CleanGains:
         facts: dict[str, Facts],
         networks: CleanNetworks,
         data_dir: str | None,
+        files: dict[str, str],
         retrained: Callable[[Unit], tuple[Any, ...]],
     ) -> None:
         self.networks, self.data_dir, self.retrained = networks, data_dir, retrained
+        self.files = files
         self.units: dict[_Key, list[Unit]] = {}
         self.found: dict[_Key, Gains] = {}
         for grid in sigma_grids(spec, facts):
@@ -64,10 +66,10 @@ class CleanGains:
         be, parts = backends.get("numpy"), []
         with be.working(1):
             for unit in units:
-                network = network_of(unit.dataset, unit.model, unit.batch_norm)
+                network = network_of(unit)
                 arrays = self.networks.arrays(unit.key) or self.retrained(unit)
                 population = population_of(be, network, arrays, unit)
-                data = data_of(unit, self.data_dir)
+                data = data_of(unit, self.data_dir, self.files)
                 parts.append(site_gains(be, network, population, data, dtype=unit.dtype))
         return together(parts)
 
@@ -79,7 +81,7 @@ class CleanGains:
         names = ("dataset", "model", "batch_norm", "clamp_weights")
         records = []
         for key, gains in self.found.items():
-            network = network_of(*key[:3])
+            network = network_of(self.units[key][0])
             values = {kind: getattr(gains, kind).tolist() for kind in ("additive", "multiplicative")}
             sites = {"sites": network.site_names, "images": gains.images}
             records.append(dict(zip(names, key, strict=True)) | sites | values)
@@ -87,14 +89,20 @@ class CleanGains:
 
 
 def retrained_by(
-    make_workers: MakeWorkers, backend: str, data_dir: str | None, networks: CleanNetworks
+    make_workers: MakeWorkers,
+    backend: str,
+    data_dir: str | None,
+    files: dict[str, str],
+    networks: CleanNetworks,
 ) -> Callable[[Unit], tuple[Any, ...]]:
     """A function that has workers train a clean network again, and keeps its file."""
 
     def arrays(unit: Unit) -> tuple[Any, ...]:
         workers = make_workers(backend)
         try:
-            outcome = workers.executor.submit(run_task, Task((unit,), backend, data_dir)).result()
+            outcome = workers.executor.submit(
+                run_task, Task((unit,), backend, data_dir, files=files)
+            ).result()
         finally:
             workers.stop()
         if not outcome.arrays:

@@ -40,7 +40,7 @@ class CleanNetworks:
 
     def keep(self, unit: Unit, arrays: Arrays) -> None:
         """Write the arrays of the network that was trained for a clean unit; WnError if that fails."""
-        network = network_of(unit.dataset, unit.model, unit.batch_norm)
+        network = network_of(unit)
         population = population_of(backends.get("numpy"), network, arrays, unit)
         record = {"key": unit.key, "unit": msgspec.to_builtins(unit), "sha256": _digest(arrays)}
         checkpoint.save(self.path(unit.key), network, population, record)

@@ -2,7 +2,7 @@
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -77,10 +77,11 @@ class Driver:
         *,
         backend: str,
         data_dir: str | None = None,
+        files: Mapping[str, str] | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.store, self.make_workers, self.report = store, make_workers, report
-        self.backend, self.data_dir = backend, data_dir
+        self.backend, self.data_dir, self.files = backend, data_dir, dict(files or {})
         self.networks = CleanNetworks(store.folder)
         self.checkpoints = store.folder.absolute() / CHECKPOINTS
         self.finished = self.failed = self.total = 0
@@ -164,7 +165,7 @@ class Driver:
                 self._wait_for_network(attempt.units)
                 continue
             folder = str(self.checkpoints)
-            task = Task(attempt.units, self.backend, self.data_dir, folder, arrays)
+            task = Task(attempt.units, self.backend, self.data_dir, folder, arrays, files=self.files)
             try:
                 self.handed_out[self.workers.executor.submit(run_task, task)] = attempt
             except BrokenProcessPool:

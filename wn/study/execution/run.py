@@ -13,6 +13,7 @@ from wn.basics.installed import __version__
 from wn.data import catalogue
 from wn.engine import backends
 from wn.files.whole import StrPath
+from wn.study.declare.data import load_own, own_of
 from wn.study.declare.derived import explicit, has_derived
 from wn.study.declare.schema import StudySpec, as_axis
 from wn.study.declare.spec import parse_study, to_toml
@@ -25,7 +26,7 @@ from wn.study.store.rows import EXPLICIT, LEFT_OUT, SPEC, UnitRow
 from wn.study.store.writer import Store
 from wn.study.tables.fit import midpoints_of
 from wn.study.unit import NUMERICS
-from wn.study.units import Facts, facts_of, sigma_grids
+from wn.study.units import Facts, facts_of, facts_of_own, sigma_grids
 
 log = logging.getLogger("wn")
 
@@ -60,7 +61,7 @@ def run_study(
         if store.meta.get(DECLARED) == declared[DECLARED] and EXPLICIT in store.meta:
             begun = parse_study(store.meta[EXPLICIT])
         _set_units(store, begun, facts, declared | {"data_dir": where or "", NUMBERS: str(NUMERICS)})
-        run = _Run(store, make_workers, name, where, report)
+        run = _Run(store, make_workers, name, where, files_of(spec), report)
         return run.whole(spec, facts)
 
 
@@ -86,8 +87,8 @@ def retry_study(
         name = chosen_backend(store, backend)
         where = _absolute(data_dir or store.meta.get("data_dir"))
         store.retry_failed()
-        run = _Run(store, make_workers, name, where, report)
         spec = parse_study(store.meta[SPEC])
+        run = _Run(store, make_workers, name, where, files_of(spec), report)
         return run.whole(spec, load_facts(spec, where) if has_derived(spec) else {})
 
 
@@ -98,6 +99,7 @@ class _Run(NamedTuple):
     make_workers: MakeWorkers
     backend: str
     data_dir: str | None
+    files: dict[str, str]
     report: Callable[[Progress], None]
 
     def whole(self, spec: StudySpec, facts: dict[str, Facts]) -> Progress:
@@ -122,12 +124,17 @@ class _Run(NamedTuple):
 
     def _gains(self, spec: StudySpec, facts: dict[str, Facts]) -> CleanGains:
         networks = CleanNetworks(self.store.folder)
-        retrained = retrained_by(self.make_workers, self.backend, self.data_dir, networks)
-        return CleanGains(spec, facts, networks, self.data_dir, retrained)
+        retrained = retrained_by(self.make_workers, self.backend, self.data_dir, self.files, networks)
+        return CleanGains(spec, facts, networks, self.data_dir, self.files, retrained)
 
     def _pending(self) -> Progress:
         driver = Driver(
-            self.store, self.make_workers, backend=self.backend, data_dir=self.data_dir, report=self.report
+            self.store,
+            self.make_workers,
+            backend=self.backend,
+            data_dir=self.data_dir,
+            files=self.files,
+            report=self.report,
         )
         return driver.run()
 
@@ -174,8 +181,19 @@ def _absolute(folder: StrPath | None) -> str | None:
 
 def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
     """The facts about the data sets of a study, from their files."""
-    names = as_axis("data.names", spec.data.names)
-    return {name: facts_of(catalogue.load(name, data_dir)) for name in names}
+    found = {}
+    for name in as_axis("data.names", spec.data.names):
+        own = own_of(spec, name)
+        if own is None:
+            found[name] = facts_of(catalogue.load(name, data_dir))
+        else:
+            found[name] = facts_of_own(load_own(own), spec.data.test_limit)
+    return found
+
+
+def files_of(spec: StudySpec) -> dict[str, str]:
+    """The files of the data sets of the user's own, by name."""
+    return {own.name: own.file for own in spec.data.own or ()}
 
 
 def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:

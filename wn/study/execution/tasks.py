@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine.backends.plain.base import Room
-from wn.study.execution.worker import Units, network_of, train_settings_of
-from wn.study.unit import CLEAN, MATRIX, Unit
+from wn.study.execution.worker import Units, network_for, network_of, train_settings_of
+from wn.study.unit import CLEAN, MATRIX, OwnData, Unit
 from wn.walking.measurement import ON_A_CPU, members_at_once
 from wn.walking.places import INFERENCE
 
@@ -45,7 +45,7 @@ def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
 def cost(unit: Unit, evaluations: int = 1, networks: int = 1) -> float:
     """The multiply-accumulates, about, of units like this: evaluations, and networks that are trained."""
     sizes = (unit.train_limit, unit.test_limit)
-    training, evaluation = _costs(unit.dataset, unit.model, unit.batch_norm, *sizes, unit.epochs)
+    training, evaluation = _costs(unit.dataset, unit.model, unit.batch_norm, unit.own, *sizes, unit.epochs)
     return (0 if unit.phase == INFERENCE else networks) * training + evaluations * evaluation
 
 
@@ -57,13 +57,23 @@ def cost_of(units: Units) -> float:
 
 @lru_cache
 def _costs(
-    dataset: str, model: str, batch_norm: str, train_limit: int | None, test_limit: int | None, epochs: int
+    dataset: str,
+    model: str,
+    batch_norm: str,
+    own: OwnData | UnsetType,
+    train_limit: int | None,
+    test_limit: int | None,
+    epochs: int,
 ) -> tuple[float, float]:
     """The multiply-accumulates of a training, and of an evaluation."""
-    entry = entry_of(dataset)
-    per_image = models.cost_per_image(network_of(dataset, model, batch_norm))
-    trained = epochs * (train_limit or entry.train_count) * (1 + BACKWARD)
-    return float(per_image * trained), float(per_image * (test_limit or entry.test_count))
+    if own is UNSET:
+        entry = entry_of(dataset)
+        train, test = entry.train_count, entry.test_count
+    else:
+        train, test = own.train_samples, own.test_samples
+    per_image = models.cost_per_image(network_for(dataset, model, batch_norm, own))
+    trained = epochs * (train_limit or train) * (1 + BACKWARD)
+    return float(per_image * trained), float(per_image * (test_limit or test))
 
 
 def _together(unit: Unit) -> Unit:
@@ -79,5 +89,5 @@ def _most(unit: Unit, room: Room) -> int:
         return 1
     if unit.phase == INFERENCE:
         return int(min(max(OPERATIONS_PER_TASK // cost(unit), ON_A_CPU.members), UNITS_PER_TASK))
-    network = network_of(unit.dataset, unit.model, unit.batch_norm)
+    network = network_of(unit)
     return members_at_once(network, train_settings_of(unit), unit.dtype, room)

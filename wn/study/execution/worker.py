@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import groupby
@@ -19,11 +19,13 @@ from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.data import catalogue
-from wn.data.dataset import Dataset, checksum
+from wn.data.dataset import Dataset, checksum, identity
+from wn.data.own import load_dataset
 from wn.data.sets.entries import entry_of
 from wn.engine import models, optim
 from wn.engine.backends.plain.base import Backend
@@ -35,7 +37,7 @@ from wn.study.execution.environment import environment
 from wn.study.execution.greeting import backend_here, check_numerics
 from wn.study.execution.recorder import Recorder
 from wn.study.store.rows import Environment, PlaceBinarisation, Result, WeightStatistics
-from wn.study.unit import CLEAN, MATRIX, NUMERICS, Unit
+from wn.study.unit import CLEAN, MATRIX, NUMERICS, OwnData, Unit
 from wn.walking.measurement import (
     ON_A_CPU,
     Begin,
@@ -61,7 +63,8 @@ class Task(msgspec.Struct, frozen=True):
 
     `backend` is one by name, never "auto": all workers compute with the same. `arrays` are those of the
     trained clean network, for inference units; `checkpoints` is the folder for checkpoints, None for none;
-    `data_dir` is where the data files are, None for the usual places; `numerics` is that of the driver.
+    `data_dir` is where the data files are, None for the usual places; `files` are the paths of data sets of
+    the user's own, by name; `numerics` is that of the driver.
     """
 
     units: tuple[Unit, ...]
@@ -70,6 +73,7 @@ class Task(msgspec.Struct, frozen=True):
     checkpoints: str | None = None
     arrays: tuple[Any, ...] = ()
     numerics: int = NUMERICS
+    files: dict[str, str] | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
@@ -128,8 +132,8 @@ class _TaskWork:
     def _compute(self) -> None:
         units, first = self.task.units, self.task.units[0]
         check_numerics(self.task.numerics)  # others than this worker may have greeted
-        dataset = data_of(first, self.task.data_dir)
-        network = network_of(first.dataset, first.model, first.batch_norm)
+        dataset = data_of(first, self.task.data_dir, self.task.files)
+        network = network_of(first)
         setup = Setup(network, dataset, train_settings_of(first), first.dtype)
         if first.phase == INFERENCE:
             population = population_of(self.be, setup.network, self.task.arrays, first)
@@ -329,9 +333,9 @@ def seed_of(unit: Unit) -> int:
 # ---- data and networks ----------------------------------------------------------------------------------
 
 
-def data_of(unit: Unit, data_dir: str | None) -> Dataset:
+def data_of(unit: Unit, data_dir: str | None, files: Mapping[str, str] | None = None) -> Dataset:
     """Return the data of a unit; WnError if they are not those that the unit was made for."""
-    whole, found = _whole_data(unit.dataset, data_dir)
+    whole, found = _whole_data(unit.dataset, data_dir) if unit.own is UNSET else _own_data(unit, files)
     if found != unit.data_checksum:
         raise WnError(
             f"{unit.dataset} has the checksum {found[:16]}… here, the study was made for "
@@ -347,9 +351,30 @@ def _whole_data(name: str, data_dir: str | None) -> tuple[Dataset, str]:
     return dataset, checksum(dataset)
 
 
+def _own_data(unit: Unit, files: Mapping[str, str] | None) -> tuple[Dataset, str]:
+    """The user's own data of a unit, from the file that the driver names."""
+    file = (files or {}).get(unit.dataset)
+    if file is None:
+        raise WnError(f"{unit.dataset} is a data set of the user's own, and its file is not known")
+    return _file(file, os.stat(file).st_mtime_ns if os.path.exists(file) else 0)
+
+
+@lru_cache(maxsize=2)
+def _file(file: str, _changed: int) -> tuple[Dataset, str]:
+    dataset = load_dataset(file)
+    return dataset, identity(dataset)
+
+
+def network_of(unit: Unit) -> Network:
+    """The network of a unit, for its data."""
+    return network_for(unit.dataset, unit.model, unit.batch_norm, unit.own)
+
+
 @lru_cache
-def network_of(dataset: str, model: str, batch_norm: str) -> Network:
-    """A network for a data set of the catalogue."""
+def network_for(dataset: str, model: str, batch_norm: str, own: OwnData | UnsetType) -> Network:
+    """A network for a data set of the catalogue, or of the user's own."""
+    if own is not UNSET:
+        return models.build(model, own.image_shape, own.classes, batch_norm)
     entry = entry_of(dataset)
     return models.build(model, entry.image_shape, len(entry.classes), batch_norm)
 

@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     @property
     def chance(self) -> float:
         """The accuracy of a guess."""
-        return 1 / self.curve.classes
+        return self.curve.chance
 
     @property
     def is_point(self) -> bool:

@@ -82,6 +82,12 @@ class StudyCurve(NamedTuple):
     sigma_train: float | None
 
     @property
+    def chance(self) -> float:
+        """The accuracy of a guess: 1/K of the catalogue's data, of the user's own as `Dataset.chance`."""
+        own = msgspec.json.decode(self.settings_spec).get("own")
+        return 1 / self.classes if own is None else float(own["chance"])
+
+    @property
     def place(self) -> Row:
         """The columns of CURVE."""
         return self[-len(CURVE) :]
@@ -106,7 +112,7 @@ class FittedCurve(NamedTuple):
         return (
             *self.curve.place,
             *(_number(getattr(found, name)) for name in FIT),
-            1 / self.curve.classes,
+            self.curve.chance,
             found.reason,
             len({repeat for _, repeat, *_ in self.points}),
             len(self.points),
@@ -194,8 +200,9 @@ def fitted(store: Reader, curve: StudyCurve) -> FittedCurve:
         for repeat in sorted({unit.repeat for unit in done})
     ]
     unfinished = NO_SMALLEST if curve.phase == MATRIX else NO_CLEAN
-    chance, missing = 1 / curve.classes, NO_UNIT if clean else unfinished
-    found = fit_curve(repeats, _counts(clean, grouped), chance, curve.phase, curve.noise, missing)
+    missing, even = NO_UNIT if clean else unfinished, curve.chance == 1 / curve.classes
+    counts = _counts(clean, grouped)
+    found = fit_curve(repeats, counts, curve.chance, curve.phase, curve.noise, missing, even)
     points: list[Row] = [(*unit[:4], unit.correct / unit.total) for unit in done]
     levels = sorted({unit.sigma for unit in units})
     return FittedCurve(curve, found, points, len(units) - len(done), tuple(levels))

@@ -93,7 +93,7 @@ def tables_of(fits: list[FittedCurve], words: Words) -> plots.Tables:
         midpoints=np.array(midpoints, columns(PLACE, FIT)),
         reasons=tuple(found.midpoint.reason for found in done),
         failures=np.zeros(0, columns(PLACE, POINT)),
-        chance=1 / first.classes,
+        chance=first.chance,
         words=plots.in_words(
             first.dataset, " · ".join([first.model, *special]), first.batch_norm, first.noise
         ),

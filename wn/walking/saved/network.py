@@ -118,6 +118,8 @@ def _recorded_data(saved: SavedNetwork) -> dict[str, str]:
             raise WnError(f"{saved.path} was trained on data of your own, {own}: give data")
         return {"data": own, "data_sha256": digest}
     name = _found(saved.record, ("data", "name"), ("unit", "dataset"))
+    if _found(saved.record, ("unit", "own")) is not None:
+        raise WnError(f"{saved.path} was trained on data of your own, {name}: give data")
     if not isinstance(name, str):
         raise WnError(f"{saved.path} does not say on which data it was trained: give the data set")
     return {"dataset": name}
