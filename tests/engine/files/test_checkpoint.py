@@ -16,7 +16,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import wn
+from tests.engine.networks.test_graphs import BRANCHED
+from tests.engine.own_layers import Tanh
 from tests.engine.populations import CLASSES, assert_same, check_error, example, random_population, shape_for
+from wn import layers
 from wn.basics.errors import WnError
 from wn.engine import models
 from wn.engine.files import checkpoint, exchange
@@ -77,6 +80,56 @@ def test_loaded_arrays_can_be_trained_on(tmp_path: Path) -> None:
         assert array.flags.aligned
 
 
+NETWORKS = {
+    "renamed": lambda: Network("mine", models.build("mlp-8", (1, 28, 28), 10).nodes, (1, 28, 28)),
+    "a built-in name": lambda: wn.network((1, 4, 4), [layers.Flatten(), layers.Linear(3)], name="lenet5"),
+    "vectors": lambda: wn.network(7, [layers.Linear(5), layers.BatchNorm(), layers.Linear(3)]),
+    "branched": lambda: BRANCHED,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_ones_own_come_back(name: str, tmp_path: Path) -> None:
+    network = NETWORKS[name]()
+    population = random_population(network, 2, np.float32, seed=0)
+    checkpoint.save(tmp_path / "x", network, population, {"a": 1})
+    loaded = checkpoint.load(tmp_path / "x")
+    assert loaded.network == network
+    assert loaded.record == {"a": 1}
+    assert_same(loaded.population, population)
+
+
+def test_a_description_that_contradicts_its_file_is_an_error(tmp_path: Path) -> None:
+    network = NETWORKS["vectors"]()
+    path = tmp_path / "x"
+    checkpoint.save(path, network, random_population(network, 2, np.float32, seed=0), {})
+    kept = path.read_bytes()
+
+    def classes(_tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["classes"] = 4
+
+    def wider(_tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["network"]["nodes"][0]["settings"]["features"] = 6
+
+    def huge(_tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["network"]["nodes"][0]["settings"]["features"] = 1 << 60
+
+    def unknown(_tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
+        metadata["network"]["nodes"][1]["layer"] = "Sequential"
+
+    for change, message in (
+        (classes, "contradict themselves"),
+        (wider, r"wrong shape: fc1.weight \(2, 5, 7\), expected \(2, 6, 7\)"),
+        (huge, "too large|wrong shape"),
+        (unknown, "is a 'Sequential': allowed are"),
+    ):
+        path.write_bytes(kept)
+        rewritten(path, change)
+        with pytest.raises(WnError, match=message) as caught:
+            checkpoint.load(path)
+        assert "\n" not in str(caught.value)
+
+
 # ---- what cannot be saved ---------------------------------------------------------------------------------
 
 
@@ -90,14 +143,15 @@ def test_populations_that_do_not_fit_are_not_saved(tmp_path: Path) -> None:
     cut = population._replace(params=tuple(params))
     half = random_population(network, 2, np.float16, seed=0)
     population.params[1].w[0, 0, 0] = np.nan
-    custom = Network("mine", network.nodes, network.input_shape)
+    own = wn.network((1, 28, 28), [layers.Flatten(), ("own", Tanh()), layers.Linear(3)])
+    with_own = random_population(own, 2, np.float32, seed=0)
     fine = random_population(network, 2, np.float32, seed=0)
     attempts: list[tuple[Callable[[], None], tuple[str, ...]]] = [
         (lambda: checkpoint.save(path, network, population, {}), ("NaN or infinite", "fc1.weight")),
         (lambda: checkpoint.save(path, network, cut, {}), ("fc1.bias (2, 7), expected (2, 8)",)),
         (lambda: checkpoint.save(path, network, half, {}), ("wrong type", "fc1.weight float16")),
         (lambda: checkpoint.save(path, other, fine, {}), ("layers", "mlp-8")),
-        (lambda: checkpoint.save(path, custom, fine, {}), ("unknown model 'mine'",)),
+        (lambda: checkpoint.save(path, own, with_own, {}), ("layer 'own' is", "a layer of your own")),
         (lambda: checkpoint.save(path, network, fine, {"x": object()}), ("record", "JSON")),
         (lambda: checkpoint.save(tmp_path / "file" / "x", network, fine, {}), ("can't be written",)),
     ]
@@ -168,10 +222,12 @@ def test_wrong_tensors_are_named(tmp_path: Path, change: str) -> None:
 METADATA_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "format": ({"format": "other"}, "'other'"),
     "member": ({"format": "wn-member"}, "import"),
-    "version": ({"version": 3, "new": 1}, "version 3"),
+    "version": ({"version": 4, "new": 1}, "version 4"),
     "model": ({"model": "resnet"}, "unknown model 'resnet'"),
     "batch norm": ({"batch_norm": "all"}, "batch_norm 'all'"),
-    "shape": ({"input_shape": [1, 2]}, "input_shape"),
+    "shape": ({"input_shape": [1, 2]}, "input shape"),
+    "undescribed": ({"version": 3}, "describe the network"),
+    "described": ({"network": {}}, "describe the network"),
     "zero": ({"input_shape": [1, 0, 3]}, "input shape"),
     "huge": ({"input_shape": [1, 2**62, 2**62]}, "too large"),
     "more than huge": ({"input_shape": [1, 10**200, 10**200]}, "too large"),

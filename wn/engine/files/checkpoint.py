@@ -4,9 +4,8 @@ import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -15,19 +14,14 @@ from safetensors.numpy import save_file
 from wn import random
 from wn.basics.errors import WnError
 from wn.data.formats.kinds import described, head_of
-from wn.engine import backends, models
+from wn.engine import backends
+from wn.engine.files.header import POPULATION, metadata_of, network_of, read_header
 from wn.engine.layers.base import Shape
 from wn.engine.network import Network
 from wn.engine.training import Population
 from wn.files.outputs import AlreadyThere, make_folder
 from wn.files.whole import StrPath, as_path, naming, whole_files
 
-Format = Literal["wn-population", "wn-member"]
-POPULATION: Format = "wn-population"
-MEMBER: Format = "wn-member"
-VERSION = 2
-READABLE = (1, 2)  # version 1 has no residuals of running means
-METADATA_KEY = "wn"  # one key only: safetensors writes several in a random order
 TENSOR_NAMES = {
     "w": "weight",
     "b": "bias",
@@ -46,27 +40,6 @@ _SAVE = (
 )
 
 Tensors = dict[str, NDArray[Any]]
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The metadata of a file: the network, its seeds, and the record of its training."""
-
-    format: Format
-    version: int
-    model: str
-    batch_norm: str
-    input_shape: tuple[int, int, int]
-    classes: int
-    dtype: Literal["float32", "float64"]
-    seeds: tuple[int, ...]
-    record: dict[str, Any]
-
-
-class _FormatVersion(msgspec.Struct, frozen=True):
-    """The part of the metadata that every version has."""
-
-    format: str
-    version: int
 
 
 class TensorSpec(NamedTuple):
@@ -100,7 +73,8 @@ def save(
     Tensors are named `<layer>.weight`, `.bias`, `.running_mean`, `.running_mean_residual`, `.running_var`
     and have a leading population axis: (P, …); nothing is rounded. `record` is kept as JSON, so tuples come
     back as lists.
-    Raises WnError for a network that `models` does not build, for tensors that do not fit it or are not
+    A network that `models` does not build is described in the file.
+    Raises WnError for a network with layers of one's own, for tensors that do not fit it or are not
     finite, for a record that JSON cannot hold, if the file cannot be written, and without `overwrite` if it
     is there already.
     """
@@ -122,9 +96,9 @@ def load(path: StrPath) -> Loaded:
     """
     path = as_path(path)
     with opened(path) as file:
-        header = _read_header(path, file.metadata())
+        header = read_header(path, file.metadata())
         try:
-            network = models.build(header.model, header.input_shape, header.classes, header.batch_norm)
+            network = network_of(header)
             seeds = tuple(random.checked_integer("a seed", seed, 64) for seed in header.seeds)
             wanted = expected_specs(network, len(seeds), residuals=header.version > 1)
         except WnError as error:
@@ -200,7 +174,7 @@ def _template(network: Network, population: int) -> Population:
     """A population of zeros that take no memory."""
     try:
         params, states = network.template(backends.get("numpy"), population)
-    except (ValueError, OverflowError):  # from NumPy: too many elements to count
+    except (ValueError, OverflowError, MemoryError):  # from NumPy: too many elements to count or hold
         raise WnError(
             f"{network.name} is too large with an input of shape {network.input_shape} "
             f"and {network.classes} classes"
@@ -300,57 +274,6 @@ def specs_of(file: Any) -> dict[str, TensorSpec]:
         name: TensorSpec(TYPES.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape()))
         for name, part in slices.items()
     }
-
-
-def _read_header(path: Path, metadata: dict[str, str] | None) -> Header:
-    """Return the metadata of a population; WnError if they are not there, or of another kind."""
-    text = (metadata or {}).get(METADATA_KEY)
-    if text is None:
-        raise WnError(
-            f"{path}: no population saved by wn: its metadata have no {METADATA_KEY!r}; "
-            "PyTorch's files are read by import"
-        )
-    try:
-        found = msgspec.json.decode(text, type=_FormatVersion)
-        if found.format != POPULATION:
-            raise WnError(
-                f"{path}: its format is {found.format!r}, not {POPULATION!r}; members are read by import"
-            )
-        if found.version not in READABLE:
-            versions = " and ".join(map(str, READABLE))
-            raise WnError(
-                f"{path}: its format has version {found.version}; this wn reads versions {versions}"
-            )
-        return msgspec.json.decode(text, type=Header)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WnError(f"{path}: its metadata are broken: {error}") from None
-
-
-def metadata_of(
-    kind: Format, network: Network, seeds: tuple[int, ...], tensors: Tensors, record: Mapping[str, Any]
-) -> dict[str, str]:
-    """Return the metadata of a file; WnError for a record that is no JSON or a network not of `models`."""
-    channels, height, width = network.input_shape
-    batch_norm = network.batch_norm
-    if models.build(network.name, network.input_shape, network.classes, batch_norm) != network:
-        raise WnError(
-            f"{network.name}: only networks as wn.engine.models builds them can be saved; this one differs"
-        )
-    header = Header(
-        format=kind,
-        version=VERSION,
-        model=network.name,
-        batch_norm=batch_norm,
-        input_shape=(int(channels), int(height), int(width)),
-        classes=int(network.classes),
-        dtype="float64" if next(iter(tensors.values())).dtype == np.float64 else "float32",
-        seeds=tuple(int(seed) for seed in seeds),
-        record=dict(record),
-    )
-    try:
-        return {METADATA_KEY: msgspec.json.encode(header).decode()}
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WnError(f"the record can't be written as JSON: {error}") from None
 
 
 def write(files: Mapping[Path, tuple[Tensors, dict[str, str]]], overwrite: bool = True) -> None:

@@ -15,6 +15,7 @@ from wn.basics.numbers import is_integer, whole
 from wn.engine import models
 from wn.engine.files import checkpoint
 from wn.engine.files.checkpoint import Loaded, Tensors, TensorSpec
+from wn.engine.files.header import MEMBER, metadata_of
 from wn.engine.layers.base import Shape
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
@@ -102,9 +103,13 @@ def import_members(
     `member_seed(seed, i)`, from which noise at inference is drawn. Raises WnError, naming file and tensors,
     for everything else.
     """
+    return import_into(paths, models.build(model, input_shape, classes, batch_norm), seed=seed)
+
+
+def import_into(paths: Sequence[StrPath], network: Network, *, seed: int = 0) -> tuple[Network, Population]:
+    """As `import_members`, into a network given as a value; names are those of its nodes."""
     if not paths:
         raise WnError("no files to import: name at least one")
-    network = models.build(model, input_shape, classes, batch_norm)
     wanted = {
         name: spec._replace(shape=spec.shape[1:])
         for name, spec in checkpoint.expected_specs(network, 1).items()
@@ -231,6 +236,6 @@ def _write_members(loaded: Loaded, members: Mapping[Path, int], overwrite: bool)
     for path, member in members.items():
         tensors = member_tensors(network, population, member)
         seeds = (population.seeds[member],)
-        metadata = checkpoint.metadata_of(checkpoint.MEMBER, network, seeds, tensors, record)
+        metadata = metadata_of(MEMBER, network, seeds, tensors, record)
         files[path] = (tensors, metadata)
     checkpoint.write(files, overwrite)
