@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,8 @@ def check_range(noise: SiteNoise, dtype: DTypeLike) -> None:
 
 WORDS = ("each", "global", "mapped")
 ALLOWED = (
-    "each, global, sites such as 0,3,7 (also by name: conv1,relu1) or a map such as 0:0.5,3:2 (site:factor)"
+    "each, global, sites such as 0,3,7 (also by name or pattern: conv1,relu*) or a map such as 0:0.5,3:2 "
+    "(site:factor)"
 )
 
 Site = int | str  # its number or its name
@@ -169,12 +171,17 @@ def _site(text: str) -> Site:
 
 
 def numbered(network: Network, sites: Iterable[Site], advice: str = "") -> list[int]:
-    """Return the numbers of sites; WnError for one that the network does not have, or that is there twice.
+    """Return the numbers of sites given by number, name, or pattern of names such as conv* or *.relu?.
 
-    `advice` follows what is said of a name that is no site.
+    A pattern stands for all sites that it fits, those that are listed already left out. Raises WnError for
+    one that the network does not have, a pattern that fits none, and a site that is there twice. `advice`
+    follows what is said of a name that is no site.
     """
     found: list[int] = []
     for site in sites:
+        if _is_pattern(site):
+            found += [place for place in _fitting(network, str(site), advice) if place not in found]
+            continue
         place = _number(network, site, advice)
         if place in found:
             raise WnError(f"{network.name}: site {place} {network.site_names[place]} is listed twice")
@@ -182,12 +189,38 @@ def numbered(network: Network, sites: Iterable[Site], advice: str = "") -> list[
     return found
 
 
+def numbered_factors(network: Network, factors: Mapping[Any, float], advice: str = "") -> dict[int, float]:
+    """Return the factors of sites by number; that of a pattern is for all sites that have none before it."""
+    found: dict[int, float] = {}
+    for site, factor in factors.items():
+        places = numbered(network, [site], advice)
+        if not _is_pattern(site) and places[0] in found:
+            raise WnError(f"{network.name}: site {places[0]} {network.site_names[places[0]]} is listed twice")
+        found |= {place: factor for place in places if place not in found}
+    return found
+
+
+def _is_pattern(site: Site) -> bool:
+    return isinstance(site, str) and any(sign in site for sign in "*?[")
+
+
+def _fitting(network: Network, pattern: str, advice: str) -> list[int]:
+    """The sites whose names fit a pattern, as those of files do in a shell."""
+    found = [number for number, name in enumerate(network.site_names) if fnmatchcase(name, pattern)]
+    if not found:
+        raise WnError(f"{network.name} has no site that fits {pattern!r}: {_sites_of(network)}{advice}")
+    return found
+
+
+def _sites_of(network: Network) -> str:
+    return "allowed are " + ", ".join(f"{index} {name}" for index, name in enumerate(network.site_names))
+
+
 def _number(network: Network, site: Site, advice: str) -> int:
     place = _site(site) if isinstance(site, str) else site
     if isinstance(place, str):
         if place not in network.site_names:
-            names = ", ".join(f"{index} {name}" for index, name in enumerate(network.site_names))
-            raise WnError(f"{network.name} has no site {place!r}: allowed are {names}{advice}")
+            raise WnError(f"{network.name} has no site {place!r}: {_sites_of(network)}{advice}")
         return network.site_names.index(place)
     network.check_sites([place])
     return int(place)

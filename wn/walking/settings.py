@@ -44,6 +44,7 @@ from wn.walking.places import (
     PHASES,
     Place,
     numbered,
+    numbered_factors,
     places,
     read_repetitions,
     read_where,
@@ -229,11 +230,12 @@ def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
     network = models.build(chosen.model, *form_of(chosen), chosen.batch_norm)
     where: str | Sequence[int | str] = chosen.where
-    factors, advice = chosen.factors, f"; or write {ALLOWED}"
+    factors: Mapping[Any, float] | None = chosen.factors
+    advice = f"; or write {ALLOWED}"
     if not isinstance(where, str):
         where = numbered(network, where, advice)
     if factors is not None:
-        factors = dict(zip(numbered(network, factors, advice), factors.values(), strict=True))
+        factors = numbered_factors(network, factors, advice)
     found = msgspec.structs.replace(chosen, where=where, factors=factors)
     of_walk = places_of(found, network)
     for place in of_walk:

@@ -23,7 +23,7 @@ from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
 from wn.study.unit import MATRIX, OBSERVABLES
 from wn.walking import places as walking
 from wn.walking.grids import MOST
-from wn.walking.places import INFERENCE, TRAINING, Place, numbered, read_where
+from wn.walking.places import INFERENCE, TRAINING, Place, numbered, numbered_factors, read_where
 
 MOST_UNITS = 100_000_000  # the whole grid of the paper has 0.5 million
 
@@ -75,7 +75,7 @@ class StudyNoise(NamedTuple):
                 raise WnError('goes with where = "mapped", which needs it: for example { 0 = 0.5, 3 = 2.0 }')
             named = None
             if factors is not None:
-                named = dict(zip(numbered(network, factors), factors.values(), strict=True))
+                named = numbered_factors(network, factors)
         with at(f"{self.path}.where"):
             found = walking.places(network, sites, named)
         return tuple(place._replace(factors=dict(sorted(place.factors.items()))) for place in found)
