@@ -31,9 +31,10 @@ class Window(NamedTuple):
             count = 0
             while True:
                 start = count * self.stride[axis] - before
-                fits = start + extent <= image[axis] + after
-                reaches = self.ceil_mode and start + extent <= image[axis] + after + self.stride[axis] - 1
-                if not fits and not (reaches and start < image[axis]):
+                allowed = self.stride[axis] - 1 if self.ceil_mode else 0  # pixels beyond the padding
+                if start + extent > image[axis] + after + allowed:
+                    break
+                if self.ceil_mode and start >= image[axis]:
                     break
                 count += 1
             counts.append(count)

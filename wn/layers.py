@@ -8,6 +8,7 @@ from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
+from wn.engine.layers.sliding.global_pooling import GlobalAveragePooling, GlobalMaxPooling
 from wn.engine.network import Node
 from wn.engine.networks.build import Concatenate, Residual
 
@@ -18,6 +19,8 @@ __all__ = [
     "Convolution",
     "Flatten",
     "Formula",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
     "Layer",
     "Linear",
     "MaxPooling",

@@ -43,7 +43,7 @@ def test_a_layer_of_ones_own_is_named():
         (("nodes",), {}, "its nodes are dict"),
         (("nodes", 1), 7, "a node has no 'name'"),
         (("nodes", 1, "layer"), "Lineal", "is a 'Lineal': allowed are Add, "),
-        (("nodes", 1, "settings"), {"feature": 3}, "its settings are .*: allowed are features"),
+        (("nodes", 1, "settings"), {"feature": 3}, "its settings are .*: allowed are features, bias"),
         (("nodes", 1, "settings"), {}, "Linear needs other settings"),
         (("nodes", 1, "inputs"), [3], "its inputs are"),
         (("nodes", 1, "inputs"), ["logits"], "takes its input from 'logits'"),

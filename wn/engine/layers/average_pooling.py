@@ -1,10 +1,13 @@
 """Average pooling: the mean of each window. Derived in docs/layers/average_pooling.md."""
 
+from dataclasses import dataclass
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from wn.engine.layers.base import Formula, Pooling
-from wn.engine.layers.windows import Array, Pair, tiled, tiles, unit
+from wn.engine.layers.base import Formula
+from wn.engine.layers.sliding import average_pooling as sliding
+from wn.engine.layers.sliding.pooling import Pooling
+from wn.engine.layers.windows import Array, Pair, checked_flag, tiled, tiles, unit
 
 
 class AveragePoolingCache(NamedTuple):
@@ -56,9 +59,31 @@ def backward(xp: ModuleType, dy: Array, cache: AveragePoolingCache) -> tuple[Arr
 FORMULA = Formula(forward, backward)
 
 
+@dataclass(frozen=True)
 class AveragePooling(Pooling):
-    """An average pooling with stride = window (height, width) in a network."""
+    """An average pooling in a network: the mean of each window.
+
+    window, stride, dilation: (height, width), or an integer for both; the stride is the window where none is
+    given. padding: as of a convolution. count_include_pad: whether it counts in the divisor; what lies beyond
+    it never does. ceil_mode: a last window may reach beyond the padding. dilation: pixels from one place of a
+    window to the next. As `torch.nn.AvgPool2d`, and ONNX's AveragePool, whose count_include_pad is 0 by
+    default. Raises WnError for settings out of range, and for images with windows that see padding alone.
+    Derived in docs/layers/average_pooling.md.
+    """
 
     kind = "an average pooling"
     recordable = True
     formula = FORMULA
+    general = sliding.FORMULA
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    dilation: int | Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_flag("count_include_pad of an average pooling", self.count_include_pad)
+
+    @property
+    def static(self) -> tuple[Any, ...]:
+        """See `Pooling.static`; and whether padding counts."""
+        return super().static if self.usual else (self.sliding, self.count_include_pad)

@@ -1,10 +1,9 @@
 """What a network asks of a layer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from wn.engine.layers.windows import Array, Pair, checked_pair, pooled_shape
+from wn.engine.layers.windows import Array
 
 Shape = tuple[int, ...]  # of one sample: (F,) or (C, H, W)
 
@@ -192,24 +191,3 @@ class OfWeights(OfFormula):
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of the layer's module."""
         return be.backward(self.run, dy, cache, need_dx=need_dx)
-
-
-@dataclass(frozen=True)
-class Pooling(OfFormula):
-    """A pooling with stride = window (height, width) in a network; a kind gives its name and formula."""
-
-    kind: ClassVar[str]  # with its article
-    window: Pair
-
-    def __post_init__(self) -> None:
-        window = checked_pair(f"window of {self.kind}", self.window, at_least=1)
-        object.__setattr__(self, "window", window)  # the one way to set a field of a frozen dataclass
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(C, H, W) → (C, ⌊H/KH⌋, ⌊W/KW⌋)."""
-        return pooled_shape(self.kind.partition(" ")[2], shape, self.window)
-
-    @property
-    def static(self) -> tuple[Pair]:
-        """The window."""
-        return (self.window,)

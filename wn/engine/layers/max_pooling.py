@@ -1,9 +1,12 @@
 """Max pooling: the largest value of each window. Derived in docs/layers/max_pooling.md."""
 
+from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
-from wn.engine.layers.base import Formula, Pooling
+from wn.engine.layers.base import Formula
+from wn.engine.layers.sliding import max_pooling as sliding
+from wn.engine.layers.sliding.pooling import Pooling
 from wn.engine.layers.windows import Array, Pair, tiled, tiles
 
 
@@ -51,9 +54,20 @@ def backward(xp: ModuleType, dy: Array, cache: MaxPoolingCache) -> tuple[Array, 
 FORMULA = Formula(forward, backward)
 
 
+@dataclass(frozen=True)
 class MaxPooling(Pooling):
-    """A max pooling with stride = window (height, width) in a network."""
+    """A max pooling in a network: the largest value of each window.
+
+    window, stride, dilation: (height, width), or an integer for both; the stride is the window where none is
+    given. padding: as of a convolution; it is never the largest. dilation: pixels from one place of a window
+    to the next. ceil_mode: a last window may reach beyond the padding. As `torch.nn.MaxPool2d`, whose padding
+    is the same on both sides, and ONNX's MaxPool. Raises WnError for settings out of range, and for images
+    with windows that see padding alone. Derived in docs/layers/max_pooling.md.
+    """
 
     kind = "a max pooling"
     recordable = True
     formula = FORMULA
+    general = sliding.FORMULA
+    dilation: int | Pair = (1, 1)
+    ceil_mode: bool = False

@@ -17,13 +17,14 @@ from wn.engine.layers.joins.concatenate import ConcatenateChannels
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
+from wn.engine.layers.sliding.global_pooling import GlobalAveragePooling, GlobalMaxPooling
 from wn.engine.network import Network, Node
 
 LOGITS = "logits"  # the name of a linear layer that ends a network
 # How layers are called, and numbered; others by their class in small letters.
 PREFIXES: dict[type, str] = {
     Convolution: "conv", BatchNorm: "bn", Relu: "relu", MaxPooling: "pool", AveragePooling: "avgpool",
-    Linear: "fc", Flatten: "flatten",
+    GlobalAveragePooling: "avgpool", GlobalMaxPooling: "pool", Linear: "fc", Flatten: "flatten",
 }  # fmt: skip
 _ASKED = ("forward", "backward", "output_shape", "initial_parameters", "initial_state", "for_phase")
 

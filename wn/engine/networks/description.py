@@ -14,10 +14,12 @@ from wn.engine.layers.joins.concatenate import ConcatenateChannels
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
+from wn.engine.layers.sliding.global_pooling import GlobalAveragePooling, GlobalMaxPooling
 from wn.engine.network import Network, Node
 
 KINDS = (
-    Add, AveragePooling, BatchNorm, ConcatenateChannels, Convolution, Flatten, Linear, MaxPooling, Relu,
+    Add, AveragePooling, BatchNorm, ConcatenateChannels, Convolution, Flatten, GlobalAveragePooling,
+    GlobalMaxPooling, Linear, MaxPooling, Relu,
 )  # fmt: skip
 BY_NAME: dict[str, type] = {kind.__name__: kind for kind in KINDS}
 

@@ -110,7 +110,7 @@ def _of_pooling(run: Behind, depth: int, relu_before: bool, dy: Floats) -> Pooli
     assert isinstance(layer, MaxPooling)
     if not layer.usual:
         raise WnError(f"the kinks of {layer} are not known: only of windows that tile the image")
-    window, before = layer.window, depth - relu_before
+    window, before = layer.sliding.size, depth - relu_before
     z = run.steps[before].x
     places, roots = prod(window), list[Floats]()
     for units in _in_parts(dy.shape[1:], places, run):

@@ -59,7 +59,7 @@ def through(
     if kind is Relu:
         return _relu(moments, terms)
     if kind is MaxPooling:
-        return max_pooling(layer.window, moments)
+        return max_pooling(layer.sliding.size, moments)
     affine = affine_of(layer, params, state)
     mean = affine.whole(moments.mean)
     if isinstance(moments, Diagonal):

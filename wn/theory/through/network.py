@@ -121,7 +121,7 @@ class _Sweep:
         layer, given = self.network.nodes[index].layer, (self.params[index], self.states[index])
         if isinstance(layer, MaxPooling):
             layers.known(layer)
-            return layers.max_pooling(layer.window, moments, low)
+            return layers.max_pooling(layer.sliding.size, moments, low)
         mixes = isinstance(layer, Linear | Convolution)  # the others leave what is independent so
         if mixes and last and not isinstance(moments, Full):
             return layers.correlated(layer, *given, moments)

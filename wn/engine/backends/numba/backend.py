@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numba
 import numpy as np
 
-from wn.engine.backends.numba import layers
+from wn.engine.backends.numba import layers, plain
 from wn.engine.backends.numba.kernel_calls import KernelCalls
 from wn.engine.backends.numba.kernels import draws, elementwise, loss, noise, small
 from wn.engine.backends.numba.pace import Pace
@@ -49,7 +49,7 @@ class NumbaBackend(KernelCalls):
 
     name = "numba"
     libraries = ("numba",)
-    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | (FUSED.OWN if FUSED else {})
+    own: ClassVar[Mapping[Formula, Formula]] = layers.OWN | plain.OWN | (FUSED.OWN if FUSED else {})
 
     @staticmethod
     def rewritten(layers: Sequence[Runnable], quiet: Sequence[bool]) -> list[tuple[Runnable, int]]:

@@ -6,7 +6,6 @@ what came out of that, masks dy first.
 """
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -21,9 +20,7 @@ from wn.engine.backends.numba.kernels import (
     products,
     small,
 )
-from wn.engine.backends.numba.plain import as_primitives
 from wn.engine.backends.numba.recorded_calls import primitive
-from wn.engine.backends.numpy import grouped
 from wn.engine.backends.numpy.batch_norm import normaliser
 from wn.engine.layers import average_pooling as average_pooling_layer
 from wn.engine.layers import batch_norm as batch_norm_layer
@@ -44,7 +41,6 @@ from wn.engine.layers.joins.concatenate import ConcatenateCache
 from wn.engine.layers.linear import LinearCache, LinearParams
 from wn.engine.layers.max_pooling import MaxPoolingCache
 from wn.engine.layers.relu import ReluCache
-from wn.engine.layers.sliding import convolution as grouped_layer
 from wn.engine.layers.windows import Array, Pair, Sliding
 
 # Parts of a matrix product, one thread's work each. They depend on the shapes of one member alone, since BLAS
@@ -372,7 +368,6 @@ OWN = {
     linear_layer.WITHOUT_BIAS: without_bias(LINEAR, _zeros),
     convolution_layer.FORMULA: CONVOLUTION,
     convolution_layer.WITHOUT_BIAS: without_bias(CONVOLUTION, _zeros),
-    grouped_layer.FORMULA: as_primitives(grouped.PAIR, SimpleNamespace(xp=np)),
     relu_layer.FORMULA: Formula(relu_forward, relu_backward),
     max_pooling_layer.FORMULA: Formula(max_pooling_forward, max_pooling_backward),
     add_layer.FORMULA: Formula(add_forward, add_backward),

@@ -1,13 +1,16 @@
 """Formulas in plain array code as primitives: a recorded step repeats each as one call."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from wn.engine.backends.numba.recorded_calls import primitive
+from wn.engine.backends.numpy import grouped
 from wn.engine.backends.plain.base import Array
 from wn.engine.layers.base import Formula
+from wn.engine.layers.sliding import average_pooling, convolution, global_pooling, max_pooling
 
 NOTHING = np.empty(0)
 
@@ -68,3 +71,9 @@ def _with(value: Any, arrays: Iterator[Array]) -> Any:
         return value
     parts = [_with(part, arrays) for part in value]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
+# What is run as it stands in its file.
+FORMULAS = (average_pooling.FORMULA, max_pooling.FORMULA, global_pooling.AVERAGE, global_pooling.MAXIMUM)
+OWN = {formula: as_primitives(formula) for formula in FORMULAS}
+OWN[convolution.FORMULA] = as_primitives(grouped.PAIR, SimpleNamespace(xp=np))
