@@ -10,8 +10,11 @@ from typing import Any
 from msgspec import UNSET
 from numpy.typing import NDArray
 
+from wn.basics.errors import WnError
 from wn.basics.options import with_keywords
 from wn.data.dataset import Dataset
+from wn.engine.network import Network
+from wn.engine.networks.weighted import Weighted
 from wn.walking import api
 from wn.walking.api import Trained
 from wn.walking.asked import (
@@ -41,7 +44,7 @@ _FORMS: dict[str, Any] = {
     "where": str | int | Sequence[int | str] | Mapping[Any, float],
     "repetitions": str | int | Sequence[int],
     "evaluation_batch": int | None,
-    "network": str | PathLike[str] | None,
+    "network": Network | Weighted | Trained | str | PathLike[str] | None,
     "walk": str | PathLike[str] | None,
 }
 _SIGMA = str | float | Sequence[float] | NDArray[Any] | None
@@ -75,7 +78,9 @@ def walk(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> 
 
 
 @with_keywords(in_order(SingleSettings), _FORMS)
-def train(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) -> Trained:
+def train(
+    *, network: Network | None = None, progress: ProgressCallback | str | None = AUTO, **recorded: Any
+) -> Trained:
     """Train one network, clean or under noise of one σ, and evaluate it.
 
     The keywords are the flags of `wn train`, with the same names, forms and defaults; `wn train --help` says
@@ -86,7 +91,9 @@ def train(*, progress: ProgressCallback | str | None = AUTO, **recorded: Any) ->
     Returns the network with its counts of correct test images. Raises WnError, which names the keyword, for
     anything unknown or out of range, before anything is trained.
     """
-    with holding(recorded) as settings:
+    if network is not None and not isinstance(network, Network):
+        raise WnError("network: what is trained is wn.network(…), without weights, or a model by name")
+    with holding(recorded | {"network": network}) as settings:
         chosen = read_single(settings)
         with reporting(progress, "training") as report:
             return api.train(chosen, report)
@@ -97,7 +104,10 @@ _OF_THE_FILE = {"dataset": str | None, "seed": int | None}
 
 @with_keywords(in_order(EvaluationSettings), _FORMS | {"sigma": _SIGMA} | _OF_THE_FILE)
 def evaluate(
-    *, network: str | PathLike[str], progress: ProgressCallback | str | None = AUTO, **recorded: Any
+    *,
+    network: Weighted | Trained | str | PathLike[str],
+    progress: ProgressCallback | str | None = AUTO,
+    **recorded: Any,
 ) -> Evaluated:
     """Evaluate a network on disk under noise at one place, at one σ or each of a grid.
 

@@ -7,6 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wn.data.dataset import Dataset
+from wn.engine.network import Network
+from wn.engine.networks.weighted import Weighted
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.evaluation.predicting import PredictedWalk
@@ -22,7 +24,7 @@ def walk(
     test_limit: int | None = None,
     model: str = "mlp",
     batch_norm: str = "none",
-    network: str | PathLike[str] | None = None,
+    network: Network | Weighted | Trained | str | PathLike[str] | None = None,
     noise: str = "additive",
     where: str | int | Sequence[int | str] | Mapping[Any, float] = "each",
     phase: str = "both",
@@ -80,6 +82,7 @@ def train(
     backend: str = "auto",
     dtype: str = "float32",
     threads: int | None = None,
+    network: Network | None = None,
     progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> Trained: ...
@@ -106,7 +109,7 @@ def evaluate(
     threads: int | None = None,
     seed: int | None = None,
     evaluation_batch: int | None = None,
-    network: str | PathLike[str],
+    network: Weighted | Trained | str | PathLike[str],
     progress: Callable[[int, int], None] | str | None = "auto",
     **recorded: Any,
 ) -> Evaluated: ...
@@ -120,7 +123,7 @@ def gains(
     images: int = 500,
     model: str = "mlp",
     batch_norm: str = "none",
-    network: str | PathLike[str] | None = None,
+    network: Network | Weighted | Trained | str | PathLike[str] | None = None,
     walk: str | PathLike[str] | None = None,
     noise: str = "additive",
     sigma: str | float | Sequence[float] | NDArray[Any] | None = None,
@@ -150,7 +153,7 @@ def predict(
     images: int = 1000,
     model: str = "mlp",
     batch_norm: str = "none",
-    network: str | PathLike[str] | None = None,
+    network: Network | Weighted | Trained | str | PathLike[str] | None = None,
     noise: str = "additive",
     where: str | int | Sequence[int | str] | Mapping[Any, float] = "each",
     sigma: str | float | Sequence[float] | NDArray[Any] | None = None,

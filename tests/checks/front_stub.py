@@ -25,6 +25,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wn.data.dataset import Dataset
+from wn.engine.network import Network
+from wn.engine.networks.weighted import Weighted
 from wn.walking.api import Trained
 from wn.walking.evaluation.evaluate import Evaluated
 from wn.walking.evaluation.predicting import PredictedWalk

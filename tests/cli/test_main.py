@@ -99,7 +99,7 @@ def test_flags_and_settings_are_the_same(command: Any, kind: Any) -> None:
         if name not in ("context", "out", "overwrite")
     }
     default = kind()
-    of_records = ("factors", "network_sha256", "data_sha256")
+    of_records = ("factors", "network_sha256", "data_sha256", "architecture")
     wanted = {name: getattr(default, name) for name in kind.__struct_fields__ if name not in of_records}
     if kind is WalkSettings:
         wanted |= {"evaluation_batch": None, "network": None}  # not given: the default of the settings

@@ -4,7 +4,7 @@ What each means is said once, in its Option; those of the noise are in `wn.engin
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,7 +19,8 @@ CHANGE_NOTHING = ("threads", "evaluation_batch")  # settings that no number depe
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The network, its data and its training; None takes the data set's recipe.
 
-    `data_sha256`, as records have it, is the digest of `data` (`wn.data.dataset.identity`).
+    As records have them, `data_sha256` is the digest of `data` (`wn.data.dataset.identity`), `architecture`
+    the description of a network that was a value (`wn.engine.networks.description`).
     """
 
     dataset: Annotated[
@@ -38,6 +39,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = UNSET
     data_sha256: str | UnsetType = UNSET
+    architecture: dict[str, Any] | UnsetType = UNSET
     model: Annotated[str, Option("Network; `wn models` shows them.", "Network", flags=("--model", "-m"))] = (
         "mlp"
     )
@@ -328,6 +330,7 @@ class GainsSettings(_Gained, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             default=None,
         ),
     ] = UNSET
+    network_sha256: str | UnsetType = UNSET
     walk: Annotated[
         str | UnsetType,
         Option(

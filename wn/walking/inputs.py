@@ -1,14 +1,15 @@
-"""What a run is given besides its settings: data of the user's own, as a value or a file.
+"""What a run is given besides its settings: data and networks of the user's own, as values or files.
 
 Settings hold a value's name and digest, as records do; the value itself is held here while a function of the
 front door runs.
 """
 
+import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,10 +20,23 @@ from wn.data import catalogue
 from wn.data.dataset import Dataset, identity
 from wn.data.own import load_dataset
 from wn.data.sets.entries import entry_of
+from wn.engine import optim
 from wn.engine.layers.base import Shape
+from wn.engine.network import Network
+from wn.engine.networks.description import described, from_description
+from wn.engine.training import Population
 from wn.walking.asked import EvaluationSettings, NetworkSettings
 
 Chosen = TypeVar("Chosen", bound=NetworkSettings | EvaluationSettings)
+
+
+class HeldNetwork(NamedTuple):
+    """A network with its weights in NumPy arrays, and the record of its training."""
+
+    network: Network
+    population: Population
+    record: dict[str, Any]
+
 
 _held: ContextVar[dict[str, Any]] = ContextVar("_held", default={})  # noqa: B039  never changed in place
 
@@ -31,26 +45,95 @@ _held: ContextVar[dict[str, Any]] = ContextVar("_held", default={})  # noqa: B03
 def holding(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The settings of a function with names and digests in place of values, which are held in this block.
 
-    Raises WnError for a value that is none of data, and for another one than a given digest is of.
+    A network without weights becomes its description, which says all of it; one with weights, and one that
+    has layers of the user's own, a name and a digest. Raises WnError for values that are neither data nor
+    networks, and for others than a given digest is of.
     """
     given = dict(settings)
     values = dict(_held.get())
     _check_kinds(given)
     if isinstance(given.get("data"), Dataset):
         value = given["data"]
-        digest = identity(value)
-        if given.get("data_sha256") not in (None, digest):
-            raise WnError(
-                f"data: {value.name} is not the data set of this record: its digest is {digest[:16]}…, and "
-                f"{given['data_sha256'][:16]}… is asked for"
-            )
+        digest = _agreed("data", value.name, identity(value), given.get("data_sha256"))
         given |= {"data": value.name, "data_sha256": digest}
         values[digest] = value
+    network = given.get("network")
+    if isinstance(network, Network):
+        for name in ("model", "batch_norm", "architecture"):
+            if given.get(name) is not None:
+                raise WnError(f"network {network.name} and {name} are two answers: leave {name} out")
+        given |= {"network": None, "architecture": _described(network, values), "model": network.name}
+        given["batch_norm"] = network.batch_norm
+    elif network is not None and not isinstance(network, str | os.PathLike):
+        population = network.population
+        digest = _digest(network.network, population)
+        digest = _agreed("network", network.network.name, digest, given.get("network_sha256"))
+        given |= {"network": network.network.name, "network_sha256": digest}
+        values[digest] = HeldNetwork(network.network, _on_host(population), getattr(network, "record", {}))
     token = _held.set(values)
     try:
         yield given
     finally:
         _held.reset(token)
+
+
+def _agreed(what: str, name: str, digest: str, asked: str | None) -> str:
+    """The digest of a value; WnError if another one is asked for."""
+    if asked not in (None, digest):
+        raise WnError(
+            f"{what}: {name} is not that of this record: its digest is {digest[:16]}…, and {asked[:16]}… is "
+            "asked for"
+        )
+    return digest
+
+
+def _described(network: Network, values: dict[str, Any]) -> dict[str, Any]:
+    """The description of a network; of one with layers of the user's own, its name and a digest."""
+    try:
+        return described(network)
+    except WnError:
+        digest = hashlib.sha256(_in_words(network).encode()).hexdigest()
+        values[digest] = network
+        return {"name": network.name, "held": digest}
+
+
+def _in_words(network: Network) -> str:
+    """All that is known of a network with layers of the user's own: their classes and attributes."""
+    nodes = []
+    for node in network.nodes:
+        kind, settings = type(node.layer), getattr(node.layer, "__dict__", {})
+        words = [
+            kind.__module__,
+            kind.__qualname__,
+            *(f"{key}={settings[key]!r}" for key in sorted(settings)),
+        ]
+        nodes.append((node.name, node.site, node.inputs, words))
+    return repr((network.name, network.input_shape, nodes))
+
+
+def _digest(network: Network, population: Population) -> str:
+    """SHA-256 over a network and all its parameters and states."""
+    try:
+        text = msgspec.json.encode(described(network), order="sorted")
+    except WnError:  # it has layers of the user's own
+        text = _in_words(network).encode()
+    digest = hashlib.sha256(text)
+    for array in optim.arrays(population[:2]):
+        values = _host(array)
+        digest.update(f"{values.dtype.str}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _on_host(population: Population) -> Population:
+    """A population in NumPy arrays."""
+    tree = (population.params, population.states)
+    params, states = optim.with_arrays(tree, map(_host, optim.arrays(tree)))
+    return Population(params, states, population.seeds)
+
+
+def _host(array: Any) -> Any:
+    return array.get() if hasattr(array, "get") else np.asarray(array)  # CuPy's arrays have to be fetched
 
 
 def _check_kinds(given: Mapping[str, Any]) -> None:
@@ -62,6 +145,54 @@ def _check_kinds(given: Mapping[str, Any]) -> None:
         raise WnError(
             f"data is {type(data).__name__}: it must be wn.dataset(x_train, y_train, x_test, y_test), or the "
             "path of a .npz file"
+        )
+    network = given.get("network")
+    known = isinstance(network, Network | str | os.PathLike)
+    if network is not None and not known and not _has_weights(network):
+        raise WnError(
+            f"network is {type(network).__name__}: it must be wn.network(…), a network with its weights "
+            "(wn.Weighted, or what wn.train returns) or the path of a file"
+        )
+
+
+def _has_weights(network: Any) -> bool:
+    parts = getattr(network, "network", None), getattr(network, "population", None)
+    return isinstance(parts[0], Network) and isinstance(parts[1], Population)
+
+
+def held_network(digest: Any) -> "HeldNetwork | None":
+    """The network with weights that is held under a digest."""
+    found = _held.get().get(str(digest))
+    return found if isinstance(found, HeldNetwork) else None
+
+
+def architecture_of(chosen: NetworkSettings) -> Network | None:
+    """The network without weights that settings describe, None where they name one of `models`.
+
+    Raises WnError for a description that is none, and if the network does not fit the data.
+    """
+    architecture = chosen.architecture
+    if architecture is UNSET:
+        return None
+    if "held" in architecture:
+        network = _held.get().get(str(architecture["held"]))
+        if network is None:
+            raise WnError(
+                f"network: {chosen.model} has layers of your own: give it again: network=wn.network(…)"
+            )
+    else:
+        network = from_description(architecture)
+    check_form(f"network {network.name}", network, chosen)
+    return network
+
+
+def check_form(what: str, network: Network, chosen: NetworkSettings | EvaluationSettings) -> None:
+    """Raise WnError unless a network takes the images of settings and has a logit for each class."""
+    (shape, classes), takes = form_of(chosen), tuple(network.input_shape)
+    if (tuple(shape), classes) != (takes, network.classes):
+        raise WnError(
+            f"{what} is for {network.classes} classes of images {takes}: {chosen.dataset} has {classes} of "
+            f"{tuple(shape)}"
         )
 
 

@@ -49,6 +49,18 @@ def columns(*parts: Mapping[str, str]) -> np.dtype[Any]:
     return np.dtype([column for part in parts for column in part.items()])
 
 
+def structured(rows: Sequence[tuple[Any, ...]], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Rows as a structured array; columns of text are as wide as their longest, where names are longer."""
+    wide = []
+    for number, name in enumerate(kind.names or ()):
+        column = kind[name]
+        if column.kind == "U":
+            longest = max((len(row[number]) for row in rows), default=0)
+            column = np.dtype(f"U{max(longest, column.itemsize // 4)}")
+        wide.append((name, column))
+    return np.array(rows, wide)
+
+
 RUN = WORDS | {"seed": "u8", "backend": "U16"} | PLACE
 CURVE_COLUMNS = columns(RUN, POINT)
 MIDPOINT_COLUMNS = columns(RUN, FIT, CROSSING)

@@ -37,7 +37,7 @@ from wn.walking.asked import (
     WalkSettings,
 )
 from wn.walking.grids import sigma_grid
-from wn.walking.inputs import form_of, whole_data, with_data
+from wn.walking.inputs import whole_data, with_data
 from wn.walking.places import (
     ALLOWED,
     INFERENCE,
@@ -50,7 +50,7 @@ from wn.walking.places import (
     read_where,
     with_repetitions,
 )
-from wn.walking.saved.network import settled
+from wn.walking.saved.network import network_of, settled
 
 # From 0.1, where little happens yet, to 10,000, past the midpoints of training under additive noise.
 DEFAULT_SIGMA = "0.1:10000:16"
@@ -103,8 +103,7 @@ def _unknown(name: str, kind: type[Any]) -> str:
     known = {*kind.__struct_fields__, *FLAGS}
     close = [MEANT[name]] if MEANT.get(name) in known else get_close_matches(name, sorted(known), 1)
     meant = f": did you mean {close[0]}?" if close else ":"
-    flags = {field: flag for flag, field in FLAGS.items()}
-    allowed = ", ".join(flags.get(field, field) for field in kind.__struct_fields__)
+    allowed = ", ".join(setting.name for setting in settings_of(kind))  # without those of records alone
     return f"unknown setting {name!r}{meant} allowed are {allowed}"
 
 
@@ -118,7 +117,7 @@ def prepare(chosen: NetworkSettings) -> tuple[Dataset, Network, TrainSettings]:
     if getattr(chosen, "network", UNSET) is UNSET:
         whole.check_trainable()
     dataset = whole.limited(chosen.train_limit, chosen.test_limit)
-    network = models.build(chosen.model, dataset.image_shape, len(dataset.classes), chosen.batch_norm)
+    network = network_of(chosen, (dataset.image_shape, len(dataset.classes)))
     train_settings = TrainSettings(
         **completed(chosen, dataset.recipe, network),
         clamp_weights=chosen.clamp_weights,
@@ -146,7 +145,8 @@ def check_network(chosen: NetworkSettings) -> None:
         raise WnError(f"unknown dtype {chosen.dtype!r}: allowed are float32, float64")
     _check_at_least_one("threads", chosen.threads)
     checked_integer("seed", chosen.seed, 64)
-    models.check_name(chosen.model, chosen.batch_norm)
+    if getattr(chosen, "network", UNSET) is UNSET and chosen.architecture is UNSET:
+        models.check_name(chosen.model, chosen.batch_norm)
     if chosen.data is UNSET:
         entry_of(chosen.dataset)
     backends.check_name(chosen.backend)
@@ -228,7 +228,7 @@ def _given(settings: Mapping[str, Any]) -> set[str]:
 
 def _with_numbers(chosen: Chosen) -> tuple[Chosen, tuple[Place, ...]]:
     """Return settings with sites by number, and their places, checked on the network; no data are needed."""
-    network = models.build(chosen.model, *form_of(chosen), chosen.batch_norm)
+    network = network_of(chosen)
     where: str | Sequence[int | str] = chosen.where
     factors: Mapping[Any, float] | None = chosen.factors
     advice = f"; or write {ALLOWED}"

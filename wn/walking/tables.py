@@ -17,6 +17,7 @@ from wn.walking.results import (
     SIGNAL_COLUMNS,
     WEIGHT_COLUMNS,
     failure_columns,
+    structured,
 )
 from wn.walking.walk import Walk
 
@@ -32,7 +33,7 @@ def curve_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
         for phase, place, repeat, counts in walk.curves()
         for sigma, correct in zip(counts.sigma.tolist(), counts.correct.sum(axis=1).tolist(), strict=True)
     ]
-    return np.array(rows, CURVE_COLUMNS)
+    return structured(rows, CURVE_COLUMNS)
 
 
 def failure_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
@@ -41,7 +42,7 @@ def failure_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
     for (phase, place, repeat, sigma), reason in sorted(walk.failures.items()):
         where = walk.places[place]
         rows.append((*cells, walk.phases[phase], where.site, where.name, walk.sigma[sigma], repeat, reason))
-    return np.array(rows, failure_columns(max(map(len, walk.failures.values()), default=1)))
+    return structured(rows, failure_columns(max(map(len, walk.failures.values()), default=1)))
 
 
 def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
@@ -50,7 +51,7 @@ def midpoint_table(cells: RunCells, fits: Fits) -> NDArray[Any]:
         (*cells, phase, place.site, place.name, *(getattr(fit, name) for name in (*FIT, *CROSSING)))
         for phase, place, fit in fits
     ]
-    return np.array(rows, MIDPOINT_COLUMNS)
+    return structured(rows, MIDPOINT_COLUMNS)
 
 
 def weight_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
@@ -71,7 +72,7 @@ def weight_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
             for epoch in range(len(values))
             if not np.isnan(values[epoch, number, norm])
         ]
-    return np.array(rows, WEIGHT_COLUMNS)
+    return structured(rows, WEIGHT_COLUMNS)
 
 
 def signal_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
@@ -81,7 +82,7 @@ def signal_table(cells: RunCells, walk: Walk) -> NDArray[Any]:
         where = walk.places[place]
         head = (walk.phases[phase], where.site, where.name, float(walk.sigma[s]), repeat)
         rows += [(*cells, *head, site, names[site], power) for site, power in pairs]
-    return np.array(rows, SIGNAL_COLUMNS)
+    return structured(rows, SIGNAL_COLUMNS)
 
 
 def by_group(walk: Walk) -> dict[str, list[str]]:

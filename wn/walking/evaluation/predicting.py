@@ -23,7 +23,7 @@ from wn.walking.predicted.tables import (
     crossings,
     predicted_table,
 )
-from wn.walking.results import RUN, columns, csv_of
+from wn.walking.results import RUN, columns, csv_of, structured
 from wn.walking.saved.folder import check_folder, record_bytes, write_folder
 from wn.walking.saved.network import of_settings
 from wn.walking.settings import prepare, read_settings, read_walk
@@ -150,7 +150,7 @@ def predict(
         for (phase, place), accuracy, crossing in zip(wanted, clean, found, strict=True)
     ]
     kind = columns(RUN, {"clean_accuracy": "f8"}, crossing_columns(found))
-    return PredictedWalk(predicted_table(cells, walked.predicted), np.array(rows, kind), run)
+    return PredictedWalk(predicted_table(cells, walked.predicted), structured(rows, kind), run)
 
 
 def _figure(found: PredictedWalk) -> Figure:

@@ -10,11 +10,11 @@ from msgspec import UNSET
 
 from wn.analysis.repetitions import budget_of
 from wn.basics.errors import WnError
-from wn.engine import models
 from wn.theory.gains import check_means
 from wn.walking.asked import FLAGS, GainsSettings, WalkSettings
-from wn.walking.inputs import form_of, with_data
+from wn.walking.inputs import with_data
 from wn.walking.places import INFERENCE
+from wn.walking.saved.network import network_of
 from wn.walking.settings import noise_factory, read_settings, read_walk
 
 BESIDE_A_WALK = ("walk", "data", "data_sha256", "data_dir", "backend", "threads", "images", "budget")
@@ -65,7 +65,7 @@ def read_gains(settings: Mapping[str, Any]) -> Asked:
     if walk.noise == "none":
         raise WnError("noise is none: gains are of noise")
     check_means(noise_factory(walk)(1.0))
-    network = models.build(walk.model, *form_of(walk), walk.batch_norm)
+    network = network_of(walk)
     return Asked(own, walk, budget_of(own.budget, len(network.site_names)), midpoints)
 
 

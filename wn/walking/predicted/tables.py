@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wn.walking.places import Place
 from wn.walking.predicted.curves import Crossing, Predicted, crossing
-from wn.walking.results import PREDICTED_COLUMNS
+from wn.walking.results import PREDICTED_COLUMNS, structured
 
 CROSSING_NAMES = ("predicted_crossing", "predicted_low", "predicted_high", "predicted_by", "not_predicted")
 Rows = NDArray[Any]
@@ -22,7 +22,7 @@ def predicted_table(cells: Sequence[str | int], predicted: Predicted) -> Rows:
         head = (*cells, predicted.phases[phase], where.site, where.name)
         numbers = zip(predicted.sigma.tolist(), curve.accuracy.tolist(), curve.error.tolist(), strict=True)
         rows += [(*head, sigma, repeat, accuracy, error, method) for sigma, accuracy, error in numbers]
-    return np.array(rows, PREDICTED_COLUMNS)
+    return structured(rows, PREDICTED_COLUMNS)
 
 
 def crossings(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,12 +13,21 @@ from wn.basics.errors import WnError
 from wn.engine import models, optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.files import checkpoint
+from wn.engine.layers.base import Shape
 from wn.engine.network import Network
 from wn.engine.training import Population
 from wn.files.whole import as_path
-from wn.walking.asked import EvaluationSettings, NoiseSettings, WalkSettings
-from wn.walking.inputs import form_of, with_data
+from wn.walking.asked import (
+    EvaluationSettings,
+    GainsSettings,
+    NetworkSettings,
+    NoiseSettings,
+    PredictionSettings,
+    WalkSettings,
+)
+from wn.walking.inputs import architecture_of, check_form, form_of, held_network, with_data
 
+ONNX = ".onnx"
 OF_TRAINING = ("epochs", "batch_size", "learning_rate", "clamp_weights", "train_limit")
 
 Chosen = TypeVar("Chosen", bound=NoiseSettings)
@@ -54,7 +64,10 @@ def read_network(path: str, digest: str | UnsetType = UNSET) -> SavedNetwork:
 
     Raises WnError for any other file, and for one with another SHA-256 than `digest`, if that is given.
     """
-    loaded = checkpoint.load(path)
+    held = held_network(digest)
+    if held is not None:
+        return SavedNetwork(path, str(digest), *held)
+    loaded = _loaded(path)
     try:
         found = sha256(as_path(path).read_bytes()).hexdigest()
     except OSError as error:  # it was there a moment ago
@@ -64,6 +77,31 @@ def read_network(path: str, digest: str | UnsetType = UNSET) -> SavedNetwork:
             f"{path}: is another file than it was: its SHA-256 is {found}, and {digest} is asked for"
         )
     return SavedNetwork(path, found, *loaded)
+
+
+def _loaded(path: str) -> Any:
+    """The network, population and record of a file."""
+    if not path.lower().endswith(ONNX):
+        return checkpoint.load(path)
+    front = import_module("wn")  # which has it where ONNX files are read
+    if not hasattr(front, "load_network"):
+        raise WnError(f"{path}: ONNX files are not read by this version of wn")
+    found = front.load_network(path)
+    return found.network, found.population, getattr(found, "record", {})
+
+
+def network_of(
+    chosen: NetworkSettings | EvaluationSettings, form: tuple[Shape, int] | None = None
+) -> Network:
+    """The network of settings: of a file or a value with weights, described, or one of `models`.
+
+    form: shape of an image and number of classes, where data are loaded already.
+    """
+    if getattr(chosen, "network", UNSET) is not UNSET:
+        return of_settings(chosen).network
+    assert isinstance(chosen, NetworkSettings)
+    found = architecture_of(chosen)
+    return found or models.build(chosen.model, *(form or form_of(chosen)), chosen.batch_norm)
 
 
 def settled(chosen: Chosen, given: Collection[str]) -> Chosen:
@@ -79,7 +117,8 @@ def settled(chosen: Chosen, given: Collection[str]) -> Chosen:
             raise WnError(f"{saved.path} is trained already: leave {name} out")
     known = {"model": saved.network.name, "batch_norm": saved.network.batch_norm, "dtype": saved.dtype}
     asked = {name: getattr(chosen, name, None) for name in known}
-    asked["model"] = models.check_name(str(asked["model"])) if "model" in given else None
+    if "model" in given and asked["model"] != saved.network.name:
+        asked["model"] = models.check_name(str(asked["model"]))
     for name, value in known.items():
         if name in given and asked[name] != value:
             raise WnError(f"{saved.path} has {name} {value}, not {asked[name]}: leave {name} out")
@@ -89,9 +128,9 @@ def settled(chosen: Chosen, given: Collection[str]) -> Chosen:
     return msgspec.structs.replace(chosen, **known, **changes)
 
 
-def of_settings(chosen: NoiseSettings) -> SavedNetwork:
+def of_settings(chosen: NetworkSettings | EvaluationSettings) -> SavedNetwork:
     """The network that settings name."""
-    assert isinstance(chosen, WalkSettings | EvaluationSettings)
+    assert isinstance(chosen, WalkSettings | PredictionSettings | GainsSettings | EvaluationSettings)
     assert isinstance(chosen.network, str)
     return read_network(chosen.network, chosen.network_sha256)
 
@@ -101,12 +140,7 @@ def _with_data(saved: SavedNetwork, chosen: Chosen, given: Collection[str]) -> C
     if chosen.data is UNSET and "dataset" not in given:
         chosen = msgspec.structs.replace(chosen, **_recorded_data(saved))
         chosen = with_data(chosen, ())
-    (shape, classes), network = form_of(chosen), saved.network
-    if (tuple(shape), classes) != (tuple(network.input_shape), network.classes):
-        raise WnError(
-            f"{saved.path} is for {network.classes} classes of images {tuple(network.input_shape)}: "
-            f"{chosen.dataset} has {classes} of {tuple(shape)}"
-        )
+    check_form(saved.path, saved.network, chosen)
     return chosen
 
 

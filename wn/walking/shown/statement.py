@@ -1,7 +1,10 @@
 """A paragraph on reproducibility for a paper, made of a run's record, and of nothing else."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from wn.basics.installed import DISTRIBUTION
 from wn.walking.grids import sigma_grid
@@ -54,7 +57,10 @@ def _network(run: Mapping[str, Any]) -> str:
     kind = settings["batch_norm"]
     norm = "" if kind == "none" else f" with batch norm ({kind})"
     if saved is not None:
-        return f"Network: {settings['model']}{norm}, read from a file (SHA-256 {saved['sha256']})."
+        return f"Network: {settings['model']}{norm}, trained before (SHA-256 {saved['sha256']})."
+    if "architecture" in settings:
+        text = msgspec.json.encode(settings["architecture"], order="sorted")
+        norm += f" (SHA-256 of its description {sha256(text).hexdigest()})"
     clamped = ", weights clamped to [−1, 1]" if settings["clamp_weights"] else ""
     return (
         f"Network: {settings['model']}{norm}, trained by Adam (learning rate {settings['learning_rate']:g}, "
