@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import naive_statistics
-from tests.engine.layers import FEW, batch_norm_training, norms
+from tests.engine.backends.cuda import needs_compiler, on_host
+from tests.engine.layers import FEW, batch_norm_inference, batch_norm_training, norms
 from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.backends.numpy.batch_norm import moments
+from wn.engine.layers import batch_norm
 from wn.engine.layers.batch_norm import BatchNorm, BatchNormParams, BatchStatistics, RunningStatistics
-from wn.testing import assert_close, check_layer
+from wn.testing import assert_close, check_layer, check_recorded
 from wn.testing import strategies as shapes
 
 BE = backends.get("numpy")
@@ -283,3 +285,100 @@ def test_statistics_of_a_shared_input_update_every_member():
     new = norms.update_running(BE, running, batch)
     np.testing.assert_allclose(new.mean, 0.9 * running.mean + 0.1)
     np.testing.assert_allclose(new.variance, 0.9 * running.variance + 0.1 * 2.5)
+
+
+# ---- other settings ---------------------------------------------------------------------------------------
+
+EPS = st.sampled_from([1e-8, 1e-3, 0.5])
+
+
+@FEW
+@given(inputs(smallest_population=2), EPS, shapes.seeds())
+def test_any_eps_equals_loops(shape, eps, seed):
+    x, params, running = spread(shape, seed), random_params(shape, seed), random_running(shape, seed)
+    dy = np.random.default_rng([seed, 3]).standard_normal(shape)
+    for be in (BE, *([] if needs_compiler.args[0] else [on_host()])):
+        y, cache = batch_norm_training.forward(be, params, x, eps)
+        expected = naive_statistics.batch_norm_forward(x, *params, eps).y
+        assert_close(y, expected, reduction_length=x[0].size, magnitude=20.0, name="y")
+        dx, grads = batch_norm_training.backward(be, dy, cache)
+        expected = naive_statistics.batch_norm_backward(dy, x, params.gamma, eps)
+        for found, wanted in zip((dx, *grads), expected, strict=True):
+            assert_close(found, wanted, reduction_length=x[0].size, magnitude=float(np.abs(dy).sum() * 20))
+        y, cache = batch_norm_inference.forward(be, params, x, running, eps)
+        given_running = running.mean, running.variance
+        expected = naive_statistics.batch_norm_inference_forward(x, *params, *given_running, eps)
+        assert_close(y, expected, reduction_length=4, name="y")
+        dx, grads = batch_norm_inference.backward(be, dy, cache)
+        expected = naive_statistics.batch_norm_inference_backward(dy, x, params.gamma, *given_running, eps)
+        for found, wanted in zip((dx, *grads), expected, strict=True):
+            assert_close(found, wanted, reduction_length=x[0].size, magnitude=float(np.abs(dy).sum() * 20))
+    check_layer(batch_norm_training, BE, params, x, static={"eps": eps}, seed=seed)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.03, 1.0])
+def test_any_momentum_equals_loops(momentum):
+    shape = (2, 3, 4, 5, 6)
+    x, running = spread(shape, 1), random_running(shape, 1)
+    for be in (BE, *([] if needs_compiler.args[0] else [on_host()])):
+        _, _, statistics = norms.forward_training(be, random_params(shape, 1), x)
+        new = be.update_running(running, statistics, momentum)
+        mean, variance = naive_statistics.batch_norm_running(running.mean, running.variance, x, momentum)
+        assert_close(new.mean, mean, reduction_length=x[0].size, magnitude=10.0, name="mean")
+        assert_close(new.variance, variance, reduction_length=x[0].size, magnitude=10.0, name="variance")
+
+
+def test_without_gamma_and_beta_they_are_1_and_0():
+    shape = (2, 3, 4, 5, 6)
+    x, dy = spread(shape, 2), np.random.default_rng(3).standard_normal(shape)
+    usual = BatchNormParams(np.ones((2, 3)), np.zeros((2, 3)))
+    layer = BatchNorm(eps=1e-3, momentum=0.2, affine=False)
+    assert layer.initial_parameters(BE, (3, 4, 5), None) == ()
+    for training in (True, False):
+        found, expected = (one.for_phase(training) for one in (layer, BatchNorm(1e-3, 0.2)))
+        y, cache, state = found.forward(BE, (), x, random_running(shape, 4))
+        wanted, its_cache, its_state = expected.forward(BE, usual, x, random_running(shape, 4))
+        np.testing.assert_array_equal(y, wanted)
+        dx, grads = found.backward(BE, dy, cache, True)
+        np.testing.assert_array_equal(dx, expected.backward(BE, dy, its_cache, True)[0])
+        assert grads == ()
+        for one, other in zip(state, its_state, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_settings_of_the_layer_are_run():
+    shape = (1, 2, 3, 4, 5)
+    x, params, running = spread(shape, 5), random_params(shape, 5), random_running(shape, 5)
+    layer = BatchNorm(0.25, 0.5)
+    _, _, state = layer.for_phase(True).forward(BE, params, x, running)
+    mean, _ = naive_statistics.batch_norm_running(running.mean, running.variance, x, 0.5)
+    np.testing.assert_allclose(state.mean, mean, rtol=1e-12)
+    y, _, _ = layer.for_phase(False).forward(BE, params, x, running)
+    expected = naive_statistics.batch_norm_inference_forward(x, *params, running.mean, running.variance, 0.25)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    assert BatchNorm().usual
+    assert BatchNorm(batch_norm.EPSILON, batch_norm.MOMENTUM) == BatchNorm()
+    assert not any(one.usual for one in (layer, BatchNorm(eps=1e-3), BatchNorm(affine=False)))
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(1e-3, 0.2), BatchNorm(affine=False)], ids=str)
+def test_with_other_settings_it_is_recorded_and_may_be(layer):
+    if BE.name == "numba":
+        check_recorded(layer, (2, 4, 4))
+    if BE.name == "numpy" and not needs_compiler.args[0]:
+        check_recorded(layer, (2, 4, 4), be=on_host().be)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 0.0}, "eps of a batch norm is 0.0: it must be above 0 and finite"),
+        ({"eps": np.nan}, "eps of a batch norm is nan"),
+        ({"momentum": 1.1}, "momentum of a batch norm is 1.1: it must be from 0 to 1"),
+        ({"momentum": None}, "momentum of a batch norm is None"),
+        ({"affine": 0}, "affine of a batch norm is 0: it must be True or False"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(WnError, match=message):
+        BatchNorm(**settings)

@@ -1,13 +1,16 @@
 """Batch norm: y = γ (x − μ) / √(v + ε) + β. Derived in docs/layers/batch_norm.md."""
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from wn.basics.errors import WnError
+from wn.basics.numbers import is_number
 from wn.engine.layers.base import DrawUniform, Formula, Runner, Shape
-from wn.engine.layers.windows import Array
+from wn.engine.layers.windows import Array, checked_flag
 
 EPSILON = 1e-5  # added to the variance
 MOMENTUM = 0.1  # share of the new batch in the running statistics
@@ -65,10 +68,12 @@ class BatchNormCache(NamedTuple):
 # ---- in training ------------------------------------------------------------------------------------------
 
 
-def forward(xp: ModuleType, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
+def forward(
+    xp: ModuleType, params: BatchNormParams, x: Array, eps: float = EPSILON
+) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the mean and variance of its N = B (images: B·H·W) values in the batch.
 
-    μ = Σ_n x_n / N, v = Σ_n (x_n − μ)² / N, s = 1/√(v + ε), x̂ = (x − μ) s, y = γ x̂ + β, ε = 1e-5.
+    μ = Σ_n x_n / N, v = Σ_n (x_n − μ)² / N, s = 1/√(v + ε), x̂ = (x − μ) s, y = γ x̂ + β, ε = `eps`.
     Backends compute the mean with a residual, and variances up to the end of the dtype's range; where it is
     beyond that (in float32 above 3.4e38, as of values ±1.8e19), it is infinite and y = β.
 
@@ -80,7 +85,7 @@ def forward(xp: ModuleType, params: BatchNormParams, x: Array) -> tuple[Array, B
     x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)  # (P|1, F, N), (P, F, 1)
     mu = x_n.mean(axis=2, keepdims=True)  # (P|1, F, 1)
     v = ((x_n - mu) ** 2).mean(axis=2, keepdims=True)
-    s = (v + EPSILON) ** -0.5
+    s = (v + eps) ** -0.5
     x_hat = (x_n - mu) * s  # (P|1, F, N)
     y = gamma * x_hat + beta  # (P, F, N)
     statistics = (array[:, :, 0] for array in (mu, mu * 0, v, s))
@@ -109,7 +114,7 @@ def backward(xp: ModuleType, dy: Array, cache: BatchNormCache) -> tuple[Array, B
 
 
 def forward_inference(
-    xp: ModuleType, params: BatchNormParams, x: Array, running: RunningStatistics
+    xp: ModuleType, params: BatchNormParams, x: Array, running: RunningStatistics, eps: float = EPSILON
 ) -> tuple[Array, BatchNormCache]:
     """Normalise every feature by the running statistics, which are constants here.
 
@@ -118,7 +123,7 @@ def forward_inference(
     """
     x_n, (gamma, beta) = rows(x), (array[:, :, None] for array in params)
     mean, variance, residual = (array[:, :, None] for array in running)  # (P, F, 1)
-    s = (variance + EPSILON) ** -0.5
+    s = (variance + eps) ** -0.5
     x_hat = (x_n - mean - residual) * s  # (P, F, N)
     y = gamma * x_hat + beta
     statistics = running.mean, running.residual, running.variance, s[:, :, 0]
@@ -170,18 +175,20 @@ def statistics(cache: BatchNormCache) -> BatchStatistics:
     return BatchStatistics(cache.mean, cache.variance, prod(cache.x.shape[2:]), cache.residual)
 
 
-def update_running(running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+def update_running(
+    running: RunningStatistics, batch: BatchStatistics, momentum: float = MOMENTUM
+) -> RunningStatistics:
     """The running statistics after a batch, with the unbiased variance, as PyTorch keeps them.
 
-    new = (1 − α)·old + α·batch, α = 0.1; the batch's variance counts as Σ (x − mean)²/(N − 1).
+    new = (1 − α)·old + α·batch, α = `momentum`; the batch's variance counts as Σ (x − mean)²/(N − 1).
     The mean moves by α·(batch − old), and what its dtype has no digits for goes to the residual: so it
     reaches its limit. Each step is rounded to the dtype.
     """
     mean, variance, residual = running
     half = mean.dtype.type(0.5)  # a difference may be out of range, that of halves is not
-    step = 2 * MOMENTUM * ((batch.mean * half - mean * half) + (batch.residual * half - residual * half))
+    step = 2 * momentum * ((batch.mean * half - mean * half) + (batch.residual * half - residual * half))
     mean, residual = two_sum(mean, residual + step)
-    variance = (1 - MOMENTUM) * variance + MOMENTUM * unbiased(batch.values) * batch.variance
+    variance = (1 - momentum) * variance + momentum * unbiased(batch.values) * batch.variance
     return RunningStatistics(mean, variance, residual)
 
 
@@ -201,12 +208,32 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 class BatchNorm:
     """A batch norm in a network; its state is the `RunningStatistics`.
 
+    eps: added to the variance, above 0. momentum: share of a new batch in the running statistics, 0 … 1.
+    affine: whether it has γ and β; without, they are 1 and 0. As in `torch.nn.BatchNorm2d` (ONNX's momentum
+    is 1 − momentum). Raises WnError for settings out of range. Derived in docs/layers/batch_norm.md.
+
     What is run is another layer in each phase: one's own forward or backward needs a `for_phase` of its own.
     """
 
     recordable: ClassVar[bool] = True
     learns: ClassVar[bool] = True
-    usual: ClassVar[bool] = True  # see `OfFormula.usual`
+    eps: float = EPSILON
+    momentum: float = MOMENTUM
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        if not is_number(self.eps) or not 0 < self.eps < inf:
+            raise WnError(f"eps of a batch norm is {self.eps!r}: it must be above 0 and finite")
+        if not is_number(self.momentum) or not 0 <= self.momentum <= 1:
+            raise WnError(f"momentum of a batch norm is {self.momentum!r}: it must be from 0 to 1")
+        checked_flag("affine of a batch norm", self.affine)
+        for name in ("eps", "momentum"):  # the one way to set a field of a frozen dataclass
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+    @property
+    def usual(self) -> bool:
+        """See `OfFormula.usual`."""
+        return (self.eps, self.momentum, self.affine) == (EPSILON, MOMENTUM, True)
 
     def __init_subclass__(cls) -> None:
         """Refuse a forward or backward that would never be called, its own or that of a mixin."""
@@ -221,8 +248,10 @@ class BatchNorm:
             raise WnError(f"batch norm takes (features,) or (channels, height, width), got {shape}")
         return shape
 
-    def initial_parameters(self, be: Any, shape: Shape, draw: DrawUniform) -> BatchNormParams:
+    def initial_parameters(self, be: Any, shape: Shape, draw: DrawUniform) -> BatchNormParams | tuple[()]:
         """γ = 1, β = 0."""
+        if not self.affine:
+            return ()
         nothing = draw(0, (shape[0],), 0.0)  # U(0, 0): zeros in the population's shape and dtype
         return BatchNormParams(nothing + 1, nothing + 0)
 
@@ -234,7 +263,16 @@ class BatchNorm:
 
     def for_phase(self, training: bool) -> "BatchNormTraining | BatchNormInference":
         """The statistics are those of the batch in training, and the running ones in inference."""
-        return BatchNormTraining() if training else BatchNormInference()
+        kind = BatchNormTraining if training else BatchNormInference
+        return kind(self.eps, self.momentum, self.affine)
+
+    def _scaled(self, be: Any, params: Any, x: Array) -> BatchNormParams:
+        """γ and β, 1 and 0 where there are none."""
+        if self.affine:
+            given: BatchNormParams = params
+            return given
+        shape = (1, x.shape[1])
+        return BatchNormParams(be.constant(np.ones(shape, x.dtype)), be.constant(np.zeros(shape, x.dtype)))
 
 
 class BatchNormTraining(BatchNorm):
@@ -244,12 +282,13 @@ class BatchNormTraining(BatchNorm):
 
     def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward` and `update_running` of this module."""
-        y, cache = be.forward(TRAINING, params, x)
-        return y, cache, be.update_running(state, statistics(cache))
+        y, cache = be.forward(TRAINING, self._scaled(be, params, x), x, self.eps)
+        return y, cache, be.update_running(state, statistics(cache), self.momentum)
 
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward` of this module."""
-        return be.backward(TRAINING, dy, cache)
+        dx, grads = be.backward(TRAINING, dy, cache)
+        return dx, grads if self.affine else ()
 
 
 class BatchNormInference(BatchNorm):
@@ -257,11 +296,12 @@ class BatchNormInference(BatchNorm):
 
     recordable = True
 
-    def forward(self, be: Runner, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
+    def forward(self, be: Any, params: Any, x: Array, state: Any) -> tuple[Array, Any, Any]:
         """See `forward_inference`."""
-        y, cache = be.forward(INFERENCE, params, x, state)
+        y, cache = be.forward(INFERENCE, self._scaled(be, params, x), x, state, self.eps)
         return y, cache, state
 
     def backward(self, be: Runner, dy: Array, cache: Any, need_dx: bool) -> tuple[Array | None, Any]:
         """See `backward_inference`."""
-        return be.backward(INFERENCE, dy, cache)
+        dx, grads = be.backward(INFERENCE, dy, cache)
+        return dx, grads if self.affine else ()

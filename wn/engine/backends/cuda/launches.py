@@ -71,12 +71,14 @@ class Device(Backend):
 
     # ---- statistics -------------------------------------------------------------------------------------
 
-    def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+    def update_running(
+        self, running: RunningStatistics, batch: BatchStatistics, momentum: float = MOMENTUM
+    ) -> RunningStatistics:
         """See `Backend.update_running`: the same bits."""
         old = running.mean, running.residual, running.variance
         given = self.contiguous(*old, batch.mean, batch.residual, batch.variance)
         mean, residual, variance = (self.xp.empty_like(given[0]) for _ in range(3))
-        factors = 1 - MOMENTUM, 2 * MOMENTUM, MOMENTUM * unbiased(batch.values)
+        factors = 1 - momentum, 2 * momentum, momentum * unbiased(batch.values)
         sizes = packed(mean.dtype, *factors), np.int64(mean.size), np.int64(batch.mean.size)
         launch = self.kernel("running_statistics", mean.dtype, *by_element(mean.size, 1))
         launch(*given, mean, residual, variance, *sizes)

@@ -244,14 +244,16 @@ def _pooling(be: Device, name: str, image: Array, window: Pair, x_members: int) 
 # ---- batch norm -----------------------------------------------------------------------------------------
 
 
-def training_forward(be: Device, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
+def training_forward(
+    be: Device, params: BatchNormParams, x: Array, eps: float = EPSILON
+) -> tuple[Array, BatchNormCache]:
     """A block for each row. What is not finite makes NaN: looking at it would stop the device."""
     batch_norm.check_count(x)
     x, gamma, beta = be.contiguous(x, *params)
     y = be.xp.empty((max(len(x), len(gamma)), *x.shape[1:]), x.dtype)
     mean, residual, variance, inverse = statistics = [be.xp.empty(x.shape[:2], x.dtype) for _ in range(4)]
     launch = _by_row(be, "batch_norm", y, len(x), len(gamma))
-    launch(x, gamma, beta, y, *statistics, x.dtype.type(EPSILON))
+    launch(x, gamma, beta, y, *statistics, x.dtype.type(eps))
     return y, BatchNormCache(x, gamma, mean, residual, variance, inverse)
 
 
@@ -265,11 +267,11 @@ def training_backward(be: Device, dy: Array, cache: BatchNormCache) -> tuple[Arr
 
 
 def inference_forward(
-    be: Device, params: BatchNormParams, x: Array, running: RunningStatistics
+    be: Device, params: BatchNormParams, x: Array, running: RunningStatistics, eps: float = EPSILON
 ) -> tuple[Array, BatchNormCache]:
     """y = (x − centre)·scale + shift, whose values a kernel computes first."""
     mean, variance, residual = running
-    centre, scale, shift, inverse = _normaliser(be, params, mean, residual, variance)
+    centre, scale, shift, inverse = _normaliser(be, params, mean, residual, variance, eps)
     shape = (max(map(len, (x, centre))), x.shape[1])
     x, *values = be.contiguous(x, *(be.xp.broadcast_to(array, shape) for array in (centre, scale, shift)))
     y = be.xp.empty((len(values[0]), *x.shape[1:]), x.dtype)
@@ -278,7 +280,7 @@ def inference_forward(
 
 
 def _normaliser(
-    be: Device, params: BatchNormParams, mean: Array, residual: Array, variance: Array
+    be: Device, params: BatchNormParams, mean: Array, residual: Array, variance: Array, eps: float
 ) -> list[Array]:
     """centre, scale, shift and inverse, (P, F) each."""
     shape = (max(len(params.gamma), len(mean)), mean.shape[1])
@@ -286,7 +288,7 @@ def _normaliser(
     given = be.contiguous(*values)
     found, size = [be.xp.empty(shape, mean.dtype) for _ in range(4)], prod(shape)
     launch = be.kernel("normaliser", mean.dtype, *by_element(size, 1))
-    launch(*given, *found, mean.dtype.type(EPSILON), np.int64(size))
+    launch(*given, *found, mean.dtype.type(eps), np.int64(size))
     return found
 
 

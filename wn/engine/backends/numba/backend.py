@@ -157,14 +157,16 @@ class NumbaBackend(KernelCalls):
         return out
 
     @primitive
-    def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+    def update_running(
+        self, running: RunningStatistics, batch: BatchStatistics, momentum: float = MOMENTUM
+    ) -> RunningStatistics:
         """See `Backend.update_running`: the same bits."""
         mean, variance, residual = (np.empty_like(running.mean) for _ in range(3))
         old, new = (
             (running.mean, running.residual, running.variance),
             (batch.mean, batch.residual, batch.variance),
         )
-        factors = MOMENTUM, unbiased(batch.values)
+        factors = momentum, unbiased(batch.values)
         self.run(small.running_statistics, *old, *new, *factors, mean, residual, variance)
         return RunningStatistics(mean, variance, residual)
 

@@ -268,14 +268,14 @@ def concatenate_backward(
 
 @primitive
 def training_forward(
-    be: KernelCalls, params: BatchNormParams, x: Array, relu: bool = False
+    be: KernelCalls, params: BatchNormParams, x: Array, eps: float = EPSILON, relu: bool = False
 ) -> tuple[Array, BatchNormCache]:
     """Row by row, in the cache."""
     batch_norm_layer.check_count(x)
     x, gamma, beta = be.contiguous(x, *params)
     y = be.empty((max(len(x), len(gamma)), *x.shape[1:]), x.dtype)
     mean, residual, variance, inverse = statistics = [np.empty(x.shape[:2], x.dtype) for _ in range(4)]
-    be.run(batch_norm.forward_training, rows(x), gamma, beta, EPSILON, rows(y), *statistics, relu)
+    be.run(batch_norm.forward_training, rows(x), gamma, beta, eps, rows(y), *statistics, relu)
     batch_norm_layer.check_finite(be, mean)
     return y, BatchNormCache(x, gamma, mean, residual, variance, inverse)
 
@@ -293,10 +293,15 @@ def training_backward(
 
 
 def inference_forward(
-    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics, relu: bool = False
+    be: KernelCalls,
+    params: BatchNormParams,
+    x: Array,
+    running: RunningStatistics,
+    eps: float = EPSILON,
+    relu: bool = False,
 ) -> tuple[Array, BatchNormCache]:
     """One pass over the rows."""
-    (x, centre, scale, shift), inverse = normalising(be, params, x, running)
+    (x, centre, scale, shift), inverse = normalising(be, params, x, running, eps)
     y = be.empty((max(map(len, (x, centre, scale, shift))), *x.shape[1:]), x.dtype)
     be.run(batch_norm.normalise, rows(x), centre, scale, shift, relu, rows(y))
     cache = BatchNormCache(x, params.gamma, running.mean, running.residual, running.variance, inverse)
@@ -304,12 +309,12 @@ def inference_forward(
 
 
 def normalising(
-    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics
+    be: KernelCalls, params: BatchNormParams, x: Array, running: RunningStatistics, eps: float = EPSILON
 ) -> tuple[tuple[Array, ...], Array]:
     """x with the centre, scale and shift of its normalisation, and inverse."""
     be.not_repeatable("batch norm at inference")
     mean, variance, residual = running
-    *given, inverse = normaliser(np, params, mean, residual, variance)
+    *given, inverse = normaliser(np, params, mean, residual, variance, eps)
     return be.contiguous(x, *given), inverse
 
 

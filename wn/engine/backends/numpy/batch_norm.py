@@ -24,12 +24,12 @@ from wn.engine.layers.windows import Array
 UNITS = {"float32": 2.0**-100, "float64": 2.0**-800}
 
 
-def forward(be: Any, params: BatchNormParams, x: Array) -> tuple[Array, BatchNormCache]:
+def forward(be: Any, params: BatchNormParams, x: Array, eps: float = EPSILON) -> tuple[Array, BatchNormCache]:
     """See `layers.batch_norm`: x̂ = (x − mean − residual)·inverse, 0 where the variance is infinite."""
     batch_norm.check_count(x)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite variance is meant, others are looked for
         mean, residual, variance = moments(be.xp, rows(x))
-        y, cache = _normalised(be.xp, params, x, mean, residual, variance)
+        y, cache = _normalised(be.xp, params, x, mean, residual, variance, eps)
     batch_norm.check_finite(be, mean)
     return y, cache
 
@@ -57,11 +57,11 @@ def backward(be: Any, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNor
 
 
 def forward_inference(
-    be: Any, params: BatchNormParams, x: Array, running: RunningStatistics
+    be: Any, params: BatchNormParams, x: Array, running: RunningStatistics, eps: float = EPSILON
 ) -> tuple[Array, BatchNormCache]:
     """See `layers.batch_norm`."""
     mean, variance, residual = running
-    return _normalised(be.xp, params, x, mean, residual, variance)
+    return _normalised(be.xp, params, x, mean, residual, variance, eps)
 
 
 def backward_inference(be: Any, dy: Array, cache: BatchNormCache) -> tuple[Array, BatchNormParams]:
@@ -121,18 +121,18 @@ def _centre(xp: Any, mean: Array, inverse: Array) -> Array:
 
 
 def normaliser(
-    xp: Any, params: BatchNormParams, mean: Array, residual: Array, variance: Array
+    xp: Any, params: BatchNormParams, mean: Array, residual: Array, variance: Array, eps: float = EPSILON
 ) -> tuple[Array, Array, Array, Array]:
     """centre, scale, shift: gamma·x̂ + beta = (x − centre)·scale + shift; and inverse: (P|1, F)."""
-    inverse = (variance + EPSILON) ** -0.5
+    inverse = (variance + eps) ** -0.5
     scale = params.gamma * inverse
     return _centre(xp, mean, inverse), scale, params.beta - residual * scale, inverse
 
 
 def _normalised(
-    xp: Any, params: BatchNormParams, x: Array, mean: Array, residual: Array, variance: Array
+    xp: Any, params: BatchNormParams, x: Array, mean: Array, residual: Array, variance: Array, eps: float
 ) -> tuple[Array, BatchNormCache]:
-    centre, scale, shift, inverse = normaliser(xp, params, mean, residual, variance)
+    centre, scale, shift, inverse = normaliser(xp, params, mean, residual, variance, eps)
     x_n, population = rows(x), max(map(len, (x, centre, scale, shift)))
     y = xp.empty((population, *x_n.shape[1:]), x.dtype)
     xp.subtract(x_n, centre[:, :, None], out=y)

@@ -74,9 +74,11 @@ class Backend:
         """
         return [(layer, 1) for layer in layers]
 
-    def update_running(self, running: RunningStatistics, batch: BatchStatistics) -> RunningStatistics:
+    def update_running(
+        self, running: RunningStatistics, batch: BatchStatistics, momentum: float = batch_norm.MOMENTUM
+    ) -> RunningStatistics:
         """Return the running statistics of a batch norm after a batch, see `layers.batch_norm`."""
-        return batch_norm.update_running(running, batch)
+        return batch_norm.update_running(running, batch, momentum)
 
     # ---- evaluation -------------------------------------------------------------------------------------
 
