@@ -3,6 +3,7 @@
 Convolutions in groups, with gaps and any padding, and poolings of any windows; shapes as in `naive`.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -153,3 +154,62 @@ def average_pooling(dy: Any, x: Any, window: Window, count_include_pad: bool) ->
         for r, s in pixels:
             dx[p, c, r, s, n] += dy[p, c, u, v, n] / count
     return y, dx
+
+
+# ---- activations ----------------------------------------------------------------------------------------
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _sigmoid_slope(x: float) -> float:
+    return math.exp(-abs(x)) / (1 + math.exp(-abs(x))) ** 2
+
+
+def _normal(x: float) -> tuple[float, float]:
+    """Density and distribution function of the standard normal."""
+    density = math.exp(-x * x / 2) / math.sqrt(2 * math.pi) if abs(x) < 1e100 else 0.0
+    return density, math.erfc(-x / math.sqrt(2)) / 2
+
+
+def _gelu_tanh(x: float) -> tuple[float, float]:
+    """y and its derivative: s = (1 + tanh u)/2 is the logistic function of 2u."""
+    if abs(x) > 1e50:
+        return (x, 1.0) if x > 0 else (0.0, 0.0)
+    root = math.sqrt(2 / math.pi)
+    u, du = root * (x + 0.044715 * x**3), root * (1 + 3 * 0.044715 * x**2)
+    return x * _sigmoid(2 * u), _sigmoid(2 * u) + x * _sigmoid_slope(2 * u) * 2 * du
+
+
+def _softplus(x: float, beta: float, threshold: float) -> tuple[float, float]:
+    if beta * x > threshold:
+        return x, 1.0
+    rest = math.log1p(math.exp(-abs(beta * x))) / beta
+    return (x + rest if x > 0 else rest), _sigmoid(beta * x)
+
+
+def activation(name: str, value: float, *settings: Any) -> tuple[float, float]:
+    """y and ∂y/∂x of one element; at kinks as PyTorch has it."""
+    x = float(value)
+    if name == "sigmoid":
+        return _sigmoid(x), _sigmoid_slope(x)
+    if name == "tanh":
+        q = math.exp(-2 * abs(x))
+        return math.tanh(x), 4 * q / (1 + q) ** 2
+    if name == "silu":
+        return x * _sigmoid(x), _sigmoid(x) + x * _sigmoid_slope(x)
+    if name == "gelu":
+        density, probability = _normal(x)
+        return x * probability, probability + x * density
+    if name == "gelu_tanh":
+        return _gelu_tanh(x)
+    if name == "softplus":
+        return _softplus(x, *settings)
+    if name == "leaky_relu":
+        return (x, 1.0) if x > 0 else (settings[0] * x, settings[0])
+    low, high = (0.0, 6.0) if name == "relu6" else settings
+    y = x if low is None or x > low else low
+    y = y if high is None or y < high else high
+    inside = (low is None or x >= low) and (high is None or x <= high)
+    return y, float(inside and not (name == "relu6" and x in (0.0, 6.0)))

@@ -1,5 +1,12 @@
 """The layers of which `wn.network` makes networks, the blocks that join branches, and nodes with names."""
 
+from wn.engine.layers.activations.clip import Clip, Relu6
+from wn.engine.layers.activations.gelu import Gelu
+from wn.engine.layers.activations.leaky_relu import LeakyRelu
+from wn.engine.layers.activations.sigmoid import Sigmoid
+from wn.engine.layers.activations.silu import Silu
+from wn.engine.layers.activations.softplus import Softplus
+from wn.engine.layers.activations.tanh import Tanh
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import Formula, Layer, OfFormula, OfWeights, Stateless
 from wn.engine.layers.batch_norm import BatchNorm
@@ -15,19 +22,27 @@ from wn.engine.networks.build import Concatenate, Residual
 __all__ = [
     "AveragePooling",
     "BatchNorm",
+    "Clip",
     "Concatenate",
     "Convolution",
     "Flatten",
     "Formula",
+    "Gelu",
     "GlobalAveragePooling",
     "GlobalMaxPooling",
     "Layer",
+    "LeakyRelu",
     "Linear",
     "MaxPooling",
     "Node",
     "OfFormula",
     "OfWeights",
     "Relu",
+    "Relu6",
     "Residual",
+    "Sigmoid",
+    "Silu",
+    "Softplus",
     "Stateless",
+    "Tanh",
 ]

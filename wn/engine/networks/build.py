@@ -7,6 +7,7 @@ from typing import Any
 from wn.basics.errors import WnError
 from wn.basics.numbers import is_integer
 from wn.engine.graph.edges import INPUT
+from wn.engine.layers.activations.clip import Relu6
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import joins
 from wn.engine.layers.batch_norm import BatchNorm
@@ -23,8 +24,8 @@ from wn.engine.network import Network, Node
 LOGITS = "logits"  # the name of a linear layer that ends a network
 # How layers are called, and numbered; others by their class in small letters.
 PREFIXES: dict[type, str] = {
-    Convolution: "conv", BatchNorm: "bn", Relu: "relu", MaxPooling: "pool", AveragePooling: "avgpool",
-    GlobalAveragePooling: "avgpool", GlobalMaxPooling: "pool", Linear: "fc", Flatten: "flatten",
+    Convolution: "conv", BatchNorm: "bn", Relu: "relu", Relu6: "relu", MaxPooling: "pool", AveragePooling:
+    "avgpool", GlobalAveragePooling: "avgpool", GlobalMaxPooling: "pool", Linear: "fc", Flatten: "flatten",
 }  # fmt: skip
 _ASKED = ("forward", "backward", "output_shape", "initial_parameters", "initial_state", "for_phase")
 

@@ -5,6 +5,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from wn.basics.errors import WnError
+from wn.engine.layers.activations.clip import Clip, Relu6
+from wn.engine.layers.activations.gelu import Gelu
+from wn.engine.layers.activations.leaky_relu import LeakyRelu
+from wn.engine.layers.activations.sigmoid import Sigmoid
+from wn.engine.layers.activations.silu import Silu
+from wn.engine.layers.activations.softplus import Softplus
+from wn.engine.layers.activations.tanh import Tanh
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
@@ -18,8 +25,9 @@ from wn.engine.layers.sliding.global_pooling import GlobalAveragePooling, Global
 from wn.engine.network import Network, Node
 
 KINDS = (
-    Add, AveragePooling, BatchNorm, ConcatenateChannels, Convolution, Flatten, GlobalAveragePooling,
-    GlobalMaxPooling, Linear, MaxPooling, Relu,
+    Add, AveragePooling, BatchNorm, Clip, ConcatenateChannels, Convolution, Flatten, Gelu,
+    GlobalAveragePooling, GlobalMaxPooling, LeakyRelu, Linear, MaxPooling, Relu, Relu6, Sigmoid,
+    Silu, Softplus, Tanh,
 )  # fmt: skip
 BY_NAME: dict[str, type] = {kind.__name__: kind for kind in KINDS}
 

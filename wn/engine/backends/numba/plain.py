@@ -9,6 +9,7 @@ import numpy as np
 from wn.engine.backends.numba.recorded_calls import primitive
 from wn.engine.backends.numpy import grouped
 from wn.engine.backends.plain.base import Array
+from wn.engine.layers.activations import clip, gelu, leaky_relu, sigmoid, silu, softplus, tanh
 from wn.engine.layers.base import Formula
 from wn.engine.layers.sliding import average_pooling, convolution, global_pooling, max_pooling
 
@@ -74,6 +75,10 @@ def _with(value: Any, arrays: Iterator[Array]) -> Any:
 
 
 # What is run as it stands in its file.
-FORMULAS = (average_pooling.FORMULA, max_pooling.FORMULA, global_pooling.AVERAGE, global_pooling.MAXIMUM)
+FORMULAS = (
+    *(average_pooling.FORMULA, max_pooling.FORMULA, global_pooling.AVERAGE, global_pooling.MAXIMUM),
+    *(sigmoid.FORMULA, tanh.FORMULA, softplus.FORMULA, silu.FORMULA, gelu.EXACT, gelu.TANH),
+    *(leaky_relu.FORMULA, clip.FORMULA, clip.RELU6),
+)
 OWN = {formula: as_primitives(formula) for formula in FORMULAS}
 OWN[convolution.FORMULA] = as_primitives(grouped.PAIR, SimpleNamespace(xp=np))
