@@ -35,7 +35,7 @@ class Affine(NamedTuple):
 
     mean: A x + b; tangent: A x; variance: A² x with squared elements; transposed: Aᵀ y. scaled(a, c) is the
     map a·(A x + b) + c with a scale and a shift of each feature, where that is a map of the same kind; a
-    batch norm has such a `scale`.
+    batch norm has such a `scale`. mixes: whether an output can be a sum over several inputs.
     """
 
     mean: Map
@@ -44,6 +44,7 @@ class Affine(NamedTuple):
     transposed: Map
     scaled: "Callable[[Array, Array], Affine] | None" = None
     scale: tuple[Array, Array] | None = None
+    mixes: bool = True
 
 
 class Step(NamedTuple):
@@ -189,7 +190,7 @@ def _batch_norm(params: Any, state: Any) -> Affine:
         result: Array = by(a)(x) + c.reshape(-1, *(1,) * (x.ndim - 2))
         return result
 
-    return Affine(mean, by(a), by(a * a), by(a), scale=(a, c))
+    return Affine(mean, by(a), by(a * a), by(a), scale=(a, c), mixes=False)
 
 
 def _reshape(place: Placed) -> Affine:
@@ -197,7 +198,7 @@ def _reshape(place: Placed) -> Affine:
         return lambda x: x.reshape(len(x), *shape, x.shape[-1])
 
     there = to(place.output_shape)
-    return Affine(there, there, there, to(place.input_shape))
+    return Affine(there, there, there, to(place.input_shape), mixes=False)
 
 
 def _average_pooling(layer: Any, place: Placed, be: Backend) -> Affine:

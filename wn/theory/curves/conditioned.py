@@ -17,6 +17,7 @@ from wn.theory.argmax import lattice
 from wn.theory.curves.chain import Chain
 from wn.theory.curves.linearised import (
     Coefficients,
+    Common,
     Linearised,
     Moments,
     Tape,
@@ -74,25 +75,30 @@ def directions(found: Linearised, count: int) -> Directions:
     return Directions(tangents, of_logits.astype(found.mean.dtype))
 
 
-def mixture(chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array) -> Mixture:
+def mixture(
+    chain: Chain, noise: Mapping[int, Noise], x: Array, found: Linearised, points: Array, common: Common
+) -> Mixture:
     """The mixture of Gaussians along the leading directions, from the activation x at the first noisy site.
 
-    points: u (N, Q, B), standard normal. Derived in docs/theory/linearisation.md.
+    points: u (N, Q, B), standard normal; common: as of `linearise`. Derived in docs/theory/linearisation.md.
     """
     along = directions(found, points.shape[1])
     first = min(noise)
     steps, tape = chain.behind(first, frozenset(noise)), Tape()
     at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
     t: Array | None = along.tangents[first]
-    for step in steps:
+    for index, step in enumerate(steps):
         if step.kind == "affine":
             assert step.map is not None
-            at = behind_affine(step.map, at)
+            at = behind_affine(step.map, at, common.variances.get(index))
             if t is not None:
                 t = _unfold(step.map.tangent(_fold(t)), t)
         else:
             at, t = _given(at, t, points), None
-            at = behind_relu(at)[0] if step.kind == "relu" else behind_pool(at, step.kind == "relu-max")[0]
+            if step.kind == "relu":
+                at = behind_relu(at)[0]
+            else:
+                at = behind_pool(at, step.kind == "relu-max", common.windows.get(index), gated=False)[0]
         if step.site is not None and step.site in noise:
             of = _repeated(coefficients(noise[step.site], at.mean), len(at.variance))
             at = injected(at, of, step.site, tape)

@@ -1,7 +1,7 @@
 """Statistical linearisation: moments of the logits under noise at any sites of a network.
 
-Forward, every element has a mean and a variance, and is taken for independent of the others. Each
-nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose
+Forward, every element has a mean and a variance, and is taken for independent of the others but for what a few
+numbers say that they have in `Common`. Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose
 rest e is fresh and independent, of the variance that is missing. Backward, K rows G = ∂ℓ/∂(place) through
 the mean gates give the covariance of the logits,
 
@@ -10,7 +10,7 @@ the mean gates give the covariance of the logits,
 Derived in docs/theory/linearisation.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,11 +24,28 @@ from wn.theory.kernels import lines
 Array = NDArray[Any]
 
 
+PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))  # of pixels in a window
+
+
+class Common(NamedTuple):
+    """What elements have in common behind steps, by their number: see `wn.theory.curves.common`.
+
+    variances: factors of the variances of independent elements (P, F, 1…); windows: correlations of pixels in
+    the window of a pooling (P, C, 6), in the order of PAIRS; left: factors (P,) of the covariance that the
+    rests of a nonlinearity bring to the logits. A step that is not there has elements that are independent.
+    """
+
+    variances: dict[int, Array]
+    windows: dict[int, Array]
+    left: dict[int, Array]
+
+
 class Fresh(NamedTuple):
-    """Variance that enters at a place, (P|1, F…, B): of noise at a site, or what a line leaves out (None)."""
+    """Variance that enters at a place, (P|1, F…, B): of noise at a site, or what the line of a step leaves."""
 
     variance: Array
     site: int | None
+    step: int | None = None
 
 
 @dataclass
@@ -92,22 +109,23 @@ def coefficients(operator: Noise, x: Array) -> Coefficients:
     return Coefficients(m, m * d, d, s2, m**2 * t2 + s2 * t2 * of.repetitions)
 
 
-def linearise(chain: Chain, noise: Mapping[int, Noise], x: Array) -> Linearised:
+def linearise(chain: Chain, noise: Mapping[int, Noise], x: Array, common: Common) -> Linearised:
     """Mean and covariance of the logits from the clean activation x (1, F…, B) at the first noisy site.
 
-    noise: operators by site, of one value or of P. Derived in docs/theory/linearisation.md.
+    noise: operators by site, of one value or of P; common: of the same noise. Derived in
+    docs/theory/linearisation.md.
     """
     first = min(noise)
     steps = chain.behind(first, frozenset(noise))
     members = max(operator.members() for operator in noise.values())
     tape = Tape()
     at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
-    for step in steps:
-        at = through(step, at, tape)
+    for index, step in enumerate(steps):
+        at = through(step, index, at, tape, common)
         if step.site is not None and step.site in noise:
             at = injected(at, coefficients(noise[step.site], at.mean), step.site, tape)
     mean = np.broadcast_to(at.mean, (members, *at.mean.shape[1:]))
-    return _by_rows(tape, mean, chain.classes)
+    return by_rows(tape, mean, chain.classes, common=common)
 
 
 def injected(at: Moments, c: Coefficients, site: int, tape: Tape) -> Moments:
@@ -124,25 +142,29 @@ def injected(at: Moments, c: Coefficients, site: int, tape: Tape) -> Moments:
     return Moments(x, v + fresh)
 
 
-def through(step: Step, at: Moments, tape: Tape) -> Moments:
-    """The moments behind a step, which is noted with what it leaves out."""
+def through(step: Step, index: int, at: Moments, tape: Tape, common: Common) -> Moments:
+    """The moments behind a step of that number, which is noted with what it leaves out."""
     if step.kind == "affine":
         assert step.map is not None
         tape.note("affine", step.map)
-        return behind_affine(step.map, at)
+        return behind_affine(step.map, at, common.variances.get(index))
     if step.kind == "relu":
         found, gate, rest = behind_relu(at)
         tape.note("gate", gate)
     else:
-        found, gate, rest = behind_pool(at, step.kind == "relu-max")
+        found, gate, rest = behind_pool(at, step.kind == "relu-max", common.windows.get(index))
         tape.note("pool", gate)
-    tape.note("fresh", Fresh(rest, None))
+    tape.note("fresh", Fresh(rest, None, index))
     return found
 
 
-def behind_affine(map_: Affine, at: Moments) -> Moments:
-    """Means by the map, variances by its squares, as if elements were independent."""
-    return Moments(map_.mean(at.mean), map_.variance(at.variance))
+def behind_affine(map_: Affine, at: Moments, factor: Array | None) -> Moments:
+    """Means by the map, variances by its squares, as if elements were independent, times a factor."""
+    variance = map_.variance(at.variance)
+    if factor is not None:
+        repeats = max(len(variance) // len(factor), 1)
+        variance = variance * (np.repeat(factor, repeats, axis=0) if repeats > 1 else factor)
+    return Moments(map_.mean(at.mean), variance)
 
 
 def behind_relu(at: Moments) -> tuple[Moments, Array, Array]:
@@ -155,21 +177,37 @@ def behind_relu(at: Moments) -> tuple[Moments, Array, Array]:
     return Moments(mean, variance), gate, rest
 
 
-def behind_pool(at: Moments, cut: bool) -> tuple[Moments, Array, Array]:
-    """The same behind a 2×2 max pooling, of ReLUs if `cut`; gates (P, C, H, W, B)."""
+def behind_pool(
+    at: Moments, cut: bool, within: Array | None, *, gated: bool = True
+) -> tuple[Moments, Array, Array]:
+    """The same behind a 2×2 max pooling, of ReLUs if `cut`; gates (P, C, H, W, B).
+
+    within: correlations of a window's pixels (P, C, 6), or None for independent ones. Without `gated` there
+    are no gates and no rest.
+    """
     members = max(len(at.mean), len(at.variance))
     channels, height, width, batch = at.mean.shape[1:]
-    mean, variance, rest = (
-        np.empty((members, channels, height // 2, width // 2, batch), at.mean.dtype) for _ in range(3)
-    )
-    gates = np.empty((members, *at.mean.shape[1:]), at.mean.dtype)
+    shape = (channels, height // 2, width // 2, batch)
+    mean, variance = (np.empty((members, *shape), at.mean.dtype) for _ in range(2))
+    rest = np.empty((members if gated else 0, *shape), at.mean.dtype)
+    gates = np.empty((members if gated else 0, *at.mean.shape[1:]), at.mean.dtype)
+    within = np.zeros((1, channels, len(PAIRS)), at.mean.dtype) if within is None else within
     m, v = np.ascontiguousarray(at.mean), np.ascontiguousarray(at.variance)
-    lines.pool(m, v, cut, mean, variance, gates, rest)
+    lines.pool(m, v, within, cut, mean, variance, gates, rest)
     return Moments(mean, variance), gates, rest
 
 
-def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
-    """The covariance of the logits by rows from the logits back to every place of fresh variance."""
+def by_rows(
+    tape: Tape,
+    mean: Array,
+    classes: int,
+    visit: Callable[[int, Array, Array], None] | None = None,
+    common: Common | None = None,
+) -> Linearised:
+    """The covariance of the logits by rows from the logits back to every place of fresh variance.
+
+    visit: called with the step, the rows and their covariance where a line has left something.
+    """
     members, _, batch = mean.shape
     g = np.zeros((members, classes, classes, batch), mean.dtype)
     g[:, np.arange(classes), np.arange(classes)] = 1
@@ -185,10 +223,17 @@ def _by_rows(tape: Tape, mean: Array, classes: int) -> Linearised:
             dx = np.empty((members, classes, *what.shape[1:]), g.dtype)
             lines.unpool(np.ascontiguousarray(g), what, dx)
             g = dx
+        elif what.site is None:
+            here = np.zeros_like(rest)
+            _add(g, what.variance, here)
+            if visit is not None:
+                visit(what.step, g, here)
+            if common is not None and what.step in common.left:
+                here *= common.left[what.step][:, None, None, None]
+            rest += here
         else:
-            _add(g, what.variance, rest if what.site is None else by_noise)
-            if what.site is not None:
-                rows[what.site], fresh[what.site] = g, what.variance
+            _add(g, what.variance, by_noise)
+            rows[what.site], fresh[what.site] = g, what.variance
     return Linearised(mean, rest + by_noise, by_noise, rows, fresh)
 
 

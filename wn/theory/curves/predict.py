@@ -23,13 +23,15 @@ from wn.engine.training import Population, check_data, check_noise, check_popula
 from wn.theory.argmax import gaussian_argmax
 from wn.theory.curves.chain import Chain, chain_of
 from wn.theory.curves.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
-from wn.theory.curves.linearised import Linearised, linearise
+from wn.theory.curves.common import in_common
+from wn.theory.curves.linearised import Common, Linearised, linearise
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 IMAGES = 1000  # that a prediction is over by default
 AT_ONCE = 48  # images in memory together
+PROBED = 24  # images on which what elements have in common is measured
 POINTS = 8  # of the mixture, in all K − 1 directions
 LEAST_ERROR = 0.005  # where it is not exact
 BEHIND_POOLS = 2  # times the estimate, which does not see what neighbouring pixels have in common
@@ -169,12 +171,17 @@ def predict_images(
     exact = kinds <= {"affine"}
     used = "exact" if exact else "plain" if method == "plain" else "conditioned"
     with be.working(1), np.errstate(over="ignore", invalid="ignore"):
+        few = np.unique(np.linspace(0, len(labels) - 1, PROBED).astype(int))
+        probed = network.clean_activations(be, population.params, population.states, np.take(x, few, axis=-1))
+        common = in_common(chain, noise, probed[min(noise)], SEED)
         for start in range(0, len(labels), AT_ONCE):
             some = slice(start, start + AT_ONCE)
             given = np.ascontiguousarray(x[..., some])
             clean = network.clean_activations(be, population.params, population.states, given)
             right += int((clean[-1][0].argmax(axis=0) == labels[some]).sum())
-            total = total.add(_part(chain, noise, clean[min(noise)], labels[some], len(sigma), used, start))
+            total = total.add(
+                _part(chain, noise, common, clean[min(noise)], labels[some], len(sigma), used, start)
+            )
     count = len(labels)
     spread = (2 * np.sqrt(total.squares) + np.abs(total.accuracy - total.plain)) / count
     spread = spread if exact else spread + (LEAST_ERROR if used == "conditioned" else np.nan)
@@ -214,17 +221,24 @@ def check_noise_known(noise: SiteNoise) -> None:
 
 
 def _part(
-    chain: Chain, noise: SiteNoise, x: Array, labels: NDArray[np.int64], levels: int, used: str, seed: int
+    chain: Chain,
+    noise: SiteNoise,
+    common: Common,
+    x: Array,
+    labels: NDArray[np.int64],
+    levels: int,
+    used: str,
+    seed: int,
 ) -> Sums:
     """The sums of some images, from their clean activations at the first noisy site."""
-    found = linearise(chain, noise, x)
+    found = linearise(chain, noise, x, common)
     if not (np.isfinite(found.mean).all() and np.isfinite(found.covariance).all()):
         raise OutOfReach
     plain, error = _probabilities(found, labels, levels, seed)
     if used != "conditioned":
         return Sums(plain.sum(1), plain.sum(1), (error**2).sum(1))
     points = normal_points(POINTS, min(chain.classes - 1, MOST_DIRECTIONS), len(labels), SEED + seed)
-    mixed = mixture(chain, noise, x, found, points)
+    mixed = mixture(chain, noise, x, found, points, common)
     if not (np.isfinite(mixed.means).all() and np.isfinite(mixed.covariance).all()):
         raise OutOfReach
     p = _of_mixture(mixed, labels, levels, seed)  # (S, N, B)

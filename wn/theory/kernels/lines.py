@@ -15,7 +15,7 @@ from wn.engine.backends.numba.kernels.compile import SUMS, parallel, serial
 Array = Any  # of NumPy
 
 ROOT_2PI: Any = np.float32(1 / math.sqrt(2 * math.pi))
-FAR: Any = np.float32(9)  # standard deviations beyond which nothing is left in float32
+FAR: Any = np.float32(6)  # standard deviations beyond which nothing is left in float32
 SMALLEST: Any = np.float32(1e-30)  # a variance below which it is 0
 POWERS: Any = np.exp2(-np.arange(64, dtype=np.float32))  # 2⁻ⁿ
 FIRST: Any = np.int32(0)
@@ -57,6 +57,13 @@ def upper_tail(x: Any, phi: Any) -> Any:
     return phi * t * (CDF[0] + t * (CDF[1] + t * (CDF[2] + t * (CDF[3] + t * CDF[4]))))
 
 
+@serial(SUMS)
+def tail(a: Any) -> tuple[Any, Any]:
+    """φ(a) and Φ(−|a|), both 0 from FAR on: products of what is left there leave the range of float32."""
+    phi = ZERO if abs(a) >= FAR else density(a)
+    return phi, upper_tail(a, phi)
+
+
 @parallel(SUMS)
 def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Array) -> None:
     """Write mean, variance and mean gate of max(X, 0), and the variance that the gate does not carry.
@@ -71,10 +78,9 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
         for b in range(batch):
             s = math.sqrt(max(of_v[b], SMALLEST))
             a = min(max(of_m[b] / s, -FAR), FAR)
-            phi = density(a)
-            tail = upper_tail(a, phi)
-            on = tail if a < ZERO else ONE - tail
-            left = (a * a + ONE) * tail * (ONE - tail) + a * phi * (ONE - TWO * on) - phi * phi
+            phi, off = tail(a)
+            on = off if a < ZERO else ONE - off
+            left = (a * a + ONE) * off * (ONE - off) + a * phi * (ONE - TWO * on) - phi * phi
             left = max(left, ZERO) * of_v[b]
             mean[p, f, b] = max(of_m[b] * on + s * phi, ZERO)
             gate[p, f, b] = on
@@ -83,67 +89,109 @@ def relu(m: Array, v: Array, mean: Array, variance: Array, gate: Array, rest: Ar
 
 
 @serial(SUMS)
-def larger(m1: Any, v1: Any, m2: Any, v2: Any) -> tuple[Any, Any, Any]:
-    """Mean and variance of the larger of two independent Gaussians, and P(it is the first).
+def larger(m1: Any, v1: Any, m2: Any, v2: Any, c: Any) -> tuple[Any, Any, Any]:
+    """Mean and variance of the larger of two Gaussians of covariance c, and P(it is the first).
 
-    Exact (Clark 1961), so that no digits cancel; d = m₁ − m₂, θ² = v₁ + v₂, a = d/θ, p = Φ(a) = 1 − q:
+    Exact (Clark 1961), so that no digits cancel; d = m₁ − m₂, θ² = v₁ + v₂ − 2c, a = d/θ, p = Φ(a) = 1 − q:
     E = max(m₁, m₂) + θ[φ − |a|Φ(−|a|)];  Var = v₁p + v₂q + d²pq + dθφ(q − p) − θ²φ².
     """
     d = m1 - m2
-    theta = math.sqrt(max(v1 + v2, SMALLEST))
+    theta = math.sqrt(max(v1 + v2 - TWO * c, SMALLEST))
     a = min(max(d / theta, -FAR), FAR)
-    phi = density(a)
-    tail = upper_tail(a, phi)
-    p = tail if a < ZERO else ONE - tail
-    q = ONE - tail if a < ZERO else tail
-    mean = max(m1, m2) + theta * (phi - abs(a) * tail)
+    phi, less = tail(a)
+    p = less if a < ZERO else ONE - less
+    q = ONE - less if a < ZERO else less
+    mean = max(m1, m2) + theta * (phi - abs(a) * less)
     cross = theta * phi
     variance = v1 * p + v2 * q + d * d * p * q + d * cross * (q - p) - cross * cross
     return mean, max(variance, ZERO), p
 
 
 @parallel(SUMS)
-def pool(m: Array, v: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array) -> None:
-    """Write the moments of the largest of each 2×2 window of independent Gaussians, of 0 too if `cut`.
+def pool(
+    m: Array, v: Array, r: Array, cut: bool, mean: Array, variance: Array, gates: Array, rest: Array
+) -> None:
+    """Write the moments of the largest of each 2×2 window of Gaussians, of 0 too if `cut`.
 
     The larger of a pair is exact; what two pairs give is taken for Gaussian (Clark 1961), and so is the
-    largest before 0 is compared. mean, variance, rest: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer
-    members as in `relu`; gates: (P, C, H, W, B), the probability that a pixel is the output.
+    largest before 0 is compared. mean, variance: (P, C, H', W', B); m, v: (P, C, H, W, B), or of fewer
+    members as in `relu`; r, the correlations of pixels 01, 02, 03, 12, 13, 23 of a window: (P|1, C, 6).
+    gates: (P, C, H, W, B), the probability that a pixel is the output; rest: (P, C, H', W', B), the variance
+    that gates do not carry. Without members (0, …) both are left out.
     """
     members, channels, rows, columns, batch = mean.shape
+    wanted = len(gates) > 0
     for item in numba.prange(members * channels):
         p, k = item // channels, item % channels
         x, y = m[p * len(m) // members, k], v[p * len(v) // members, k]
-        gates[p, k, 2 * rows :] = 0
-        gates[p, k, :, 2 * columns :] = 0
+        within, work = r[p * len(r) // members, k], np.empty((5, batch), m.dtype)
+        if wanted:
+            gates[p, k, 2 * rows :] = 0
+            gates[p, k, :, 2 * columns :] = 0
         for i in range(rows):
-            r = 2 * i
             for j in range(columns):
-                c = 2 * j
-                for b in range(batch):
-                    v0, v1 = y[r, c, b], y[r, c + 1, b]
-                    v2, v3 = y[r + 1, c, b], y[r + 1, c + 1, b]
-                    ma, va, pa = larger(x[r, c, b], v0, x[r, c + 1, b], v1)
-                    mb, vb, pb = larger(x[r + 1, c, b], v2, x[r + 1, c + 1, b], v3)
-                    qa, qb = ONE - pa, ONE - pb
-                    mc, vc, pc = larger(ma, va, mb, vb)
-                    g0, g1, g2, g3 = pc * pa, pc * qa, (ONE - pc) * pb, (ONE - pc) * qb
-                    if cut:
-                        s = math.sqrt(max(vc, SMALLEST))
-                        a = min(max(mc / s, -FAR), FAR)
-                        phi = density(a)
-                        tail = upper_tail(a, phi)
-                        on = tail if a < ZERO else ONE - tail
-                        spread = (a * a + ONE) * tail * (ONE - tail) + a * phi * (ONE - TWO * on) - phi * phi
-                        mc = max(mc * on + s * phi, ZERO)
-                        vc = vc * (on * on + max(spread, ZERO))
-                        g0, g1, g2, g3 = g0 * on, g1 * on, g2 * on, g3 * on
-                    carried = g0 * g0 * v0 + g1 * g1 * v1 + g2 * g2 * v2 + g3 * g3 * v3
-                    mean[p, k, i, j, b] = mc
-                    variance[p, k, i, j, b] = vc
-                    rest[p, k, i, j, b] = max(vc - carried, ZERO)
-                    gates[p, k, r, c, b], gates[p, k, r, c + 1, b] = g0, g1
-                    gates[p, k, r + 1, c, b], gates[p, k, r + 1, c + 1, b] = g2, g3
+                h, w = 2 * i, 2 * j
+                to, of = mean[p, k, i, j], variance[p, k, i, j]
+                _window(
+                    *(x[h, w], x[h, w + 1], x[h + 1, w], x[h + 1, w + 1]),
+                    *(y[h, w], y[h, w + 1], y[h + 1, w], y[h + 1, w + 1]),
+                    *(within, to, of, work),
+                )
+                if cut:
+                    _cut(to, of, work)
+                if wanted:
+                    for b in range(batch):
+                        rest[p, k, i, j, b] = max(of[b] - work[4, b], ZERO)
+                    for n in range(4):
+                        gates[p, k, h + n // 2, w + n % 2] = work[n]
+
+
+@serial(SUMS)
+def _window(
+    x0: Array, x1: Array, x2: Array, x3: Array, y0: Array, y1: Array, y2: Array, y3: Array,
+    r: Array, mean: Array, variance: Array, work: Array,
+) -> None:
+    """The largest of four along the batch; gates and the variance that they carry go to work (5, B).
+
+    A loop of its own without branches: so the compiler takes several samples at once.
+    """
+    g0, g1, g2, g3, carried = work[0], work[1], work[2], work[3], work[4]
+    r01, r02, r03, r12, r13, r23 = r[0], r[1], r[2], r[3], r[4], r[5]
+    for b in range(len(mean)):
+        v0, v1, v2, v3 = y0[b], y1[b], y2[b], y3[b]
+        s0, s1, s2, s3 = math.sqrt(v0), math.sqrt(v1), math.sqrt(v2), math.sqrt(v3)
+        c01, c02, c03 = r01 * s0 * s1, r02 * s0 * s2, r03 * s0 * s3
+        c12, c13, c23 = r12 * s1 * s2, r13 * s1 * s3, r23 * s2 * s3
+        ma, va, pa = larger(x0[b], v0, x1[b], v1, c01)
+        mb, vb, pb = larger(x2[b], v2, x3[b], v3, c23)
+        qa, qb = ONE - pa, ONE - pb
+        between = pa * (pb * c02 + qb * c03) + qa * (pb * c12 + qb * c13)
+        mean[b], variance[b], p = larger(ma, va, mb, vb, between)
+        q = ONE - p
+        h0, h1, h2, h3 = p * pa, p * qa, q * pb, q * qb
+        own = h0 * h0 * v0 + h1 * h1 * v1 + h2 * h2 * v2 + h3 * h3 * v3
+        pairs = h0 * h1 * c01 + h0 * h2 * c02 + h0 * h3 * c03 + h1 * h2 * c12 + h1 * h3 * c13 + h2 * h3 * c23
+        g0[b], g1[b], g2[b], g3[b], carried[b] = h0, h1, h2, h3, own + TWO * pairs
+
+
+@serial(SUMS)
+def _cut(mean: Array, variance: Array, work: Array) -> None:
+    """The ReLU of what `_window` has found, in its place."""
+    g0, g1, g2, g3, carried = work[0], work[1], work[2], work[3], work[4]
+    for b in range(len(mean)):
+        m, v = mean[b], variance[b]
+        s = math.sqrt(max(v, SMALLEST))
+        a = min(max(m / s, -FAR), FAR)
+        phi, off = tail(a)
+        on = off if a < ZERO else ONE - off
+        spread = (a * a + ONE) * off * (ONE - off) + a * phi * (ONE - TWO * on) - phi * phi
+        mean[b] = max(m * on + s * phi, ZERO)
+        variance[b] = v * (on * on + max(spread, ZERO))
+        carried[b] *= on * on
+        g0[b] *= on
+        g1[b] *= on
+        g2[b] *= on
+        g3[b] *= on
 
 
 @parallel()
