@@ -72,8 +72,11 @@ def in_common(chain: Chain, noise: Mapping[int, Noise], x: Array, seed: int) -> 
             (_, gate), (_, fresh) = tape.entries[-2:]
             t = t * gate[:, None]
             t = t if step.kind == "relu" else sum(_windows(t))
-            left[index] = _left(t, at.variance - fresh.variance, fresh.variance)
-            t = t + left[index]
+            if independent:
+                t = t + signs.like(fresh.variance, members)
+            else:
+                left[index] = _left(t, at.variance - fresh.variance, fresh.variance)
+                t = t + left[index]
         if step.site is not None and step.site in noise:
             at = injected(at, coefficients(noise[step.site], at.mean), step.site, tape)
             t = t + signs.like(tape.entries[-1][1].variance, members)
@@ -107,16 +110,19 @@ def _correlations(t: Array) -> Array:
 
 
 def _left(t: Array, carried: Array, rest: Array) -> Array:
-    """Probes of what a line leaves, (P, r, F…, B), with variance `rest` and the square of t's correlations.
+    """Probes of what a line leaves, (P, r, F…, B), with the sum of variances `rest` and the square of t's
+    correlations.
 
-    The first term of e in Hermite polynomials is the second, whose correlation is ρ². Products τ·τ' of two
-    probes with correlation ρ have it; τ is scaled to the mean square 1 over the r probes of an element, so
-    the mean of τ²τ'² is r/(r + 2) for normal ones.
+    The first term of e in Hermite polynomials is the second, whose correlation is ρ²: that of products τ·τ' of
+    two probes of correlation ρ.
     """
     tau = t / np.sqrt(np.maximum(carried, SMALLEST))[:, None]
     tau /= np.sqrt(np.maximum(np.square(tau).mean(axis=1, keepdims=True), 1e-3))
-    scale = np.sqrt(rest * rest.dtype.type((PROBES + 2) / PROBES))
-    return np.asarray(scale[:, None] * tau * np.roll(tau, 1, axis=1))
+    e = np.sqrt(rest)[:, None] * tau * np.roll(tau, 1, axis=1)
+    axes = tuple(range(1, e.ndim))
+    size = np.square(e).sum(axis=axes) / PROBES
+    scale = np.sqrt(rest.sum(axis=axes[:-1]) / np.maximum(size, SMALLEST))
+    return np.asarray(e * scale.reshape(-1, *(1,) * (e.ndim - 1)), t.dtype)
 
 
 class _Sums(NamedTuple):
@@ -127,6 +133,8 @@ class _Sums(NamedTuple):
 
     def __call__(self, index: int, g: Array, covariance: Array) -> None:
         """Write Σ (G e)² over the sum that independent e would have, both of differences of logits."""
+        if index not in self.left:
+            return
         members, classes, batch = len(g), g.shape[1], g.shape[-1]
         e = self.left[index].reshape(members, PROBES, -1, batch)
         rows = g.reshape(members, classes, -1, batch)

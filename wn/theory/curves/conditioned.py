@@ -33,6 +33,7 @@ from wn.theory.kernels import lines
 Array = NDArray[Any]
 
 MOST_DIRECTIONS = 15  # in which few points still are even
+SMALLEST = 1e-30  # a variance below which it is 0
 LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in float32
 
 
@@ -101,8 +102,12 @@ def mixture(
                 at = behind_pool(at, step.kind == "relu-max", common.windows.get(index), gated=False)[0]
         if step.site is not None and step.site in noise:
             of = _repeated(coefficients(noise[step.site], at.mean), len(at.variance))
-            at = injected(at, of, step.site, tape)
-            t = along.tangents[step.site] if t is None else t + along.tangents[step.site]
+            behind, own = injected(at, of, step.site, tape), along.tangents[step.site]
+            if t is not None:
+                at, t = behind, t + own
+            else:
+                fresh = tape.entries[-1][1].variance
+                at = _moved(behind, fresh, found.fresh[step.site], own, points)
     means = _given(at, t, points).mean
     members, batch = len(found.mean), x.shape[-1]
     rest = found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
@@ -115,16 +120,26 @@ def _given(at: Moments, t: Array | None, points: Array) -> Moments:
     """The moments given u: means move by t·u, and what u explains of variances is gone."""
     if t is None:
         return at
-    members, count = len(t), len(points)
-    mean = np.empty((members * count, *at.mean.shape[1:]), at.mean.dtype)
-    tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, t.shape[-1])
-    lines.shifted(flat(at.mean), tangents, points, flat(mean))
-    explained = np.square(t).sum(axis=1)  # (P, F…, B)
-    repeats = max(len(at.variance) // members, 1)
-    if repeats > 1:
-        explained = np.repeat(explained, repeats, axis=0)
-    variance = np.maximum(at.variance - explained, 0)
+    members, batch = len(t), t.shape[-1]
+    mean = np.empty((members * len(points), *at.mean.shape[1:]), at.mean.dtype)
+    variance = np.empty((max(members, len(at.variance)), *at.mean.shape[1:]), at.mean.dtype)
+    tangents = np.ascontiguousarray(t).reshape(members, t.shape[1], -1, batch)
+    lines.given(flat(at.mean), flat(at.variance), tangents, points, flat(mean), flat(variance))
     return Moments(mean, variance)
+
+
+def _moved(at: Moments, fresh: Array, average: Array, t: Array, points: Array) -> Moments:
+    """The moments behind a later site, (P·N, F…, B), given u.
+
+    fresh: the variance of its noise given what u did before the site, of which `average` (P, F…, B) has the mean:
+    noise that is multiplied moves the more the larger its input is, by √(fresh/average)·t·u.
+    """
+    members, each = len(t), len(points)
+    at_zero = Moments(np.zeros((1, *t.shape[2:]), t.dtype), np.broadcast_to(average, (members, *t.shape[2:])))
+    given = _given(at_zero, t, points)
+    ratio = fresh / np.maximum(np.repeat(average, max(members // len(average), 1) * each, axis=0), SMALLEST)
+    rest = np.repeat(given.variance, each, axis=0)
+    return Moments(at.mean + np.sqrt(ratio) * given.mean, at.variance - fresh + ratio * rest)
 
 
 def _fold(t: Array) -> Array:

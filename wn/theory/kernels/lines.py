@@ -60,7 +60,8 @@ def upper_tail(x: Any, phi: Any) -> Any:
 @serial(SUMS)
 def tail(a: Any) -> tuple[Any, Any]:
     """φ(a) and Φ(−|a|), both 0 from FAR on: products of what is left there leave the range of float32."""
-    phi = ZERO if abs(a) >= FAR else density(a)
+    phi = density(a)  # in any case: with a branch the compiler would take samples one by one
+    phi = ZERO if abs(a) >= FAR else phi
     return phi, upper_tail(a, phi)
 
 
@@ -236,29 +237,43 @@ def add_covariance(g: Array, v: Array, total: Array) -> None:
 def combined(g: Array, v: Array, of: Array, result: Array) -> None:
     """Write Σ_k g_k of_kq v: g (P, K, F, B), v (P|1, F, B), of (P, K, Q, B), result (P, Q, F, B)."""
     members, classes, features, batch = g.shape
-    for p in numba.prange(members):
-        scale = v[p % len(v)]
+    for item in numba.prange(members * features):  # so that a feature's rows stay in the cache
+        p, f = item // features, item % features
+        scale = v[p % len(v), f]
         for q in range(of.shape[2]):
-            for f in range(features):
+            to = result[p, q, f]
+            for b in range(batch):
+                to[b] = g[p, 0, f, b] * of[p, 0, q, b]
+            for k in range(1, classes):
                 for b in range(batch):
-                    result[p, q, f, b] = g[p, 0, f, b] * of[p, 0, q, b]
-                for k in range(1, classes):
-                    for b in range(batch):
-                        result[p, q, f, b] += g[p, k, f, b] * of[p, k, q, b]
-                for b in range(batch):
-                    result[p, q, f, b] *= scale[f, b]
+                    to[b] += g[p, k, f, b] * of[p, k, q, b]
+            for b in range(batch):
+                to[b] *= scale[b]
 
 
 @parallel(SUMS)
-def shifted(m: Array, t: Array, u: Array, result: Array) -> None:
-    """Write m + Σ_q t_q u_q: t (P, Q, F, B), u (N, Q, B), result (P·N, F, B), m of P·N or fewer."""
-    members, features, batch = result.shape
-    points, directions = u.shape[:2]
-    for item in numba.prange(members):
-        p, n, of = item // points, item % points, m[item * len(m) // members]
-        for f in range(features):
+def given(m: Array, v: Array, t: Array, u: Array, mean: Array, variance: Array) -> None:
+    """Write m + Σ_q t_q u_q and max(v − Σ_q t_q², 0).
+
+    t: (P, Q, F, B), u: (N, Q, B), mean: (P·N, F, B), variance: (P, F, B) or (P·N, F, B); m and v of as many
+    members or fewer, each for several in a row.
+    """
+    members, directions, features, batch = t.shape
+    points, each = len(u), len(variance) // len(t)
+    for item in numba.prange(members * features):
+        p, f = item // features, item % features
+        left = np.zeros(batch, t.dtype)
+        for q in range(directions):
             for b in range(batch):
-                result[item, f, b] = of[f, b]
+                left[b] += t[p, q, f, b] * t[p, q, f, b]
+        for n in range(p * each, (p + 1) * each):
+            of = v[n * len(v) // len(variance), f]
+            for b in range(batch):
+                variance[n, f, b] = max(of[b] - left[b], ZERO)
+        for n in range(points):
+            to, of = mean[p * points + n, f], m[(p * points + n) * len(m) // len(mean), f]
+            for b in range(batch):
+                to[b] = of[b]
             for q in range(directions):
                 for b in range(batch):
-                    result[item, f, b] += t[p, q, f, b] * u[n, q, b]
+                    to[b] += t[p, q, f, b] * u[n, q, b]
