@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 LEVELS = 17  # of σ, 8 per decade about the place where the curve falls
 COARSE = np.geomspace(0.01, 1000, 41)  # where that place is looked for, with one draw
 EPOCHS = {"mlp": 15, "lenet5": 5, "cnn-s": 5}
-EPOCHS_FASHION = {"mlp": 20, "lenet5": 10}
+EPOCHS_FASHION = {"mlp": 20, "lenet5": 10, "cnn-s": 10}
 
 
 @dataclass(frozen=True)

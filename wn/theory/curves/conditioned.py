@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 from wn.engine.noise import Noise
 from wn.theory.argmax import lattice
-from wn.theory.curves.chain import Chain
+from wn.theory.curves.chain import Chain, Step
 from wn.theory.curves.linearised import (
     Coefficients,
     Common,
@@ -38,7 +38,7 @@ LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in 
 
 
 class Mixture(NamedTuple):
-    """Gaussian components of equal weight: means (P, N, K, B), one covariance (P, K, K, B) for all."""
+    """Gaussian components of equal weight: means (P, N, K, B), covariances (P, N, K, K, B) or one (P, 1, …)."""
 
     means: Array
     covariance: Array
@@ -88,6 +88,7 @@ def mixture(
     steps, tape = chain.behind(first, frozenset(noise)), Tape()
     at = injected(Moments(x, np.zeros_like(x)), coefficients(noise[first], x), first, tape)
     t: Array | None = along.tangents[first]
+    rest: Array | None = None
     for index, step in enumerate(steps):
         if step.kind == "affine":
             assert step.map is not None
@@ -95,9 +96,11 @@ def mixture(
             if t is not None:
                 t = _unfold(step.map.tangent(_fold(t)), t)
         else:
-            at, t = _given(at, t, points), None
+            before, own, (at, t) = at, t, (_given(at, t, points), None)
             if step.kind == "relu":
-                at = behind_relu(at)[0]
+                at, gate, left = behind_relu(at)
+                if found.behind is not None and _are_independent(steps[:index], noise):
+                    rest = _of_each(found.behind, before.variance, own, gate, left)
             else:
                 at = behind_pool(at, step.kind == "relu-max", common.windows.get(index), gated=False)[0]
         if step.site is not None and step.site in noise:
@@ -110,10 +113,35 @@ def mixture(
                 at = _moved(behind, fresh, found.fresh[step.site], own, points)
     means = _given(at, t, points).mean
     members, batch = len(found.mean), x.shape[-1]
-    rest = found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits)
-    variances = np.einsum("pkkb->pkb", rest)  # a view
+    if rest is None:
+        rest = (found.covariance - np.einsum("pkqb,plqb->pklb", along.of_logits, along.of_logits))[:, None]
+    variances = np.einsum("pnkkb->pnkb", rest)  # a view
     np.maximum(variances, 0, out=variances)  # of which the differences of float32 leave less than nothing
     return Mixture(means.reshape(members, len(points), -1, batch), rest)
+
+
+def _are_independent(before: tuple[Step, ...], noise: Mapping[int, Noise]) -> bool:
+    """Whether noise at one site is still independent behind these steps."""
+    return len(noise) == 1 and not any(step.map is None or step.map.mixes for step in before)
+
+
+def _of_each(g: Array, variance: Array, t: Array | None, gate: Array, left: Array) -> Array:
+    """The covariance of the logits given each u where inputs of the only ReLU are independent, (P, N, K, K, B).
+
+    With a the gates given u: G diag(a²v + left) Gᵀ − Σ_q (G a t_q)(G a t_q)ᵀ. g: rows behind the ReLU (P, K, F, B);
+    variance: v (P|1, F, B); t: (P, Q, F, B); gate and left: (P·N, F, B).
+    """
+    assert t is not None
+    members, classes, batch = len(g), g.shape[1], g.shape[-1]
+    gate, left, own = flat(gate), flat(left), flat(np.broadcast_to(variance, (members, *variance.shape[1:])))
+    each = len(gate) // members
+    rows = np.repeat(g.reshape(members, classes, -1, batch), each, axis=0)
+    result = np.zeros((members * each, classes, classes, batch), g.dtype)
+    lines.add_covariance(rows, gate**2 * np.repeat(own, each, axis=0) + left, result)
+    tangents = np.repeat(t.reshape(members, t.shape[1], -1, batch), each, axis=0).transpose(0, 3, 2, 1)
+    moved = (rows * gate[:, None]).transpose(0, 3, 1, 2) @ tangents  # (P·N, B, K, Q)
+    result -= (moved @ moved.transpose(0, 1, 3, 2)).transpose(0, 2, 3, 1)
+    return result.reshape(members, each, classes, classes, batch)
 
 
 def _given(at: Moments, t: Array | None, points: Array) -> Moments:

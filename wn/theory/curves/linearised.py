@@ -83,7 +83,8 @@ class Coefficients(NamedTuple):
 class Linearised(NamedTuple):
     """Moments of logits, float32: mean (P, K, B), covariance (P, K, K, B); of it what noise itself brings.
 
-    rows: G (P, K, F…, B) at each noisy site; fresh: the variance of its noise.
+    rows: G (P, K, F…, B) at each noisy site; fresh: the variance of its noise. behind: the rows behind the
+    nonlinearity, where there is only one.
     """
 
     mean: Array
@@ -91,6 +92,7 @@ class Linearised(NamedTuple):
     by_noise: Array
     rows: dict[int, Array]
     fresh: dict[int, Array]
+    behind: Array | None
 
 
 def coefficients(operator: Noise, x: Array) -> Coefficients:
@@ -213,6 +215,7 @@ def by_rows(
     g[:, np.arange(classes), np.arange(classes)] = 1
     rest, by_noise = np.zeros_like(g), np.zeros_like(g)
     rows, fresh = {}, {}
+    behind: list[Array] = []
     for kind, what in reversed(tape.entries):
         if kind == "affine":
             back = what.transposed(g.reshape(-1, *g.shape[2:]))
@@ -224,6 +227,7 @@ def by_rows(
             lines.unpool(np.ascontiguousarray(g), what, dx)
             g = dx
         elif what.site is None:
+            behind.append(g)
             here = np.zeros_like(rest)
             _add(g, what.variance, here)
             if visit is not None:
@@ -234,7 +238,8 @@ def by_rows(
         else:
             _add(g, what.variance, by_noise)
             rows[what.site], fresh[what.site] = g, what.variance
-    return Linearised(mean, rest + by_noise, by_noise, rows, fresh)
+    only = behind[0] if len(behind) == 1 else None
+    return Linearised(mean, rest + by_noise, by_noise, rows, fresh, only)
 
 
 def _add(g: Array, variance: Array, total: Array) -> None:

@@ -263,7 +263,8 @@ def _of_mixture(mixed: Mixture, labels: NDArray[np.int64], levels: int, seed: in
     """Probabilities of the labels given each point, (S, N, B)."""
     members, points, classes, batch = mixed.means.shape
     mean = mixed.means.transpose(2, 0, 1, 3).reshape(classes, -1)
-    flat = np.repeat(mixed.covariance.transpose(1, 2, 0, 3), points, axis=2).reshape(classes, classes, -1)
+    shape = (members, points, *mixed.covariance.shape[2:])
+    flat = np.broadcast_to(mixed.covariance, shape).transpose(2, 3, 0, 1, 4).reshape(classes, classes, -1)
     own = np.tile(labels, members * points)
     p = gaussian_argmax(mean, flat, own, points=2, seed=SEED + seed, negative=ROUNDED)
     return np.broadcast_to(p.probability.reshape(members, points, batch), (levels, points, batch))
