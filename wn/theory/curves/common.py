@@ -8,6 +8,7 @@ Derived in docs/theory/linearisation.md.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def in_common(chain: Chain, noise: Mapping[int, Noise], x: Array, seed: int) -> 
             at = through(step, index, at, tape, found)
             (_, gate), (_, fresh) = tape.entries[-2:]
             t = t * gate[:, None]
-            t = t if step.kind == "relu" else sum(_windows(t))
+            t = t if step.kind == "relu" else np.sum(_windows(t), axis=0)
             if independent:
                 t = t + signs.like(fresh.variance, members)
             else:
@@ -110,11 +111,10 @@ def _correlations(t: Array) -> Array:
 
 
 def _left(t: Array, carried: Array, rest: Array) -> Array:
-    """Probes of what a line leaves, (P, r, F…, B), with the sum of variances `rest` and the square of t's
-    correlations.
+    """Probes of what a line leaves, (P, r, F…, B), of the variances `rest`, with t's correlations squared.
 
-    The first term of e in Hermite polynomials is the second, whose correlation is ρ²: that of products τ·τ' of
-    two probes of correlation ρ.
+    The first term of e in Hermite polynomials is the second, whose correlation is ρ²: that of products τ·τ'
+    of two probes of correlation ρ. The variances are right in their sum for each of P.
     """
     tau = t / np.sqrt(np.maximum(carried, SMALLEST))[:, None]
     tau /= np.sqrt(np.maximum(np.square(tau).mean(axis=1, keepdims=True), 1e-3))
@@ -125,7 +125,8 @@ def _left(t: Array, carried: Array, rest: Array) -> Array:
     return np.asarray(e * scale.reshape(-1, *(1,) * (e.ndim - 1)), t.dtype)
 
 
-class _Sums(NamedTuple):
+@dataclass(frozen=True)
+class _Sums:
     """What `by_rows` calls at each place of what a line leaves, with its rows: fills `found.left`."""
 
     left: dict[int, Array]

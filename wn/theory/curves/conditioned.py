@@ -2,7 +2,8 @@
 
 The law of the logits is a mixture: along the q directions in which noise moves the (linearised) logits, noise
 takes n quasi-random values u; given u the means are propagated anew, and what is left is Gaussian with the
-covariance of `linearised` without these directions. Derived in docs/theory/linearisation.md.
+covariance of `linearised` without these directions; with its own for noise at the last pre-activations.
+Derived in docs/theory/linearisation.md.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ LEAST = 1e-7  # of the largest eigenvalue: directions below it have no noise in 
 
 
 class Mixture(NamedTuple):
-    """Gaussian components of equal weight: means (P, N, K, B), covariances (P, N, K, K, B) or one (P, 1, …)."""
+    """Gaussian components of equal weight: means (P, N, K, B), covariance (P, N|1, K, K, B)."""
 
     means: Array
     covariance: Array
@@ -126,10 +127,10 @@ def _are_independent(before: tuple[Step, ...], noise: Mapping[int, Noise]) -> bo
 
 
 def _of_each(g: Array, variance: Array, t: Array | None, gate: Array, left: Array) -> Array:
-    """The covariance of the logits given each u where inputs of the only ReLU are independent, (P, N, K, K, B).
+    """The covariance of the logits given each u, (P, N, K, K, B): inputs of the only ReLU are independent.
 
-    With a the gates given u: G diag(a²v + left) Gᵀ − Σ_q (G a t_q)(G a t_q)ᵀ. g: rows behind the ReLU (P, K, F, B);
-    variance: v (P|1, F, B); t: (P, Q, F, B); gate and left: (P·N, F, B).
+    With a the gates given u: G diag(a²v + left) Gᵀ − Σ_q (G a t_q)(G a t_q)ᵀ. g: rows behind the ReLU
+    (P, K, F, B); variance: v (P|1, F, B); t: (P, Q, F, B); gate and left: (P·N, F, B).
     """
     assert t is not None
     members, classes, batch = len(g), g.shape[1], g.shape[-1]
@@ -159,8 +160,8 @@ def _given(at: Moments, t: Array | None, points: Array) -> Moments:
 def _moved(at: Moments, fresh: Array, average: Array, t: Array, points: Array) -> Moments:
     """The moments behind a later site, (P·N, F…, B), given u.
 
-    fresh: the variance of its noise given what u did before the site, of which `average` (P, F…, B) has the mean:
-    noise that is multiplied moves the more the larger its input is, by √(fresh/average)·t·u.
+    fresh: the variance of its noise given what u did before the site; `average` (P|1, F…, B): that without u.
+    Noise that is multiplied moves the more the larger its input is, by √(fresh/average)·t·u.
     """
     members, each = len(t), len(points)
     at_zero = Moments(np.zeros((1, *t.shape[2:]), t.dtype), np.broadcast_to(average, (members, *t.shape[2:])))

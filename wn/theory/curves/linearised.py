@@ -1,9 +1,9 @@
 """Statistical linearisation: moments of the logits under noise at any sites of a network.
 
-Forward, every element has a mean and a variance, and is taken for independent of the others but for what a few
-numbers say that they have in `Common`. Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose slope is its mean gate a = E f′(z) and whose
-rest e is fresh and independent, of the variance that is missing. Backward, K rows G = ∂ℓ/∂(place) through
-the mean gates give the covariance of the logits,
+Forward, every element has a mean and a variance, and is taken for independent of the others, but for the few
+numbers of what they have in `Common`. Each nonlinearity becomes a line, y ≈ E y + a·(z − E z) + e, whose
+slope is its mean gate a = E f′(z) and whose rest e is fresh and independent, of the variance that is missing.
+Backward, K rows G = ∂ℓ/∂(place) through the mean gates give the covariance of the logits,
 
     Cov ℓ = Σ over places of fresh variance v:  G diag(v) Gᵀ.
 
@@ -41,7 +41,7 @@ class Common(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """Variance that enters at a place, (P|1, F…, B): of noise at a site, or what the line of a step leaves."""
+    """Variance that enters at a place, (P|1, F…, B): of noise at a site, or what a step's line leaves."""
 
     variance: Array
     site: int | None

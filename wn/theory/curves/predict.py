@@ -22,8 +22,8 @@ from wn.engine.noise import SiteNoise
 from wn.engine.training import Population, check_data, check_noise, check_population
 from wn.theory.argmax import gaussian_argmax
 from wn.theory.curves.chain import Chain, chain_of
-from wn.theory.curves.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
 from wn.theory.curves.common import in_common
+from wn.theory.curves.conditioned import MOST_DIRECTIONS, Mixture, mixture, normal_points
 from wn.theory.curves.linearised import Common, Linearised, linearise
 
 Array = NDArray[Any]

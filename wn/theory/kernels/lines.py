@@ -149,8 +149,18 @@ def pool(
 
 @serial(SUMS)
 def _window(
-    x0: Array, x1: Array, x2: Array, x3: Array, y0: Array, y1: Array, y2: Array, y3: Array,
-    r: Array, mean: Array, variance: Array, work: Array,
+    x0: Array,
+    x1: Array,
+    x2: Array,
+    x3: Array,
+    y0: Array,
+    y1: Array,
+    y2: Array,
+    y3: Array,
+    r: Array,
+    mean: Array,
+    variance: Array,
+    work: Array,
 ) -> None:
     """The largest of four along the batch; gates and the variance that they carry go to work (5, B).
 
