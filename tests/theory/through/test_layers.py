@@ -38,6 +38,12 @@ AFFINE: dict[str, tuple[Any, Any, Any, tuple[int, ...]]] = {
     "average pooling": (AveragePooling((2, 3)), (), (), IMAGE),
     "average pooling, rows dropped": (AveragePooling((3, 2)), (), (), IMAGE),
     "flatten": (Flatten(), (), (), IMAGE),
+    "batch norm, eps 0.5, no scales": (
+        BatchNorm(eps=0.5, affine=False),
+        (),
+        RunningStatistics(RNG.normal(size=(1, 2)), RNG.uniform(0.2, 3, size=(1, 2))),
+        IMAGE,
+    ),
 }
 LAYERS = AFFINE | {"relu": (Relu(), (), (), IMAGE), "max pooling": (MaxPooling((2, 2)), (), (), IMAGE)}
 EACH_AFFINE = pytest.mark.parametrize("name", AFFINE)

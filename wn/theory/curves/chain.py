@@ -17,7 +17,7 @@ from wn.engine.backends.plain.base import Backend
 from wn.engine.layers import average_pooling, convolution, linear
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import Shape
-from wn.engine.layers.batch_norm import EPSILON, BatchNorm
+from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution, ConvolutionParams
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear, LinearParams
@@ -108,7 +108,7 @@ def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, 
     # exact types: a layer of one's own that inherits from one of these may compute something else
     layer: Any = place.layer
     kind = type(layer)
-    if not getattr(layer, "usual", True):
+    if kind is not BatchNorm and not getattr(layer, "usual", True):
         raise WnError(
             f"layer {place.name!r}: moments through {layer} are not known: only with the usual settings"
         )
@@ -117,7 +117,7 @@ def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, 
     if kind is Convolution:
         return "affine", _convolution(layer, place, params, be)
     if kind is BatchNorm:
-        return "affine", _batch_norm(params, state)
+        return "affine", _batch_norm(layer, params, state)
     if kind is Flatten:
         return "affine", _reshape(place)
     if kind is AveragePooling:
@@ -177,11 +177,12 @@ def _convolution(layer: Any, place: Placed, params: ConvolutionParams, be: Backe
     return Affine(slide(w, b), slide(w, nothing), slide(w * w, nothing), transposed, scaled)
 
 
-def _batch_norm(params: Any, state: Any) -> Affine:
-    """y = a x + c with a = γ/√(v + ε), c = β − a·mean."""
-    exact = (params.gamma / np.sqrt(state.variance.astype(np.float64) + EPSILON))[0]
-    shift = params.beta[0] - exact * (state.mean[0].astype(np.float64) + state.residual[0])
-    a, c = (values.astype(params.gamma.dtype) for values in (exact, shift))
+def _batch_norm(layer: BatchNorm, params: Any, state: Any) -> Affine:
+    """y = a x + c with a = γ/√(v + ε), c = β − a·mean; γ = 1 and β = 0 where it has none."""
+    gamma, beta = (params.gamma[0], params.beta[0]) if layer.affine else (1.0, 0.0)
+    exact = gamma / np.sqrt(state.variance[0].astype(np.float64) + layer.eps)
+    shift = beta - exact * (state.mean[0].astype(np.float64) + state.residual[0])
+    a, c = (values.astype(state.mean.dtype) for values in (exact, shift))
 
     def by(factor: Array) -> Map:
         return lambda x: x * factor.reshape(-1, *(1,) * (x.ndim - 2))

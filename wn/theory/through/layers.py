@@ -15,7 +15,7 @@ from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import own_methods
-from wn.engine.layers.batch_norm import EPSILON, BatchNorm
+from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.linear import Linear
@@ -145,12 +145,15 @@ def affine_of(layer: Any, params: Any, state: Any) -> Affine:
             mapped(params._replace(w=params.w**2, b=nothing), state),
         )
     if kind is BatchNorm:
-        nothing = np.zeros_like(params.beta)
-        centred = state._replace(mean=nothing, residual=nothing)
-        scale = (state.variance + EPSILON) ** -0.5
-        squared = params._replace(gamma=params.gamma**2 * scale, beta=nothing)
-        return Affine(whole, mapped(params._replace(beta=nothing), centred), mapped(squared, centred))
+        gamma = params.gamma[0] if layer.affine else 1.0
+        scale = gamma * (state.variance[0] + layer.eps) ** -0.5  # (F,)
+        return Affine(whole, _scaled(scale), _scaled(scale**2))
     return Affine(whole, whole, mapped((), (), 1 / prod(layer.window)) if kind is AveragePooling else whole)
+
+
+def _scaled(scale: Floats) -> Map:
+    """x times a number for each feature, the first axis of x."""
+    return lambda x: x * scale.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def known(layer: Any) -> type:
@@ -160,7 +163,7 @@ def known(layer: Any) -> type:
         raise WnError(f"theory has no moments of layer {kind.__name__}: only of layers of the engine")
     if own_methods(layer):
         raise WnError(f"theory has no moments of a {kind.__name__} with methods of its own")
-    if not layer.usual:
+    if kind is not BatchNorm and not layer.usual:
         raise WnError(f"theory has no moments of {layer}: only of a {kind.__name__} with the usual settings")
     return kind
 
