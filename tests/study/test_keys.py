@@ -10,7 +10,7 @@ import pytest
 from tests.study.small_study import BASE, ENTRY, keys, study
 from wn.engine.noise_spec import NoiseSpec
 from wn.study import Unit, find_study, parse_study, planned_facts, units
-from wn.study.unit import NUMERICS, OwnData
+from wn.study.unit import NUMERICS, OwnData, Weights
 
 SPEECH = BASE.replace('"mnist"', '"speech-commands"')
 
@@ -124,6 +124,7 @@ def test_every_field_but_the_name_of_the_site_changes_the_key() -> None:
         "site": 9,
         "observe": ("binarisation",),
         "sigma_train": 0.5,
+        "weights": Weights(sha256="0", dtype="float32", description="{}"),
         "own": OwnData(image_shape=(1, 8, 8), classes=3, train_samples=9, test_samples=9, chance=0.5),
         "site_name": "other",
         "factors": ((0, 0.5),),

@@ -102,7 +102,7 @@ def test_units_of_the_catalogue_say_nothing_of_own_data() -> None:
 BAD = {
     "two of one name": (["patterns.npz", "copy/patterns.npz"], "two data sets are called 'patterns'"),
     "no file": (["none.npz"], r"none\.npz: no such file"),
-    "no training part": (["tests.npz"], "tests has no training images"),
+    "no training part": (["tests.npz"], r"there are no training samples \(x_train, y_train\)"),
 }
 
 
@@ -114,7 +114,7 @@ def test_other_files_are_refused_in_one_line(kind: str, folder: Path) -> None:
     data = own_data()
     tests = wn.dataset(x_test=data.test.images, y_test=data.test.labels, name="tests")
     save_dataset(tests, folder / "tests.npz")
-    with pytest.raises(WnError, match=rf"data\.names: .*{words}") as caught:
+    with pytest.raises(WnError, match=words) as caught:
         parse_study(TEXT.replace('"patterns.npz"', str(names)), folder=folder)
     assert "\n" not in str(caught.value)
 

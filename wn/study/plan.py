@@ -19,7 +19,8 @@ from wn.engine.training import EVALUATION_BATCH, Population, TrainSettings, eval
 from wn.study.declare.derived import has_derived, planned
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.executors import resolved_backend
-from wn.study.execution.worker import network_of, train_settings_of
+from wn.study.execution.inputs import network_of
+from wn.study.execution.worker import train_settings_of
 from wn.study.unit import Unit
 from wn.study.units import Facts, NetworkCount, count, planned_facts, sigma_grids
 from wn.walking.measurement import members_at_once

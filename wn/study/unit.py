@@ -30,6 +30,14 @@ class OwnData(msgspec.Struct, frozen=True, kw_only=True):
     chance: float  # of the test samples that are evaluated
 
 
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """A network that was trained before: digest of its file, type of its numbers, description in JSON."""
+
+    sha256: str
+    dtype: str
+    description: str
+
+
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One measured accuracy: which network, trained how, under which noise, where and how strong.
 
@@ -63,6 +71,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     sigma: float = 0.0
     observe: tuple[str, ...] | UnsetType = UNSET  # quantities besides those of every unit
     own: OwnData | UnsetType = UNSET  # of a data set that is no name of the catalogue
+    weights: Weights | UnsetType = UNSET  # of a network on disk, which is not trained: epochs is 0
     sigma_train: float | UnsetType = UNSET  # of the network's training, where σ is that at inference alone
 
     @property

@@ -13,7 +13,7 @@ from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, checksum, identity
 from wn.engine.noise_spec import NoiseSpec
 from wn.engine.ranges import checked_dtype
-from wn.engine.training import check_last_batch
+from wn.engine.training import TrainSettings, check_last_batch
 from wn.study.declare.data import data_of, own_of
 from wn.study.declare.resolve import StudyNetwork, StudyNoise, networks, noise_entries, observed
 from wn.study.declare.schema import StudySpec, as_axis, at
@@ -181,7 +181,8 @@ class _NetworkGrids:
         self.unit = _clean_unit(spec, network, facts)
         samples = self.unit.train_limit or facts.train_samples
         with at("recipe.batch_size"):
-            check_last_batch(network.network, samples, self.unit.batch_size)
+            if network.weights is None:
+                check_last_batch(network.network, samples, self.unit.batch_size)
 
     def sigma_grids(self, repeat: int, clamp: bool) -> Iterator[SigmaGrid]:
         """Yield the σ grids of one repeat, if the study has any."""
@@ -235,6 +236,13 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
             f"data.names: {network.dataset} has {facts.classes} classes of images {facts.image_shape}, "
             f"not {network.network.classes} of {network.network.input_shape}"
         )
+    recipe = completed(spec.recipe, data_of(spec, network.dataset).recipe, network.network)
+    if network.weights is not None:  # no setting of a training is part of the key
+        recipe = {
+            "epochs": 0,
+            "batch_size": TrainSettings(1).batch_size,
+            "learning_rate": TrainSettings(1).learning_rate,
+        }
     return Unit(
         phase=CLEAN,
         dataset=network.dataset,
@@ -243,14 +251,15 @@ def _clean_unit(spec: StudySpec, network: StudyNetwork, facts: Facts) -> Unit:
         test_limit=_limit("test_limit", network.dataset, spec.data.test_limit, facts.test_samples),
         model=network.model,
         batch_norm=network.batch_norm,
-        dtype=checked_dtype(spec.recipe.dtype).name,
-        **completed(spec.recipe, data_of(spec, network.dataset).recipe, network.network),
+        dtype=checked_dtype(spec.recipe.dtype).name if network.weights is None else network.weights.dtype,
+        **recipe,
         clamp_weights=False,
         class_weights=facts.class_weights,
         seed=spec.seed,
         repeat=0,
         observe=observed(spec),
         own=facts.own,
+        weights=UNSET if network.weights is None else network.weights,
     )
 
 

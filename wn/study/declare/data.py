@@ -96,7 +96,6 @@ def _filtered(keys: Keys, names: Callable[[Names], Names]) -> Keys:
 
 def _described(path: Path) -> OwnKeys:
     found = load_dataset(path)
-    found.check_trainable()
     return OwnKeys(
         name=found.name,
         file=str(path.absolute()),

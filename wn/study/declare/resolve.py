@@ -18,9 +18,10 @@ from wn.engine.ranges import checked_dtype
 from wn.engine.training import TrainSettings
 from wn.random import checked_integer
 from wn.study.declare import operators
-from wn.study.declare.data import data_of
+from wn.study.declare.data import StudyData, data_of
+from wn.study.declare.networks import model_name, network_of_weights, trained_names, weights_of
 from wn.study.declare.schema import NoiseKeys, StudySpec, as_axis, at
-from wn.study.unit import MATRIX, OBSERVABLES
+from wn.study.unit import MATRIX, OBSERVABLES, Weights
 from wn.walking import places as walking
 from wn.walking.grids import MOST
 from wn.walking.places import INFERENCE, TRAINING, Place, numbered, numbered_factors, read_where
@@ -35,6 +36,7 @@ class StudyNetwork(NamedTuple):
     model: str
     batch_norm: str
     network: Network
+    weights: Weights | None = None  # of a network that is trained already
 
 
 class StudyNoise(NamedTuple):
@@ -48,10 +50,11 @@ class StudyNoise(NamedTuple):
     phases: tuple[str, ...]
     repeats: int
     clampings: tuple[bool, ...]
+    trained: frozenset[str] = frozenset()  # names of networks that are trained already
 
     def covers(self, network: StudyNetwork) -> bool:
         """Whether the entry is for this network."""
-        chosen = [models.check_name(name) for name in _listed(self.keys.models)]
+        chosen = [model_name(name, self.trained) for name in _listed(self.keys.models)]
         return (
             network.dataset in (_listed(self.keys.data) or [network.dataset])
             and network.model in (chosen or [network.model])
@@ -95,12 +98,24 @@ def check(spec: StudySpec) -> None:
     units = 0
     for entry in noise_entries(spec):
         covered = [network.network for network in study if entry.covers(network)]
+        for network in filter(entry.covers, study):
+            _check_trained(entry, network)
         if not covered:
             raise WnError(f"{entry.path}: data, models and batch_norm leave none of the study's networks")
         if entry.operators:
             units += _check_places(spec, entry, covered)
     if units > MOST_UNITS:
         raise WnError(f"noise: {units:,} units: a study has at most {MOST_UNITS:,}")
+
+
+def _check_trained(entry: StudyNoise, network: StudyNetwork) -> None:
+    """Raise WnError where an entry would train a network that is trained already."""
+    if network.weights is None:
+        return
+    if entry.phases != (INFERENCE,):
+        raise WnError(f'{entry.path}: {network.model} is trained already: phases must be "{INFERENCE}"')
+    if True in entry.clampings:
+        raise WnError(f"{entry.path}: {network.model} is trained already: clamp_weights must be false")
 
 
 def observed(spec: StudySpec) -> tuple[str, ...] | UnsetType:
@@ -131,7 +146,8 @@ def networks(spec: StudySpec) -> tuple[StudyNetwork, ...]:
             chosen = datasets if keys.data is None else as_axis(f"{path}.data", keys.data)
             _check_among(f"{path}.data", chosen, datasets)
             for batch_norm in as_axis(f"{path}.batch_norm", keys.batch_norm):
-                model = _model(path, keys.name, batch_norm)
+                weights = weights_of(keys)
+                model = _model(path, keys.name, batch_norm) if weights is None else keys.name
                 if dataset not in chosen:
                     continue
                 if (dataset, model, batch_norm) in found:
@@ -139,11 +155,26 @@ def networks(spec: StudySpec) -> tuple[StudyNetwork, ...]:
                         f"{path}: {model} with batch_norm {batch_norm} is there twice for {dataset}"
                     )
                 with at(f"{path} with {dataset}"):
-                    network = models.build(model, entry.image_shape, entry.classes, batch_norm)
-                found[dataset, model, batch_norm] = StudyNetwork(dataset, model, batch_norm, network)
+                    network = _network(entry, model, batch_norm, weights)
+                found[dataset, model, batch_norm] = StudyNetwork(dataset, model, batch_norm, network, weights)
         if len(found) == before:
             raise WnError(f"{data_path}: no [[models]] entry is for {dataset}")
     return tuple(found.values())
+
+
+def _network(entry: StudyData, model: str, batch_norm: str, weights: Weights | None) -> Network:
+    """A network for a data set; WnError if one that is trained already is for others."""
+    if weights is None:
+        if not entry.train_count:
+            raise WnError("there are no training samples (x_train, y_train)")
+        return models.build(model, entry.image_shape, entry.classes, batch_norm)
+    network = network_of_weights(weights)
+    if (tuple(network.input_shape), network.classes) != (entry.image_shape, entry.classes):
+        raise WnError(
+            f"{model} is for {network.classes} classes of images {tuple(network.input_shape)}, the data have "
+            f"{entry.classes} of {entry.image_shape}"
+        )
+    return network
 
 
 def _model(path: str, name: str, batch_norm: str) -> str:
@@ -210,6 +241,7 @@ def _noise_entry(spec: StudySpec, path: str, keys: NoiseKeys) -> StudyNoise:
         clampings=as_axis("recipe.clamp_weights", spec.recipe.clamp_weights)
         if clampings is None
         else as_axis(f"{path}.clamp_weights", clampings),
+        trained=trained_names(spec),
     )
 
 
@@ -230,7 +262,7 @@ def _phases(path: str, phases: str | list[str] | None) -> tuple[str, ...]:
 def _check_filters(spec: StudySpec, path: str, keys: NoiseKeys) -> None:
     here = {
         "data": as_axis("data.names", spec.data.names),
-        "models": tuple(models.check_name(model.name) for model in spec.models),
+        "models": tuple(model_name(model.name, trained_names(spec)) for model in spec.models),
         "batch_norm": tuple(kind for model in spec.models for kind in _listed(model.batch_norm)),
     }
     for name, allowed in here.items():
@@ -239,7 +271,9 @@ def _check_filters(spec: StudySpec, path: str, keys: NoiseKeys) -> None:
             chosen = as_axis(f"{path}.{name}", value)
             if name == "models":
                 with at(f"{path}.models"):
-                    chosen = as_axis(f"{path}.models", [models.check_name(model) for model in chosen])
+                    chosen = as_axis(
+                        f"{path}.models", [model_name(model, trained_names(spec)) for model in chosen]
+                    )
             _check_among(f"{path}.{name}", chosen, tuple(dict.fromkeys(allowed)))
 
 

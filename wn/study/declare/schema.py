@@ -50,11 +50,19 @@ class DataKeys(TomlTable, frozen=True, kw_only=True):
 
 
 class ModelKeys(TomlTable, frozen=True, kw_only=True):
-    """[[models]]: a network with its kinds of batch norm; `data` restricts it to some of the data sets."""
+    """[[models]]: a network with its kinds of batch norm; `data` restricts it to some of the data sets.
 
-    name: str
+    `network` is a file with a network that is trained already; `wn study` writes the last three keys when it
+    reads the file. `network = FILE` at the top stands for such an entry.
+    """
+
+    name: str = ""
     batch_norm: str | list[str] = "none"
     data: str | list[str] | None = None
+    network: str | None = None
+    sha256: str | None = None
+    dtype: str | None = None
+    description: str | None = None
 
 
 class RecipeKeys(TomlTable, frozen=True, kw_only=True):
@@ -160,6 +168,10 @@ def decode(document: dict[str, Any]) -> StudySpec:
     """Return a TOML document as a StudySpec; WnError names an unknown, missing or wrongly typed key."""
     if isinstance(document.get("data"), str | list):
         document = document | {"data": {"names": document["data"]}}
+    if "network" in document and "models" not in document:
+        files = document["network"] if isinstance(document["network"], list) else [document["network"]]
+        rest = {key: value for key, value in document.items() if key != "network"}
+        document = rest | {"models": [{"network": file} for file in files]}
     try:
         return msgspec.convert(document, StudySpec, strict=True)
     except msgspec.ValidationError as error:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from wn.basics.errors import WnError
-from wn.engine.models import check_name
 from wn.files.whole import StrPath
 from wn.study.declare import derived, resolve
 from wn.study.declare.data import with_files
+from wn.study.declare.networks import model_name, trained_names, with_networks
 from wn.study.declare.schema import NoiseKeys, StudySpec, TomlTable, as_axis, at, decode
 
 LARGEST = 4_000_000  # characters
@@ -53,6 +53,7 @@ def parse_study(
         except ValueError as error:  # no TOML, or a number of too many digits
             raise WnError(_not_toml(str(error), text)) from None
         spec = with_files(decode({"name": name} | document), folder or Path())
+        spec = with_networks(spec, folder or Path())
         check(spec)
     return spec
 
@@ -70,10 +71,11 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
 
     Raises WnError, with what there is, if the study has no such network.
     """
+    own = trained_names(spec)
     found = [
         network
         for network in resolve.networks(spec)
-        if dataset in (None, network.dataset) and (model is None or network.model == check_name(model))
+        if dataset in (None, network.dataset) and (model is None or network.model == model_name(model, own))
     ]
     if not found:
         there = dict.fromkeys(f"{network.dataset} {network.model}" for network in resolve.networks(spec))
@@ -83,10 +85,10 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
     models = [
         msgspec.structs.replace(keys, data=_kept(keys.data, datasets))
         for keys in spec.models
-        if check_name(keys.name) in chosen
+        if model_name(keys.name, own) in chosen
     ]
     entries = [
-        _for_networks(entry.keys, datasets, chosen)
+        _for_networks(entry.keys, datasets, chosen, own)
         for entry in resolve.noise_entries(spec)
         if any(entry.covers(network) for network in found)
     ]
@@ -106,10 +108,10 @@ def narrowed(spec: StudySpec, dataset: str | None = None, model: str | None = No
     return part
 
 
-def _for_networks(keys: NoiseKeys, datasets: list[str], models: set[str]) -> NoiseKeys:
+def _for_networks(keys: NoiseKeys, datasets: list[str], models: set[str], own: frozenset[str]) -> NoiseKeys:
     named = keys.models
     if named is not None:
-        named = [name for name in as_axis("models", named) if check_name(name) in models]
+        named = [name for name in as_axis("models", named) if model_name(name, own) in models]
     return msgspec.structs.replace(keys, data=_kept(keys.data, datasets), models=named)
 
 

@@ -13,7 +13,8 @@ from wn.study.declare.resolve import StudyNetwork
 from wn.study.declare.schema import StudySpec
 from wn.study.execution.clean_networks import CleanNetworks
 from wn.study.execution.executors import MakeWorkers
-from wn.study.execution.worker import Task, data_of, network_of, population_of, run_task
+from wn.study.execution.inputs import data_of, network_of
+from wn.study.execution.worker import Task, population_of, run_task
 from wn.study.unit import CLEAN, Unit
 from wn.study.units import Facts, sigma_grids
 from wn.theory.gains import Gains, of_noise, sensitivities, site_gains, together

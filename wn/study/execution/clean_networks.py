@@ -11,7 +11,8 @@ from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.files import checkpoint
 from wn.study.execution.checkpoints import SUFFIX, digest, tidy
-from wn.study.execution.worker import network_of, population_arrays, population_of
+from wn.study.execution.inputs import network_of
+from wn.study.execution.worker import population_arrays, population_of
 from wn.study.unit import Unit
 
 FOLDER = "networks"

@@ -192,8 +192,9 @@ def load_facts(spec: StudySpec, data_dir: str | None) -> dict[str, Facts]:
 
 
 def files_of(spec: StudySpec) -> dict[str, str]:
-    """The files of the data sets of the user's own, by name."""
-    return {own.name: own.file for own in spec.data.own or ()}
+    """The files of the user's own data, by name, and of networks that are trained already, by digest."""
+    networks = {keys.sha256: keys.network for keys in spec.models if keys.sha256 and keys.network}
+    return {own.name: own.file for own in spec.data.own or ()} | networks
 
 
 def fingerprint(spec: StudySpec, facts: dict[str, Facts]) -> str:

@@ -9,8 +9,9 @@ from msgspec import UNSET, UnsetType
 from wn.data.sets.entries import entry_of
 from wn.engine import models
 from wn.engine.backends.plain.base import Room
-from wn.study.execution.worker import Units, network_for, network_of, train_settings_of
-from wn.study.unit import CLEAN, MATRIX, OwnData, Unit
+from wn.study.execution.inputs import network_for, network_of
+from wn.study.execution.worker import Units, train_settings_of
+from wn.study.unit import CLEAN, MATRIX, OwnData, Unit, Weights
 from wn.walking.measurement import ON_A_CPU, members_at_once
 from wn.walking.places import INFERENCE
 
@@ -45,7 +46,9 @@ def tasks(units: Iterable[Unit], room: Room = ON_A_CPU) -> Iterator[Units]:
 def cost(unit: Unit, evaluations: int = 1, networks: int = 1) -> float:
     """The multiply-accumulates, about, of units like this: evaluations, and networks that are trained."""
     sizes = (unit.train_limit, unit.test_limit)
-    training, evaluation = _costs(unit.dataset, unit.model, unit.batch_norm, unit.own, *sizes, unit.epochs)
+    training, evaluation = _costs(
+        unit.dataset, unit.model, unit.batch_norm, unit.own, unit.weights, *sizes, unit.epochs
+    )
     return (0 if unit.phase == INFERENCE else networks) * training + evaluations * evaluation
 
 
@@ -61,6 +64,7 @@ def _costs(
     model: str,
     batch_norm: str,
     own: OwnData | UnsetType,
+    weights: Weights | UnsetType,
     train_limit: int | None,
     test_limit: int | None,
     epochs: int,
@@ -71,7 +75,7 @@ def _costs(
         train, test = entry.train_count, entry.test_count
     else:
         train, test = own.train_samples, own.test_samples
-    per_image = models.cost_per_image(network_for(dataset, model, batch_norm, own))
+    per_image = models.cost_per_image(network_for(dataset, model, batch_norm, own, weights))
     trained = epochs * (train_limit or train) * (1 + BACKWARD)
     return float(per_image * trained), float(per_image * (test_limit or test))
 

@@ -10,34 +10,30 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 from itertools import groupby
 from threading import Lock
 from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.data import catalogue
-from wn.data.dataset import Dataset, checksum, identity
-from wn.data.own import load_dataset
-from wn.data.sets.entries import entry_of
-from wn.engine import models, optim
+from wn.engine import optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.halving import Fail, Members, in_parts
 from wn.engine.network import Network
-from wn.engine.training import Monitor, Population, TrainingState, TrainSettings, first_state
+from wn.engine.training import Monitor, Population, TrainingState, TrainSettings, evaluate, first_state
 from wn.random import member_seed
 from wn.study.execution.environment import environment
 from wn.study.execution.greeting import backend_here, check_numerics
+from wn.study.execution.inputs import data_of, given_network, network_of
 from wn.study.execution.recorder import Recorder
 from wn.study.store.rows import Environment, PlaceBinarisation, Result, WeightStatistics
-from wn.study.unit import CLEAN, MATRIX, NUMERICS, OwnData, Unit
+from wn.study.unit import CLEAN, MATRIX, NUMERICS, Unit
 from wn.walking.measurement import (
     ON_A_CPU,
     Begin,
@@ -140,6 +136,8 @@ class _TaskWork:
             self._evaluate(setup, population, units)
         elif first.phase == MATRIX:
             self._matrix(setup)
+        elif first.weights is not UNSET:
+            self._given(setup, population_arrays(given_network(first, self.task.files)))
         else:
             self._with_own_networks(setup)
 
@@ -162,6 +160,18 @@ class _TaskWork:
                 network = member_of(population, index)
                 self.results.append(self._with_observations(result, setup, network, p, units[p]))
             del population, network  # or they would be kept while others are trained
+
+    def _given(self, setup: Setup, arrays: Sequence[Any]) -> None:
+        """Evaluate a network that was trained before: its clean unit."""
+        (unit,) = self.task.units
+        population = population_of(self.be, setup.network, arrays, unit)
+        correct = evaluate(
+            self.be, setup.network, population, setup.dataset, dtype=setup.dtype, by_group=True
+        )
+        found = _binarisation(self.be, setup, population, unit) if unit.observe else ()
+        result = _result(unit, correct[0], (), setup)
+        self.results.append(msgspec.structs.replace(result, binarisation=found))
+        self.arrays = [np.asarray(array) for array in arrays]
 
     def _matrix(self, setup: Setup) -> None:
         """Train a network per σ of training, side by side, and evaluate each under the noise of its units."""
@@ -309,7 +319,7 @@ def _leave(text: str) -> NoReturn:
 def train_settings_of(unit: Unit) -> TrainSettings:
     """The training settings of a unit's network."""
     return TrainSettings(
-        epochs=unit.epochs,
+        epochs=max(unit.epochs, 1),  # 0 of a network that is not trained
         batch_size=unit.batch_size,
         learning_rate=unit.learning_rate,
         clamp_weights=unit.clamp_weights,
@@ -330,53 +340,7 @@ def seed_of(unit: Unit) -> int:
     return member_seed(unit.seed, unit.repeat)
 
 
-# ---- data and networks ----------------------------------------------------------------------------------
-
-
-def data_of(unit: Unit, data_dir: str | None, files: Mapping[str, str] | None = None) -> Dataset:
-    """Return the data of a unit; WnError if they are not those that the unit was made for."""
-    whole, found = _whole_data(unit.dataset, data_dir) if unit.own is UNSET else _own_data(unit, files)
-    if found != unit.data_checksum:
-        raise WnError(
-            f"{unit.dataset} has the checksum {found[:16]}… here, the study was made for "
-            f"{unit.data_checksum[:16]}…: use the same files everywhere"
-        )
-    return whole.limited(unit.train_limit, unit.test_limit)
-
-
-@lru_cache(maxsize=2)
-def _whole_data(name: str, data_dir: str | None) -> tuple[Dataset, str]:
-    with catalogue.unannounced():  # the driver has named unknown content
-        dataset = catalogue.load(name, data_dir)
-    return dataset, checksum(dataset)
-
-
-def _own_data(unit: Unit, files: Mapping[str, str] | None) -> tuple[Dataset, str]:
-    """The user's own data of a unit, from the file that the driver names."""
-    file = (files or {}).get(unit.dataset)
-    if file is None:
-        raise WnError(f"{unit.dataset} is a data set of the user's own, and its file is not known")
-    return _file(file, os.stat(file).st_mtime_ns if os.path.exists(file) else 0)
-
-
-@lru_cache(maxsize=2)
-def _file(file: str, _changed: int) -> tuple[Dataset, str]:
-    dataset = load_dataset(file)
-    return dataset, identity(dataset)
-
-
-def network_of(unit: Unit) -> Network:
-    """The network of a unit, for its data."""
-    return network_for(unit.dataset, unit.model, unit.batch_norm, unit.own)
-
-
-@lru_cache
-def network_for(dataset: str, model: str, batch_norm: str, own: OwnData | UnsetType) -> Network:
-    """A network for a data set of the catalogue, or of the user's own."""
-    if own is not UNSET:
-        return models.build(model, own.image_shape, own.classes, batch_norm)
-    entry = entry_of(dataset)
-    return models.build(model, entry.image_shape, len(entry.classes), batch_norm)
+# ---- networks as arrays ----------------------------------------------------------------------------------
 
 
 def population_arrays(population: Population) -> list[NDArray[Any]]:
