@@ -110,6 +110,8 @@ def test_a_value_and_its_file_have_the_same_counts(
 def test_another_network_under_the_digest_is_refused(trained: Trained, walked: WalkResult) -> None:
     other = wn.train(network=NET, data=DATA, **(TRAINING | {"epochs": 1}))
     asked = json.loads(msgspec.json.encode(walked.run["asked"]))
+    with pytest.raises(WnError, match=r"no file mine; give a value of Python again: network=…"):
+        wn.walk(**(asked | {"data": DATA}))
     with pytest.raises(WnError, match="network: mine is not that of this record"):
         wn.walk(**(asked | {"data": DATA, "network": other}))
     again = wn.walk(**(asked | {"data": DATA, "network": trained}))

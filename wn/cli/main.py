@@ -71,7 +71,8 @@ def walk(
     site and each σ of the grid, noise is injected there and the accuracy on the test images measured: in
     networks trained clean (phase *inference*) and in networks trained under the same noise (phase
     *training*). The *midpoint* is the σ at which accuracy has fallen half-way from clean to chance,
-    1/classes. Without flags: additive noise, MLP, fashion-mini, both phases.
+    1/classes (of `--data` with unequal classes: the share of the largest). Without flags: additive noise,
+    MLP, fashion-mini, both phases.
 
     Writes curves.csv, midpoints.csv, weights.csv, signal.csv, curves.png, midpoints.png, run.json and
     report.html, a page with all of it, to the --out folder. Exit code 1 if there are points without a result,

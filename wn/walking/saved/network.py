@@ -67,6 +67,8 @@ def read_network(path: str, digest: str | UnsetType = UNSET) -> SavedNetwork:
     held = held_network(digest)
     if held is not None:
         return SavedNetwork(path, str(digest), *held)
+    if digest is not UNSET and not Path(path).exists():
+        raise WnError(f"network: there is no file {path}; give a value of Python again: network=…")
     loaded = _loaded(path)
     try:
         found = sha256(as_path(path).read_bytes()).hexdigest()
