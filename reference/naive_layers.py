@@ -4,11 +4,12 @@ Convolutions in groups, with gaps and any padding, and poolings of any windows; 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from reference import streams
 from reference.naive import Array, Pair, as_float64, members, of_member
 
 Sides = tuple[Pair, Pair]
@@ -213,3 +214,32 @@ def activation(name: str, value: float, *settings: Any) -> tuple[float, float]:
     y = y if high is None or y < high else high
     inside = (low is None or x >= low) and (high is None or x <= high)
     return y, float(inside and not (name == "relu6" and x in (0.0, 6.0)))
+
+
+# ---- shapes, and dropout --------------------------------------------------------------------------------
+
+
+def zero_padding(x: Any, sides: Sides) -> Array:
+    """y[p, c, top + h, left + w, n] = x[p,c,h,w,n], else 0."""
+    (x,) = as_float64(x)
+    (top, bottom), (left, right) = sides
+    members_, channels, height, width, batch = x.shape
+    y = np.zeros((members_, channels, top + height + bottom, left + width + right, batch))
+    for p, c, h, w, n in np.ndindex(x.shape):
+        y[p, c, top + h, left + w, n] = x[p, c, h, w, n]
+    return y
+
+
+def dropout_mask(
+    seeds: Sequence[int], samples: Sequence[int], epoch: int, place: int, p: float, features: int
+) -> Array:
+    """(P, F, B): 0 where the uniform draw of seed, sample and feature is among the share p of the smallest.
+
+    The draw is that of purpose 9 at the layer's place.
+    """
+    word = 9 * 2**24 + place * 2**12
+    mask = np.zeros((len(seeds), features, len(samples)))
+    for m, f, n in np.ndindex(mask.shape):
+        z = streams.draw(seeds[m], samples[n], f, epoch, word, "uniform")
+        mask[m, f, n] = 0 if (z / math.sqrt(3) + 1) / 2 < p else 1 / (1 - p)
+    return mask

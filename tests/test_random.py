@@ -71,6 +71,7 @@ def test_purposes_keep_their_values() -> None:
         ("TRAIN_MUL", 6),
         ("EVAL_ADD", 7),
         ("EVAL_MUL", 8),
+        ("DROPOUT", 9),
     ]
 
 

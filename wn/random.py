@@ -53,6 +53,7 @@ class Purpose(IntEnum):
     TRAIN_MUL = 6  # multiplicative noise in training
     EVAL_ADD = 7  # additive noise in inference
     EVAL_MUL = 8  # multiplicative noise in inference
+    DROPOUT = 9  # masks of dropout in training
 
 
 # ---- addresses --------------------------------------------------------------------------------------------

@@ -347,7 +347,8 @@ class Network:
             noises = [noise]
             for stage in stages:
                 of_node = params[stage.node], stage.given(values), states[stage.node]
-                y, cache, new_states[stage.node] = stage.layer.forward(be, *of_node)
+                done = stage.layer.forward(be, *of_node, *stage.drawn(conditions))
+                y, cache, new_states[stage.node] = done
                 if y.dtype != dtype:
                     raise self._other_dtype(stage, "forward", y.dtype, dtype)
                 values[stage.value], noise = _noise_forward(be, y, conditions, stage.site, keep)

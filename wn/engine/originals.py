@@ -8,6 +8,20 @@ from typing import Any
 
 KINDS = (FunctionType, type, staticmethod, classmethod, property)
 
+LAYERS = {
+    "": "base windows linear convolution batch_norm relu max_pooling average_pooling flatten dropout noise "
+    "cross_entropy",
+    "joins.": "add concatenate",
+    "sliding.": "places convolution pooling max_pooling average_pooling global_pooling",
+    "activations.": "base clip gelu leaky_relu sigmoid silu softplus tanh",
+    "shapes.": "reshape identity zero_padding",
+}
+OF_ENGINE = [
+    *(f"layers.{folder}{name}" for folder, names in LAYERS.items() for name in names.split()),
+    *["fusion", "graph.stages", "loss", "network", "noise", "optim", "training"],
+]
+PARTS_OF_A_STEP = ["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in OF_ENGINE)]
+
 
 class Originals:
     """The functions and classes of modules, and the methods of these classes, as they are now.

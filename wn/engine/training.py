@@ -21,7 +21,7 @@ from wn.engine.layers.base import declares
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import INPUT_SITE, Conditions, Network, Watch
 from wn.engine.noise import Noise, SiteNoise
-from wn.engine.originals import Originals
+from wn.engine.originals import PARTS_OF_A_STEP, Originals
 from wn.engine.ranges import OutOfRange, check_finite, checked_dtype, out_of_range
 from wn.random import Purpose, permutation
 
@@ -388,10 +388,4 @@ def _sums(be: Backend, array: Array) -> NDArray[np.float64]:
     return np.asarray(be.to_numpy(sums))
 
 
-LAYERS = (
-    "linear convolution batch_norm relu max_pooling average_pooling flatten noise base cross_entropy "
-    "joins.add joins.concatenate"
-)
-PARTS = "fusion graph.stages loss network noise optim training"
-NAMES = [*(f"layers.{layer}" for layer in LAYERS.split()), *PARTS.split()]
-ORIGINALS = Originals(["wn.data.dataset", "wn.data.recipes", *(f"wn.engine.{name}" for name in NAMES)])
+ORIGINALS = Originals(PARTS_OF_A_STEP)

@@ -8,6 +8,8 @@ from wn.engine.backends.sealed import Sealed
 from wn.engine.graph.edges import Edges
 from wn.engine.layers.base import Runnable, declares, joins
 from wn.engine.layers.joins import add
+from wn.engine.layers.noise import DrawKey
+from wn.random import Purpose
 
 Start = Array | Mapping[int, Array]  # an activation, or by number all values that later nodes read
 Rewritten = Callable[[Sequence[Runnable], Sequence[bool]], list[tuple[Runnable, int]]]  # of a backend
@@ -33,6 +35,13 @@ class Stage(NamedTuple):
     def untouched(self, x: Array) -> Array:
         """An array, or a copy for a layer that may write to it."""
         return x if self.reads_only or isinstance(x, Sealed) else x.copy()
+
+    def drawn(self, conditions: Any) -> tuple[DrawKey, ...]:
+        """The address of its draws in a forward pass, for a layer that draws."""
+        if not getattr(type(self.layer), "draws", False):
+            return ()
+        given = conditions.seeds, conditions.samples, conditions.epoch
+        return (DrawKey(*given, Purpose.DROPOUT, self.node),)
 
 
 class NetworkCache(NamedTuple):

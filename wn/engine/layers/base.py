@@ -136,6 +136,7 @@ class Stateless:
     joins: ClassVar[bool] = False  # whether it takes several inputs: x and shapes are tuples, and so is dx
     noisy: ClassVar[bool] = True  # whether its output is a noise site where nothing else is said
     recordable: ClassVar[bool] = False
+    draws: ClassVar[bool] = False  # whether its forward takes the address of random draws, a `DrawKey`, last
 
     def initial_parameters(self, be: Runner, shape: Shape, draw: DrawUniform) -> Any:
         """Return no parameters."""

@@ -15,19 +15,23 @@ from wn.engine.layers.activations.tanh import Tanh
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
+from wn.engine.layers.dropout import Dropout
 from wn.engine.layers.flatten import Flatten
 from wn.engine.layers.joins.add import Add
 from wn.engine.layers.joins.concatenate import ConcatenateChannels
 from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
+from wn.engine.layers.shapes.identity import Identity
+from wn.engine.layers.shapes.reshape import Reshape
+from wn.engine.layers.shapes.zero_padding import ZeroPadding
 from wn.engine.layers.sliding.global_pooling import GlobalAveragePooling, GlobalMaxPooling
 from wn.engine.network import Network, Node
 
 KINDS = (
-    Add, AveragePooling, BatchNorm, Clip, ConcatenateChannels, Convolution, Flatten, Gelu,
-    GlobalAveragePooling, GlobalMaxPooling, LeakyRelu, Linear, MaxPooling, Relu, Relu6, Sigmoid,
-    Silu, Softplus, Tanh,
+    Add, AveragePooling, BatchNorm, Clip, ConcatenateChannels, Convolution, Dropout, Flatten, Gelu,
+    GlobalAveragePooling, GlobalMaxPooling, Identity, LeakyRelu, Linear, MaxPooling, Relu, Relu6,
+    Reshape, Sigmoid, Silu, Softplus, Tanh, ZeroPadding,
 )  # fmt: skip
 BY_NAME: dict[str, type] = {kind.__name__: kind for kind in KINDS}
 

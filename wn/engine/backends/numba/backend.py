@@ -17,9 +17,10 @@ from wn.engine.backends.numba.kernels import draws, elementwise, loss, noise, sm
 from wn.engine.backends.numba.pace import Pace
 from wn.engine.backends.numba.process import PROCESS
 from wn.engine.backends.numba.recorded_calls import RecordedCalls, RecordedStep, primitive
-from wn.engine.backends.plain.base import Array, Draws, TrainingStep
+from wn.engine.backends.plain.base import Array, DrawKey, Draws, TrainingStep
 from wn.engine.backends.sealed import sealed
 from wn.engine.backends.threads import single_threaded_blas
+from wn.engine.layers import dropout
 from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import MOMENTUM, BatchStatistics, RunningStatistics, unbiased
 from wn.engine.layers.cross_entropy import check_labels
@@ -284,12 +285,36 @@ class NumbaBackend(KernelCalls):
         return y, m
 
     @primitive
+    def dropout_mask(self, key: DrawKey, x: Array, p: float) -> Array:
+        """See `Backend.dropout_mask`: the same bits."""
+        seeds, recording = tuple(dict.fromkeys(key.seeds)), self._local.recording
+        if recording is not None and key.epoch is not recording.epoch:
+            recording.refuse("draws of an epoch that is not the step's")
+        mask = self.empty((1 if len(seeds) == 1 else len(key.seeds), *x.shape[1:]), x.dtype)
+        z = np.empty((prod(x.shape[1:-1]), x.shape[-1]), np.float32)
+        rows = [[i for i, own in enumerate(key.seeds) if own == seed] for seed in seeds]
+        members_of_seed = [[0]] if len(seeds) == 1 else rows
+        self.run(_fill_mask, mask, z, list(zip(seeds, members_of_seed, strict=True)), key, key.epoch, p)
+        return mask
+
+    @primitive
     def multiply(self, dy: Array, m: Array) -> Array:
         """See `Backend.multiply`: the same bits."""
         dy, m = self.contiguous(dy, m)
         dx = self.empty(dy.shape, dy.dtype)
         self.run(noise.multiply, dy.reshape(len(dy), -1), m.reshape(len(m), -1), dx.reshape(len(dy), -1))
         return dx
+
+
+def _fill_mask(mask: Array, z: Array, seeds: Any, key: DrawKey, epoch: Any, p: float) -> None:
+    """Write a mask; `epoch` is a number, or in a recorded step the array with it."""
+    number = int(epoch[0]) if isinstance(epoch, np.ndarray) else epoch
+    kept, dropped = (mask.dtype.type(value) for value in (1 / (1 - p), 0))
+    for seed, members_of_seed in seeds:
+        draws.fill_draws(z, seed, key.samples, number, key.purpose, key.site, 0, "uniform")
+        drawn = np.where(z < dropout.threshold(p), dropped, kept).reshape(mask.shape[1:])
+        for member in members_of_seed:
+            mask[member] = drawn
 
 
 def _in_step(draws: Draws | None, recording: RecordedCalls) -> Draws | None:

@@ -11,6 +11,7 @@ from wn.engine.backends.numpy import grouped
 from wn.engine.backends.plain.base import Array
 from wn.engine.layers.activations import clip, gelu, leaky_relu, sigmoid, silu, softplus, tanh
 from wn.engine.layers.base import Formula
+from wn.engine.layers.shapes import zero_padding
 from wn.engine.layers.sliding import average_pooling, convolution, global_pooling, max_pooling
 
 NOTHING = np.empty(0)
@@ -78,7 +79,7 @@ def _with(value: Any, arrays: Iterator[Array]) -> Any:
 FORMULAS = (
     *(average_pooling.FORMULA, max_pooling.FORMULA, global_pooling.AVERAGE, global_pooling.MAXIMUM),
     *(sigmoid.FORMULA, tanh.FORMULA, softplus.FORMULA, silu.FORMULA, gelu.EXACT, gelu.TANH),
-    *(leaky_relu.FORMULA, clip.FORMULA, clip.RELU6),
+    *(leaky_relu.FORMULA, clip.FORMULA, clip.RELU6, zero_padding.FORMULA),
 )
 OWN = {formula: as_primitives(formula) for formula in FORMULAS}
 OWN[convolution.FORMULA] = as_primitives(grouped.PAIR, SimpleNamespace(xp=np))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from wn import random
 from wn.engine.backends.plain import crops
 from wn.engine.backends.threads import single_threaded_blas
-from wn.engine.layers import batch_norm
+from wn.engine.layers import batch_norm, dropout
 from wn.engine.layers.base import Formula, Runnable
 from wn.engine.layers.batch_norm import BatchStatistics, RunningStatistics
 from wn.engine.layers.cross_entropy import check_labels
@@ -297,6 +297,15 @@ class Backend:
             d = self.draw(offset, x)
             y = y + (d * m if add_first and m is not None else d)
         return y, m if keep else None
+
+    def dropout_mask(self, key: DrawKey, x: Array, p: float) -> Array:
+        """Return 0 with probability p, else 1/(1 − p), for each element of x (P|1, …, B): (S, …, B).
+
+        S is 1 if members share a seed, else P. The same bits on all backends: see `layers.dropout`.
+        """
+        z = self.standard_draws(key, prod(x.shape[1:-1]), distribution="uniform")
+        kept, dropped = (x.dtype.type(value) for value in (1 / (1 - p), 0))
+        return self.xp.where(z < dropout.threshold(p), dropped, kept).reshape(-1, *x.shape[1:])
 
     def multiply(self, dy: Array, m: Array) -> Array:
         """Return dy·m, (P, …, B), for multipliers m (P|1, …, B)."""
