@@ -109,8 +109,8 @@ def _node(network: str, described_node: Any) -> Node:
         raise WnError(f"{what}: its inputs are {inputs!r}: a list of names is needed")
     if kind not in BY_NAME:
         raise WnError(f"{what} is a {kind!r}: allowed are {', '.join(BY_NAME)}")
-    allowed = {field.name for field in fields(BY_NAME[kind])}
-    if not isinstance(settings, Mapping) or not allowed.issuperset(settings):
+    allowed = [field.name for field in fields(BY_NAME[kind])]
+    if not isinstance(settings, Mapping) or not set(settings).issubset(allowed):
         raise WnError(f"{what}: its settings are {settings!r}: allowed are {', '.join(allowed) or 'none'}")
     try:
         layer = BY_NAME[kind](**{key: _tuples(value) for key, value in settings.items()})
