@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wn.engine.noise import Noise
 from wn.theory.curves.chain import Affine, Chain, Step
-from wn.theory.kernels import lines
+from wn.theory.kernels import lines, windows
 
 Array = NDArray[Any]
 
@@ -193,9 +193,11 @@ def behind_pool(
     mean, variance = (np.empty((members, *shape), at.mean.dtype) for _ in range(2))
     rest = np.empty((members if gated else 0, *shape), at.mean.dtype)
     gates = np.empty((members if gated else 0, *at.mean.shape[1:]), at.mean.dtype)
-    within = np.zeros((1, channels, len(PAIRS)), at.mean.dtype) if within is None else within
     m, v = np.ascontiguousarray(at.mean), np.ascontiguousarray(at.variance)
-    lines.pool(m, v, within, cut, mean, variance, gates, rest)
+    if within is None:
+        windows.independent(m, v, cut, mean, variance, gates, rest)
+    else:
+        lines.pool(m, v, within, cut, mean, variance, gates, rest)
     return Moments(mean, variance), gates, rest
 
 
