@@ -185,7 +185,7 @@ def random_probes(problem: Problem, number: int, gradient: Vector, count: int) -
     share = np.where(np.isfinite(gradient), np.abs(gradient), 0.0) * sizes
     for trial in range(count):
         limit = np.quantile(share[share > 0], CAPS[trial % len(CAPS)]) if np.any(share) else 0.0
-        scale = np.where(share > limit, limit / np.where(share > 0, share, 1.0), 1.0)
+        scale = np.where(share > limit, limit / np.where(share > limit, share, 1.0), 1.0)
         signs = _sign(problem.rng, value.shape) if trial != 1 else 1.0  # ties show where all rise
         direction = sizes * scale * problem.rng.uniform(0.25, 1.0, value.shape) * signs
         place = f"{problem.names[number]} along random direction {trial}"

@@ -184,3 +184,10 @@ def test_in_a_network_it_is_recorded_and_may_be(case):
 def test_settings_out_of_range(made, message):
     with pytest.raises(WnError, match=message):
         made()
+
+
+def test_a_steep_function_is_checked_without_overflow():
+    """The share of an element in a difference may be the smallest number that there is."""
+    x = _away(np.random.default_rng(29376303).standard_normal((2, 1, 2)), (0.0,))
+    run, static = Run(Softplus(1e3, 0).run), {"beta": 1e3, "threshold": 0.0}
+    check_layer(run, BE, (), x, static=static, seed=29376303)
