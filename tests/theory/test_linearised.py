@@ -21,6 +21,7 @@ from wn.engine.layers.relu import Relu
 from wn.engine.network import Conditions, Network, Node
 from wn.engine.noise import SiteNoise
 from wn.engine.training import Population
+from wn.theory.curves import predict as predicting
 from wn.theory.curves.chain import chain_of
 from wn.theory.curves.conditioned import directions, mixture, normal_points
 from wn.theory.curves.linearised import Common, linearise
@@ -227,6 +228,18 @@ def test_predicted_accuracies_agree_with_draws() -> None:
             assert (np.abs(found.accuracy - p.mean(axis=1)) < 6 * error + found.error + 0.005).all()
         low, high = found.crossing_range
         assert np.isnan(found.crossing) or low <= found.crossing <= high or np.isnan(high)
+
+
+def test_multipliers_that_act_on_each_other_have_a_larger_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, population = network_of(Flatten(), Linear(5), Relu(), Linear(3))
+    x, labels = images(20), np.arange(20) % 3
+    for kind, factor in (("additive", 1), ("multiplicative", predicting.COMPOUNDED)):
+        noise = {0: noises.of_kind(kind, SIGMA), 1: noises.of_kind(kind, SIGMA)}
+        found = predict_images(network, population, x, labels, noise, SIGMA)
+        with monkeypatch.context() as patched:
+            patched.setattr(predicting, "COMPOUNDED", 1)
+            alone = predict_images(network, population, x, labels, noise, SIGMA)
+        assert np.allclose(found.error, factor * alone.error)
 
 
 def test_predict_takes_a_data_set_and_a_member() -> None:

@@ -35,6 +35,7 @@ PROBED = 24  # images on which what elements have in common is measured
 POINTS = 4  # of the mixture, in all K − 1 directions
 LEAST_ERROR = 0.005  # where it is not exact
 BEHIND_POOLS = 2  # times the estimate, which does not see what neighbouring pixels have in common
+COMPOUNDED = 3  # times the estimate where multipliers act on each other: products of noise are not normal
 METHODS = ("default", "plain", "conditioned")
 SEED = 20221024
 ROUNDED = -math.inf  # covariances are sums, and differences, of float32: what is negative in them is rounding
@@ -185,7 +186,9 @@ def predict_images(
     count = len(labels)
     spread = (2 * np.sqrt(total.squares) + np.abs(total.accuracy - total.plain)) / count
     spread = spread if exact else spread + (LEAST_ERROR if used == "conditioned" else np.nan)
-    spread = spread * (BEHIND_POOLS if kinds & {"max", "relu-max"} else 1)
+    behind_pools = BEHIND_POOLS if kinds & {"max", "relu-max"} else 1
+    compounded = COMPOUNDED if sum(operator.has_multiplier for operator in noise.values()) > 1 else 1
+    spread = spread * (1 if exact else max(behind_pools, compounded))
     seconds = time.process_time() - started
     return Prediction(
         sigma, total.accuracy / count, spread, right / count, 1 / network.classes, used, "", seconds
