@@ -14,6 +14,8 @@ __all__ = [
     "gains",
     "layers",
     "load_dataset",
+    "load_network",
+    "load_weights",
     "network",
     "predict",
     "train",
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from wn import layers
     from wn.basics.errors import WnError
     from wn.data.own import dataset, load_dataset
+    from wn.engine.files.exchange import load_weights
+    from wn.engine.files.onnx.load import load_network
     from wn.engine.networks.build import network
     from wn.engine.networks.weighted import Weighted
     from wn.fit.midpoint import fit_midpoint
@@ -37,6 +41,8 @@ _HOME = {
     "predict": "wn.front",
     "dataset": "wn.data.own",
     "load_dataset": "wn.data.own",
+    "load_network": "wn.engine.files.onnx.load",
+    "load_weights": "wn.engine.files.exchange",
     "network": "wn.engine.networks.build",
     "Weighted": "wn.engine.networks.weighted",
     "fit_midpoint": "wn.fit.midpoint",

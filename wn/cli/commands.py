@@ -62,7 +62,10 @@ def export(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write trained networks for PyTorch: safetensors with the names and shapes of a state_dict.
+    """Write trained networks for other programs: as safetensors for PyTorch, or as ONNX files.
+
+    The ending of --out decides: .onnx is ONNX's format (which needs the package onnx), others are safetensors
+    with the names and shapes of a state_dict.
 
     In PyTorch, for a module with the same layer names:
 
@@ -73,8 +76,13 @@ def export(
         wn export network.safetensors
 
         wn export network.safetensors --all --out members
+
+        wn export network.safetensors --out network.onnx
     """
-    from wn.engine.files import exchange
+    from wn.engine.files import checkpoint, exchange
+    from wn.engine.files.onnx.graph import has_suffix
+    from wn.engine.files.onnx.write import export_onnx
+    from wn.engine.networks.weighted import Weighted
 
     if every and member:
         raise WnError("--all exports every member: leave --member out")
@@ -82,6 +90,10 @@ def export(
         paths = exchange.export_members(
             source, out or source.with_name(f"{source.stem}-members"), overwrite=overwrite
         )
+    elif out is not None and has_suffix(out):
+        loaded = checkpoint.load(source)
+        export_onnx(Weighted(loaded.network, loaded.population), out, member=member, overwrite=overwrite)
+        paths = [out]
     else:
         target = out or source.with_name(f"{source.stem}-member-{member}.safetensors")
         paths = [exchange.export_member(source, member, target, overwrite=overwrite)]

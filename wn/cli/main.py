@@ -14,6 +14,7 @@ from wn.cli import commands
 from wn.cli import studies as study_commands
 from wn.cli.commands import messages, output
 from wn.cli.flags import App
+from wn.cli.networks import networks
 from wn.cli.options import Overwrite, hint, out_flag, with_flags
 from wn.cli.plain import say
 from wn.walking.asked import (
@@ -331,6 +332,7 @@ def _save_folder(found: Any, out: Path, overwrite: bool) -> int:
 for name, command in (("models", commands.models), ("export", commands.export), ("import", commands.import_)):
     app.command(name)(command)
 app.add_typer(commands.data, name="data")
+app.add_typer(networks, name="network")
 app.add_typer(study_commands.study, name="study")
 
 

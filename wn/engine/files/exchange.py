@@ -19,6 +19,7 @@ from wn.engine.files.header import MEMBER, metadata_of
 from wn.engine.layers.base import Shape
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.network import Network
+from wn.engine.networks.weighted import Weighted
 from wn.engine.training import Population
 from wn.files.outputs import check_file
 from wn.files.whole import StrPath, as_path
@@ -129,6 +130,19 @@ def import_into(paths: Sequence[StrPath], network: Network, *, seed: int = 0) ->
     return network, checkpoint.from_tensors(network, tensors, seeds)
 
 
+def load_weights(network: Network, path: StrPath, *, seed: int = 0) -> Weighted:
+    """Read the weights of a network that is given as a value from one PyTorch state_dict in safetensors.
+
+    Names are those of the network's layers, with PyTorch's for the tensors: "fc1.weight". A prefix that all
+    names have ("module.", "_orig_mod.", …) is left out, `num_batches_tracked` is read past. Tensors are
+    float32 or float64, those of linear layers (O, I). `seed` is the one that noise is drawn from.
+
+    Raises WnError, naming file and tensors, for those that are missing, not part of the network, of another
+    shape or type, NaN or infinite.
+    """
+    return Weighted(*import_into([path], network, seed=seed))
+
+
 def import_files(
     paths: Sequence[StrPath],
     out: StrPath,
@@ -225,6 +239,16 @@ def _hints(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) ->
         hints.append(
             f"some names have a prefix ({prefixed[0]}), not all: save the state_dict of the network alone"
         )
+    turned = [
+        name
+        for name, spec in wanted.items()
+        if len(spec.shape) == 2
+        and spec.shape[0] != spec.shape[1]
+        and name in found
+        and found[name].shape == spec.shape[::-1]
+    ]
+    if turned:
+        hints.append(f"{turned[0]} is stored as (I, O), as other frameworks do: save its transpose, (O, I)")
     if any(spec.dtype in ("BF16", "F16") for spec in found.values()):
         hints.append("half precision: save module.float().state_dict()")
     return "".join(f"; {hint}" for hint in hints)

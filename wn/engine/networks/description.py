@@ -49,7 +49,7 @@ def described(network: Network) -> dict[str, Any]:
             {
                 "name": node.name,
                 "layer": _kind(node),
-                "settings": _settings(node.layer),
+                "settings": settings_of(node.layer),
                 "site": node.site,
                 "inputs": list(node.inputs),
             }
@@ -81,7 +81,7 @@ def _kind(node: Node) -> str:
     return kind.__name__
 
 
-def _settings(layer: Any) -> dict[str, Any]:
+def settings_of(layer: Any) -> dict[str, Any]:
     """The fields of a layer that differ from their defaults."""
     if not is_dataclass(layer):
         return {}

@@ -1,0 +1,1 @@
+"""Networks from ONNX files: read, understood, and turned into layers."""
