@@ -14,7 +14,7 @@ from wn.engine.files.onnx.load import load_network
 from wn.engine.network import Conditions
 from wn.files.whole import StrPath
 
-# Relative to the largest logit, for deep networks. Attributes, as of leaky ReLU, are float32 in any ONNX file.
+# Relative to the largest logit, for deep networks; attributes, as of leaky ReLU, are float32 in any file.
 TOLERANCES = {"float32": 1e-4, "float64": 1e-7}
 
 
