@@ -125,7 +125,7 @@ DOUBTFUL: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "half precision": (
         {name: tensor.astype(np.float16) for name, tensor in TENSORS.items()},
-        "half precision: save module.float().state_dict()",
+        "; float16 is half precision: save module.float().state_dict()",
     ),
 }
 

@@ -41,6 +41,7 @@ MARKS = {
     "n_averaged": "an averaged model: save the state_dict of its module alone",
     "_packed_params": "quantised: save the network as it was before",
 }
+HALF = {"F16": "float16", "BF16": "bfloat16"}  # safetensors' names of types, and PyTorch's
 COUNTER = "num_batches_tracked"  # PyTorch's count of batches, which its own batch norm does not use either
 
 
@@ -249,8 +250,8 @@ def _hints(found: Mapping[str, TensorSpec], wanted: Mapping[str, TensorSpec]) ->
     ]
     if turned:
         hints.append(f"{turned[0]} is stored as (I, O), as other frameworks do: save its transpose, (O, I)")
-    if any(spec.dtype in ("BF16", "F16") for spec in found.values()):
-        hints.append("half precision: save module.float().state_dict()")
+    if halves := [HALF[kind] for kind in HALF if any(spec.dtype == kind for spec in found.values())]:
+        hints.append(f"{' and '.join(halves)} is half precision: save module.float().state_dict()")
     return "".join(f"; {hint}" for hint in hints)
 
 

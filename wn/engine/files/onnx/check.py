@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
 from wn.basics.errors import WnError
 from wn.engine import backends
-from wn.engine.files.onnx.graph import package, read
+from wn.engine.files.onnx.graph import Read, package, read
 from wn.engine.files.onnx.load import load_network
 from wn.engine.network import Conditions
 from wn.files.whole import StrPath
@@ -38,6 +39,7 @@ def compared(path: StrPath, samples: int = 16) -> Compared:
     x = np.ascontiguousarray(np.moveaxis(inputs, 0, -1)[None])  # (1, C, H, W, B)
     conditions = Conditions({}, seeds, np.arange(samples), 0, training=False)
     ours = network.forward_from_site(backends.get("numpy"), params, states, x, conditions, 0)[0].T  # (B, K)
+    ours = _ended(graph, ours)
     program, theirs = _others(Path(path), graph.input, inputs, graph.batch)
     if theirs.shape != ours.shape:
         raise WnError(f"{path}: {program} gives logits of shape {theirs.shape}, wn {ours.shape}")
@@ -46,6 +48,13 @@ def compared(path: StrPath, samples: int = 16) -> Compared:
     return Compared(
         largest, largest / size if size else largest, TOLERANCES[np.dtype(graph.dtype).name], program
     )
+
+
+def _ended(graph: Read, logits: NDArray[Any]) -> NDArray[Any]:
+    """What a graph gives for logits (B, K): a softmax at its end, which networks leave out, is computed."""
+    last = next(step.op for step in graph.steps if graph.output in step.outputs)
+    function = {"Softmax": softmax, "LogSoftmax": log_softmax}.get(last)
+    return logits if function is None else np.asarray(function(logits, axis=1))
 
 
 def _others(path: Path, name: str, inputs: NDArray[Any], batch: int) -> tuple[str, NDArray[Any]]:

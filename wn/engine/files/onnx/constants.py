@@ -1,6 +1,6 @@
 """What a graph computes from constants and shapes alone: exporters write reshapes and limits that way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -11,7 +11,9 @@ from wn.basics.errors import WnError
 from wn.engine.files.onnx.graph import Step
 
 Value = NDArray[Any]
-MOST = 1 << 26  # values of a result: what is computed of constants is shapes and weights
+# Values that may be computed beyond those that the file has: shapes and weights need few, and a file of some
+# hundred bytes must not take memory because it says so.
+MOST = 1 << 24
 
 # ONNX's numbers of element types that Cast may name.
 TYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64", 2: "uint8", 3: "int8", 12: "uint32"}
@@ -33,9 +35,22 @@ def computed(step: Step, given: Sequence[Value | None]) -> Value | None:
     except Exception as error:  # of NumPy, of several kinds: shapes and types that do not fit
         reason = " ".join(str(error).split()) or type(error).__name__
         raise WnError(f"{step.words}: its constants do not fit it: {reason}") from None
-    if found is not None and found.size > MOST:
-        raise WnError(f"{step.words} computes {found.size} constants: at most {MOST} are supported")
     return found
+
+
+class Room:
+    """What a graph may still compute of constants: as many values as it has itself, four times, and some."""
+
+    def __init__(self, constants: Iterable[Value]) -> None:
+        self.left = MOST + 4 * sum(x.size for x in constants)
+
+    def take(self, step: Step, made: Value) -> Value:
+        """Count a result, unless it is a view; WnError where there is no room for it."""
+        if made.base is None:
+            self.left -= made.size
+        if self.left < 0:
+            raise WnError(f"{step.words}: the graph computes more constants than {MOST} beyond its own")
+        return made
 
 
 def _axes(attributes: dict[str, Any], axes: Value | None) -> tuple[int, ...]:
@@ -108,10 +123,26 @@ def _divide(attributes: dict[str, Any], x: Value, y: Value) -> Value:
     return np.trunc(x / y).astype(x.dtype) if whole else x / y
 
 
+def _gather(attributes: dict[str, Any], x: Value, places: Value) -> Value:
+    axis = attributes.get("axis", 0)
+    _check_count(places.size * (x.size // max(x.shape[axis], 1)), x)
+    return np.asarray(np.take(x, places, axis))
+
+
+def _concat(attributes: dict[str, Any], *parts: Value) -> Value:
+    _check_count(sum(part.size for part in parts), *parts)
+    return np.concatenate(parts, attributes["axis"])
+
+
+def _check_count(count: int, *given: Value) -> None:
+    """Before anything is allocated: results are not larger than MOST, or all of what they are made of."""
+    if count > max(MOST, sum({id(x): x.size for x in given}.values())):
+        raise ValueError(f"it would compute {count} constants, at most {MOST} are supported")
+
+
 def _elementwise(function: Callable[..., Any]) -> Callable[..., Value]:
     def operator(_attributes: dict[str, Any], *given: Value) -> Value:
-        if prod(np.broadcast_shapes(*(x.shape for x in given))) > MOST:
-            raise ValueError("their shapes make too large a result")
+        _check_count(prod(np.broadcast_shapes(*(x.shape for x in given))), *given)
         return np.asarray(function(*given))
 
     return operator
@@ -123,10 +154,10 @@ OPERATORS: dict[str, Callable[..., Value | None]] = {
     "Identity": _elementwise(lambda x: x),
     "Cast": _cast,
     "CastLike": lambda _attributes, x, like: x.astype(like.dtype),
-    "Gather": lambda attributes, x, i: np.asarray(np.take(x, i, attributes.get("axis", 0))),
+    "Gather": _gather,
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
-    "Concat": lambda attributes, *parts: np.concatenate(parts, attributes["axis"]),
+    "Concat": _concat,
     "Slice": _slice,
     "Reshape": _reshape,
     "Transpose": lambda attributes, x: np.transpose(x, attributes.get("perm")),

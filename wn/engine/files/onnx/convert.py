@@ -25,6 +25,7 @@ from wn.engine.layers.joins.concatenate import ConcatenateChannels
 from wn.engine.network import Node
 
 Shape = tuple[int, ...]
+MOST_STEPS = 64  # of one activation; the longest that exporters write has ten
 _IDS = count()
 
 
@@ -71,7 +72,7 @@ class _Converter:
     def __init__(self, graph: Read) -> None:
         self.graph = graph
         self.values: dict[str, Value] = {**graph.constants, graph.input: Activation(INPUT, graph.shape)}
-        self.readers = _readers(graph)
+        self.readers, self.room = _readers(graph), constants.Room(graph.constants.values())
         self.names, self.modules = Names(), Modules(graph.steps, graph.ours)
         self._shapes: dict[str, Shape] = {INPUT: graph.shape}  # of one sample, by the node that makes it
         self.made: dict[int, Activation] = {}  # activations whose functions have become layers
@@ -106,7 +107,7 @@ class _Converter:
             result = constants.computed(step, given)  # type: ignore[arg-type]
             if result is None:
                 raise self._unsupported(step)
-            return result
+            return self.room.take(step, result)
         if step.op == "Shape":
             return self._shape(step, activations[0])
         if step.op in ("Cast", "CastLike"):
@@ -354,6 +355,8 @@ def _steps_of(activations: Sequence[Activation], step: Step) -> tuple[Step, ...]
     for before in (at for activation in activations for at in activation.steps):
         if all(before is not other for other in found):
             found.append(before)
+    if len(found) >= MOST_STEPS:
+        raise WnError(f"{step.words} is behind {len(found)} element-wise nodes: fewer make an activation")
     return (*found, step)
 
 

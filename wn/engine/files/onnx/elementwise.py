@@ -91,14 +91,25 @@ def composed(step: Step, operands: Sequence[Function | float]) -> Function | Non
     functions = [_constant(x) if isinstance(x, float) else x for x in operands]
     if step.op in UNARY and len(functions) >= 1:
         unary, inner = UNARY[step.op], functions[0]
-        return lambda x: unary(inner(x), step.attributes)
+        return _tabled(lambda x: unary(inner(x), step.attributes))
     if step.op in BINARY and len(functions) == 2:
         binary, (left, right) = BINARY[step.op], functions
-        return lambda x: binary(left(x), right(x))
+        return _tabled(lambda x: binary(left(x), right(x)))
     if step.op == "Where" and len(functions) == 3:
         where, then, other = functions
-        return lambda x: np.where(where(x), then(x), other(x))
+        return _tabled(lambda x: np.where(where(x), then(x), other(x)))
     return None
+
+
+def _tabled(function: Function) -> Function:
+    """A function as its values on the grid, the only place where functions are asked for.
+
+    Computed at once: a function of functions would take time exponential in a chain of nodes that read one
+    value twice, and a deep stack.
+    """
+    with np.errstate(all="ignore"):
+        values = function(GRID)
+    return lambda _: values
 
 
 def _constant(value: float) -> Function:
@@ -109,7 +120,7 @@ def clipped(step: Step, inner: Function, low: float, high: float) -> Function:
     """The function of a Clip."""
     if low > high:
         raise WnError(f"{step.words}: its limits are {low} and {high}: the first must be the lower one")
-    return lambda x: np.clip(inner(x), low, high)
+    return _tabled(lambda x: np.clip(inner(x), low, high))
 
 
 def activation_of(function: Function) -> Activation | None:

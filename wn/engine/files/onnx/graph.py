@@ -11,6 +11,7 @@ from wn.basics.errors import WnError
 from wn.files.whole import StrPath, as_path
 
 MOST_BYTES = 2 << 30  # what a protobuf message can hold
+MOST_NODES = 10_000  # the largest networks of the field have some thousands
 NEEDED = "reading ONNX files needs the package onnx: pip install 'walking-noise[onnx]'"
 PRODUCER = "walking-noise"
 DOMAINS = ("", "ai.onnx")
@@ -79,6 +80,8 @@ def of_model(model: Any, name: str = "network") -> Read:
     opset = max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=0)
     if opset < 1:
         raise WnError("it names no version of the operators of ONNX (opset_import)")
+    if len(graph.node) > MOST_NODES:
+        raise WnError(f"it has {len(graph.node)} nodes: at most {MOST_NODES} are supported")
     if graph.sparse_initializer:
         raise WnError("sparse constants are not supported")
     constants = {tensor.name: array_of(tensor) for tensor in graph.initializer}
