@@ -138,6 +138,8 @@ def gemm(step: Step, shape: Shape, given: Sequence[Any], graph: Read) -> Layered
         raise WnError(f"{step.words}: weights for {w.shape[1]} inputs do not fit {shape}")
     if bias is None or beta == 0:
         return Layered(Linear(int(w.shape[0]), bias=False), Weights(np.ascontiguousarray(w)))
+    if isinstance(bias, np.ndarray) and bias.size > 1 and bias.shape[-1] != w.shape[0]:
+        raise WnError(f"{step.words}: its biases of shape {bias.shape} differ by sample: not supported")
     b = _bias_of(step, bias, w.shape[0], w.dtype)
     b = b if beta == 1 else (beta * b.astype(np.float64)).astype(w.dtype)
     return Layered(Linear(int(w.shape[0])), LinearParams(np.ascontiguousarray(w), b))
