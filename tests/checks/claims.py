@@ -64,9 +64,9 @@ def number(row: dict[str, str], name: str) -> float:
 
 
 def places(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
-    """Rows of midpoints by model, batch norm, noise and site, then by phase."""
+    """Rows of midpoints of free weights by model, batch norm, noise and site, then by phase."""
     found: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(dict)
-    for row in rows:
+    for row in (row for row in rows if row.get("clamp_weights") != "true"):
         found[row["model"], row["batch_norm"], row["noise"], row["site_name"]][row["phase"]] = row
     return found
 
@@ -177,26 +177,39 @@ def c3(tables: Tables) -> list[Finding]:
 def c4(tables: Tables) -> list[Finding]:
     """At the largest σ that all networks learn under, clamped weights have grown less, and accuracy is lower.
 
-    In pairs by repeat. Beyond that σ, training collapses for some seeds and not for others.
+    At each site that has clamped networks, in pairs by repeat; growth is that of the product of the layers
+    before the noise. Beyond that σ, training collapses for some seeds and not for others. Where no clamped
+    network learns under any σ of the grid, it is the largest σ that all free ones learn under.
     """
-    growth = _growth(tables, lambda site: (site,))
+    growth = _growth(tables, layers_before)
     accuracy: dict[Any, list[float]] = defaultdict(list)
     for row in tables["results"]:
         if row["phase"] == "training":
-            accuracy[row["clamp_weights"], float(row["sigma"])].append(number(row, "accuracy"))
+            key = row["clamp_weights"], row["site_name"], float(row["sigma"])
+            accuracy[key].append(number(row, "accuracy"))
     halfway = (min(number(row, "clean_accuracy") for row in tables["midpoints"]) + CHANCE) / 2
-    collapsed = [sigma for (_, sigma), values in accuracy.items() if min(values) < halfway]
-    sigma = max(sigma for _, sigma in accuracy if sigma < min(collapsed, default=math.inf))
     findings = []
-    pairs = zip(growth["false", "fc1", sigma], growth["true", "fc1", sigma], strict=True)
-    mean, low, high = (math.exp(x) for x in interval(free - clamped for free, clamped in pairs))
-    text = f"fc1, σ {sigma:.3g}: growth of ‖w‖, free / clamped {mean:.2f} [{low:.2f}, {high:.2f}]"
-    findings.append(Finding(low > 1, text))
-    free, clamped = accuracy["false", sigma], accuracy["true", sigma]
-    mean, low, high = interval(a - b for a, b in zip(free, clamped, strict=True))
-    text = f"fc1, σ {sigma:.3g}: accuracy free − clamped {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-    findings.append(Finding(low > 0, text))
+    for site in dict.fromkeys(site for clamped, site, _ in accuracy if clamped == "true"):
+        levels = {s for kind, at, s in accuracy if (kind, at) == ("true", site)}
+        levels = {s for s in levels if ("false", site, s) in accuracy}
+        free = {s: min(accuracy["false", site, s]) for s in levels}
+        both = {s: min(free[s], *accuracy["true", site, s]) for s in levels}
+        sigma = max(_learnt(both, halfway) or _learnt(free, halfway))
+        pairs = zip(growth["false", site, sigma], growth["true", site, sigma], strict=True)
+        mean, low, high = (math.exp(x) for x in interval(free - clamped for free, clamped in pairs))
+        text = f"{site}, σ {sigma:.3g}: growth of ‖w‖, free / clamped {mean:.2f} [{low:.2f}, {high:.2f}]"
+        findings.append(Finding(low > 1, text))
+        of_pairs = zip(accuracy["false", site, sigma], accuracy["true", site, sigma], strict=True)
+        mean, low, high = interval(free - clamped for free, clamped in of_pairs)
+        text = f"{site}, σ {sigma:.3g}: accuracy free − clamped {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        findings.append(Finding(low > 0, text))
     return findings
+
+
+def _learnt(accuracies: dict[float, float], halfway: float) -> set[float]:
+    """The σ up to the first at which the accuracy is below half-way."""
+    first = min((sigma for sigma, accuracy in accuracies.items() if accuracy < halfway), default=math.inf)
+    return {sigma for sigma in accuracies if sigma < first}
 
 
 def c5(tables: Tables) -> list[Finding]:

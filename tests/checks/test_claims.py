@@ -104,6 +104,12 @@ def test_c2_and_c4() -> None:
     assert holds(c2(weights(2.0, at_one=2.04))) == [True, False]  # as much at both
     assert holds(c4(weights(2.0, 1.5))) == [True, True]
     assert holds(c4(weights(1.5, 2.0))) == [False, False]
+    collapsed = weights(2.0, 1.5)
+    for row in collapsed["results"]:
+        if row["clamp_weights"] == "true":
+            row["accuracy"] = str(0.1 + 0.001 * int(row["repeat"]))
+    assert [f.text.split(":")[0] for f in c4(collapsed)] == ["fc1, σ 10"] * 2  # where free ones learn
+    assert holds(c4(collapsed)) == [True, True]
     assert layers_before("relu2") == ("fc1", "fc2")
     assert layers_before("input") == ()
 
