@@ -104,7 +104,7 @@ def test_rows_are_chosen_by_pattern() -> None:
         rows.chosen(["normals", "train/vgg"])
 
 
-@pytest.mark.parametrize("model", models.names())
+@pytest.mark.parametrize("model", models.OF_THE_STUDY)
 def test_the_products_of_a_step_are_its_multiplications(model: str) -> None:
     """Three products per layer with weights, but two for the first, whose input needs no gradient."""
     shape, classes = models.default_input(model)

@@ -313,18 +313,18 @@ def check(model: str, noise: str, found: Differences) -> None:
 def main() -> None:
     """Write docs/parity.md; fail if a difference is too large."""
     parser = argparse.ArgumentParser(prog="python -m tests.engine.parity_table", description=main.__doc__)
-    parser.add_argument("--model", action="append", choices=models.names(), help="only these networks")
+    parser.add_argument("--model", action="append", choices=models.OF_THE_STUDY, help="only these networks")
     parser.add_argument("--out", type=Path, default=Path("docs/parity.md"))
     chosen = parser.parse_args()
     with threadpool_limits(1):
-        chosen.out.write_text(table(chosen.model or list(models.names())), encoding="utf-8")
+        chosen.out.write_text(table(chosen.model or list(models.OF_THE_STUDY)), encoding="utf-8")
 
 
 def table(names: list[str]) -> str:
     """Return the page."""
     started = time.perf_counter()
     torch.set_num_threads(1)
-    inputs = {name: "×".join(map(str, models.default_input(name).shape)) for name in models.names()}
+    inputs = {name: "×".join(map(str, models.default_input(name).shape)) for name in models.OF_THE_STUDY}
     kinds = {shape: [name for name in inputs if inputs[name] == shape] for shape in inputs.values()}
     text = INTRODUCTION.format(
         torch=torch.__version__.partition("+")[0],

@@ -137,6 +137,35 @@ def test_parameter_counts_by_hand():
     assert count["vgg11-28"] == vgg - 2 * 9 * 64
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("resnet-20", 272_474),  # 0.27 million in the paper; with option B, counted by hand below
+        ("resnet-18", 11_173_962),  # of the usual form for CIFAR
+        ("resnet-18-imagenet", 11_689_512),  # torchvision's resnet18
+        ("vgg16", 14_728_266),  # with batch norm and one linear layer, for CIFAR
+    ],
+)
+def test_parameter_counts_of_the_literature(name, published):
+    assert models.parameter_count(default_network(name, "sites")) == published
+
+
+def test_resnet_20_by_hand():
+    def block(inputs, outputs):
+        shortcut = inputs * outputs + 2 * outputs if inputs != outputs else 0
+        return 9 * inputs * outputs + 9 * outputs * outputs + 4 * outputs + shortcut
+
+    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+    expected = 9 * 3 * 16 + 2 * 16 + sum(block(a, b) for a, b in pairwise(widths)) + 64 * 10 + 10
+    network = default_network("resnet-20", "sites")
+    assert models.parameter_count(network) == expected
+    assert network.site_shapes()[network.site_names.index("layer2.0.add")] == (32, 16, 16)
+    assert [name for name in network.site_names if name.startswith("layer2.0")] == [
+        "layer2.0.conv1", "layer2.0.bn1", "layer2.0.relu1", "layer2.0.conv2", "layer2.0.bn2",
+        "layer2.0.downsample.0", "layer2.0.downsample.1", "layer2.0.add", "layer2.0.relu2",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("batch_norm", ["sites", "hidden"])
 def test_batch_norm_adds_two_parameters_per_feature(batch_norm):
     features = {"mlp-64": 3 * 64, "lenet5": 6 + 16 + 120 + 84, "cnn-s": 28 + 30 + 128}
@@ -272,9 +301,7 @@ def test_an_input_that_does_not_fit_names_the_layer_and_both_shapes(name, shape,
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "shape", [(784,), (28, 28), (1, 28, 0), (1, 28, -28), (1, 28.0, 28), (), (1, 1, 28, 28)]
-)
+@pytest.mark.parametrize("shape", [(28, 28), (1, 28, 0), (1, 28, -28), (1, 28.0, 28), (), (1, 1, 28, 28)])
 def test_input_shapes_are_channels_height_width(shape):
     with pytest.raises(WnError, match=r"input shape is .* must be \(channels, height, width\)"):
         models.build("mlp", shape, 10)

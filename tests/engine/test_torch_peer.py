@@ -34,7 +34,7 @@ BE = backends.get("numpy")
 ONCE = 1e-9  # one pass, relative
 TRAINED = 1e-7  # ten steps of Adam, relative
 LARGE = ("vgg11", "vgg11-28")
-SMALL = [name for name in models.names() if name not in LARGE]
+SMALL = [name for name in models.OF_THE_STUDY if name not in LARGE]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -234,7 +234,7 @@ def test_the_table_of_one_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch_norm", BATCH_NORM)
 def test_sites_and_counts_are_those_of_the_study(batch_norm: str) -> None:
-    for model in models.names():
+    for model in models.OF_THE_STUDY:
         shape, classes = models.default_input(model)
         network = models.build(model, shape, classes, batch_norm)
         twin = peer.build_twin(model, shape, classes, batch_norm)

@@ -117,7 +117,9 @@ def row_of(be: Backend, name: str, kind: str, seed: int) -> Row:
     return Row(name, kind, *map(max, worst), same_bits=all(bits))
 
 
-def rows(be: Backend, names: Iterable[str] = models.names(), kinds: Iterable[str] = NOISES) -> Iterator[Row]:
+def rows(
+    be: Backend, names: Iterable[str] = models.OF_THE_STUDY, kinds: Iterable[str] = NOISES
+) -> Iterator[Row]:
     """Yield the rows of all networks and noise kinds."""
     for name in names:
         for kind in kinds:

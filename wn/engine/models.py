@@ -1,6 +1,5 @@
 """The networks of the study, by name; tables of their noise sites are in docs/networks.md."""
 
-from math import prod
 from typing import Any, NamedTuple
 
 from wn.basics.errors import WnError
@@ -15,12 +14,16 @@ from wn.engine.layers.linear import Linear
 from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.network import Network, Node
+from wn.engine.networks.cost import multiplications
+from wn.engine.networks.residual import GROUPS, IMAGENET, residual_network
 from wn.engine.optim import arrays
 
 BATCH_NORM = ("none", "sites", "hidden")
 MLP_WIDTHS = (8, 16, 32, 64, 256, 1024)
 CNN_CHANNELS = {"cnn-s": (28, 30), "cnn-m": (64, 48), "cnn-l": (60, 76)}
+VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+OF_THE_STUDY = (*(f"mlp-{width}" for width in MLP_WIDTHS), "lenet5", *CNN_CHANNELS, "vgg11", "vgg11-28")
 ALIASES = {"mlp": "mlp-64", "tfc": "mlp-64", "sfc": "mlp-256", "lfc": "mlp-1024"}
 
 
@@ -33,7 +36,7 @@ class DefaultInput(NamedTuple):
 
 def names() -> tuple[str, ...]:
     """Return the names of the networks; `ALIASES` has others for some of them."""
-    return (*(f"mlp-{width}" for width in MLP_WIDTHS), "lenet5", *CNN_CHANNELS, "vgg11", "vgg11-28")
+    return (*OF_THE_STUDY, "vgg16", *GROUPS)
 
 
 def check_name(name: str, batch_norm: str = "none") -> str:
@@ -51,7 +54,9 @@ def default_input(name: str) -> DefaultInput:
     name = check_name(name)
     if name in CNN_CHANNELS:
         return DefaultInput((1, 10, 49), 12)  # MFCC: coefficients × frames
-    return DefaultInput((3, 32, 32) if name == "vgg11" else (1, 28, 28), 10)
+    if name == IMAGENET:
+        return DefaultInput((3, 224, 224), 1000)
+    return DefaultInput((3, 32, 32) if name in ("vgg11", "vgg16", *GROUPS) else (1, 28, 28), 10)
 
 
 def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none") -> Network:
@@ -68,6 +73,8 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
         raise WnError(
             f"input shape is {shape}: it must be (channels, height, width), or (features,), all at least 1"
         )
+    if name in GROUPS:
+        return residual_network(name, shape, classes, batch_norm)
     builder = _Builder(batch_norm)
     if name.startswith("mlp-"):
         _mlp(builder, int(name.removeprefix("mlp-")))
@@ -75,6 +82,8 @@ def build(name: str, input_shape: Shape, classes: int, batch_norm: str = "none")
         _lenet5(builder)
     elif name in CNN_CHANNELS:
         _cnn(builder, *CNN_CHANNELS[name])
+    elif name == "vgg16":
+        _vgg16(builder)
     else:
         _vgg11(builder, small=name == "vgg11-28")
     builder.add("logits", Linear(classes))
@@ -89,14 +98,7 @@ def parameter_count(network: Network) -> int:
 
 def cost_per_image(network: Network) -> int:
     """Return the multiply-accumulates of a forward pass: linear O·I, convolution O·H'·W'·C·KH·KW."""
-    cost = 0
-    for place in network.placed:
-        match place.layer:
-            case Linear():
-                cost += place.output_shape[0] * place.input_shape[0]
-            case Convolution(window=window, groups=groups):
-                cost += prod(place.output_shape) * place.input_shape[0] // groups * prod(window.size)
-    return cost
+    return sum(multiplications(network))
 
 
 class _Builder:
@@ -171,6 +173,17 @@ def _vgg11(builder: _Builder, small: bool) -> None:
     if small:
         _convolution3(builder, int(last[0]))
     builder.add("avgpool", AveragePooling((1, 1)))
+    builder.flatten()
+
+
+def _vgg16(builder: _Builder) -> None:
+    """C@3 with padding 1 → (BN) → ReLU per number, MaxPool 2 per M → flatten."""
+    for entry in VGG16:
+        if entry == "M":
+            builder.numbered("pool", MaxPooling((2, 2)))
+        else:
+            _convolution3(builder, int(entry))
+            builder.norm_and_relu()
     builder.flatten()
 
 

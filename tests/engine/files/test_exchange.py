@@ -18,7 +18,7 @@ from wn.engine.models import BATCH_NORM
 from wn.engine.training import Population
 
 SMALL = ["mlp-8", "lenet5"]  # quick to write many times
-LARGE = ["vgg11", "vgg11-28"]  # about 37 MB each
+LARGE = ["vgg11", "vgg11-28", "vgg16", "resnet-18", "resnet-18-imagenet"]  # about 40 MB each
 
 
 def without_residuals(population: Population) -> Population:
