@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import wn
 from tests.engine.backends.cuda import fake_cupy, needs_compiler
 from tests.engine.twin import CONVOLUTIONAL, DENSE, random_network, tiny_data
+from wn import layers
 from wn.analysis.repetitions import optimal
 from wn.basics.errors import WnError
 from wn.engine import backends
@@ -25,6 +27,18 @@ from wn.theory import gains
 from wn.theory.gains import image_gains, margin_gradient, of_noise, sensitivities, site_gains
 
 NETWORKS = {"dense": DENSE, "convolutional": CONVOLUTIONAL}
+GRAPH = wn.network(
+    (2, 4, 4),
+    [
+        layers.Convolution(3, 3, padding=1),
+        layers.Residual([layers.Convolution(2, 1), layers.Relu()], shortcut=[layers.Convolution(2, 1)]),
+        layers.Concatenate([layers.Convolution(2, 3, padding=1)], []),
+        layers.BatchNorm(),
+        layers.Flatten(),
+        layers.Linear(3),
+    ],
+    name="graph",
+)
 HOST = backends.get("numpy")
 SIGMA = 1e-6  # so small that no ReLU, pool or rival changes
 DRAWS = 20_000
@@ -83,6 +97,7 @@ def naive_gains(network: Network, population: Population, x: Any, labels: Any, h
     """Σ_i of squared central differences of the margin, at every site: (2, P, S, B)."""
     params, states, seeds = population
     clean = network.clean_activations(HOST, params, states, x)
+    starts = network.clean_starts(HOST, params, states, x)  # in a graph, all that is read behind the site
     rivals = naive_rivals(clean[-1], labels)
     quiet = Conditions({}, seeds, np.arange(x.shape[-1]), 0, training=False)
     found = np.zeros((2, len(seeds), len(clean), x.shape[-1]))
@@ -93,7 +108,8 @@ def naive_gains(network: Network, population: Population, x: Any, labels: Any, h
             for step in (h, -h):
                 moved = value.copy()
                 moved[(slice(None), *element)] += step
-                logits = network.forward_from_site(HOST, params, states, moved, quiet, site)
+                start = network.replaced(starts[site], site, moved)
+                logits = network.forward_from_site(HOST, params, states, start, quiet, site)
                 margins.append(naive_margins(logits, labels, rivals))
             slope = (margins[0] - margins[1]) / (2 * h)  # (P, B)
             found[0, :, site] += slope**2
@@ -101,9 +117,8 @@ def naive_gains(network: Network, population: Population, x: Any, labels: Any, h
     return found
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_gains_equal_central_differences_at_every_site(name: str, be: Backend) -> None:
-    network = NETWORKS[name]
+@pytest.mark.parametrize("network", [DENSE, CONVOLUTIONAL, GRAPH], ids=lambda network: network.name)
+def test_gains_equal_central_differences_at_every_site(network: Network, be: Backend) -> None:
     population, (x, labels) = population_of(network), problem(network)
     expected = naive_gains(network, population, x, labels)
     found = image_gains(be, network, on(be, population), be.asarray(x), labels)

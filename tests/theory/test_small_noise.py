@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import wn
 from reference import naive_smoothing
 from tests.engine.twin import CONVOLUTIONAL, DENSE, random_network
+from wn import layers
 from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine import noise as noises
@@ -279,3 +281,40 @@ def test_unknown_layers_are_refused() -> None:
     with pytest.raises(WnError, match="'relu1' of own: its kinks are not known"):
         small_noise(network, population, x, labels, 0)
     assert small_noise(network, population, x, labels, 2).trace.shape == (2, 5)
+
+
+BLOCK = wn.network(
+    (1, 2, 3),
+    [
+        layers.Flatten(),
+        layers.Residual([layers.Linear(6), layers.Relu()]),
+        layers.Linear(4),
+        layers.Relu(),
+        layers.Linear(3),
+    ],
+    name="block",
+)
+
+
+@pytest.mark.parametrize("site", ["block1.add", "fc1", "relu1", "logits"])
+def test_before_the_site_there_may_be_branches(site: str) -> None:
+    place = BLOCK.site_names.index(site)
+    population, x, labels = problem(BLOCK)
+    at, logits = ends(BLOCK, population, x, place)
+    found = small_noise(BLOCK, population, x, labels, place)
+    for p, image in np.ndindex(2, 5):
+        h = at[p, :, image]
+
+        def of_image(flat: Floats, p: int = p) -> Floats:
+            return logits(np.broadcast_to(flat[None, :, None], (2, len(flat), 1)))[p, :, 0]
+
+        expected = naive_smoothing.gauss_newton_trace(of_image, h, np.ones(h.size))
+        assert found.trace[p, image] == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("site", ["input", "block1.fc1", "block1.relu1"])
+def test_behind_the_site_there_may_be_none(site: str) -> None:
+    population, x, _ = problem(BLOCK)
+    with pytest.raises(WnError, match=r"layer 'block1.add' of block: branches are joined there") as caught:
+        gauss_newton_trace(BLOCK, population, x, BLOCK.site_names.index(site))
+    assert "\n" not in str(caught.value)

@@ -18,6 +18,7 @@ from wn.data.dataset import Dataset
 from wn.engine import backends
 from wn.engine.backends.plain.base import Backend
 from wn.engine.layers.average_pooling import AveragePooling
+from wn.engine.layers.base import joins
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
@@ -80,10 +81,11 @@ def check_exact(network: Network, site: int, noise: Noise) -> None:
     if reason:
         raise WnError(f"no exact accuracy: {reason}")
     if node is not None:
+        what = "joins branches" if joins(node.layer) else "is not affine"
         exact = ", ".join(network.site_names[found] for found in exact_sites(network, noise))
         raise WnError(
             f"no exact accuracy at site {site} {network.site_names[site]} of {network.name}: behind it "
-            f"layer {node.name!r} ({type(node.layer).__name__}) is not affine; exact sites are {exact}"
+            f"layer {node.name!r} ({type(node.layer).__name__}) {what}; exact sites are {exact}"
         )
 
 

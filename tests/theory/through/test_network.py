@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import wn
 from wn.basics.errors import WnError
 from wn.engine import backends, models
 from wn.engine import noise as noises
@@ -231,3 +232,18 @@ def test_what_theory_cannot_do_is_refused_by_name(mlp: Case) -> None:
     wide = Case("vgg11-28", shape=(1, 28, 28))
     with pytest.raises(WnError, match=r"layer 'conv2': covariances of .* features are too many"):
         wide.moments({2: noises.additive(0.1)})
+
+
+def test_a_join_behind_the_start_is_refused_and_one_before_it_is_not() -> None:
+    block = wn.network(4, [wn.layers.Residual([wn.layers.Linear(4)]), wn.layers.Linear(2)], name="block")
+    params = block.initial_parameters(BE, [0], np.float64)
+    states = block.initial_states(BE, 1, np.float64)
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    with pytest.raises(WnError, match=r"block: layer 'block1.add': theory has no moments of Add: what it"):
+        logit_moments(block, params, states, x, {0: noises.additive(0.1)})
+    site = block.site_names.index("block1.add")
+    clean = block.clean_activations(BE, params, states, x[None])
+    found = logit_moments(block, params, states, clean[site][0], {site: noises.additive(0.1)}, site=site)
+    w = params[-1].w[0]
+    np.testing.assert_allclose(found.mean, clean[-1][0], rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.repeat(0.01 * (w @ w.T)[..., None], 3, 2), rtol=1e-12)

@@ -16,7 +16,7 @@ from wn.basics.errors import WnError
 from wn.engine.backends.plain.base import Backend
 from wn.engine.layers import average_pooling, convolution, linear
 from wn.engine.layers.average_pooling import AveragePooling
-from wn.engine.layers.base import Shape
+from wn.engine.layers.base import Shape, joins
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution, ConvolutionParams
 from wn.engine.layers.flatten import Flatten
@@ -128,7 +128,8 @@ def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, 
         return "max", None
     if kind is MaxPooling:
         raise WnError(f"layer {place.name!r}: moments through max pooling are known for 2×2 windows only")
-    raise WnError(f"layer {place.name!r}: moments through {kind.__name__} are not known")
+    why = ": what it joins may be correlated" if joins(layer) else ""
+    raise WnError(f"layer {place.name!r}: moments through {kind.__name__} are not known{why}")
 
 
 def _linear(params: LinearParams, be: Backend) -> Affine:

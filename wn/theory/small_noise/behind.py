@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from wn.basics.errors import WnError
 from wn.engine import backends, optim
 from wn.engine.layers.average_pooling import AveragePooling
-from wn.engine.layers.base import Layer, Runnable
+from wn.engine.layers.base import Layer, Runnable, joins
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
     layer: Layer
     run: Runnable
-    x: Floats
+    x: Any  # of a join, which is never behind the site, a tuple
     y: Floats
     cache: Any
 
@@ -83,23 +83,36 @@ def behind(network: Network, member: Population, x: Floats, site: int, kind: Kin
     kind: the variance of the noise per σ² is 1 for "additive" noise, h² for "multiplicative" noise of the
     activation h, and Σ_i w_oi² x_i² for multiplicative noise of the "weights" of the linear layer whose
     output the site is, drawn anew for each image. Raises WnError for other kinds, for weights at other sites,
-    and for layers that are neither affine nor have the kinks of ReLU and max pooling.
+    and for layers behind the site that join branches, or are neither affine nor have the kinks of ReLU and
+    max pooling; what is before the site may be any graph.
     """
     depth = network.site_depths[site]
-    steps = list[Step]()
-    for node, params, state in zip(network.nodes, member.params, member.states, strict=True):
+    _check_known(network, depth)
+    values, steps = [x], list[Step]()  # by number, see `wn.engine.graph.edges`
+    nodes = zip(network.nodes, network.edges.sources, member.params, member.states, strict=True)
+    for node, sources, params, state in nodes:
+        given: Any = tuple(values[source] for source in sources)
+        given = given if joins(node.layer) else given[0]
         run = node.layer.for_phase(False)
-        y, cache, _ = run.forward(BE, params, x, state)
-        steps.append(Step(node.layer, run, x, y, cache))
-        x = y
+        y, cache, _ = run.forward(BE, params, given, state)
+        steps.append(Step(node.layer, run, given, y, cache))
+        values.append(y)
+    at = values[depth]
+    return Behind(at, _variance(network, steps[:depth], at, site, kind), tuple(steps[depth:]))
+
+
+def _check_known(network: Network, depth: int) -> None:
+    """Raise WnError unless the nodes from `depth` on are one chain of layers whose kinks are known.
+
+    Without a join among them they are one: what branches is read by a join.
+    """
     for node in network.nodes[depth:]:
         if type(node.layer) not in (*AFFINE, *KINKED):
+            what = "branches are joined there" if joins(node.layer) else "its kinks are not known"
             raise WnError(
-                f"layer {node.name!r} of {network.name}: its kinks are not known; allowed behind the noise "
+                f"layer {node.name!r} of {network.name}: {what}; allowed behind the noise "
                 f"are {', '.join(layer.__name__ for layer in (*AFFINE, *KINKED))}"
             )
-    at = steps[depth - 1].y if depth else steps[0].x
-    return Behind(at, _variance(network, steps[:depth], at, site, kind), tuple(steps[depth:]))
 
 
 def _variance(network: Network, before: list[Step], at: Floats, site: int, kind: Kind) -> Floats:

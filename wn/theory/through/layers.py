@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wn.basics.errors import WnError
 from wn.engine import backends
 from wn.engine.layers.average_pooling import AveragePooling
-from wn.engine.layers.base import own_methods
+from wn.engine.layers.base import joins, own_methods
 from wn.engine.layers.batch_norm import BatchNorm
 from wn.engine.layers.convolution import Convolution
 from wn.engine.layers.flatten import Flatten
@@ -29,6 +29,7 @@ from wn.theory.through.forms import LARGEST, Diagonal, Factored, Form, Full, sig
 Floats = NDArray[np.float64]
 Map = Callable[[Floats], Floats]  # (*features, N) → (*outputs, N)
 
+KNOWN = (Linear, Convolution, BatchNorm, AveragePooling, MaxPooling, Relu, Flatten)
 TERMS = 4  # of the series of a ReLU's covariance
 
 
@@ -157,10 +158,13 @@ def _scaled(scale: Floats) -> Map:
 
 
 def known(layer: Any) -> type:
-    """The kind of a layer. Raises WnError unless it is one of the engine's, with the engine's own methods."""
+    """The kind of a layer. Raises WnError unless it is one of `KNOWN`, with the engine's own methods."""
     kind = type(layer)
-    if kind not in (Linear, Convolution, BatchNorm, AveragePooling, MaxPooling, Relu, Flatten):
-        raise WnError(f"theory has no moments of layer {kind.__name__}: only of layers of the engine")
+    if kind not in KNOWN:
+        if joins(layer):
+            raise WnError(f"theory has no moments of {kind.__name__}: what it joins may be correlated")
+        allowed = ", ".join(each.__name__ for each in KNOWN)
+        raise WnError(f"theory has no moments of layer {kind.__name__}: only of {allowed}")
     if own_methods(layer):
         raise WnError(f"theory has no moments of a {kind.__name__} with methods of its own")
     if kind is not BatchNorm and not layer.usual:
