@@ -8,7 +8,7 @@ since it alone trains.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from wn.testing.batch_first import batch_first
+from wn.testing.adapters.batch_first import batch_first
 from wn.testing.case import LayerCase
 from wn.testing.errors import CheckFailure, KinkError, UnresolvedError
 from wn.testing.functions import check_vjp, numerical_gradient

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.testing import trees
-from wn.testing.batch_first import BatchFirst
+from wn.testing.adapters.batch_first import BatchFirst
 from wn.testing.errors import CheckFailure
 from wn.testing.repro import of_layer
 from wn.testing.tolerances import assert_close

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
-from wn.testing.batch_first import BatchFirst
+from wn.testing.adapters.batch_first import BatchFirst
 from wn.testing.case import Arrays, LayerCase, Layout, Pass, functions
 from wn.testing.errors import short_traceback
 from wn.testing.gradients import check_gradient, check_shapes
@@ -27,10 +27,11 @@ LAYOUTS: dict[str, Layout] = {
 @short_traceback
 def check_layer(
     layer: Any,
-    be: Any,
-    params: Any,
-    x: NDArray[Any],
+    be: Any = None,
+    params: Any = None,
+    x: NDArray[Any] | None = None,
     *,
+    state: Any = None,
     static: Mapping[str, Any] | None = None,
     per_member: tuple[str, ...] = (),
     seed: int = 0,
@@ -41,20 +42,42 @@ def check_layer(
 
     forward(be, params, x, **static) -> (y, cache);  backward(be, dy, cache) -> (dx, grads).
 
+    A layer of a network (one of `wn.layers`, or of your own: an object with an output_shape) is taken as it
+    is: check_layer(MyLayer(), x=x), with forward(be, params, x, state) -> (y, cache, new state) and
+    backward(be, dy, cache, need_dx) -> (dx, grads). be is NumPy's backend by default, params and state (in
+    its structure) are those of a fresh population. It is checked in training and at inference where these are
+    two; and that y has the shape of output_shape, that no state is changed in place, that a layer with
+    parameters says `learns`, and that gradients do not depend on need_dx.
+
     Arguments as in `LayerCase`, step and subgradients as in `check_gradient`. The population must have at
     least 2 members, or a leak between them could not be seen; a layer made by `batch_first` has none, and its
     arrays are in its own layout. Raises AssertionError where the layer breaks its contract, UnresolvedError
     where a gradient cannot be decided, WnError where the arguments do not allow a check.
     """
+    if x is None:
+        raise WnError("check_layer needs an input: x=array, (P, features, B) or (P, C, H, W, B)")
+    if callable(getattr(layer, "output_shape", None)):
+        from wn.testing.adapters.placed import in_phases  # alone needs the engine
+
+        if static or per_member:
+            raise WnError("a layer of a network takes no static arguments: its settings are its own fields")
+        for given in in_phases(layer, be, params, x, state):
+            _check(LayerCase(*given, seed), step, subgradients)
+        return
+    if state is not None:
+        raise WnError("state is that of a layer of a network; other layers take static arguments")
     if isinstance(layer, BatchFirst):
         params, x = layer.with_members(params, x)
-    case = LayerCase(layer, be, params, x, dict(static or {}), per_member, seed)
+    _check(LayerCase(layer, be, params, x, dict(static or {}), per_member, seed), step, subgradients)
+
+
+def _check(case: LayerCase, step: float | None, subgradients: bool) -> None:
     check_shapes(case)
     check_repeatable(case)
     check_inputs_unchanged(case)
     check_dtype(case)
     check_layout(case)
-    if not isinstance(layer, BatchFirst):
+    if not isinstance(case.layer, BatchFirst):
         check_population(case)
         check_isolation(case)
     check_gradient(case, step=step, subgradients=subgradients)

@@ -1,0 +1,1 @@
+"""Layers in other forms than that of `check_layer`: with the batch first, or placed in networks."""
