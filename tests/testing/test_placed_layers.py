@@ -114,7 +114,7 @@ class OtherAtInference(Scaled):
         (Scaled(), IMAGES),
         (Centred(), VECTORS),
     ],
-    ids=str,
+    ids=lambda value: f"{value.ndim} axes" if isinstance(value, np.ndarray) else type(value).__name__,
 )
 def test_right_layers_pass(layer, x, backend):
     check_layer(layer, backends.get(backend), x=x)
