@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import wn
 from wn.basics.errors import WnError
 from wn.data.dataset import Dataset, Split
 from wn.data.recipes import MNIST
@@ -285,6 +286,29 @@ def test_where_theory_cannot_go_it_says_why(layer: Any, operator: noises.Noise, 
     assert reason in found.reason
     assert found.method == "none"
     assert np.isnan(found.accuracy).all()
+
+
+@pytest.mark.parametrize(("site", "method"), [(2, "conditioned"), (3, "exact"), (4, "exact")])
+def test_what_is_before_the_noise_may_be_any_layer(site: int, method: str) -> None:
+    noise, found = {site: noises.additive(SIGMA)}, []
+    for layer in (_Double(), Relu()):  # which do the same
+        network, population = network_of(Flatten(), layer, Linear(5), Relu(), Linear(3))
+        found.append(predict_images(network, population, images(4), np.zeros(4, np.int64), noise, SIGMA))
+    assert [each.method for each in found] == [method, method]
+    np.testing.assert_array_equal(found[0].accuracy, found[1].accuracy)
+
+
+def test_a_join_behind_the_noise_is_refused_and_one_before_it_is_not() -> None:
+    block = wn.network(4, [wn.layers.Residual([wn.layers.Linear(4)]), wn.layers.Linear(3)], name="block")
+    population = Population(block.initial_parameters(BE, (3,), np.float32), ((),) * len(block.nodes), (3,))
+    given, join = images(4, (4,)), block.site_names.index("block1.add")
+    before, behind = (
+        predict_images(block, population, given, np.zeros(4, np.int64), {site: noises.additive(SIGMA)}, SIGMA)
+        for site in (0, join)
+    )
+    assert "moments through Add are not known" in before.reason
+    assert behind.method == "exact"
+    assert np.isfinite(behind.accuracy).all()
 
 
 def test_a_window_of_another_size_is_refused() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from wn.basics.errors import WnError
+from wn.engine.layers.activations.clip import Clip, Relu6
+from wn.engine.layers.activations.leaky_relu import LeakyRelu
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.batch_norm import BatchNorm, BatchNormParams, RunningStatistics
 from wn.engine.layers.convolution import Convolution, ConvolutionParams
@@ -45,7 +47,14 @@ AFFINE: dict[str, tuple[Any, Any, Any, tuple[int, ...]]] = {
         IMAGE,
     ),
 }
-LAYERS = AFFINE | {"relu": (Relu(), (), (), IMAGE), "max pooling": (MaxPooling((2, 2)), (), (), IMAGE)}
+LAYERS = AFFINE | {
+    "relu": (Relu(), (), (), IMAGE),
+    "leaky relu": (LeakyRelu(0.2), (), (), IMAGE),
+    "clip": (Clip(-0.5, 1.5), (), (), IMAGE),
+    "relu6": (Relu6(), (), (), IMAGE),
+    "max pooling": (MaxPooling((2, 2)), (), (), IMAGE),
+}
+RECTIFIERS = ("relu", "leaky relu", "clip", "relu6")
 EACH_AFFINE = pytest.mark.parametrize("name", AFFINE)
 EACH = pytest.mark.parametrize("name", LAYERS)
 
@@ -172,6 +181,26 @@ def test_a_relu_has_the_exact_variance_in_every_form_and_its_series_in_the_full_
     )
 
 
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_variances_and_means_behind_rectifiers_are_those_of_every_form(name: str) -> None:
+    layer, params, state, shape = LAYERS[name]
+    given = factored(shape, 5)
+    whole = through(layer, params, state, Full(given.mean, covariances(given)))
+    for other in (given, Diagonal(given.mean, variances(given))):
+        result = through(layer, params, state, other)
+        np.testing.assert_allclose(result.mean, whole.mean, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(variances(result), variances(whole), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_rectifiers_without_variance_are_the_engines(name: str) -> None:
+    layer, params, state, shape = LAYERS[name]
+    x = np.random.default_rng(8).normal(scale=4, size=(*shape, BATCH))
+    result = through(layer, params, state, certain(x))
+    np.testing.assert_allclose(result.mean, run(layer, params, state, x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(variances(result), 0, atol=1e-12)
+
+
 @pytest.mark.parametrize("low", [None, 0.0])
 def test_windows_of_independent_elements_are_the_same_in_all_forms_but_for_clark(low: float | None) -> None:
     given = diagonal(IMAGE, 6)
@@ -270,5 +299,7 @@ def test_other_layers_are_refused_by_name() -> None:
     object.__setattr__(changed, "forward", lambda *given: given)
     with pytest.raises(WnError, match="Flatten with methods of its own"):
         through(changed, (), (), diagonal(IMAGE, 0))
+    with pytest.raises(WnError, match="a Clip with one bound: only with both"):
+        through(Clip(0.0), (), (), diagonal((3,), 0))
     with pytest.raises(WnError, match="Relu is not affine"):
         correlated(Relu(), (), (), diagonal((3,), 0))

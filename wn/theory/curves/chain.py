@@ -58,17 +58,18 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Chain:
-    """The steps of a network at inference behind its input; site 0 is the input, K `classes` are behind."""
+    """The steps of a network at inference behind site `first`, 0 being the input; K `classes` are behind."""
 
     steps: tuple[Step, ...]
     classes: int
+    first: int = 0
 
     def behind(self, site: int, noisy: frozenset[int]) -> tuple[Step, ...]:
         """The steps behind a site, neighbours as one where no noise is between.
 
         These are a ReLU with a max pooling, and a linear layer or convolution with its batch norm.
         """
-        start = 0 if site == 0 else next(i for i, s in enumerate(self.steps) if s.site == site) + 1
+        start = 0 if site == self.first else next(i for i, s in enumerate(self.steps) if s.site == site) + 1
         found: list[Step] = []
         for step in self.steps[start:]:
             last = found[-1] if found and found[-1].site not in noisy else None
@@ -90,18 +91,18 @@ def _as_one(first: Step, second: Step) -> Step | None:
     return None
 
 
-def chain_of(network: Network, population: Population, be: Backend) -> Chain:
-    """The chain of one trained network: a population of one, with arrays of `be`, on a CPU.
+def chain_of(network: Network, population: Population, be: Backend, first: int = 0) -> Chain:
+    """The chain of one trained network behind site `first`: population of one, arrays of `be`, on a CPU.
 
-    Raises WnError for a layer whose moments are not known.
+    Raises WnError for a layer whose moments are not known; what is before the site may be anything.
     """
-    steps, sites = [], 0
-    nodes = zip(network.nodes, network.placed, population.params, population.states, strict=True)
-    for node, place, params, state in nodes:
+    steps, sites = [], first
+    nodes = list(zip(network.nodes, network.placed, population.params, population.states, strict=True))
+    for node, place, params, state in nodes[network.site_depths[first] :]:
         sites += node.site
         kind, affine = _step_of(place, params, state, be)
         steps.append(Step(kind, sites if node.site else None, node.name, affine))
-    return Chain(tuple(steps), network.classes)
+    return Chain(tuple(steps), network.classes, first)
 
 
 def _step_of(place: Placed, params: Any, state: Any, be: Backend) -> tuple[str, Affine | None]:

@@ -164,7 +164,7 @@ def predict_images(
     noise = {site: operator for site, operator in at_sites.items() if operator.active(training=False)}
     try:
         check_noise_known(noise)
-        chain = chain_of(network, population, be)
+        chain = chain_of(network, population, be, min(noise))
     except WnError as error:
         return _nothing(network, sigma, str(error))
     total, right = Sums.of(len(sigma)), 0

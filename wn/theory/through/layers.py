@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from wn.basics.errors import WnError
 from wn.engine import backends
+from wn.engine.layers.activations.clip import Clip, Relu6
+from wn.engine.layers.activations.leaky_relu import LeakyRelu
 from wn.engine.layers.average_pooling import AveragePooling
 from wn.engine.layers.base import joins, own_methods
 from wn.engine.layers.batch_norm import BatchNorm
@@ -23,13 +25,22 @@ from wn.engine.layers.max_pooling import MaxPooling
 from wn.engine.layers.relu import Relu
 from wn.engine.layers.windows import Pair, tiles
 from wn.theory.maximum import maximum_clark, maximum_independent
-from wn.theory.rectified import relu_joint, relu_moments
+from wn.theory.rectified import (
+    Rectified,
+    clip_covariance,
+    clip_moments,
+    leaky_covariance,
+    leaky_moments,
+    relu_joint,
+    relu_moments,
+)
 from wn.theory.through.forms import LARGEST, Diagonal, Factored, Form, Full, signs, variances
 
 Floats = NDArray[np.float64]
 Map = Callable[[Floats], Floats]  # (*features, N) → (*outputs, N)
 
-KNOWN = (Linear, Convolution, BatchNorm, AveragePooling, MaxPooling, Relu, Flatten)
+RECTIFIERS = (Relu, LeakyRelu, Clip, Relu6)
+KNOWN = (Linear, Convolution, BatchNorm, AveragePooling, MaxPooling, *RECTIFIERS, Flatten)
 TERMS = 4  # of the series of a ReLU's covariance
 
 
@@ -51,14 +62,16 @@ def through(
     its diagonal for independent elements (diagonal), or the factor L·A (factored). There the independent part
     d of a linear layer or convolution joins the factor first, as √d·ξ/√r with random signs ξ of the seed,
     for the samples from `first` on: right in the mean over the signs.
-    ReLU: exact mean and variance; covariance by `terms` of its series (full) or by the mean gates, with the
-    rest of the variance as independent part (factored).
+    ReLU, leaky ReLU, clip, ReLU6: exact mean and variance; covariance by `terms` of its series (full) or by
+    the mean gates, with the rest of the variance as independent part (factored). Slopes are in [0, 1], and a
+    clip has both bounds.
     Max pooling: exact for independent elements (diagonal), Clark's recursion and mean gates (full, factored).
-    Raises WnError for a layer that is none of these, naming it. Derived in docs/theory/moments.md.
+    Raises WnError for a layer that is none of these, naming it, and for other slopes and clips. Derived in
+    docs/theory/moments.md.
     """
     kind = known(layer)
-    if kind is Relu:
-        return _relu(moments, terms)
+    if kind in RECTIFIERS:
+        return _rectified(layer, moments, terms)
     if kind is MaxPooling:
         return max_pooling(layer.sliding.size, moments)
     affine = affine_of(layer, params, state)
@@ -81,7 +94,7 @@ def correlated(layer: Any, params: Any, state: Any, moments: Form) -> Full:
 
     Arguments and errors as `through`; a layer that is not affine is refused, and more than 4096 features.
     """
-    if known(layer) in (Relu, MaxPooling):
+    if known(layer) in (*RECTIFIERS, MaxPooling):
         raise WnError(f"layer {type(layer).__name__} is not affine")
     affine = affine_of(layer, params, state)
     mean = affine.whole(moments.mean)
@@ -175,16 +188,44 @@ def known(layer: Any) -> type:
 # ---- parts ------------------------------------------------------------------------------------------------
 
 
-def _relu(moments: Form, terms: int) -> Form:
+def _rectified(layer: Any, moments: Form, terms: int) -> Form:
     if isinstance(moments, Full):
         flat = moments.mean.reshape(len(moments.covariance), -1)
-        joint, covariance = relu_joint(flat, moments.covariance, terms)
-        return Full(joint.mean.reshape(moments.mean.shape), covariance)
-    mean, variance, gate = relu_moments(moments.mean, variances(moments))
+        mean, covariance = _joint(layer, flat, moments.covariance, terms)
+        return Full(mean.reshape(moments.mean.shape), covariance)
+    mean, variance, gate = _of_each(layer, moments.mean, variances(moments))
     if isinstance(moments, Diagonal):
         return Diagonal(mean, variance)
     factor = gate[..., None, :] * moments.factor
     return Factored(mean, factor, np.maximum(variance - (factor**2).sum(axis=-2), 0))
+
+
+def _of_each(layer: Any, mean: Floats, variance: Floats) -> Rectified:
+    """Mean, variance and gate of each element behind one of `RECTIFIERS`."""
+    if isinstance(layer, Relu):
+        return relu_moments(mean, variance)
+    if isinstance(layer, LeakyRelu):
+        return leaky_moments(mean, variance, layer.slope)
+    return clip_moments(mean, variance, *_bounds(layer))
+
+
+def _joint(layer: Any, mean: Floats, covariance: Floats, terms: int) -> tuple[Floats, Floats]:
+    """Mean (F, B) and covariance (F, F, B) behind one of `RECTIFIERS`."""
+    if isinstance(layer, Relu):
+        joint, found = relu_joint(mean, covariance, terms)
+        return joint.mean, found
+    own = _of_each(layer, mean, np.einsum("ffb->fb", covariance)).mean
+    if isinstance(layer, LeakyRelu):
+        return own, leaky_covariance(mean, covariance, layer.slope, terms)
+    return own, clip_covariance(mean, covariance, *_bounds(layer), terms)
+
+
+def _bounds(layer: Any) -> tuple[float, float]:
+    """Both bounds of a clip; WnError where one is left out."""
+    low, high = (0.0, 6.0) if isinstance(layer, Relu6) else (layer.low, layer.high)
+    if low is None or high is None:
+        raise WnError("theory has no moments of a Clip with one bound: only with both")
+    return low, high
 
 
 def _columns(linear: Map, columns: Floats) -> Floats:
