@@ -182,6 +182,23 @@ def singles(name: str, page: "Page", *_: str) -> str:
     return "\n\n".join(text)
 
 
+def clamped(name: str, page: "Page", *_: str) -> str:
+    """Accuracy under the noise of training with free and with clamped weights, at each σ of both."""
+    found: Any = defaultdict(lambda: defaultdict(list))
+    for row in gathered(name)["results"]:
+        if row["phase"] == "training":
+            key = f"{row['site']} {row['site_name']}", float(row["sigma"])
+            found[key][row["clamp_weights"]].append(number(row, "accuracy"))
+    rows = [
+        [site, f"{sigma:.3g}", *(_interval(interval(kinds[kind])) for kind in ("false", "true"))]
+        for (site, sigma), kinds in sorted(
+            found.items(), key=lambda item: (int(item[0][0].split()[0]), item[0][1])
+        )
+        if len(kinds) == 2
+    ]
+    return _table(["noise at", "σ", "free: accuracy [95 %]", "clamped"], rows)
+
+
 def binarisation(name: str, page: "Page", *_: str) -> str:
     """What becomes binary: of activations at each site, clean and after training under the noise there."""
     tables = gathered(name)
@@ -279,7 +296,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (midpoints, growth, singles, binarisation, budgets, findings)
+    function.__name__: function
+    for function in (midpoints, growth, singles, clamped, binarisation, budgets, findings)
 }
 
 
