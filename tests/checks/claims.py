@@ -74,14 +74,23 @@ def places(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
 def gain(before: dict[str, str], after: dict[str, str]) -> tuple[float, float, float]:
     """The ratio of two midpoints with its 95 % interval, from their intervals in ln μ as independent ones.
 
-    Both share the test images, which makes the true interval narrower. inf where the second never falls.
+    Both share the test images, which makes the true interval narrower. inf where the second never falls; an
+    interval that is open at an end, 0 or infinite, leaves that of the ratio open there.
     """
     if after["reason"] == "never falls half-way":
         return math.inf, math.inf, math.inf
+    if min(number(before, "ci_low"), number(after, "ci_low")) <= 0:
+        return number(after, "midpoint") / number(before, "midpoint"), 0.0, math.inf
     ratio = math.log(number(after, "midpoint") / number(before, "midpoint"))
-    halves = [math.log(number(row, "ci_high") / number(row, "ci_low")) / 2 for row in (before, after)]
-    half = math.hypot(*halves)
-    return math.exp(ratio), math.exp(ratio - half), math.exp(ratio + half)
+    half = math.hypot(_half(before), _half(after))
+    ends = number(before, "ci_high"), number(after, "ci_high")
+    return math.exp(ratio), math.exp(ratio - half), math.inf if math.inf in ends else math.exp(ratio + half)
+
+
+def _half(row: dict[str, str]) -> float:
+    """Half of the interval of a midpoint in ln μ; where it is open above, the part below the midpoint."""
+    low, middle, high = (number(row, name) for name in ("ci_low", "midpoint", "ci_high"))
+    return math.log(middle / low) if high == math.inf else math.log(high / low) / 2
 
 
 def c1(tables: Tables) -> list[Finding]:
@@ -179,7 +188,8 @@ def c4(tables: Tables) -> list[Finding]:
 
     At each site that has clamped networks, in pairs by repeat; growth is that of the product of the layers
     before the noise. Beyond that σ, training collapses for some seeds and not for others. Where no clamped
-    network learns under any σ of the grid, it is the largest σ that all free ones learn under.
+    network learns under any σ of the grid, it is the largest σ that all free ones learn under, or the
+    smallest.
     """
     growth = _growth(tables, layers_before)
     accuracy: dict[Any, list[float]] = defaultdict(list)
@@ -194,7 +204,7 @@ def c4(tables: Tables) -> list[Finding]:
         levels = {s for s in levels if ("false", site, s) in accuracy}
         free = {s: min(accuracy["false", site, s]) for s in levels}
         both = {s: min(free[s], *accuracy["true", site, s]) for s in levels}
-        sigma = max(_learnt(both, halfway) or _learnt(free, halfway))
+        sigma = max(_learnt(both, halfway) or _learnt(free, halfway) or {min(levels)})
         pairs = zip(growth["false", site, sigma], growth["true", site, sigma], strict=True)
         mean, low, high = (math.exp(x) for x in interval(free - clamped for free, clamped in pairs))
         text = f"{site}, σ {sigma:.3g}: growth of ‖w‖, free / clamped {mean:.2f} [{low:.2f}, {high:.2f}]"

@@ -51,6 +51,14 @@ def test_gain_adds_variances() -> None:
     assert low * high == pytest.approx(9)
 
 
+def test_gain_of_open_intervals() -> None:
+    above = midpoint("training", 6.0) | {"ci_high": "inf"}
+    ratio, low, high = gain(midpoint("inference", 2.0), above)
+    assert (ratio, high) == (pytest.approx(3), math.inf)
+    assert low == pytest.approx(3 / math.exp(math.hypot(math.log(1.1 / 0.9) / 2, math.log(1 / 0.9))))
+    assert gain(midpoint("inference", 2.0), midpoint("training", 6.0) | {"ci_low": "0"})[1:] == (0, math.inf)
+
+
 def test_c1() -> None:
     tables = {"midpoints": [midpoint("inference", 1.0), midpoint("training", 5.0)]}
     assert holds(c1(tables)) == [True]
