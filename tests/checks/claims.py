@@ -133,17 +133,19 @@ def layers_before(site: str) -> tuple[str, ...]:
 
 
 def c2(tables: Tables) -> list[Finding]:
-    """Up to the midpoint in training weights before the noise grow, as a product, the more the larger σ.
+    """As long as all networks learn weights before the noise grow, as a product, the more the larger σ.
 
-    At the largest σ there they exceed the clean twin's; no step to the next σ makes them smaller beyond its
+    They learn up to the midpoint in training, and to the first σ at which one is below half-way. At the
+    largest σ there they exceed the clean twin's; no step to the next σ makes them smaller beyond its
     error, in pairs by repeat, and over all steps they grow.
     """
-    growth, findings = _growth(tables, layers_before), []
+    growth, findings, lowest = _growth(tables, layers_before), [], _lowest(tables)
     for (model, _, _, site), phases in places(tables["midpoints"]).items():
         if site in NOISE_IN_FRONT:
             continue
         midpoint = number(phases["training"], "midpoint")
-        levels = sorted(sigma for _, at, sigma in growth if at == site and not sigma > midpoint)
+        halfway = (number(phases["training"], "clean_accuracy") + CHANCE) / 2
+        levels = sorted(sigma for sigma in _learnt(lowest[site], halfway) if not sigma > midpoint)
         by_level = [np.array(growth["false", site, sigma]) for sigma in levels]
         mean, low, high = (math.exp(x) for x in interval(by_level[-1]))
         text = f"{model} {site}, σ {levels[-1]:.3g}: ‖w‖ × {mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -214,6 +216,16 @@ def c4(tables: Tables) -> list[Finding]:
         text = f"{site}, σ {sigma:.3g}: accuracy free − clamped {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         findings.append(Finding(low > 0, text))
     return findings
+
+
+def _lowest(tables: Tables) -> dict[str, dict[float, float]]:
+    """The lowest accuracy of networks with free weights under the noise of their training, by site and σ."""
+    found: dict[str, dict[float, float]] = defaultdict(dict)
+    for row in tables["results"]:
+        if row["phase"] == "training" and row["clamp_weights"] != "true":
+            at, sigma = found[row["site_name"]], float(row["sigma"])
+            at[sigma] = min(at.get(sigma, 1.0), number(row, "accuracy"))
+    return found
 
 
 def _learnt(accuracies: dict[float, float], halfway: float) -> set[float]:
