@@ -100,8 +100,8 @@ def test_models_lists_networks() -> None:
     code, out, err = run("models")
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
-    assert re.search(r"│ mlp-64 +│ none +│ 1×28×28 │ +59,210 │ +59,008 │ +8 │", out)
-    assert re.search(r"│ lenet5 +│ sites +│ 1×28×28 │ +44,878 │ +281,640 │ +16 │", out)
+    assert re.search(r"│ mlp-64 +│ none +│ 1×28×28 +│ +59,210 │ +59,008 │ +8 │", out)
+    assert re.search(r"│ lenet5 +│ sites +│ 1×28×28 +│ +44,878 │ +281,640 │ +16 │", out)
     assert "tfc = mlp-64" in out
     only = run("models", "--batch-norm", "hidden").out
     assert "hidden" in only

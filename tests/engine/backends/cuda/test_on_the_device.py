@@ -315,7 +315,7 @@ def test_a_network_that_does_not_fit_alone_ends_the_run(be: Any, phases: tuple[s
 
 def test_an_image_too_large_at_inference_ends_the_run(be: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = changed(three_members(), phases=("inference",))
-    monkeypatch.setattr(type(plan.setup.network), "clean_activations", no_memory)
+    monkeypatch.setattr(type(plan.setup.network), "clean_starts", no_memory)
     with pytest.raises(WnError, match="a single network does not fit into memory"):
         walked(be, plan)
 
