@@ -141,7 +141,8 @@ def named(network: Network, population: Population, residuals: bool = False) -> 
             for field, array in zip(getattr(tree, "_fields", ()), tree, strict=True):
                 if field not in TENSOR_NAMES:
                     known = f"only for {', '.join(TENSOR_NAMES)}"
-                    raise WnError(f"layer {node.name!r}: a file has no name for {field!r}, {known}")
+                    own = "a layer of your own can't be saved"
+                    raise WnError(f"layer {node.name!r}: {own}: a file has no name for {field!r}, {known}")
                 if residuals or field != "residual":
                     tensors[f"{node.name}.{TENSOR_NAMES[field]}"] = _on_host(array)
     return tensors
