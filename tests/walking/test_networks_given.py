@@ -182,4 +182,4 @@ def test_a_trained_network_is_not_trained_again(trained: Trained) -> None:
     with pytest.raises(WnError, match="phase training trains networks, and mine is trained already"):
         wn.walk(network=trained, data=DATA, phase="training")
     with pytest.raises(WnError, match=r"what is trained is wn\.network\(…\), without weights"):
-        wn.train(network=trained, data=DATA)  # type: ignore[arg-type]
+        wn.train(network=trained, data=DATA)  # type: ignore[arg-type]  # wrong on purpose

@@ -23,7 +23,7 @@ log = logging.getLogger("wn")
 
 _GIVE = "give classes, the number or the names of all there are, at least 2"
 _MOST_CLASSES = 65_535
-LONGEST = 32  # characters of a name: tables have so many
+LONGEST = 32  # characters of a name: the width of that column in tables
 EPOCHS, BATCH_SIZE, LR = 20, 128, 1e-3  # unless the user says otherwise: docs/own-data.md
 _PIXEL = 255.0
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float64))

@@ -39,7 +39,8 @@ class Notebook:
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     shell, display = SimpleNamespace(kernel=object()), Notebook()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    package: Any = SimpleNamespace(get_ipython=lambda: shell)  # stands for the module
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setattr(progress, "import_module", {"IPython.display": display}.__getitem__)
     return display
 
@@ -120,5 +121,6 @@ def test_functions_of_the_front_door_show_bars(notebook: Notebook) -> None:
 
 def test_an_interactive_shell_without_a_kernel_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = SimpleNamespace()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    package: Any = SimpleNamespace(get_ipython=lambda: shell)  # stands for the module
+    monkeypatch.setitem(sys.modules, "IPython", package)
     assert not progress.in_notebook()

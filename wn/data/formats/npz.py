@@ -35,7 +35,7 @@ _DAMAGED = (
     OverflowError,
     RecursionError,
     MemoryError,
-    NotImplementedError,
+    NotImplementedError,  # from zipfile: a compression or version that it does not know
     RuntimeError,
     AttributeError,
     EOFError,

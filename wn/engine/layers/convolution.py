@@ -153,7 +153,7 @@ class Convolution(OfWeights):
     @cached_property
     def window(self) -> Window:
         """How the kernel moves."""
-        return Window(self.kernel, self.stride, self.padding, self.dilation).settled()  # type: ignore[arg-type]
+        return Window(self.kernel, self.stride, self.padding, self.dilation).settled()  # type: ignore[arg-type]  # pairs by now
 
     @cached_property
     def _simple(self) -> bool:

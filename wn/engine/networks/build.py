@@ -68,7 +68,7 @@ def network(input_shape: int | Sequence[int], layers: Sequence[Any], name: str =
     Raises WnError, which names the layer, for what is no layer, for a layer that does not fit the shape that
     reaches it, for names that come twice, and unless the output is (K,) with at least two classes.
     """
-    shape = (input_shape,) if is_integer(input_shape) else tuple(input_shape)  # type: ignore[arg-type]
+    shape = (input_shape,) if is_integer(input_shape) else tuple(input_shape)  # type: ignore[arg-type]  # no integer
     if len(shape) not in (1, 3) or not all(is_integer(size) and size >= 1 for size in shape):
         raise WnError(
             f"input shape is {input_shape!r}: (channels, height, width) or (features,) is needed, "

@@ -65,8 +65,7 @@ class _Maker:
         self, name: str, norm: str, channels: int, size: int, stride: int, inputs: Sequence[str] = ()
     ) -> None:
         plain, padding = self.batch_norm == "none", size // 2
-        settings = {"stride": (stride, stride), "padding": (padding, padding), "bias": plain}
-        self.add(name, Convolution(channels, (size, size), **settings), inputs=inputs)  # type: ignore[arg-type]
+        self.add(name, Convolution(channels, size, stride, padding, bias=plain), inputs=inputs)
         if not plain:
             self.add(norm, BatchNorm(), site=self.batch_norm == "sites")
 

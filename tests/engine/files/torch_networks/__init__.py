@@ -12,7 +12,7 @@ NOISE_AT = {"residual": "layer1.0.bn1", "separable": "features.4", "vgg": "featu
 
 def conv(channels: int, size: int, **settings: object) -> layers.Convolution:
     """A convolution without bias."""
-    return layers.Convolution(channels, (size, size), bias=False, **settings)  # type: ignore[arg-type]
+    return layers.Convolution(channels, (size, size), bias=False, **settings)  # type: ignore[arg-type]  # by name
 
 
 def residual() -> Network:

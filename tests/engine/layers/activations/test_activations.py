@@ -77,7 +77,7 @@ def special_functions_of_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     fake: Any = ModuleType("cupyx.scipy.special")
     fake.erfc = lambda x: call(scipy.special.erfc, (x,), {})
     for name, module in (("cupyx", SimpleNamespace()), ("cupyx.scipy", SimpleNamespace(special=fake))):
-        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]  # no module
     monkeypatch.setitem(sys.modules, "cupyx.scipy.special", fake)
 
 

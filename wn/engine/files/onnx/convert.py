@@ -104,7 +104,7 @@ class _Converter:
     def _value(self, step: Step, given: Sequence[Value | None]) -> Value:
         activations = [x for x in given if isinstance(x, Activation)]
         if not activations:
-            result = constants.computed(step, given)  # type: ignore[arg-type]
+            result = constants.computed(step, [x for x in given if not isinstance(x, Activation)])
             if result is None:
                 raise self._unsupported(step)
             return self.room.take(step, result)
@@ -165,7 +165,8 @@ class _Converter:
             operands = [
                 self._operand(x) for x in (given[:1] if step.op == "Dropout" else given) if x is not None
             ]
-            function = None if None in operands else elementwise.composed(step, operands)  # type: ignore[arg-type]
+            known = [x for x in operands if x is not None]
+            function = elementwise.composed(step, known) if len(known) == len(operands) else None
         if function is None:
             return None
         parts = tuple(activations) if step.op in ("Add", "Sum") and len(activations) == 2 else ()
@@ -193,7 +194,7 @@ class _Converter:
         return self.made[x.id]
 
     def _activation_layer(self, x: Activation) -> Activation:
-        step, found = x.steps[-1], elementwise.activation_of(x.function)  # type: ignore[arg-type]
+        step, found = x.steps[-1], elementwise.activation_of(self._function(x))
         if found is None:
             if x.parts:
                 return self._add(step, x.parts)

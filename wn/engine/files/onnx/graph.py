@@ -99,7 +99,7 @@ def of_model(model: Any, name: str = "network") -> Read:
 
 
 def array_of(tensor: Any) -> NDArray[Any]:
-    """A tensor as an array; WnError unless its values are in the file, as many as its shape says."""
+    """A tensor as an array; WnError unless the file holds one value for each element of its shape."""
     onnx = package()
     name, kinds = tensor.name, onnx.TensorProto
     if tensor.data_location == kinds.EXTERNAL or tensor.external_data:

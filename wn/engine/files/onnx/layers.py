@@ -56,7 +56,7 @@ def number(step: Step, value: Any, otherwise: float) -> float:
 
 
 def _weights(step: Step, value: Any, what: str, axes: int, graph: Read) -> NDArray[Any]:
-    """A constant of the network's type with so many axes."""
+    """A constant of the network's type, with a given number of axes."""
     if not isinstance(value, np.ndarray) or value.ndim != axes:
         shape = f"shape {value.shape}" if isinstance(value, np.ndarray) else "no constant"
         raise WnError(f"{step.words}: its {what} are {shape}: constants with {axes} axes are needed")

@@ -61,7 +61,7 @@ class ZeroPadding(OfFormula):
     @property
     def sides(self) -> Sides:
         """(top, bottom), (left, right)."""
-        return Window((1, 1), (1, 1), self.padding).sides((1, 1))  # type: ignore[arg-type]
+        return Window((1, 1), (1, 1), self.padding).sides((1, 1))  # type: ignore[arg-type]  # pairs by now
 
     @property
     def static(self) -> tuple[Sides]:

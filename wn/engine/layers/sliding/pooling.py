@@ -48,7 +48,7 @@ class Pooling(OfFormula):
     @cached_property
     def sliding(self) -> Window:
         """How the window moves."""
-        return Window(self.window, self.stride, self.padding, self._gaps, self._ceil).settled()  # type: ignore[arg-type]
+        return Window(self.window, self.stride, self.padding, self._gaps, self._ceil).settled()  # type: ignore[arg-type]  # pairs by now
 
     @property
     def usual(self) -> bool:
