@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +12,8 @@ from wn.basics.errors import WnError
 from wn.engine import models, optim
 from wn.engine.backends.plain.base import Backend
 from wn.engine.files import checkpoint
+from wn.engine.files.onnx.graph import has_suffix
+from wn.engine.files.onnx.load import load_network
 from wn.engine.layers.base import Shape
 from wn.engine.network import Network
 from wn.engine.training import Population
@@ -27,7 +28,6 @@ from wn.walking.asked import (
 )
 from wn.walking.inputs import architecture_of, check_form, form_of, held_network, with_data
 
-ONNX = ".onnx"
 OF_TRAINING = ("epochs", "batch_size", "learning_rate", "clamp_weights", "train_limit")
 
 Chosen = TypeVar("Chosen", bound=NoiseSettings)
@@ -82,14 +82,10 @@ def read_network(path: str, digest: str | UnsetType = UNSET) -> SavedNetwork:
 
 
 def _loaded(path: str) -> Any:
-    """The network, population and record of a file."""
-    if not path.lower().endswith(ONNX):
-        return checkpoint.load(path)
-    front = import_module("wn")  # which has it where ONNX files are read
-    if not hasattr(front, "load_network"):
-        raise WnError(f"{path}: ONNX files are not read by this version of wn")
-    found = front.load_network(path)
-    return found.network, found.population, getattr(found, "record", {})
+    """The network, population and record of a file; ONNX files have no record."""
+    if has_suffix(Path(path)):
+        return *load_network(path), {}
+    return checkpoint.load(path)
 
 
 def network_of(
